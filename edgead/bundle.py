@@ -1,0 +1,305 @@
+"""The artefact that goes to the line: a folder ``name.edgead`` with manifest, models, built engines and golden frames.
+
+    manifest.json        what it is, how it was made, what was measured, and the SHA-256 of every file
+    model.onnx           float reference graph
+    model.int8.onnx      explicit Q/DQ graph
+    openvino/...         built engines
+    golden/NNN.png       real frames at model size, BGR
+    golden/reference.npz the trained model's answers on them: scores (N), maps (N x h x w)
+
+There is no pickle in it. It is written beside its place and renamed, so a crash or a full disk leaves the old one whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgead.errors import BadInput, BundleError, BundleMismatch, StorageError
+from edgead.parity import Answers, ParityReport
+from edgead.preprocess import PreprocessRecipe, read_image
+from edgead.types import Image, TensorSpec
+
+SCHEMA = 1
+SUFFIX = ".edgead"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Scores at or above `value` are NG; `method` says how it was chosen."""
+
+    value: float
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRecord:
+    """One way to run the model.
+
+    Attributes:
+        name: unique in the bundle, e.g. ``"openvino-int8"``.
+        backend: name in the engine registry.
+        precision: ``"fp32"`` or ``"int8"``.
+        file: the file that the backend loads, relative to the bundle.
+        threshold: for the scores of this engine.
+        parity: against the trained model, at export.
+        auroc: image AUROC on the labelled frames given at export, or None.
+        built_with: package versions and device that matter to it.
+    """
+
+    name: str
+    backend: str
+    precision: str
+    file: str
+    threshold: Threshold
+    parity: ParityReport
+    auroc: float | None = None
+    built_with: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything about a bundle but the weights (see the module's docstring for the files).
+
+    Attributes:
+        name: the product or recipe name.
+        family: ``"patchcore"``, ``"simplenet"`` or ``"efficientad"``.
+        model: the model's configuration, as it was trained.
+        origin: where the trained model came from and what it was trained on.
+        preprocess: from camera picture to model input.
+        inputs, outputs: the graph's tensors.
+        engines: built engines.
+        default_engine: the one that `run` takes.
+        calibration: digest, count and settings of the calibration set of the INT8 graph, or None.
+        golden: number of golden frames.
+        measured: accuracy and other figures measured at export.
+        tools: package versions.
+        machine: facts of the machine that made it.
+        created_at: ISO 8601, UTC.
+        files: relative path -> SHA-256; filled when the bundle is written.
+    """
+
+    name: str
+    family: str
+    model: dict[str, Any]
+    origin: dict[str, Any]
+    preprocess: PreprocessRecipe
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    engines: tuple[EngineRecord, ...]
+    default_engine: str
+    calibration: dict[str, Any] | None
+    golden: int
+    measured: dict[str, Any]
+    tools: dict[str, str]
+    machine: dict[str, Any]
+    created_at: str
+    files: dict[str, str] = field(default_factory=dict)
+
+    def engine(self, name: str | None = None) -> EngineRecord:
+        """The record of an engine, by default `default_engine`.
+
+        Raises:
+            BadInput: the bundle holds none of that name.
+        """
+        wanted = name or self.default_engine
+        for record in self.engines:
+            if record.name == wanted:
+                return record
+        known = ", ".join(record.name for record in self.engines)
+        raise BadInput(f"the bundle holds no engine {wanted!r}", hint=f"it holds: {known}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Manifest:
+        """Read what `to_json` wrote.
+
+        Raises:
+            BundleMismatch: written by a newer edgead.
+            BundleError: a key is missing or of the wrong kind.
+        """
+        schema = data.get("schema")
+        if schema != SCHEMA:
+            raise BundleMismatch(f"bundle schema {schema!r}, this edgead reads {SCHEMA}", hint="install the edgead that wrote it")
+        try:
+            values = {f.name: data[f.name] for f in dataclasses.fields(cls)}
+            values["preprocess"] = PreprocessRecipe.from_json(data["preprocess"])
+            for key in ("inputs", "outputs"):
+                values[key] = tuple(TensorSpec(t["name"], tuple(t["shape"]), t["dtype"]) for t in data[key])
+            values["engines"] = tuple(
+                EngineRecord(**{**e, "threshold": Threshold(**e["threshold"]), "parity": ParityReport(**e["parity"])})
+                for e in data["engines"]
+            )
+            manifest = cls(**values)
+            manifest.engine()
+        except (KeyError, TypeError, ValueError, AttributeError, BadInput) as error:
+            raise BundleError(f"manifest.json is not a valid manifest ({error!r})", hint="export the bundle again") from error
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Real frames at model size and the trained model's answers on them."""
+
+    images: tuple[Image, ...]
+    reference: Answers
+
+
+class Bundle:
+    """An opened bundle: `path` (the folder) and `manifest`."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Open a bundle and check the digest of every file.
+
+        Raises:
+            BundleError: no bundle, damaged, incomplete; the message names the file.
+            BundleMismatch: written by another schema.
+        """
+        manifest_file = path / "manifest.json"
+        if not manifest_file.is_file():
+            found = "it does not exist" if not path.exists() else "it has no manifest.json"
+            raise BundleError(f"{path} is not a bundle: {found}", hint="make one with: edgead export MODEL_DIR")
+        try:
+            data = json.loads(manifest_file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{manifest_file} cannot be read: {error}", hint="export the bundle again") from error
+        if not isinstance(data, dict):
+            raise BundleError(f"{manifest_file} is not a manifest", hint="export the bundle again")
+        bundle = cls(path, Manifest.from_json(data))
+        bundle._check_files()
+        return bundle
+
+    def golden(self) -> Golden:
+        """The golden frames with the reference answers.
+
+        Raises:
+            BundleError: they cannot be read.
+        """
+        try:
+            images = tuple(read_image(self.path / _golden_name(i)) for i in range(self.manifest.golden))
+            with np.load(self.path / "golden/reference.npz", allow_pickle=False) as stored:
+                reference = Answers(stored["scores"], stored["maps"])
+        except (OSError, KeyError, ValueError, BadInput) as error:
+            raise BundleError(f"the golden frames of {self.path} cannot be read: {error}", hint="export it again") from error
+        return Golden(images, reference)
+
+    def _check_files(self) -> None:
+        for name, wanted in self.manifest.files.items():
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise BundleError(f"{self.path} names a file outside of itself: {name}", hint="do not trust this bundle")
+            file = self.path / name
+            if not file.is_file():
+                raise BundleError(f"{self.path} is incomplete: {name} is missing", hint="copy or export it again")
+            if file_digest(file) != wanted:
+                raise BundleError(f"{self.path} is damaged: {name} has changed", hint="copy or export it again")
+        for record in self.manifest.engines:
+            if record.file not in self.manifest.files:
+                raise BundleError(f"{self.path}: engine {record.name} has no file {record.file}", hint="export it again")
+
+
+@contextmanager
+def new_bundle(target: Path) -> Iterator[Path]:
+    """A folder to fill with files and :func:`write_manifest`; on success it takes the place of `target`, else it vanishes.
+
+    Raises:
+        BadInput: `target` exists and is not a bundle.
+        StorageError: the disk is full or not writable.
+    """
+    if target.exists() and not (target / "manifest.json").is_file():
+        raise BadInput(f"{target} exists and is not a bundle", hint="choose another -o, or remove it yourself")
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        with storage_errors(target):
+            yield work
+            work.chmod(0o755)
+            _swap(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_golden(folder: Path, images: Sequence[Image], reference: Answers) -> None:
+    """Store golden frames (model size, BGR) and the trained model's answers on them."""
+    (folder / "golden").mkdir()
+    for i, image in enumerate(images):
+        data = cv2.imencode(".png", image)[1]
+        (folder / _golden_name(i)).write_bytes(data.tobytes())
+    with (folder / "golden/reference.npz").open("wb") as file:
+        np.savez_compressed(file, scores=reference.scores, maps=reference.maps)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Digest every file in `folder` and write manifest.json last."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "manifest.json")
+    complete = dataclasses.replace(manifest, files={p.relative_to(folder).as_posix(): file_digest(p) for p in files})
+    text = json.dumps(complete.to_json(), indent=2, allow_nan=False)
+    (folder / "manifest.json").write_text(text + "\n", "utf-8")
+    return complete
+
+
+@contextmanager
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turn what the file system says into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        free = shutil.disk_usage(_existing(target)).free // 2**20
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
+        raise StorageError(
+            f"cannot write {target}: {reason} ({free} MiB free)", hint="free space or choose another -o"
+        ) from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _golden_name(index: int) -> str:
+    return f"golden/{index:03d}.png"
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    return path if path.exists() else _existing(path.parent)
+
+
+def _swap(work: Path, target: Path) -> None:
+    """Put `work` in the place of `target`; the old one is moved aside first and removed last."""
+    if not target.exists():
+        os.replace(work, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    os.replace(target, old / target.name)
+    try:
+        os.replace(work, target)
+    except OSError:
+        os.replace(old / target.name, target)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,70 @@
+"""The `edgead` command: one file a verb, loaded only when it is used, and one place that turns errors into one clear line.
+
+A verb's module has ``SUMMARY`` (one line), ``add_arguments(parser)`` and ``run(args) -> int`` (the exit code). At import it
+loads nothing heavy; what it needs is imported inside `run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+
+from edgead import __version__
+from edgead.errors import EdgeadError
+
+VERBS = ("demo", "train", "distill", "export", "verify", "inspect", "bench", "run", "doctor")
+
+EPILOG = (
+    "Exit codes: 0 done, 1 internal error, 2 bad input, 3 bundle refused, 4 parity failed, 5 missing extra or engine, "
+    "6 camera or output, 7 storage, 130 interrupted."
+)
+DESCRIPTION = "Trained visual anomaly detectors, verified and running on the box beside the camera."
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every verb."""
+    parser = argparse.ArgumentParser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"edgead {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in VERBS:
+        module = importlib.import_module(f"edgead.cli.{verb}")
+        sub = subparsers.add_parser(
+            verb, help=module.SUMMARY, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(sub)
+        sub.add_argument("--debug", action="store_true", help="show the trace of an error and log more")
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code (see :mod:`edgead.errors`)."""
+    args = build_parser().parse_args(argv)
+    level = logging.DEBUG if args.debug else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        code: int = args.run(args)
+    except EdgeadError as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"edgead {args.verb}: {error}" + (f"\n  -> {error.hint}" if error.hint else ""), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"edgead {args.verb}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
+        if args.debug:
+            traceback.print_exc()
+        print(f"edgead {args.verb}: internal error: {error!r}\n  -> please report it; --debug shows the trace", file=sys.stderr)
+        return 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Running a built engine: one adapter file a backend."""

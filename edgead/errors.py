@@ -1,0 +1,83 @@
+"""One exception tree. Every error carries a hint (how to fix it) and the exit code that the command line returns.
+
+Exit codes (documented in the README): 1 internal error, 2 bad usage or bad input, 3 bundle refused, 4 parity failed,
+5 missing extra or device support, 6 camera or output failed, 7 storage failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgeadError(Exception):
+    """Base of everything edgead raises on purpose: ``str(error)`` is one clear line, ``.hint`` says how to fix it."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class BadInput(EdgeadError):
+    """What the user gave cannot be used: an empty folder, an unreadable image, a wrong value."""
+
+    exit_code = 2
+
+
+class BundleError(EdgeadError):
+    """The bundle is damaged, incomplete or not a bundle."""
+
+    exit_code = 3
+
+
+class BundleMismatch(BundleError):
+    """The bundle is whole, but was built for another device, backend version or schema."""
+
+
+class ParityFailed(EdgeadError):
+    """An engine does not answer as the trained model did."""
+
+    exit_code = 4
+
+
+class MissingExtra(EdgeadError):
+    """An optional package is not installed."""
+
+    exit_code = 5
+
+
+class EngineError(EdgeadError):
+    """A built engine could not be loaded or failed while running."""
+
+    exit_code = 5
+
+
+class CameraError(EdgeadError):
+    """Base of camera faults."""
+
+    exit_code = 6
+
+
+class CameraTimeout(CameraError):
+    """No frame arrived in time; the camera may still deliver the next one."""
+
+
+class CameraLost(CameraError):
+    """The camera is gone (unplugged, process dead, stream ended by a fault); reopening may help."""
+
+
+class EndOfStream(CameraError):
+    """A finite source (folder, video file) has delivered its last frame."""
+
+
+class OutputError(EdgeadError):
+    """An output device refused or did not answer."""
+
+    exit_code = 6
+
+
+class StorageError(EdgeadError):
+    """Reading or writing files failed: full disk, no permission."""
+
+    exit_code = 7

@@ -1,0 +1,1 @@
+"""Model -> ONNX by the graph contract -> engines -> bundle."""

@@ -1,0 +1,1 @@
+"""The networks (torch): backbones, PatchCore, SimpleNet, EfficientAD."""

@@ -1,0 +1,95 @@
+"""What every trained detector shares: the graph contract, and saving without pickle (safetensors plus JSON)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from edgead.errors import BadInput
+from edgead.models.backbones import read_state
+
+
+class Detector(nn.Module):
+    """A trained anomaly detector; `forward` is exactly what is exported.
+
+    Attributes:
+        family: name of the model family.
+        config: JSON-able arguments that rebuild the architecture with :meth:`build` (before the weights are loaded).
+        image_size: (height, width) of its input in pixels.
+    """
+
+    family: ClassVar[str]
+
+    def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.config = dict(config)
+        self.image_size = image_size
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any], image_size: tuple[int, int]) -> Detector:
+        """The architecture with weights of the right shapes, ready for `load_state_dict`."""
+        raise NotImplementedError
+
+    def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Anomaly map and score.
+
+        Args:
+            pixels: float32, N x 3 x H x W, RGB, 0 to 255.
+
+        Returns:
+            anomaly map float32 N x H x W and score float32 N, both raw model units, larger is more anomalous.
+        """
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The graph contract: uint8 N x H x W x 3 BGR -> (anomaly_map N x H x W, score N)."""
+        return self.detect(image.permute(0, 3, 1, 2).flip(1).to(torch.float32))
+
+
+def save_detector(folder: Path, detector: Detector, info: Mapping[str, Any]) -> None:
+    """Write ``model.safetensors`` and, last, ``model.json`` (family, config, image size and `info`) into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    save_file(state, folder / "model.safetensors.part")
+    os.replace(folder / "model.safetensors.part", folder / "model.safetensors")
+    head = {"edgead_model": 1, "family": detector.family, "config": detector.config, "image_size": list(detector.image_size)}
+    (folder / "model.json.part").write_text(json.dumps({**head, **info}, indent=2) + "\n", "utf-8")
+    os.replace(folder / "model.json.part", folder / "model.json")
+
+
+def load_detector(folder: Path) -> tuple[Detector, dict[str, Any]]:
+    """A detector saved by :func:`save_detector`, in evaluation mode, and the content of its ``model.json``.
+
+    Raises:
+        BadInput: no trained model there, or damaged.
+    """
+    file = folder / "model.json"
+    if not file.is_file():
+        raise BadInput(
+            f"{folder} holds no trained model (no model.json)", hint="train one with: edgead train MODEL GOOD_DIR -o DIR"
+        )
+    try:
+        info = json.loads(file.read_text("utf-8"))
+        family = _families()[info["family"]]
+        height, width = info["image_size"]
+        detector = family.build(info["config"], (int(height), int(width)))
+        detector.load_state_dict(read_state(folder / "model.safetensors"))
+    except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+        raise BadInput(f"the trained model in {folder} is damaged: {str(error)[:200]}", hint="train it again") from error
+    detector.requires_grad_(False)
+    return detector.eval(), info
+
+
+def _families() -> dict[str, type[Detector]]:
+    from edgead.models.efficientad import EfficientAd
+    from edgead.models.patchcore import PatchCore
+    from edgead.models.simplenet import SimpleNet
+
+    return {family.family: family for family in (PatchCore, SimpleNet, EfficientAd)}

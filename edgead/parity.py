@@ -1,0 +1,83 @@
+"""Does an engine answer as the reference did? Two sets of answers on the same frames -> a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgead.types import AnomalyMap, Engine, Image
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one engine or the trained model said: `scores` float32 N, `maps` float32 N x h x w, raw model units."""
+
+    scores: FloatArray
+    maps: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """How far an engine's answers are from the reference's.
+
+    Attributes:
+        frames: number of frames compared.
+        score_error: largest |score - reference| over the range of the reference maps.
+        map_error: largest |map - reference| over the range of the reference maps.
+        score_deviation: mean |score - reference| over the standard deviation of the reference scores (0 if that is 0); tells
+            whether an INT8 engine still separates parts.
+        label_flips: frames whose label at the threshold differs (each side with its own threshold).
+    """
+
+    frames: int
+    score_error: float
+    map_error: float
+    score_deviation: float
+    label_flips: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def ask(engine: Engine, images: Iterable[Image]) -> Answers:
+    """The engine's answers on model-size frames (H x W x 3 uint8 BGR each)."""
+    scores: list[float] = []
+    maps: list[AnomalyMap] = []
+    for image in images:
+        score, anomaly_map = engine.infer(image)
+        scores.append(score)
+        maps.append(np.array(anomaly_map, np.float32))  # engines may reuse their output buffer
+    return Answers(np.array(scores, np.float32), np.stack(maps) if maps else np.empty((0, 0, 0), np.float32))
+
+
+def compare(reference: Answers, other: Answers, threshold: float, other_threshold: float | None = None) -> ParityReport:
+    """Compare answers on the same frames; values that are not finite count as an infinite error.
+
+    Args:
+        threshold: scores at or above are NG.
+        other_threshold: the other side's own threshold; None takes the same.
+    """
+    span = float(np.ptp(reference.maps)) or 1.0
+    score_delta = np.abs(other.scores - reference.scores)
+    map_delta = np.abs(other.maps - reference.maps)
+    deviation = float(np.std(reference.scores))
+    flips = (reference.scores >= threshold) != (other.scores >= (threshold if other_threshold is None else other_threshold))
+    return ParityReport(
+        frames=len(reference.scores),
+        score_error=_largest(score_delta) / span,
+        map_error=_largest(map_delta) / span,
+        score_deviation=float(np.mean(score_delta)) / deviation if deviation else 0.0,
+        label_flips=int(flips.sum()),
+    )
+
+
+def _largest(delta: FloatArray) -> float:
+    if delta.size == 0:
+        return 0.0
+    return float(delta.max()) if bool(np.isfinite(delta).all()) else float("inf")

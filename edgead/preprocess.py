@@ -1,0 +1,134 @@
+"""ONE recipe from a camera picture to the model's input, used by training, calibration, verification and the runtime.
+
+The recipe covers region of interest and resize. Cast, colour order and normalisation are inside the exported graph, so no
+backend can get them differently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgead.errors import BadInput
+from edgead.types import Image
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+RESIZE_RULES = ("area", "linear")
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessRecipe:
+    """How a camera picture becomes the model's input.
+
+    Attributes:
+        width, height: the model's input size in pixels.
+        roi: x, y, width, height of the inspected part of the camera picture in pixels; None inspects all of it.
+        resize: ``"area"`` averages the covered pixels when shrinking (no aliasing; linear when enlarging), ``"linear"`` is
+            bilinear without antialias (fast).
+    """
+
+    width: int
+    height: int
+    roi: tuple[int, int, int, int] | None = None
+    resize: str = "area"
+
+    def __post_init__(self) -> None:
+        if not (16 <= self.width <= 8192 and 16 <= self.height <= 8192):
+            raise BadInput(f"a model input of {self.width} x {self.height} px is not usable", hint="choose 16 to 8192")
+        if self.resize not in RESIZE_RULES:
+            raise BadInput(f"unknown resize rule {self.resize!r}", hint=f"choose {' or '.join(RESIZE_RULES)}")
+        if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
+            raise BadInput(f"region of interest {self.roi} is not x, y, width, height in pixels")
+
+    def apply(self, image: Image) -> Image:
+        """The model's input for one camera picture.
+
+        Args:
+            image: H x W x 3 uint8 BGR.
+
+        Returns:
+            height x width x 3 uint8 BGR, contiguous. Shares memory with `image` only when there is nothing to do.
+
+        Raises:
+            BadInput: the region of interest reaches out of the picture.
+        """
+        if self.roi is not None:
+            x, y, w, h = self.roi
+            if x + w > image.shape[1] or y + h > image.shape[0]:
+                raise BadInput(
+                    f"region of interest {self.roi} does not fit a picture of {image.shape[1]} x {image.shape[0]} px",
+                    hint="the camera's resolution differs from the one the model was trained for",
+                )
+            image = image[y : y + h, x : x + w]
+        if image.shape[:2] == (self.height, self.width):
+            return np.ascontiguousarray(image)
+        shrinks = image.shape[0] >= self.height and image.shape[1] >= self.width
+        rule = cv2.INTER_AREA if self.resize == "area" and shrinks else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, (self.width, self.height), interpolation=rule), np.uint8)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> PreprocessRecipe:
+        roi = data.get("roi")
+        return cls(int(data["width"]), int(data["height"]), tuple(roi) if roi else None, str(data["resize"]))
+
+
+def to_bgr8(image: npt.NDArray[Any]) -> Image:
+    """Any camera or file picture as H x W x 3 uint8 BGR.
+
+    Rules: grey (H x W or H x W x 1) is repeated three times; alpha is dropped; 16 bits are divided by 256 (full range is
+    assumed, whatever the picture holds, so that equal light gives equal numbers).
+
+    Raises:
+        BadInput: another depth or shape.
+    """
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise BadInput(f"pictures of type {image.dtype} are not supported", hint="use 8 or 16 bit unsigned pictures")
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or image.size == 0:
+        raise BadInput(f"a picture of shape {image.shape} is not supported", hint="use grey, BGR or BGRA pictures")
+    if image.shape[2] == 1:
+        return np.ascontiguousarray(np.repeat(image, 3, axis=2))
+    return np.ascontiguousarray(image[:, :, :3])
+
+
+def read_image(path: Path) -> Image:
+    """A picture file as H x W x 3 uint8 BGR (see :func:`to_bgr8`); EXIF rotation is ignored, as cameras on a line have none.
+
+    Raises:
+        BadInput: missing, unreadable or of an unsupported kind.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror or error}", hint="check the path and its permissions") from error
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(data, flags) if data.size else None
+    if image is None:
+        raise BadInput(f"{path} is not a readable picture ({data.size} bytes)", hint="remove it or replace it")
+    return to_bgr8(image)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The picture files of a folder in the order of their names, not of its subfolders.
+
+    Raises:
+        BadInput: no such folder, or no pictures in it.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is not a folder", hint="give a folder of pictures")
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not found:
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise BadInput(f"{folder} holds no pictures", hint=f"put pictures there ({kinds})")
+    return found

@@ -1,0 +1,1 @@
+"""The station: capture, inference, decision, outputs, records."""

@@ -1,0 +1,1 @@
+"""Camera adapters, one file each."""

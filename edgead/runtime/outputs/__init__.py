@@ -1,0 +1,1 @@
+"""Output adapters, one file each."""

@@ -1,0 +1,1 @@
+"""Fit a model from a folder of good images (torch)."""

@@ -1,0 +1,144 @@
+"""Values that cross room borders: frozen, slotted, NumPy and the standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+"""H x W x 3, uint8, BGR as the camera gives it."""
+
+AnomalyMap = npt.NDArray[np.float32]
+"""h x w, float32, raw model units (larger is more anomalous)."""
+
+
+class Verdict(str, Enum):
+    """What the line is told about a part. OK is the only asserted signal; everything that goes wrong is UNKNOWN."""
+
+    OK = "OK"
+    NG = "NG"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, shape and dtype of one engine input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of the line.
+
+    Attributes:
+        image: H x W x 3 uint8 BGR, read-only.
+        camera: the camera's name or address.
+        frame_id: counts up from 0 for each camera; gaps are dropped frames.
+        captured_at_ns: monotonic clock when the frame arrived in this process.
+        trigger_id: the trigger that asked for it; None when free-running.
+        source: where a recorded frame came from (a file name), empty for live cameras.
+    """
+
+    image: Image
+    camera: str
+    frame_id: int
+    captured_at_ns: int
+    trigger_id: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Milliseconds that each stage of one part took; `total_ms` runs from the frame's arrival to the verdict."""
+
+    wait_ms: float = 0.0
+    resize_ms: float = 0.0
+    inference_ms: float = 0.0
+    decision_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The verdict on one part.
+
+    Attributes:
+        part_id: counts up from 1 for each station.
+        verdict: OK, NG or UNKNOWN.
+        cause: why the verdict is UNKNOWN (e.g. "late", "camera_timeout", "score_not_finite"), else "".
+        score: raw model units; NaN when there is none.
+        threshold: the score at and above which a part is NG, raw model units.
+        anomaly_map: h x w float32 raw model units, or None.
+        times: milliseconds per stage.
+        frame: the inspected frame, or None when there was none.
+    """
+
+    part_id: int
+    verdict: Verdict
+    cause: str
+    score: float
+    threshold: float
+    anomaly_map: AnomalyMap | None
+    times: StageTimes
+    frame: Frame | None
+
+
+class Engine(Protocol):
+    """A loaded model that answers on this device (see the graph contract in docs/architecture.md)."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """One input: ``image``, uint8, 1 x H x W x 3 BGR at model size."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """``anomaly_map`` float32 1 x h x w and ``score`` float32 1."""
+
+    def infer(self, image: Image) -> tuple[float, AnomalyMap]:
+        """Score and anomaly map of one H x W x 3 uint8 BGR image at model size.
+
+        Raises:
+            EngineError: the backend failed.
+        """
+
+    def close(self) -> None:
+        """Release the device; further calls of `infer` raise EngineError."""
+
+
+class Camera(Protocol):
+    """A source of frames."""
+
+    def grab(self, timeout_s: float) -> Frame:
+        """The next frame.
+
+        Raises:
+            CameraTimeout: none arrived within `timeout_s` seconds.
+            CameraLost: the camera is gone.
+            EndOfStream: a finite source is exhausted.
+        """
+
+    def close(self) -> None:
+        """Stop and release the device; may be called twice."""
+
+
+class Output(Protocol):
+    """Something that is told about verdicts; it starts in its safe state."""
+
+    def signal(self, inspection: Inspection) -> None:
+        """Tell the verdict. Raises OutputError when the device does not take it."""
+
+    def heartbeat(self) -> None:
+        """Called as the loop makes progress."""
+
+    def fail_safe(self) -> None:
+        """Go to the safe state: nothing is asserted."""
+
+    def close(self) -> None:
+        """Fail safe and release the device; may be called twice."""
