@@ -1,0 +1,43 @@
+"""Fixtures for all tests: shared data that may be absent, and a leak check after each test."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+SHARED = Path(os.environ.get("EDGEAD_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images and checkpoints beside the project (or $EDGEAD_SHARED); absent on a fresh machine."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no shared data at {SHARED}: set EDGEAD_SHARED to a folder with data/ and checkpoints/")
+    return SHARED
+
+
+def _open_things() -> tuple[set[str], set[str], set[str]]:
+    me = psutil.Process()
+    threads = {t.name for t in threading.enumerate() if t.is_alive()}
+    sockets = {str(c.laddr) for c in me.net_connections()}
+    files = {f.path for f in me.open_files() if not f.path.startswith(("/dev/", "/proc/", "/sys/"))}
+    return threads, sockets, files
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Each test must end with the Python threads, sockets and files that it began with."""
+    before = _open_things()
+    yield
+    after = _open_things()
+    if any(now - then for now, then in zip(after, before, strict=True)):
+        gc.collect()
+        after = _open_things()
+    for kind, now, then in zip(("threads", "sockets", "files"), after, before, strict=True):
+        assert not now - then, f"{kind} left open: {sorted(now - then)}"
