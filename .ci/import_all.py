@@ -1,0 +1,33 @@
+"""Import every module of edgead, each in a fresh interpreter state of one process; --line-box leaves out the torch rooms.
+
+The rooms models, training and the torch side of export are networks: without torch they cannot be imported, by their nature. All
+else must import with nothing but the base dependencies.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+import edgead
+
+LAB_ROOMS = ("edgead.models", "edgead.training", "edgead.export")
+
+
+def main() -> int:
+    line_box = "--line-box" in sys.argv[1:]
+    names = [m.name for m in pkgutil.walk_packages(edgead.__path__, "edgead.") if not m.name.endswith("__main__")]
+    wanted = [n for n in names if not (line_box and n.startswith(LAB_ROOMS))]
+    for name in wanted:
+        importlib.import_module(name)
+    loaded = {"torch", "onnx", "sklearn"} & set(sys.modules)
+    if line_box and loaded:
+        print(f"line-box modules loaded {sorted(loaded)}")
+        return 1
+    print(f"{len(wanted)} of {len(names)} modules imported")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

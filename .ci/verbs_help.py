@@ -1,0 +1,22 @@
+"""Every verb's --help must work with nothing but the base dependencies installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from edgead.cli.main import VERBS
+
+
+def main() -> int:
+    for verb in VERBS:
+        done = subprocess.run([sys.executable, "-m", "edgead", verb, "--help"], capture_output=True, text=True, check=False)
+        if done.returncode != 0 or "usage: edgead" not in done.stdout:
+            print(f"edgead {verb} --help failed:\n{done.stderr}")
+            return 1
+    print(f"{len(VERBS)} verbs have --help")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
