@@ -67,6 +67,10 @@ class CameraLost(CameraError):
     """The camera is gone (unplugged, process dead, stream ended by a fault); reopening may help."""
 
 
+class UnreadableFrame(CameraError):
+    """One picture came but cannot be used (damaged file, unsupported depth); the next one may be fine."""
+
+
 class EndOfStream(CameraError):
     """A finite source (folder, video file) has delivered its last frame."""
 

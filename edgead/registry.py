@@ -25,6 +25,7 @@ CAMERAS: Mapping[str, str] = {
 }
 
 OUTPUTS: Mapping[str, str] = {
+    "command": "edgead.runtime.outputs.command:CommandOutput",
     "log": "edgead.runtime.outputs.log:LogOutput",
 }
 

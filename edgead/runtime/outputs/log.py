@@ -1,0 +1,51 @@
+"""An output for people: one line a part."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TextIO
+
+from edgead.errors import OutputError
+from edgead.types import Inspection
+
+
+class LogOutput:
+    """Writes a line for each verdict. It asserts nothing, so its safe state is silence.
+
+    Args:
+        stream: where to; standard output by default. It is not closed.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._closed = False
+
+    def signal(self, inspection: Inspection) -> None:
+        """Write the line. Raises OutputError when closed or when the stream does not take it."""
+        if self._closed:
+            raise OutputError("the log is closed")
+        try:
+            self._stream.write(describe(inspection) + "\n")
+            self._stream.flush()
+        except OSError as error:
+            raise OutputError(f"the log cannot be written: {error.strerror or error}") from error
+
+    def heartbeat(self) -> None:
+        """Nothing: a log is not watched."""
+
+    def fail_safe(self) -> None:
+        """Nothing: a log asserts nothing."""
+
+    def close(self) -> None:
+        self._closed = True
+
+
+def describe(inspection: Inspection) -> str:
+    """One line for people: part, verdict, score against threshold, latency, source or cause."""
+    frame = inspection.frame
+    score = "-" if math.isnan(inspection.score) else f"{inspection.score:.4g}"
+    total = f"{inspection.times.total_ms:8.1f} ms" if frame is not None else " " * 11
+    text = f"part {inspection.part_id:>6}  {inspection.verdict.value:<7}  score {score:>8} / {inspection.threshold:.4g}  {total}"
+    details = [detail for detail in (inspection.cause, frame.source if frame else "") if detail]
+    return "  ".join([text, *details])

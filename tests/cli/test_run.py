@@ -1,0 +1,175 @@
+"""`edgead run` as a user sees it, on a tiny bundle whose score is the largest colour value of the picture."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
+from edgead.cli._probes import PROBE
+from edgead.cli.main import main
+from edgead.parity import Answers, ParityReport
+from edgead.preprocess import PreprocessRecipe
+from edgead.types import TensorSpec
+
+WITHOUT_LAB = """
+import sys
+for name in ("torch", "onnx", "sklearn", "safetensors"):
+    sys.modules[name] = None  # importing it raises ModuleNotFoundError
+from edgead.cli.main import main
+sys.exit(main())
+"""
+
+
+def write_bundle(target: Path, *, wrong_by: float = 0.0) -> Path:
+    """Scores above 200 are NG; with `wrong_by` the stored answers are not those of the engine."""
+    image = np.random.default_rng(0).integers(0, 180, (16, 16, 3), np.uint8)
+    largest = image.max(axis=2).astype(np.float32)
+    reference = Answers(np.array([largest.max() + wrong_by], np.float32), largest[None])
+    manifest = Manifest(
+        name="tiny",
+        family="patchcore",
+        model={},
+        origin={},
+        preprocess=PreprocessRecipe(16, 16),
+        inputs=(TensorSpec("image", (1, 16, 16, 3), "uint8"),),
+        outputs=(TensorSpec("anomaly_map", (1, 16, 16), "float32"), TensorSpec("score", (1,), "float32")),
+        engines=(
+            EngineRecord(
+                "onnxruntime-fp32",
+                "onnxruntime",
+                "fp32",
+                "model.onnx",
+                Threshold(200.0, "given"),
+                ParityReport(1, 0.0, 0.0, 0.0, 0),
+            ),
+        ),
+        default_engine="onnxruntime-fp32",
+        calibration=None,
+        golden=1,
+        measured={"threshold": {"value": 200.0, "method": "given"}},
+        tools={},
+        machine={},
+        created_at="2026-01-01T00:00:00+00:00",
+    )
+    with new_bundle(target) as folder:
+        (folder / "model.onnx").write_bytes(PROBE)
+        write_golden(folder, [image], reference)
+        write_manifest(folder, manifest)
+    return target
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("run") / "tiny.edgead")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A good one, a bad one, one that is not a picture."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), np.full((32, 32, 3), 100, np.uint8))
+    cv2.imwrite(str(folder / "b.png"), np.full((32, 32, 3), 250, np.uint8))
+    (folder / "c.png").write_bytes(b"not a picture")
+    return folder
+
+
+def test_a_folder_gives_one_record_a_picture_and_a_summary(
+    bundle: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = tmp_path / "records.jsonl"
+    saved = tmp_path / "saved"
+    assert main(["run", str(bundle), "--camera", str(pictures), "--records", str(records), "--save-ng", str(saved)]) == 0
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    assert [(line["part_id"], line["verdict"], line["score"]) for line in lines] == [
+        (1, "OK", 100),
+        (2, "NG", 250),
+        (3, "UNKNOWN", None),
+    ]
+    assert "c.png" in lines[2]["cause"]
+    assert sorted(f.suffix for f in saved.iterdir()) == [".jpg", ".png"]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "3 parts: 1 OK, 1 NG, 1 UNKNOWN (1 unreadable_image)" in shown.err
+    assert "1 parts saved" in shown.err
+
+
+def test_a_threshold_by_hand_and_a_limit_of_parts(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["run", str(bundle), "--camera", str(pictures), "--threshold", "90", "--max-parts", "1", "--records", "/dev/null"])
+        == 0
+    )
+    assert "1 parts: 0 OK, 1 NG, 0 UNKNOWN" in capsys.readouterr().err
+
+
+def test_a_line_box_has_no_lab_and_the_records_come_through_the_pipe(bundle: Path, pictures: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_LAB, "run", str(bundle), "--camera", str(pictures)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert [json.loads(line)["verdict"] for line in done.stdout.splitlines()] == ["OK", "NG", "UNKNOWN"]
+    assert done.stderr.startswith("tiny: onnxruntime-fp32 on")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_cleanly(bundle: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "edgead", "run", str(bundle), "--camera", "sim:fps=50,width=64,height=64"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    ids = [json.loads(line)["part_id"] for line in (first + rest).splitlines()]
+    assert ids == list(range(1, len(ids) + 1))
+    assert f"{len(ids)} parts: " in errors
+
+
+def test_a_camera_that_does_not_open_is_one_line_and_a_hint_without_secrets(bundle: Path) -> None:
+    address = "rtsp://operator:s3cret@127.0.0.1:9/line"
+    command = [sys.executable, "-m", "edgead", "run", str(bundle), "--camera", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 6
+    assert done.stdout == ""
+    first, second = done.stderr.splitlines()
+    assert first == "edgead run: camera rtsp://***@127.0.0.1:9/line does not open"
+    assert second.startswith("  -> ")
+
+
+def test_an_engine_that_answers_otherwise_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = write_bundle(tmp_path / "wrong.edgead", wrong_by=30.0)
+    assert main(["run", str(wrong), "--camera", "sim"]) == 4
+    assert "does not answer as the trained model did" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--camera", "no/such/folder"], 2, "no/such/folder does not exist"),
+        (["--camera", "sim", "--engine", "tensorrt"], 2, "no engine 'tensorrt'"),
+        (["--camera", "sim", "--max-parts", "0"], 2, "--max-parts 0"),
+        (["--camera", "sim", "--budget-ms", "0"], 2, "budget"),
+        (["--camera", "sim", "--threshold", "nan"], 2, "threshold"),
+        (["--camera", "sim", "--on-ng", "no-such-program"], 2, "no-such-program"),
+        (["--camera", "sim", "--records", "/no/such/file"], 7, "cannot write records"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    bundle: Path, arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(bundle), *arguments]) == code
+    shown = capsys.readouterr().err
+    assert says in shown.splitlines()[0]
+    assert "internal error" not in shown
+
+
+def test_the_runtime_imports_no_lab() -> None:
+    code = "import sys, edgead.runtime.station; print([m for m in ('torch', 'onnx', 'rich', 'sklearn') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,83 @@
+"""What every output promises, run against each of them."""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from edgead.errors import OutputError
+from edgead.runtime.outputs.command import CommandOutput
+from edgead.runtime.outputs.log import LogOutput
+from edgead.testing import FakeOutput
+from edgead.types import Frame, Inspection, Output, StageTimes, Verdict
+
+MAKERS: dict[str, Callable[[], Output]] = {
+    "fake": FakeOutput,
+    "log": lambda: LogOutput(io.StringIO()),
+    "command": lambda: CommandOutput(f"{sys.executable} -c pass"),
+}
+
+
+def inspection(verdict: Verdict, part_id: int = 1) -> Inspection:
+    if verdict is Verdict.UNKNOWN:
+        return Inspection(part_id, verdict, "camera_lost", float("nan"), 2.0, None, StageTimes(), None)
+    frame = Frame(np.zeros((4, 4, 3), np.uint8), "fake", part_id, 0, source="belt/7.png")
+    score = 1.0 if verdict is Verdict.OK else 3.0
+    return Inspection(part_id, verdict, "", score, 2.0, np.zeros((2, 2), np.float32), StageTimes(total_ms=12.3), frame)
+
+
+@pytest.fixture(params=MAKERS)
+def output(request: pytest.FixtureRequest) -> Output:
+    return MAKERS[request.param]()
+
+
+def test_it_takes_every_verdict_and_heartbeats(output: Output) -> None:
+    for verdict in Verdict:
+        output.signal(inspection(verdict))
+        output.heartbeat()
+    output.fail_safe()
+    output.close()
+
+
+def test_it_can_be_closed_unused_and_twice_and_then_refuses(output: Output) -> None:
+    output.close()
+    output.close()
+    with pytest.raises(OutputError):
+        output.signal(inspection(Verdict.OK))
+
+
+def test_the_fakes_wire_is_asserted_by_ok_alone() -> None:
+    output = FakeOutput()
+    assert not output.asserted
+    for verdict in (Verdict.OK, Verdict.NG, Verdict.OK, Verdict.UNKNOWN):
+        output.signal(inspection(verdict))
+        assert output.asserted is (verdict is Verdict.OK)
+    output.signal(inspection(Verdict.OK))
+    output.fail_safe()
+    assert not output.asserted
+
+
+def test_the_log_tells_a_person_what_happened() -> None:
+    stream = io.StringIO()
+    output = LogOutput(stream)
+    for part_id, verdict in enumerate(Verdict, start=1):
+        output.signal(inspection(verdict, part_id))
+    ok, ng, unknown = stream.getvalue().splitlines()
+    assert ok.split() == ["part", "1", "OK", "score", "1", "/", "2", "12.3", "ms", "belt/7.png"]
+    assert "NG" in ng and "belt/7.png" in ng
+    assert unknown.split() == ["part", "3", "UNKNOWN", "score", "-", "/", "2", "camera_lost"]
+
+
+class FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_is_an_output_error() -> None:
+    with pytest.raises(OutputError, match="No space left"):
+        LogOutput(FullDisk()).signal(inspection(Verdict.OK))

@@ -1,0 +1,118 @@
+"""One frame, one verdict: never OK by accident."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from edgead.budget import LatencyBudget
+from edgead.errors import BadInput, EngineError
+from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.inspector import Inspector, decide
+from edgead.testing import FakeClock, FakeEngine
+from edgead.types import Frame, Inspection, Verdict
+
+RECIPE = PreprocessRecipe(64, 64)
+PICTURE = np.zeros((48, 80, 3), np.uint8)
+
+
+def inspect(
+    engine: FakeEngine,
+    *,
+    threshold: float = 2.0,
+    budget_ms: float | None = None,
+    clock: FakeClock | None = None,
+    waited_s: float = 0.0,
+    recipe: PreprocessRecipe = RECIPE,
+) -> Inspection:
+    clock = clock or FakeClock()
+    frame = Frame(PICTURE, "fake", 0, clock.now_ns())
+    clock.advance(waited_s)
+    return Inspector(engine, recipe, threshold, LatencyBudget(budget_ms), clock).inspect(1, frame)
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict"), [(1.999, Verdict.OK), (2.0, Verdict.NG), (2.001, Verdict.NG), (-5.0, Verdict.OK), (1e30, Verdict.NG)]
+)
+def test_scores_at_and_above_the_threshold_are_ng(score: float, verdict: Verdict) -> None:
+    found = inspect(FakeEngine([score]))
+    assert (found.verdict, found.cause, found.score, found.threshold) == (verdict, "", score, 2.0)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_unknown(score: float) -> None:
+    found = inspect(FakeEngine([score]))
+    assert (found.verdict, found.cause) == (Verdict.UNKNOWN, "score_not_finite")
+
+
+def test_a_hole_in_the_map_is_unknown_even_when_the_score_looks_good() -> None:
+    holed = np.array([[0.5, math.nan]], np.float32)
+    assert decide(0.5, holed, 2.0) == (Verdict.UNKNOWN, "map_not_finite")
+
+
+@pytest.mark.parametrize(
+    "error", [EngineError("device\n  removed"), RuntimeError("device removed"), ValueError("device removed")]
+)
+def test_whatever_an_engine_raises_is_unknown_with_its_words(error: Exception) -> None:
+    found = inspect(FakeEngine([error]))
+    assert (found.verdict, found.cause) == (Verdict.UNKNOWN, "engine_error: device removed")
+    assert math.isnan(found.score)
+    assert found.anomaly_map is None
+
+
+def test_a_picture_that_the_recipe_cannot_use_is_unknown() -> None:
+    found = inspect(FakeEngine([0.0]), recipe=PreprocessRecipe(64, 64, roi=(0, 0, 500, 10)))
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.cause.startswith("bad_frame: region of interest")
+
+
+def test_late_is_unknown_and_keeps_its_score() -> None:
+    clock = FakeClock()
+    found = inspect(FakeEngine([0.0], clock=clock, takes_s=0.06), budget_ms=100, clock=clock, waited_s=0.05)
+    assert (found.verdict, found.cause, found.score) == (Verdict.UNKNOWN, "late", 0.0)
+
+
+def test_a_frame_that_is_late_already_is_not_inferred() -> None:
+    clock = FakeClock()
+    engine = FakeEngine([0.0], clock=clock)
+    found = inspect(engine, budget_ms=100, clock=clock, waited_s=0.2)
+    assert (found.verdict, found.cause, engine.calls) == (Verdict.UNKNOWN, "late", 0)
+
+
+def test_exactly_in_time_is_in_time() -> None:
+    clock = FakeClock()
+    found = inspect(FakeEngine([0.0], clock=clock, takes_s=0.1), budget_ms=100, clock=clock)
+    assert found.verdict is Verdict.OK
+
+
+def test_times_are_told_by_stage() -> None:
+    clock = FakeClock()
+    times = inspect(FakeEngine([0.0], clock=clock, takes_s=0.03), clock=clock, waited_s=0.02).times
+    assert (times.wait_ms, times.inference_ms, times.total_ms) == (20.0, 30.0, 50.0)
+    assert (times.resize_ms, times.decision_ms) == (0.0, 0.0)
+
+
+def test_the_map_is_a_copy_since_engines_reuse_their_buffers() -> None:
+    buffer = np.zeros((2, 2), np.float32)
+
+    class Reusing(FakeEngine):
+        def infer(self, image: np.ndarray) -> tuple[float, np.ndarray]:  # type: ignore[type-arg, override]
+            return 0.0, buffer
+
+    found = inspect(Reusing([0.0]))
+    buffer[:] = 9.0
+    assert found.anomaly_map is not None
+    assert found.anomaly_map.max() == 0.0
+
+
+@pytest.mark.parametrize("threshold", [math.nan, math.inf])
+def test_a_threshold_that_is_not_finite_is_refused(threshold: float) -> None:
+    with pytest.raises(BadInput, match="threshold"):
+        inspect(FakeEngine([0.0]), threshold=threshold)
+
+
+def test_a_recipe_of_another_size_than_the_engine_is_refused() -> None:
+    with pytest.raises(BadInput, match="32 x 48"):
+        inspect(FakeEngine([0.0]), recipe=PreprocessRecipe(32, 48))

@@ -1,0 +1,85 @@
+"""The picture with the heat map: good parts look calm, defects are coloured and outlined where they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgead.errors import BadInput
+from edgead.runtime.overlay import COLOURS, HeatScale, draw_overlay
+from edgead.types import AnomalyMap, Frame, Image, Inspection, StageTimes, Verdict
+
+GREY: Image = np.full((300, 600, 3), 120, np.uint8)
+SCALE = HeatScale(calm=1.0, level=2.0)
+
+
+def inspection(anomaly_map: AnomalyMap | None, verdict: Verdict = Verdict.NG, picture: Image = GREY) -> Inspection:
+    cause = "late" if verdict is Verdict.UNKNOWN else ""
+    frame = Frame(picture, "fake", 0, 0)
+    return Inspection(1, verdict, cause, 2.5, 2.0, anomaly_map, StageTimes(), frame)
+
+
+def spot(row: int, column: int) -> AnomalyMap:
+    anomaly_map = np.ones((10, 10), np.float32)
+    anomaly_map[row, column] = 4.0
+    return anomaly_map
+
+
+def below_banner(drawn: Image, picture: Image = GREY) -> Image:
+    return drawn[-picture.shape[0] :]
+
+
+def test_a_good_part_looks_like_itself_under_its_banner() -> None:
+    drawn = draw_overlay(inspection(np.full((10, 10), 1.4, np.float32), Verdict.OK), SCALE)
+    assert (below_banner(drawn) == GREY).all()
+    assert tuple(drawn[2, 2]) == COLOURS[Verdict.OK]
+
+
+def test_a_defect_is_coloured_and_outlined_where_it_is() -> None:
+    drawn = below_banner(draw_overlay(inspection(spot(5, 2)), SCALE))
+    changed = (drawn != 120).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert changed[165, 150]  # the middle of map cell 5, 2
+    assert rows.min() >= 120 and rows.max() <= 210
+    assert columns.min() >= 90 and columns.max() <= 210
+    assert (drawn == 255).all(axis=2).any()  # the outline
+    blue, _, red = (int(v) for v in drawn[165, 150])
+    assert red > blue
+
+
+def test_the_map_lies_on_the_region_of_interest() -> None:
+    drawn = below_banner(draw_overlay(inspection(spot(5, 2)), SCALE, roi=(300, 100, 200, 100)))
+    changed = (drawn != 120).any(axis=2)
+    assert changed[155, 350]
+    assert not changed[:100].any() and not changed[:, :300].any()
+
+
+def test_without_a_map_only_the_banner_tells() -> None:
+    drawn = draw_overlay(inspection(None, Verdict.UNKNOWN), SCALE)
+    assert (below_banner(drawn) == GREY).all()
+    assert tuple(drawn[2, 2]) == COLOURS[Verdict.UNKNOWN]
+
+
+def test_small_pictures_grow_until_the_banner_can_be_read() -> None:
+    drawn = draw_overlay(inspection(spot(5, 5), picture=np.zeros((50, 60, 3), np.uint8)), SCALE)
+    assert drawn.shape[1] == 480
+    assert drawn.shape[0] > 400
+
+
+def test_holes_in_the_map_are_not_coloured_and_the_picture_is_not_touched() -> None:
+    anomaly_map = np.full((10, 10), np.nan, np.float32)
+    assert (below_banner(draw_overlay(inspection(anomaly_map), SCALE)) == GREY).all()
+    draw_overlay(inspection(spot(5, 5)), SCALE)
+    assert (GREY == 120).all()
+
+
+def test_a_threshold_at_or_below_the_calm_level_still_draws() -> None:
+    drawn = draw_overlay(inspection(spot(5, 5)), HeatScale(calm=3.0, level=2.0))
+    assert drawn.dtype == np.uint8
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(BadInput):
+        HeatScale(float("nan"), 1.0)
+    with pytest.raises(BadInput, match="no picture"):
+        draw_overlay(Inspection(1, Verdict.UNKNOWN, "camera_lost", 0.0, 2.0, None, StageTimes(), None), SCALE)
