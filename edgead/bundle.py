@@ -16,6 +16,7 @@ import dataclasses
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -23,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -141,15 +142,38 @@ class Manifest:
             values["preprocess"] = PreprocessRecipe.from_json(data["preprocess"])
             for key in ("inputs", "outputs"):
                 values[key] = tuple(TensorSpec(t["name"], tuple(t["shape"]), t["dtype"]) for t in data[key])
-            values["engines"] = tuple(
-                EngineRecord(**{**e, "threshold": Threshold(**e["threshold"]), "parity": ParityReport(**e["parity"])})
-                for e in data["engines"]
-            )
-            manifest = cls(**values)
+            values["engines"] = tuple(_engine_record(e) for e in data["engines"])
+            manifest = _checked(cls(**values))
             manifest.engine()
-        except (KeyError, TypeError, ValueError, AttributeError, BadInput) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, BadInput) as error:
             raise BundleError(f"manifest.json is not a valid manifest ({error!r})", hint="export the bundle again") from error
         return manifest
+
+
+def _engine_record(data: dict[str, Any]) -> EngineRecord:
+    parts = {"threshold": _checked(Threshold(**data["threshold"])), "parity": _checked(ParityReport(**data["parity"]))}
+    return _checked(EngineRecord(**{**data, **parts}))
+
+
+_Value = TypeVar("_Value", Threshold, ParityReport, EngineRecord, Manifest)
+
+
+def _checked(value: _Value) -> _Value:
+    """The value, if its plain fields hold what their annotations say; numbers must be finite (a threshold of NaN passes all)."""
+    kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "dict": (dict,)}
+    for f in dataclasses.fields(value):
+        kind, _, rest = str(f.type).partition(" | ")
+        kind, _, inner = kind.partition("[")
+        found: Any = getattr(value, f.name)
+        if kind not in kinds or (rest == "None" and found is None):
+            continue
+        if isinstance(found, bool) or not isinstance(found, kinds[kind]):
+            raise TypeError(f"{f.name} is not of type {kind}")
+        if isinstance(found, float | int) and not math.isfinite(found):
+            raise ValueError(f"{f.name} is not finite")
+        if isinstance(found, dict) and inner == "str, str]" and not all(isinstance(v, str) for v in found.values()):
+            raise TypeError(f"{f.name} does not hold text only")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +232,12 @@ class Bundle:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise BundleError(f"{self.path} names a file outside of itself: {name}", hint="do not trust this bundle")
             file = self.path / name
-            if not file.is_file():
-                raise BundleError(f"{self.path} is incomplete: {name} is missing", hint="copy or export it again")
-            if file_digest(file) != wanted:
+            try:
+                found = file_digest(file)
+            except (OSError, ValueError) as error:
+                reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+                raise BundleError(f"{self.path} is incomplete: {name} {reason}", hint="copy or export it again") from error
+            if found != wanted:
                 raise BundleError(f"{self.path} is damaged: {name} has changed", hint="copy or export it again")
         for record in self.manifest.engines:
             if record.file not in self.manifest.files:
@@ -218,15 +245,17 @@ class Bundle:
 
 
 @contextmanager
-def new_bundle(target: Path) -> Iterator[Path]:
+def new_bundle(target: Path, marker: str = "manifest.json", kind: str = "a bundle") -> Iterator[Path]:
     """A folder to fill with files and :func:`write_manifest`; on success it takes the place of `target`, else it vanishes.
 
+    Trained models are written in the same way, with `marker` ``"model.json"``.
+
     Raises:
-        BadInput: `target` exists and is not a bundle.
+        BadInput: `target` exists and is not one of its `kind`: it lacks the file `marker`.
         StorageError: the disk is full or not writable.
     """
-    if target.exists() and not (target / "manifest.json").is_file():
-        raise BadInput(f"{target} exists and is not a bundle", hint="choose another -o, or remove it yourself")
+    if target.exists() and not (target / marker).is_file():
+        raise BadInput(f"{target} exists and is not {kind}", hint="choose another -o, or remove it yourself")
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -6,7 +6,9 @@ backend can get them differently.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import numpy.typing as npt
 from edgead.errors import BadInput
 from edgead.types import Image
 
+FloatArray = npt.NDArray[np.float32]
+
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-RESIZE_RULES = ("area", "linear")
+RESIZE_RULES = ("area", "linear", "antialias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +33,17 @@ class PreprocessRecipe:
         width, height: the model's input size in pixels.
         roi: x, y, width, height of the inspected part of the camera picture in pixels; None inspects all of it.
         resize: ``"area"`` averages the covered pixels when shrinking (no aliasing; linear when enlarging), ``"linear"`` is
-            bilinear without antialias (fast).
+            bilinear without antialias (fast), ``"antialias"`` is bilinear with the triangle widened when shrinking, as Pillow and
+            torch do it (slower; for models trained that way).
+        crop_from: width, height to which the picture is resized before the model's input is cut from its middle; None resizes
+            straight to the input. One of them 0 keeps the picture's proportions, the other being its shorter side.
     """
 
     width: int
     height: int
     roi: tuple[int, int, int, int] | None = None
     resize: str = "area"
+    crop_from: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not (16 <= self.width <= 8192 and 16 <= self.height <= 8192):
@@ -44,6 +52,12 @@ class PreprocessRecipe:
             raise BadInput(f"unknown resize rule {self.resize!r}", hint=f"choose {' or '.join(RESIZE_RULES)}")
         if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
             raise BadInput(f"region of interest {self.roi} is not x, y, width, height in pixels")
+        if self.crop_from is not None:
+            wide, high = (n or max(self.crop_from) for n in self.crop_from)
+            if wide < self.width or high < self.height:
+                raise BadInput(
+                    f"{self.width} x {self.height} px cannot be cut from {wide} x {high} px", hint="make crop_from larger"
+                )
 
     def apply(self, image: Image) -> Image:
         """The model's input for one camera picture.
@@ -65,11 +79,20 @@ class PreprocessRecipe:
                     hint="the camera's resolution differs from the one the model was trained for",
                 )
             image = image[y : y + h, x : x + w]
-        if image.shape[:2] == (self.height, self.width):
-            return np.ascontiguousarray(image)
-        shrinks = image.shape[0] >= self.height and image.shape[1] >= self.width
-        rule = cv2.INTER_AREA if self.resize == "area" and shrinks else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(image, (self.width, self.height), interpolation=rule), np.uint8)
+        if self.crop_from is None:
+            return _resize(image, self.width, self.height, self.resize)
+        whole = _resize(image, *self._before_crop(image), self.resize)
+        top, left = round((whole.shape[0] - self.height) / 2), round((whole.shape[1] - self.width) / 2)
+        return np.ascontiguousarray(whole[top : top + self.height, left : left + self.width])
+
+    def _before_crop(self, image: Image) -> tuple[int, int]:
+        """Width and height of the resized picture that the input is cut from."""
+        assert self.crop_from is not None
+        if 0 not in self.crop_from:
+            return self.crop_from
+        height, width = image.shape[:2]
+        short = max(self.crop_from)
+        return (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,7 +100,55 @@ class PreprocessRecipe:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> PreprocessRecipe:
         roi = data.get("roi")
-        return cls(int(data["width"]), int(data["height"]), tuple(roi) if roi else None, str(data["resize"]))
+        whole = data.get("crop_from")
+        return cls(
+            int(data["width"]),
+            int(data["height"]),
+            tuple(roi) if roi else None,
+            str(data["resize"]),
+            tuple(whole) if whole else None,
+        )
+
+
+def _resize(image: Image, width: int, height: int, rule: str) -> Image:
+    if image.shape[:2] == (height, width):
+        return np.ascontiguousarray(image)
+    if rule == "antialias":
+        return _resize_antialias(image, width, height)
+    shrinks = image.shape[0] >= height and image.shape[1] >= width
+    how = cv2.INTER_AREA if rule == "area" and shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
+
+
+def _resize_antialias(image: Image, width: int, height: int) -> Image:
+    """Rows first, then columns, in float32, rounded once at the end."""
+    low = _weigh(image.reshape(image.shape[0], -1), *triangle_taps(image.shape[0], height))  # height x (W 3)
+    columns = np.ascontiguousarray(low.reshape(height, image.shape[1], 3).transpose(1, 0, 2))  # W x height x 3
+    both = _weigh(columns.reshape(image.shape[1], -1), *triangle_taps(image.shape[1], width)).reshape(width, height, 3)
+    return np.ascontiguousarray(np.rint(both).clip(0, 255).astype(np.uint8).transpose(1, 0, 2))
+
+
+def _weigh(lines: npt.NDArray[Any], places: npt.NDArray[np.intp], weights: FloatArray) -> FloatArray:
+    """B x n lines -> A x n: line a is the sum over t of weights[t, a] * lines[places[t, a]]."""
+    total = np.zeros((places.shape[1], lines.shape[1]), np.float32)
+    for place, weight in zip(places, weights, strict=True):
+        total += lines[place] * weight[:, None]
+    return total
+
+
+@lru_cache(maxsize=8)
+def triangle_taps(before: int, after: int) -> tuple[npt.NDArray[np.intp], FloatArray]:
+    """Places (T x `after`) and weights (T x `after`, float32, sum 1) of bilinear resizing at half-pixel centres, the triangle
+    widened by the factor of shrinking."""
+    scale = before / after
+    reach = max(scale, 1.0)
+    centres = (np.arange(after) + 0.5) * scale
+    first = np.floor(centres - reach).astype(np.intp)
+    places = first[None, :] + np.arange(math.ceil(2 * reach) + 1)[:, None]
+    weights = np.maximum(0.0, 1.0 - np.abs((places + 0.5 - centres[None, :]) / reach))
+    weights[(places < 0) | (places >= before)] = 0.0
+    weights = (weights / weights.sum(0, keepdims=True)).astype(np.float32)
+    return np.clip(places, 0, before - 1), weights
 
 
 def to_bgr8(image: npt.NDArray[Any]) -> Image:

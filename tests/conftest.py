@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.bundles import Tiny
 
 SHARED = Path(os.environ.get("EDGEAD_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -22,12 +25,24 @@ def shared_data() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """Tiny trained models and bundles of all families, made on demand, once."""
+    return Tiny(tmp_path_factory.mktemp("tiny"))
+
+
 def _open_things() -> tuple[set[str], set[str], set[str]]:
     me = psutil.Process()
-    threads = {t.name for t in threading.enumerate() if t.is_alive()}
+    threads = {t.name for t in threading.enumerate() if t.is_alive()} - _torch_threads()
     sockets = {str(c.laddr) for c in me.net_connections()}
     files = {f.path for f in me.open_files() if not f.path.startswith(("/dev/", "/proc/", "/sys/"))}
     return threads, sockets, files
+
+
+def _torch_threads() -> set[str]:
+    """From its first export on, torch keeps a pool of its own for as long as the process lives."""
+    pool = getattr(sys.modules.get("torch.utils._functools"), "_prefetch_executor", None)
+    return {t.name for t in getattr(pool, "_threads", ())}
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from edgead import __version__
 from edgead.errors import EdgeadError
 
-VERBS = ("demo", "train", "distill", "export", "verify", "inspect", "bench", "run", "doctor")
+VERBS = ("demo", "train", "distill", "import", "export", "verify", "inspect", "bench", "run", "doctor")
+_MODULES = {"import": "import_"}
+"""Verbs that are keywords of Python."""
 
 EPILOG = (
     "Exit codes: 0 done, 1 internal error, 2 bad input, 3 bundle refused, 4 parity failed, 5 missing extra or engine, "
@@ -31,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgead {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
-        module = importlib.import_module(f"edgead.cli.{verb}")
+        module = importlib.import_module(f"edgead.cli.{_MODULES.get(verb, verb)}")
         sub = subparsers.add_parser(
             verb, help=module.SUMMARY, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )

@@ -1,1 +1,68 @@
-"""Running a built engine: one adapter file a backend."""
+"""Running a built engine: one adapter file a backend, and the one place that opens what a bundle holds."""
+
+from __future__ import annotations
+
+import platform
+
+from edgead import machine
+from edgead.bundle import Bundle, EngineRecord
+from edgead.errors import BundleMismatch, EngineError
+from edgead.registry import resolve
+from edgead.types import Engine
+
+
+def open_engine(bundle: Bundle, name: str | None = None, threads: int | None = None) -> Engine:
+    """Load one engine of a bundle on this device; there is no fallback to another one.
+
+    Args:
+        bundle: an opened bundle (its digests are checked).
+        name: the engine's name in the bundle, e.g. ``"openvino-int8"``; None takes the bundle's default.
+        threads: CPU threads for one inference; None leaves it to the backend (all cores).
+
+    Raises:
+        BadInput: the bundle holds no engine of that name, or nobody knows its backend.
+        BundleMismatch: it does not suit this device; the message names what differs.
+        MissingExtra: the backend's package is not installed.
+        EngineError: the backend cannot load the file.
+    """
+    record = bundle.manifest.engine(name)
+    factory = resolve("engine", record.backend)
+    check_device(record)
+    try:
+        engine: Engine = factory(bundle.path / record.file, threads=threads)
+    except EngineError as error:
+        raise _explained(record, error) from error
+    if engine.inputs != bundle.manifest.inputs or engine.outputs != bundle.manifest.outputs:
+        engine.close()
+        raise BundleMismatch(
+            f"engine {record.name} does not have the inputs and outputs that the manifest states", hint="export the bundle again"
+        )
+    return engine
+
+
+def check_device(record: EngineRecord) -> None:
+    """Refuse an engine that would answer wrongly on this CPU.
+
+    8-bit weights saturate in the INT8 kernels of x86 CPUs without VNNI (pairs of products are summed in 16 bits), silently.
+
+    Raises:
+        BundleMismatch: naming the CPU feature.
+    """
+    x86 = platform.machine().lower() in {"x86_64", "amd64", "i686", "i386"}
+    if record.built_with.get("weight_bits") == "8" and x86 and not machine.has_int8_dot(machine.cpu_flags()):
+        raise BundleMismatch(
+            f"engine {record.name} has 8-bit weights, which give wrong scores on this CPU: it has no VNNI",
+            hint="export with --weight-bits 7, or use an fp32 engine (--engine)",
+        )
+
+
+def _explained(record: EngineRecord, error: EngineError) -> EngineError | BundleMismatch:
+    """A file that does not load with another version of the backend is a mismatch of versions, most likely."""
+    built = record.built_with.get(record.backend, "")
+    here = machine.packages([record.backend]).get(record.backend, "")
+    if not built or not here or built == here:
+        return error
+    return BundleMismatch(
+        f"engine {record.name} was built with {record.backend} {built} and does not load with {here} here: {error}",
+        hint=f"pip install '{record.backend}=={built}', or export the bundle with {here}",
+    )

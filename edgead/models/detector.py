@@ -75,11 +75,13 @@ def load_detector(folder: Path) -> tuple[Detector, dict[str, Any]]:
         raise BadInput(
             f"{folder} holds no trained model (no model.json)", hint="train one with: edgead train MODEL GOOD_DIR -o DIR"
         )
+    from edgead.models.resized import build
+
     try:
         info = json.loads(file.read_text("utf-8"))
         family = _families()[info["family"]]
         height, width = info["image_size"]
-        detector = family.build(info["config"], (int(height), int(width)))
+        detector = build(family, info["config"], (int(height), int(width)))
         detector.load_state_dict(read_state(folder / "model.safetensors"))
     except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise BadInput(f"the trained model in {folder} is damaged: {str(error)[:200]}", hint="train it again") from error
@@ -89,7 +91,9 @@ def load_detector(folder: Path) -> tuple[Detector, dict[str, Any]]:
 
 def _families() -> dict[str, type[Detector]]:
     from edgead.models.efficientad import EfficientAd
+    from edgead.models.graph import GraphDetector, IrDetector
     from edgead.models.patchcore import PatchCore
     from edgead.models.simplenet import SimpleNet
+    from edgead.models.supersimplenet import SuperSimpleNet
 
-    return {family.family: family for family in (PatchCore, SimpleNet, EfficientAd)}
+    return {family.family: family for family in (PatchCore, SimpleNet, EfficientAd, SuperSimpleNet, GraphDetector, IrDetector)}

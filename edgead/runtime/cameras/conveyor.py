@@ -32,7 +32,6 @@ BOLT_CIRCLE, BOLT_RADIUS, BOLTS = 154.0, 19.0, 6
 SINK = 6.0  # width of a bolt hole's countersink
 LIGHT = math.radians(-125.0)  # the direction that the light comes from: above left
 PRINT = ("FLG-204", "6x M8")
-WRONG_PRINTS = (("FLG-240", "6x M8"), ("FLG-204", "8x M6"), ("PLG-104", "6x M8"))
 CHANGED = 0.02  # share of full scale that counts as a visible change
 FULL_WELL = 11_000.0  # photo-electrons at 255
 READ_NOISE = 9.0  # photo-electrons, RMS
@@ -50,8 +49,8 @@ class _Scene:
     seed: int
     holes: tuple[bool, ...] = (True,) * BOLTS
     chip: tuple[float, float, float] | None = None  # angle (rad), half width (rad), depth (units)
-    text: tuple[str, str] = PRINT
-    ink: tuple[float, float] = (1.0, 1.0)  # strength of the mark at its left and right end
+    text: bool = True
+    code: bool = True
 
     @property
     def scale(self) -> float:
@@ -235,7 +234,7 @@ def _mark(scene: _Scene) -> Plane:
     over = 4  # drawn four times larger, then averaged
     sheet = np.zeros((int(UNIT) * over, int(UNIT) * over), np.uint8)
     middle = sheet.shape[0] // 2
-    for line, text in enumerate(scene.text):
+    for line, text in enumerate(PRINT if scene.text else ()):
         font, size, weight = cv2.FONT_HERSHEY_SIMPLEX, 0.62 * over, 2 * over
         (width, _), _ = cv2.getTextSize(text, font, size, weight)
         origin = (middle - width // 2, middle + int((146 + 25 * line) * over))
@@ -244,16 +243,15 @@ def _mark(scene: _Scene) -> Plane:
     code[:, 0] = code[-1, :] = 255
     code[0, :], code[:, -1] = [255, 0] * 6, [0, 255] * 6
     side = 42 * over
-    if any(scene.ink) and scene.text[0]:
+    if scene.code:
         top = middle - int((BOLT_CIRCLE + 21) * over)
         sheet[top : top + side, middle - side // 2 : middle + side // 2] = cv2.resize(
             code, (side, side), interpolation=cv2.INTER_NEAREST
         )
     small = cv2.resize(sheet, (int(UNIT), int(UNIT)), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    strength = np.interp(np.arange(UNIT), [190, 322], scene.ink).astype(np.float32)
     turn = cv2.getRotationMatrix2D((UNIT / 2, UNIT / 2), -math.degrees(scene.angle), scene.scale)
     turn += np.array([[0, 0, scene.x - UNIT / 2], [0, 0, scene.y - UNIT / 2]])
-    return np.asarray(cv2.warpAffine(small * strength, turn, (scene.width, scene.height)), np.float32)
+    return np.asarray(cv2.warpAffine(small, turn, (scene.width, scene.height)), np.float32)
 
 
 def _expose(picture: Plane, light: float, rng: np.random.Generator) -> Image:
@@ -280,13 +278,9 @@ def _chipped_edge(scene: _Scene, rng: np.random.Generator) -> _Scene:
 
 
 def _bad_print(scene: _Scene, rng: np.random.Generator) -> _Scene:
-    """No mark at all, a mark that fades out, or another product's mark."""
+    """Text, code or both are missing: the laser broke off."""
     kind = int(rng.integers(3))
-    if kind == 0:
-        return replace(scene, text=("", ""))
-    if kind == 1:
-        return replace(scene, ink=(1.0, 0.0) if rng.random() < 0.5 else (0.0, 1.0))
-    return replace(scene, text=WRONG_PRINTS[int(rng.integers(len(WRONG_PRINTS)))])
+    return replace(scene, text=kind == 0, code=kind == 1)
 
 
 def _spot(scene: _Scene, rng: np.random.Generator, inner: float = GROOVE + 20, outer: float = FACE - 20) -> tuple[float, float]:
@@ -318,21 +312,21 @@ def _scratch(picture: Plane, scene: _Scene, rng: np.random.Generator) -> None:
     """A bright groove across the tool marks with a dark burr beside it."""
     middle = np.array(_spot(scene, rng))
     direction = math.atan2(middle[1], middle[0]) + rng.uniform(-0.9, 0.9)
-    along = np.array([math.cos(direction), math.sin(direction)]) * rng.uniform(24, 42)
+    along = np.array([math.cos(direction), math.sin(direction)]) * rng.uniform(32, 48)
     across = np.array([-along[1], along[0]]) * rng.uniform(-0.25, 0.25)
     line = _curve(middle - along, middle + along, np.stack([middle - along / 3 + across, middle + along / 3 + across]))
-    picture += (_stroke(scene, line, 2.4) * rng.uniform(0.22, 0.34))[:, :, None]
-    picture *= (1 - 0.42 * _stroke(scene, line + 1.9, 1.8))[:, :, None]
+    picture += (_stroke(scene, line, 3.0) * rng.uniform(0.28, 0.38))[:, :, None]
+    picture *= (1 - 0.5 * _stroke(scene, line + 2.4, 2.4))[:, :, None]
 
 
 def _dent(picture: Plane, scene: _Scene, rng: np.random.Generator) -> None:
     """A pressed-in bowl: its far wall catches the light, its near wall loses it."""
     cx, cy = _spot(scene, rng)
-    sigma = rng.uniform(7, 12)
+    sigma = rng.uniform(9, 13)
     polar = _polar(replace(scene, x=scene.x + cx * scene.scale, y=scene.y + cy * scene.scale))
     bowl = np.exp(-(polar.radius**2) / (2 * sigma**2))
     slope = (polar.dx * math.cos(LIGHT) + polar.dy * math.sin(LIGHT)) / sigma * bowl
-    picture *= (1 - 0.85 * slope - 0.10 * bowl)[:, :, None]
+    picture *= (1 - 1.15 * slope - 0.15 * bowl)[:, :, None]
 
 
 def _stain(picture: Plane, scene: _Scene, rng: np.random.Generator) -> None:
@@ -350,11 +344,11 @@ def _stain(picture: Plane, scene: _Scene, rng: np.random.Generator) -> None:
 def _fibre(picture: Plane, scene: _Scene, rng: np.random.Generator) -> None:
     """A textile fibre lying on the face, with its shadow."""
     middle = np.array(_spot(scene, rng))
-    ends = middle + rng.uniform(20, 38) * np.array([[1.0, 0.3], [-1.0, 0.2]]) @ _turn(rng.uniform(0, 2 * math.pi))
+    ends = middle + rng.uniform(26, 42) * np.array([[1.0, 0.3], [-1.0, 0.2]]) @ _turn(rng.uniform(0, 2 * math.pi))
     line = _curve(ends[0], ends[1], middle + rng.uniform(-42, 42, (2, 2)))
     picture *= (1 - 0.35 * cv2.GaussianBlur(_stroke(scene, line + 3.2, 3), (0, 0), 1.6))[:, :, None]
     colour = np.array(((0.30, 0.12, 0.07), (0.10, 0.09, 0.42), (0.10, 0.10, 0.11))[int(rng.integers(3))], np.float32)
-    cover = _stroke(scene, line, 2.6)[:, :, None]
+    cover = _stroke(scene, line, 3.0)[:, :, None]
     picture += cover * (colour - picture)
 
 

@@ -1,0 +1,117 @@
+"""Labelled image sets for the accuracy benchmark: what is there, a shuffled split by seed, frames at the size that suits each."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from edgead.preprocess import PreprocessRecipe, list_images
+from edgead.training.dataset import Labelled, labelled_files, load_labelled
+from edgead.types import Image
+
+SHARED = Path(os.environ.get("EDGEAD_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+T = TypeVar("T")
+
+Entry = tuple[Path, str, Path | None]  # file, "good" or kind of defect, mask file
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of a set a run takes: training images, good test images, defects of each kind."""
+
+    train: int
+    good: int
+    defects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Frames of one run: `train` good ones, `test` labelled ones."""
+
+    train: list[Image]
+    test: list[Labelled]
+
+    @property
+    def labels(self) -> npt.NDArray[np.bool_]:
+        return np.array([item.defect for item in self.test], np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """One set.
+
+    Attributes:
+        recipe: input size and resize rule.
+        sizes: how much is taken, so that three seeds stay within minutes on two cores.
+        find: good files for training, and test entries; raises FileNotFoundError with the reason when the set is absent.
+        pooled: good files of training and test are one pool that is shuffled (else the set's own split is kept, because it
+            keeps near copies or pieces of one part on one side).
+    """
+
+    recipe: PreprocessRecipe
+    sizes: Sizes
+    find: Callable[[], tuple[list[Path], list[Entry]]]
+    pooled: bool
+
+    def split(self, seed: int) -> Split:
+        """The frames of one seed."""
+        train_files, entries = self.find()
+        rng = np.random.default_rng(seed)
+        if self.pooled:
+            own_good = [file for file, kind, _ in entries if kind == "good"]
+            pool = _draw(train_files + own_good, len(train_files) + len(own_good), rng)
+            held = self.sizes.good
+            train_files, entries = pool[held:], [(f, "good", None) for f in pool[:held]] + [e for e in entries if e[1] != "good"]
+        chosen: list[Entry] = []
+        for kind in sorted({kind for _, kind, _ in entries}):
+            count = self.sizes.good if kind == "good" else self.sizes.defects
+            chosen += _draw([e for e in entries if e[1] == kind], count, rng)
+        train = [(file, "good", None) for file in _draw(train_files, self.sizes.train, rng)]
+        return Split([item.image for item in load_labelled(train, self.recipe)], list(load_labelled(chosen, self.recipe)))
+
+
+def _draw(items: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
+    return [items[i] for i in rng.permutation(len(items))[:count]]
+
+
+def _elpv() -> tuple[list[Path], list[Entry]]:
+    """Monocrystalline cells, defect probability 0 against 1 (Buerhop-Lutz et al. 2018); ordered by module, hence pooled."""
+    spec = importlib.util.find_spec("elpv_dataset")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("package elpv-dataset is not installed (pip install elpv-dataset)")
+    data = Path(spec.origin).parent / "data"
+    good: list[Path] = []
+    entries: list[Entry] = []
+    for line in (data / "labels.csv").read_text("utf-8").splitlines():
+        name, probability, kind = line.split()
+        if kind == "mono" and float(probability) == 0.0:
+            good.append(data / name)
+        elif kind == "mono" and float(probability) == 1.0:
+            entries.append((data / name, "defect", None))
+    return good, entries
+
+
+def _mvtec(name: str) -> Callable[[], tuple[list[Path], list[Entry]]]:
+    def find() -> tuple[list[Path], list[Entry]]:
+        root = SHARED / "data" / name
+        if not (root / "train/good").is_dir():
+            raise FileNotFoundError(f"no {root} (set EDGEAD_SHARED)")
+        return list_images(root / "train/good"), labelled_files(root)
+
+    return find
+
+
+SETS: Mapping[str, ImageSet] = {
+    "elpv": ImageSet(PreprocessRecipe(256, 256), Sizes(200, 150, 150), _elpv, pooled=True),
+    "magnetic_tile": ImageSet(PreprocessRecipe(256, 256), Sizes(200, 100, 30), _mvtec("magnetic_tile"), pooled=False),
+    "casting": ImageSet(PreprocessRecipe(256, 256), Sizes(200, 100, 100), _mvtec("casting"), pooled=False),
+    "screws": ImageSet(PreprocessRecipe(256, 320), Sizes(18, 9, 30), _mvtec("screws"), pooled=True),
+}

@@ -1,0 +1,126 @@
+"""What the demo tells at its end: one screen, and the same as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgead import __version__, machine
+from edgead.bundle import Bundle
+from edgead.cli._measure import Result
+from edgead.runtime.stats import Stats
+from edgead.types import Inspection
+
+VERDICTS = ("OK", "NG", "UNKNOWN")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """Everything that the demo found out.
+
+    Attributes:
+        out: the demo's folder.
+        bundle: what it exported.
+        metrics: of the trained model on the labelled pictures.
+        results: of the benchmark.
+        inspections: of the station, each with a frame whose `source` is the truth.
+        stats: the station's counters.
+        steps_s: seconds that each step took.
+        elapsed_s: the whole demo.
+    """
+
+    out: Path
+    bundle: Bundle
+    metrics: dict[str, float]
+    results: Sequence[Result]
+    inspections: Sequence[Inspection]
+    stats: Stats
+    steps_s: dict[str, float]
+    elapsed_s: float
+
+    def confusion(self) -> dict[str, dict[str, int]]:
+        """Truth ("good", "defect") -> verdict -> number of parts."""
+        counts = Counter((_truth(i), i.verdict.value) for i in self.inspections)
+        return {truth: {verdict: counts[truth, verdict] for verdict in VERDICTS} for truth in ("good", "defect")}
+
+    def missed(self) -> dict[str, int]:
+        """Kind of defect -> number of parts with it that were OK."""
+        kinds = Counter(i.frame.source for i in self.inspections if i.frame and _truth(i) == "defect" and i.verdict.value == "OK")
+        return dict(sorted(kinds.items()))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "edgead": __version__,
+            "bundle": str(self.bundle.path),
+            "metrics": self.metrics,
+            "engines": [result.to_json() for result in self.results],
+            "confusion": self.confusion(),
+            "missed": self.missed(),
+            "station": self.stats.to_json(),
+            "steps_s": self.steps_s,
+            "elapsed_s": round(self.elapsed_s, 1),
+            "machine": machine.facts(),
+        }
+
+    def text(self) -> str:
+        """One screen of at most 100 columns."""
+        return "\n".join([*self._accuracy(), "", *self._engines(), "", *self._conveyor(), "", *self._next()])
+
+    def _accuracy(self) -> list[str]:
+        m, record = self.metrics, self.bundle.manifest.engine()
+        good, defects = round(m["test_good"]), round(m["test_defects"])
+        return [
+            f"edgead demo, {self.elapsed_s:.0f} s on {machine.cpu_model()}, {machine.usable_cores()} cores",
+            "",
+            f"model      {self.bundle.manifest.family}, image AUROC {m['image_auroc']:.3f} (brightness alone "
+            f"{m['brightness_auroc']:.3f}), pixel AUROC {m['pixel_auroc']:.3f}, {good} good and {defects} defective pictures",
+            f"threshold  {record.threshold.value:.4g}, {record.threshold.method}",
+        ]
+
+    def _engines(self) -> list[str]:
+        manifest = self.bundle.manifest
+        titles = f"{'p50 ms':>8}{'p99 ms':>8}{'parts/s':>9}{'cold ms':>9}{'MiB':>6}"
+        lines = [f"{'engine':<18}{'score error':>12}{'flips':>9}{'AUROC':>7}" + titles]
+        for result in sorted(self.results, key=lambda r: r.stages["total"].p50_ms):
+            record, total = manifest.engine(result.engine), result.stages["total"]
+            name = result.engine + (" *" if result.engine == manifest.default_engine else "")
+            flips = f"{record.parity.label_flips} of {record.parity.frames}"
+            auroc = "-" if record.auroc is None else f"{record.auroc:.3f}"
+            lines.append(
+                f"{name:<18}{record.parity.score_error:>12.1e}{flips:>9}{auroc:>7}{total.p50_ms:>8.1f}{total.p99_ms:>8.1f}"
+                f"{result.throughput_per_s:>9.1f}{result.cold_start_ms or 0:>9.0f}{result.resident_mb or 0:>6.0f}"
+            )
+        return [*lines, "each verified against the trained model; * the one that ran"]
+
+    def _conveyor(self) -> list[str]:
+        confusion, latency = self.confusion(), self.stats.latency_ms()
+        lines = [f"{'conveyor':<11}{self.stats.parts} parts" + "".join(f"{verdict:>9}" for verdict in VERDICTS)]
+        for truth, row in confusion.items():
+            total = f"{sum(row.values())} {truth}"
+            lines.append(f"{'':<11}{total:<{len(str(self.stats.parts)) + 6}}" + "".join(f"{row[v]:>9}" for v in VERDICTS))
+        missed = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in self.missed().items())
+        times = f"p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms from picture to verdict"
+        lines.append(f"{'':<11}missed: {missed or 'none'}; {times}")
+        return lines
+
+    def _next(self) -> list[str]:
+        out = _short(self.out)
+        return [
+            f"look at    {out}/caught.png, what was caught",
+            f"then       edgead run {out}/{self.bundle.path.name} --camera sim:fps=5",
+            "your part  edgead train patchcore FOLDER_OF_GOOD_PICTURES -o model",
+            "           edgead export model -o part.edgead && edgead run part.edgead --camera 0",
+        ]
+
+
+def _truth(inspection: Inspection) -> str:
+    return "good" if inspection.frame is not None and inspection.frame.source == "good" else "defect"
+
+
+def _short(path: Path) -> str:
+    """Relative to here when it is below here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,151 @@
+"""What `edgead import` and `edgead export FILE` share: the arguments, and from a foreign file to a trained model's folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.cli.train import parse_roi, parse_size
+from edgead.errors import BadInput
+
+if TYPE_CHECKING:
+    from edgead.bundle import Threshold
+    from edgead.importers import Imported
+    from edgead.types import Image
+
+
+def add_import_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments for other tools' files."""
+    group = parser.add_argument_group("models of other tools")
+    group.add_argument(
+        "--images", type=Path, metavar="GOOD_DIR", help="good pictures: for calibration, parity and what the file lacks"
+    )
+    group.add_argument("--threshold", type=float, help="raw score at and above which a part is NG (default: the file's)")
+    group.add_argument("--name", default="", help="name of the part (default: the file's)")
+    group.add_argument("--roi", metavar="X,Y,W,H", help="inspected part of the camera picture, in pixels (default: all)")
+    group.add_argument(
+        "--antialias",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="when shrinking (default: as the model was trained)",
+    )
+    group.add_argument(
+        "--exact-resize", metavar="WxH", help="pictures of this size, resized in float inside the graph as training did it"
+    )
+    group.add_argument("--weights", type=Path, metavar="FILE", help="weights of the backbone, where the file holds none")
+    group.add_argument("--backbone", help="where the file does not name it")
+    group.add_argument("--layers", metavar="A,B", help="feature layers, where the file does not name them")
+    group.add_argument("--size", metavar="PX|WxH", help="model input size, where the file does not tell it")
+    graph = parser.add_argument_group("ONNX graphs")
+    graph.add_argument("--input", metavar="NAME", help="the picture input (default: the only one)")
+    graph.add_argument("--score", metavar="NAME", help="the score output")
+    graph.add_argument("--map", metavar="NAME", help="the map output")
+    graph.add_argument("--mean", default="0", metavar="A[,B,C]", help="subtracted from values 0 to 255 (default 0)")
+    graph.add_argument("--std", default="255", metavar="A[,B,C]", help="divides them then (default 255)")
+    graph.add_argument("--colour", choices=("rgb", "bgr"), default="rgb", help="order the graph takes (default rgb)")
+    graph.add_argument("--layout", choices=("nchw", "nhwc"), help="(default: where the 3 is)")
+
+
+def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Imported, Threshold, list[str]]:
+    """Import `source` by the arguments and write the trained model's folder `out`.
+
+    Returns:
+        The model, its threshold, and lines to tell the user.
+
+    Raises:
+        BadInput: not recognised, unusable, or good pictures are needed.
+    """
+    from edgead.bundle import Threshold
+    from edgead.calibration.thresholds import threshold_from_good
+    from edgead.importers import import_model
+    from edgead.importers.folder import generated_frames, write_model
+    from edgead.training.dataset import find_good, load_good
+    from edgead.training.evaluate import good_scores
+
+    imported = import_model(source, _options(args), _graph_options(args))
+    notes: list[str] = []
+    good: list[Image] = []
+    data: dict[str, Any] = {}
+    root: Path | None = None
+    if args.images is not None:
+        images = load_good(args.images, imported.recipe)
+        good, held_out = images.train, images.heldout
+        data = {"path": str(images.folder), "images": images.count, "digest": images.digest}
+        root = find_good(args.images)[1]
+        imported.complete(good, held_out)
+    else:
+        if imported.incomplete:
+            raise BadInput(
+                f"{source} holds no {imported.incomplete}: they are measured on good pictures", hint="give --images GOOD_DIR"
+            )
+        held_out = generated_frames(imported.recipe)
+        imported.assumptions.append("no good pictures given: parity is checked on generated ones")
+    scores = good_scores(imported.detector, held_out) if good else None
+    if args.threshold is not None:
+        threshold = Threshold(args.threshold, "given by hand")
+    elif imported.threshold is not None:
+        threshold = imported.threshold
+    elif scores is not None:
+        threshold = threshold_from_good(scores)
+    else:
+        raise BadInput(f"{source} holds no threshold", hint="give --images GOOD_DIR to choose one, or --threshold VALUE")
+    if scores is not None:
+        notes.append(f"{int((scores >= threshold.value).sum())} of {len(scores)} held out good pictures are above the threshold")
+    write_model(out, imported, threshold, held_out, good, args.name or _name(source), data, root)
+    return imported, threshold, notes
+
+
+def is_foreign(source: Path) -> bool:
+    """Whether `source` is anything but a folder written by ``edgead train`` or ``edgead import``."""
+    return source.exists() and not (source / "model.json").is_file()
+
+
+def summary(imported: Imported, threshold: Threshold, notes: list[str]) -> str:
+    """What was found, as lines."""
+    recipe = imported.recipe
+    whole = f", cut from {' x '.join(str(n or 'any') for n in recipe.crop_from)} px" if recipe.crop_from else ""
+    rows = [
+        ("found", imported.source),
+        ("pictures", f"{recipe.width} x {recipe.height} px, resized by rule {recipe.resize!r}{whole}"),
+        ("threshold", f"{threshold.value:.6g} ({threshold.method})"),
+        *(("assumed", line) for line in imported.assumptions),
+        *(("note", line) for line in notes),
+    ]
+    return "\n".join(f"{name:<12}{value}" for name, value in rows)
+
+
+def _options(args: argparse.Namespace) -> Any:
+    from edgead.importers import ImportOptions
+
+    return ImportOptions(
+        antialias=args.antialias,
+        frame_size=parse_size(args.exact_resize) if args.exact_resize else None,
+        roi=parse_roi(args.roi) if args.roi else None,
+        weights=args.weights,
+        backbone=args.backbone,
+        layers=tuple(args.layers.split(",")) if args.layers else None,
+        size=parse_size(args.size) if args.size else None,
+    )
+
+
+def _graph_options(args: argparse.Namespace) -> Any:
+    from edgead.importers.graph import GraphOptions
+
+    mean, std = (_numbers(flag, getattr(args, flag)) for flag in ("mean", "std"))
+    return GraphOptions(args.input, args.score, args.map, mean, std, args.colour, args.layout)
+
+
+def _numbers(flag: str, text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 3) or (flag == "std" and 0.0 in values):
+        raise BadInput(f"--{flag} {text} is not usable", hint="give one number, or three with commas between")
+    return values
+
+
+def _name(source: Path) -> str:
+    source = source.resolve()
+    return source.name if source.is_dir() else source.stem

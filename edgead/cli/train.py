@@ -1,0 +1,134 @@
+"""Train a model on a folder of good pictures: nothing else is needed.
+
+GOOD_DIR is a folder of good pictures, or a folder in MVTec layout (train/good, test/good, test/<defect>, ground_truth/<defect>);
+with test/ there, AUROC is measured too. A part of the good pictures is held out for the threshold and for checking exports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.errors import BadInput
+
+if TYPE_CHECKING:
+    from edgead.training.fit import TrainRequest, TrainResult
+
+SUMMARY = "train a model on a folder of good pictures"
+
+FAMILY_NAMES = ("patchcore", "simplenet", "efficientad")
+
+_OPTIONS = ("backbone", "layers", "weights", "coreset", "steps", "teacher", "pdn", "outside")
+"""Arguments that are passed on to the family when given."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", choices=FAMILY_NAMES, metavar="MODEL", help=", ".join(FAMILY_NAMES))
+    parser.add_argument("good_dir", type=Path, metavar="GOOD_DIR", help="folder of good pictures, or a folder in MVTec layout")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the trained model")
+    parser.add_argument("--name", default="", help="name of the part (default: the folder's)")
+    parser.add_argument("--size", default="256", metavar="PX|WxH", help="model input size (default 256)")
+    parser.add_argument("--roi", metavar="X,Y,W,H", help="inspected part of the camera picture, in pixels (default: all)")
+    parser.add_argument("--resize", choices=("area", "linear", "antialias"), default="area", help="area: no aliasing (default)")
+    parser.add_argument("--heldout", type=float, default=0.15, help="share of good pictures held out (default 0.15, at least 2)")
+    parser.add_argument("--seed", type=int, default=0, help="of the split and the training")
+    backbone = parser.add_argument_group("patchcore and simplenet")
+    backbone.add_argument("--backbone", help="efficientnet_lite0 (default), resnet18, wide_resnet50_2")
+    backbone.add_argument("--layers", metavar="A,B", help="feature layers, e.g. blocks.4,blocks.10")
+    backbone.add_argument("--weights", type=Path, metavar="FILE", help="weights of the backbone (default: installed or fetched)")
+    parser.add_argument_group("patchcore").add_argument(
+        "--coreset", type=float, metavar="SHARE|ROWS", help="below 1: share of all patches that is kept; else rows (default 0.01)"
+    )
+    parser.add_argument_group("simplenet and efficientad").add_argument("--steps", type=int, help="training steps")
+    student = parser.add_argument_group("efficientad")
+    student.add_argument("--teacher", type=Path, metavar="FILE", help="PDN teacher made by: edgead distill (default: shipped)")
+    student.add_argument("--pdn", choices=("small", "medium"), help="network size (default small)")
+    student.add_argument("--outside", type=Path, metavar="DIR", help="pictures of anything else, for the penalty")
+
+
+def run(args: argparse.Namespace) -> int:
+    request = _request(args)  # bad arguments are told before torch is loaded
+    from edgead.cli._console import console, progress
+    from edgead.training.fit import train
+
+    with progress() as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=1.0)
+            bars.update(tasks[stage], completed=done)
+
+        try:
+            result = train(request, report)
+        except KeyboardInterrupt:
+            bars.stop()
+            print(f"edgead train: interrupted, nothing was written to {request.out}", file=sys.stderr)
+            return 130
+    console().print(_summary(request, result))
+    return 0
+
+
+def _request(args: argparse.Namespace) -> TrainRequest:
+    from edgead.preprocess import PreprocessRecipe
+
+    width, height = parse_size(args.size)
+    roi = parse_roi(args.roi) if args.roi else None
+    recipe = PreprocessRecipe(width, height, roi, args.resize)
+    options = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
+    if "layers" in options:
+        options["layers"] = tuple(options["layers"].split(","))
+    from edgead.training.fit import TrainRequest
+
+    return TrainRequest(args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "256" -> (256, 256), "320x256" -> (320, 256): width and height in pixels. Raises BadInput."""
+    width, _, height = text.lower().partition("x")
+    try:
+        return int(width), int(height or width)
+    except ValueError:
+        raise BadInput(f"{text!r} is not a size", hint="give --size 256 or --size 320x256 (width x height)") from None
+
+
+def parse_roi(text: str) -> tuple[int, int, int, int]:
+    """ "10,20,300,200" -> (10, 20, 300, 200): x, y, width, height in pixels. Raises BadInput."""
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"{text!r} is not a region of interest", hint="give --roi x,y,width,height in pixels") from None
+    return x, y, width, height
+
+
+def _summary(request: TrainRequest, result: TrainResult) -> str:
+    from edgead.calibration.thresholds import FEW
+
+    images, figures = result.images, result.metrics
+    rows = [
+        ("model", f"{request.family}, {request.recipe.width} x {request.recipe.height} px"),
+        ("good images", f"{len(images.train)} trained on, {len(images.heldout)} held out"),
+    ]
+    if images.duplicates:
+        rows.append(("left out", f"{len(images.duplicates)} exact copies"))
+    rows.append(("threshold", f"{result.threshold.value:.6g} ({result.threshold.method})"))
+    if len(images.heldout) < FEW:
+        rows.append(("", f"rough: from {len(images.heldout)} images; hold out {FEW} or more, or check it on real defects"))
+    if "image_auroc" in figures:
+        counts = f"{figures['test_good']:.0f} good, {figures['test_defects']:.0f} defective test images"
+        rows.append(
+            ("image AUROC", f"{figures['image_auroc']:.4f} ({counts}; brightness alone {figures['brightness_auroc']:.4f})")
+        )
+        rows.append(
+            ("at the threshold", f"{figures['caught']:.1%} of defects caught, {figures['rejected']:.1%} of good rejected")
+        )
+    if "pro" in figures:
+        rows.append(("pixel AUROC, PRO", f"{figures['pixel_auroc']:.4f}, {figures['pro']:.4f}"))
+    rows += [
+        ("took", f"{result.elapsed_s:.1f} s"),
+        ("trained model", str(request.out)),
+        ("next", f"edgead export {request.out}"),
+    ]
+    return "\n".join(f"{name:<18}{value}" for name, value in rows)

@@ -1,0 +1,83 @@
+"""Check on this device that a bundle's engines still answer as the trained model did.
+
+The golden frames in the bundle are asked again. FP32 engines must be within 1e-3 of the trained model (relative to the range of
+its maps), INT8 engines within 1.5 times what was measured at export plus 0.01, and no clear frame may change its label. Exit
+code 0 when all pass, 4 when one does not. Needs neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.errors import BadInput, MissingExtra, ParityFailed
+
+if TYPE_CHECKING:
+    from edgead.engines.verify import Verification
+
+SUMMARY = "check on this device that a bundle answers as the trained model did"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.edgead folder")
+    parser.add_argument("--engine", metavar="NAME", default="all", help="one engine (default: all whose backend is installed)")
+    parser.add_argument("--threads", type=int, help="CPU threads of one inference (default: the engine's choice)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from edgead.bundle import Bundle
+    from edgead.cli._console import console
+    from edgead.engines.verify import verify_engine
+
+    if args.threads is not None and args.threads < 1:
+        raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
+    bundle = Bundle.open(args.bundle)
+    known = [record.name for record in bundle.manifest.engines]
+    names = known if args.engine == "all" else [bundle.manifest.engine(args.engine).name]
+    results: list[Verification] = []
+    missing: list[MissingExtra] = []
+    for name in names:
+        try:
+            results.append(verify_engine(bundle, name, args.threads))
+        except MissingExtra as error:
+            missing.append(error)
+    if not results:
+        raise missing[0]
+    show(results)
+    console().print(
+        f"{bundle.manifest.golden} golden frames; errors (and their limits) relative to the range of the trained model's maps"
+    )
+    for skipped in missing:
+        console().print(f"left out: {skipped} -> {skipped.hint}")
+    failed = [result.name for result in results if not result.passed]
+    if failed:
+        raise ParityFailed(
+            f"{', '.join(failed)} of {args.bundle} does not answer as the trained model did",
+            hint="do not run it here; use another --engine, or export on this device",
+        )
+    return 0
+
+
+def show(results: list[Verification]) -> None:
+    """One line an engine, with the limits it is held to."""
+    from rich.table import Column, Table
+
+    from edgead.cli._console import console
+
+    table = Table(
+        Column("engine", no_wrap=True), *(Column(name, justify="right") for name in ("score err", "map err", "flips")), "result"
+    )
+    for result in results:
+        parity = result.parity
+        flips = f"{parity.label_flips} of {parity.frames}"
+        if parity.label_flips:
+            flips += f" ({result.clear_flips} clear)"
+        table.add_row(
+            result.name,
+            f"{parity.score_error:.1e} ({result.score_limit:.0e})",
+            f"{parity.map_error:.1e} ({result.map_limit:.0e})",
+            flips,
+            "same answer" if result.passed else "DIFFERS",
+        )
+    console().print(table)

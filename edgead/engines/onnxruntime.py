@@ -1,0 +1,107 @@
+"""ONNX Runtime on the CPU (https://onnxruntime.ai). The vendor's name appears only here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead.engines._contract import OUTPUT_NAMES, batch_of_one, check_graph, closed, failed
+from edgead.errors import EngineError
+from edgead.optional import require
+from edgead.types import AnomalyMap, Image, TensorSpec
+
+# A line box sends nothing home: since 1.31 the import alone opens a telemetry database in the user's cache and keeps it open.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+
+
+class OnnxRuntimeEngine:
+    """Runs an ``.onnx`` file on the CPU, deterministically, one inference at a time.
+
+    Args:
+        file: the ONNX file.
+        threads: CPU threads for one inference; None takes all physical cores.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+        EngineError: the file is missing, damaged or breaks the graph contract.
+    """
+
+    def __init__(self, file: Path, *, threads: int | None = None) -> None:
+        self._file = file
+        self._session = open_session(file, threads=threads)
+        self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
+        found = {node.name: _spec(node) for node in self._session.get_outputs()}
+        self.outputs = tuple(found[name] for name in OUTPUT_NAMES if name in found)
+        check_graph(file, self.inputs, self.outputs)
+
+    def infer(self, image: Image) -> tuple[float, AnomalyMap]:
+        """Score and anomaly map (a new array) of one H x W x 3 uint8 BGR picture at model size.
+
+        Raises:
+            BadInput: another shape or dtype.
+            EngineError: closed, or the backend failed.
+        """
+        if self._session is None:
+            raise closed(self._file)
+        batch = batch_of_one(image, self.inputs[0])
+        try:
+            anomaly_map, score = self._session.run(OUTPUT_NAMES, {"image": batch})
+        except Exception as error:  # the backend's exceptions have no common base that can be named without importing it
+            raise failed(self._file, "inference failed with", error) from error
+        return float(score[0]), anomaly_map[0]
+
+    def close(self) -> None:
+        """Release the session; may be called twice."""
+        self._session = None
+
+
+class Tapped:
+    """A float graph that also gives inner tensors, for calibration: every value exactly as the float model computes it.
+
+    Args:
+        model: a serialised ONNX model whose graph outputs are the wanted float tensors.
+        names: their names.
+    """
+
+    def __init__(self, model: bytes, names: Sequence[str], threads: int | None = None) -> None:
+        self._session = open_session(model, threads=threads)
+        self._names = list(names)
+
+    def __call__(self, image: Image) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+        """The wanted tensors for one H x W x 3 uint8 picture, in the order of `names`."""
+        values: list[np.ndarray[Any, np.dtype[np.float32]]] = self._session.run(self._names, {"image": image[None]})
+        return values
+
+
+def open_session(model: Path | bytes, *, threads: int | None = None) -> Any:
+    """An `InferenceSession` on the CPU.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+        EngineError: missing or damaged file.
+    """
+    ort = require("onnxruntime", extra="onnxruntime", why="Running an ONNX Runtime engine")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    name = model if isinstance(model, Path) else Path("the graph")
+    if isinstance(model, Path) and not model.is_file():
+        raise EngineError(f"there is no engine file {model}", hint="copy or export the bundle again")
+    source = str(model) if isinstance(model, Path) else model
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # see above
+        raise failed(name, "ONNX Runtime cannot load", error) from error
+
+
+def _spec(node: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
+    return TensorSpec(node.name, shape, _DTYPES.get(node.type, node.type))

@@ -1,0 +1,90 @@
+"""Does an engine still answer on this device as the trained model did at export? Neither torch nor onnx is needed.
+
+What counts as the same answer on the golden frames, all errors relative to the range of the trained model's maps:
+
+- FP32: score and map within 1e-3. Export demands 1e-4; the slack is for other CPUs, which add in another order.
+- INT8: score and map within 1.5 times the error measured at export plus 0.01. Another CPU's kernels round differently,
+  which costs far less; saturating or wrong kernels cost far more (0.16 of the range on a single layer).
+- Both: no label differs on a *clear* frame, one whose trained score is farther from the threshold than the tolerated
+  score error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgead.bundle import Bundle, EngineRecord, Golden
+from edgead.engines import open_engine
+from edgead.errors import BundleError
+from edgead.parity import Answers, ParityReport, ask, compare
+
+FP32_LIMIT = 1e-3
+INT8_FACTOR = 1.5
+INT8_SLACK = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One engine on this device.
+
+    Attributes:
+        name: the engine's name in the bundle.
+        parity: measured now, on the golden frames, against the trained model's stored answers.
+        score_limit, map_limit: tolerated errors, relative to the range of the trained model's maps.
+        clear_flips: labels that differ on clear frames; tolerated: none.
+    """
+
+    name: str
+    parity: ParityReport
+    score_limit: float
+    map_limit: float
+    clear_flips: int
+
+    @property
+    def passed(self) -> bool:
+        within = self.parity.score_error <= self.score_limit and self.parity.map_error <= self.map_limit
+        return within and self.clear_flips == 0
+
+
+def verify_engine(bundle: Bundle, name: str, threads: int | None = None) -> Verification:
+    """Re-measure one engine of a bundle on its golden frames.
+
+    Raises:
+        BadInput: no engine of that name.
+        BundleError, BundleMismatch, MissingExtra, EngineError: it cannot be opened here (see :func:`edgead.engines.open_engine`).
+    """
+    record = bundle.manifest.engine(name)
+    golden = bundle.golden()
+    engine = open_engine(bundle, name, threads)
+    try:
+        answers = ask(engine, golden.images)
+    finally:
+        engine.close()
+    return judge(record, golden, answers, trained_threshold(bundle))
+
+
+def judge(record: EngineRecord, golden: Golden, answers: Answers, threshold: float) -> Verification:
+    """Compare an engine's answers on the golden frames with the trained model's; `threshold` is the trained model's."""
+    limits = [FP32_LIMIT, FP32_LIMIT]
+    if record.precision != "fp32":
+        limits = [INT8_FACTOR * error + INT8_SLACK for error in (record.parity.score_error, record.parity.map_error)]
+    reference = golden.reference
+    parity = compare(reference, answers, threshold, record.threshold.value)
+    tolerated = limits[0] * (float(np.ptp(reference.maps)) or 1.0)
+    clear = np.abs(reference.scores - threshold) > tolerated
+    flips = (reference.scores >= threshold) != (answers.scores >= record.threshold.value)
+    return Verification(record.name, parity, limits[0], limits[1], int((flips & clear).sum()))
+
+
+def trained_threshold(bundle: Bundle) -> float:
+    """The trained model's threshold, which the golden labels are read with.
+
+    Raises:
+        BundleError: the manifest does not state it.
+    """
+    try:
+        return float(bundle.manifest.measured["threshold"]["value"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{bundle.path} does not state the trained model's threshold", hint="export it again") from error

@@ -1,0 +1,70 @@
+"""An imported model as a trained model's folder, laid out as ``edgead train`` does it, so that ``edgead export`` takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgead.bundle import Threshold, new_bundle, storage_errors
+from edgead.importers.model import Imported
+from edgead.models.detector import save_detector
+from edgead.preprocess import PreprocessRecipe
+from edgead.types import Image
+
+CALIBRATION_FRAMES = 128
+GENERATED_FRAMES = 8
+
+
+def write_model(
+    out: Path,
+    imported: Imported,
+    threshold: Threshold,
+    held_out: Sequence[Image],
+    calibration: Sequence[Image],
+    name: str,
+    data: Mapping[str, Any],
+    labelled_root: Path | None = None,
+) -> None:
+    """Write the folder; an older model there is replaced at the very end.
+
+    Args:
+        held_out, calibration: good pictures at model size, H x W x 3 uint8 BGR.
+        name: of the part.
+        data: where the pictures came from, for the origin; empty without.
+        labelled_root: folder in MVTec layout with labelled pictures.
+
+    Raises:
+        BadInput: `out` exists and is no trained model.
+        StorageError: the disk is full or not writable.
+    """
+    info = {
+        "name": name,
+        "preprocess": imported.recipe.to_json(),
+        "threshold": asdict(threshold),
+        "origin": imported.origin(data),
+        "metrics": {},
+        "labelled_root": None if labelled_root is None else str(labelled_root),
+    }
+    with new_bundle(out, marker="model.json", kind="a trained model") as work:
+        for folder, images in (("heldout", held_out), ("calibration", calibration[:CALIBRATION_FRAMES])):
+            with storage_errors(out):
+                (work / folder).mkdir()
+                for i, image in enumerate(images):
+                    (work / folder / f"{i:04d}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        save_detector(work, imported.detector, info)
+
+
+def generated_frames(recipe: PreprocessRecipe, seed: int = 0) -> list[Image]:
+    """Pictures of smooth noise at model size: enough to check that an engine computes what the model does, for nothing else."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for i in range(GENERATED_FRAMES):
+        coarse = rng.integers(0, 256, (4 << (i % 4), 4 << (i % 4), 3)).astype(np.uint8)
+        smooth = cv2.resize(coarse, (recipe.width, recipe.height), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+        frames.append(np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8))
+    return frames

@@ -1,0 +1,110 @@
+"""What every importer takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from edgead import __version__
+from edgead.bundle import Threshold, file_digest
+from edgead.errors import BadInput
+from edgead.models.detector import Detector
+from edgead.models.resized import Resized
+from edgead.preprocess import PreprocessRecipe
+from edgead.types import Image
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What the file does not say, or what is wanted in place of what it says.
+
+    Attributes:
+        antialias: how pictures are shrunk; None takes what the model was trained with (and its threshold chosen with).
+        frame_size: width, height of the camera's pictures, to resize in float inside the graph (exactly as in training) in place
+            of resizing to uint8 before it; None for the latter.
+        roi: x, y, width, height of the inspected part of the camera picture.
+        weights: file with the backbone's weights, for sources that hold none.
+        backbone, layers: for sources that do not name them.
+        size: width, height of the model's input, for sources that do not tell it.
+    """
+
+    antialias: bool | None = None
+    frame_size: tuple[int, int] | None = None
+    roi: tuple[int, int, int, int] | None = None
+    weights: Path | None = None
+    backbone: str | None = None
+    layers: tuple[str, ...] | None = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class Imported:
+    """A foreign model as an edgead one.
+
+    Attributes:
+        detector: in evaluation mode.
+        recipe: from camera picture to its input.
+        threshold: as the source says, or None: it has to be chosen from good pictures.
+        source: one line: what it is.
+        files: those that were read.
+        assumptions: what the files did not say.
+        incomplete: what must still be measured on good pictures with :meth:`complete`; empty when nothing.
+    """
+
+    detector: Detector
+    recipe: PreprocessRecipe
+    threshold: Threshold | None
+    source: str
+    files: tuple[Path, ...]
+    assumptions: list[str] = field(default_factory=list)
+    incomplete: str = ""
+
+    def complete(self, good: Sequence[Image], held_out: Sequence[Image]) -> None:
+        """Measure what the source does not hold; by default there is nothing to do.
+
+        Args:
+            good, held_out: H x W x 3 uint8 BGR at model size.
+        """
+
+    def origin(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Where the model came from, for model.json and the manifest.
+
+        Args:
+            data: path, count and digest of the good pictures; empty without.
+        """
+        return {
+            "tool": "edgead import",
+            "version": __version__,
+            "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "source": self.source,
+            "files": {file.name: file_digest(file) for file in self.files},
+            "assumptions": list(self.assumptions),
+            "data": dict(data),
+        }
+
+
+def recipe_for(
+    image_size: tuple[int, int], antialias: bool, options: ImportOptions, crop_from: tuple[int, int] | None = None
+) -> PreprocessRecipe:
+    """From camera picture to a model input of `image_size` (height, width), by the source's resize rule and the user's wishes."""
+    rule = "antialias" if (antialias if options.antialias is None else options.antialias) else "linear"
+    height, width = image_size
+    return PreprocessRecipe(width, height, options.roi, rule, crop_from)
+
+
+def place(detector: Detector, recipe: PreprocessRecipe, options: ImportOptions) -> tuple[Detector, PreprocessRecipe]:
+    """The detector for frames of ``options.frame_size``, resized inside its graph; unchanged when that is None.
+
+    Raises:
+        BadInput: the recipe cuts the input from the middle of the picture, which the graph does not.
+    """
+    if options.frame_size is None:
+        return detector, recipe
+    if recipe.crop_from is not None:
+        raise BadInput("a model with a centre crop cannot resize in its graph", hint="leave --exact-resize away")
+    width, height = options.frame_size
+    inside = PreprocessRecipe(width, height, recipe.roi, recipe.resize)
+    return Resized(detector, (height, width), recipe.resize == "antialias").eval(), inside

@@ -1,0 +1,124 @@
+"""PatchCore (Roth et al. 2022): the distance of every patch to its nearest neighbour in a bank of good patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from edgead.models.backbones import Backbone
+from edgead.models.coreset import nearest_rows
+from edgead.models.detector import Detector
+from edgead.models.patches import PatchFeatures, ToModelSize, build_features
+
+_FLOOR = 0.01
+"""Smallest distance told, as a share of the bank's radius: below it float32 cancellation would speak, not the patch."""
+
+
+class PatchCore(Detector):
+    """Patch features p (C values each) against a bank of R rows m, all minus the bank's mean.
+
+    ||p - m||^2 = ||p||^2 + (||m||^2 - 2 p m): the bracket is one matrix product with weight -2 m and bias ||m||^2, and its
+    minimum over the R rows is the nearest neighbour. Rows come last: the same as a 1 x 1 convolution with a minimum over
+    channels takes about twice the CPU time (OpenVINO 9.5 against 5.7 ms, ONNX Runtime 21.5 against 9.6, 2,048 rows).
+    Distances are told in feature units, not squared.
+
+    Config keys: ``backbone``, ``layers``, ``rows`` R, ``channels`` C, ``neighbours`` b of the score's re-weighting (1: none). For
+    imported models also ``features``, ``normalize``, ``map`` (see :mod:`edgead.models.patches`) and ``squared``: k, which tells
+    the mean of the k smallest squared distances in place of the distance, as the authors' code does, and ``refine``: the distance
+    to the nearest row is computed again by subtraction, which is exact near zero, in place of a floor.
+    """
+
+    family: ClassVar[str] = "patchcore"
+    centre: Tensor
+    floor: Tensor
+    neighbours: Tensor
+
+    def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int], backbone: Backbone | None = None) -> None:
+        super().__init__(config, image_size)
+        self.features = build_features(config, backbone)
+        self.to_model_size = ToModelSize(config, self.features, image_size)
+        rows, channels, b = int(config["rows"]), int(config["channels"]), int(config["neighbours"])
+        self.product = nn.Linear(channels, rows)
+        self.register_buffer("centre", torch.zeros(channels))
+        self.register_buffer("floor", torch.zeros(()))
+        self.register_buffer("neighbours", torch.zeros(rows, b, dtype=torch.int64))
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any], image_size: tuple[int, int]) -> PatchCore:
+        return cls(config, image_size)
+
+    @classmethod
+    def from_bank(
+        cls,
+        features: PatchFeatures,
+        bank: Tensor,
+        neighbours: int,
+        image_size: tuple[int, int],
+        extra: Mapping[str, Any] | None = None,
+        floor: float = _FLOOR,
+    ) -> PatchCore:
+        """A detector with this bank.
+
+        Args:
+            features: with a loaded backbone.
+            bank: float32 R x C, rows of good patches.
+            neighbours: b, at most R are used.
+            image_size: (height, width).
+            extra: further config keys; `features` must have been built by them.
+            floor: smallest distance told, as a share of the bank's radius.
+        """
+        rows, channels = bank.shape
+        b = max(1, min(neighbours, rows))
+        config = {
+            "backbone": features.backbone.name, "layers": list(features.backbone.layers),
+            "rows": rows, "channels": channels, "neighbours": b, **(extra or {}),
+        }  # fmt: skip
+        detector = cls(config, image_size, features.backbone)
+        centre = bank.mean(0)
+        centred = bank - centre
+        norms = centred.square().sum(1)
+        with torch.no_grad():
+            detector.centre.copy_(centre)
+            detector.product.weight.copy_(-2.0 * centred)
+            detector.product.bias.copy_(norms)
+            detector.floor.copy_(floor**2 * norms.mean())
+            detector.neighbours.copy_(nearest_rows(bank, b))
+        detector.requires_grad_(False)
+        return detector.eval()
+
+    def bank(self) -> Tensor:
+        """The rows, minus their mean: float32 R x C."""
+        return self.product.weight * -0.5
+
+    def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(pixels)
+        n, _, h, w = features.shape
+        patches = features.flatten(2).transpose(1, 2) - self.centre  # N x P x C
+        norms, products = patches.square().sum(2), self.product(patches.flatten(0, 1))  # N x P, N P x R
+        if "squared" in self.config:
+            nearest = products.topk(int(self.config["squared"]), 1, largest=False).values.mean(1).view(n, h * w)
+            squared = torch.maximum(norms + nearest, self.floor)
+            return self.to_model_size(squared.view(n, h, w)), squared.amax(1)
+        if self.config.get("refine"):
+            rows = self.product.weight[products.argmin(1)].view(n, h * w, -1) * -0.5
+            squared = (patches - rows).square().sum(2)
+        else:
+            squared = norms + products.amin(1).view(n, h * w)
+        distance = torch.maximum(squared, self.floor).sqrt()  # N x P
+        return self.to_model_size(distance.view(n, h, w)), self._score(patches, distance)
+
+    def _score(self, patches: Tensor, distance: Tensor) -> Tensor:
+        """Equations 6 and 7: s = (1 - exp(s*) / sum over N_b(m*) of exp(||p* - m||)) s*, the worst patch being p*, its nearest
+        row m*. The exponentials are taken after subtracting the largest exponent."""
+        largest, place = distance.max(1)  # N
+        if int(self.config["neighbours"]) <= 1:
+            return largest
+        worst = patches.gather(1, place.view(-1, 1, 1).expand(-1, 1, patches.shape[2]))  # N x 1 x C
+        nearest = self.product(worst.flatten(0, 1)).argmin(1)  # N
+        around = self.product.weight[self.neighbours[nearest]] * -0.5  # N x b x C
+        to_neighbours = (worst - around).square().sum(2).sqrt()  # N x b, m* first
+        weight = 1.0 - to_neighbours.softmax(1)[:, 0]
+        return weight * largest

@@ -1,0 +1,40 @@
+"""A detector behind a resize inside the graph: for models whose training resized in float, where rounding to uint8 costs 1e-3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from edgead.models.detector import Detector
+from edgead.models.separable import Separable, resize_matrix
+
+
+class Resized(Detector):
+    """Frames of one fixed size, resized in float to the inner detector's size; the map stays at the inner size.
+
+    Config: the inner detector's, plus ``resize``: {``to``: [height, width] of the inner detector, ``antialias``: bool}.
+    """
+
+    def __init__(self, inner: Detector, frame_size: tuple[int, int], antialias: bool) -> None:
+        resize = {"to": list(inner.image_size), "antialias": antialias}
+        super().__init__({**inner.config, "resize": resize}, frame_size)
+        self.family = inner.family  # type: ignore[misc]
+        self.inner = inner
+        self.resize = Separable(
+            resize_matrix(frame_size[0], inner.image_size[0], antialias=antialias),
+            resize_matrix(frame_size[1], inner.image_size[1], antialias=antialias),
+        )
+
+    def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner.detect(self.resize(pixels))
+
+
+def build(family: type[Detector], config: Mapping[str, Any], image_size: tuple[int, int]) -> Detector:
+    """A detector of `family`, behind a :class:`Resized` when its config says so."""
+    if "resize" not in config:
+        return family.build(config, image_size)
+    inner = {key: value for key, value in config.items() if key != "resize"}
+    height, width = config["resize"]["to"]
+    return Resized(family.build(inner, (int(height), int(width))), image_size, bool(config["resize"]["antialias"]))

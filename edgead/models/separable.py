@@ -1,0 +1,85 @@
+"""Linear maps along rows and columns, as matrices: resizing and blurring of pictures and maps, with their borders, in one step.
+
+A separable resize followed by a separable blur is Y = R X C^T with constant R and C, whatever the border rule, so that it exports
+as two small matrix products that every backend computes alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.errors import BadInput
+
+BORDERS = ("reflect", "symmetric")
+
+
+class Separable(nn.Module):
+    """N x ... x h x w -> N x ... x H x W by ``rows`` (H x h) and ``columns`` (W x w), both rebuilt from the configuration."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, rows: Tensor, columns: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The constants stand on the left of each product, which keeps them out of INT8 (see edgead.calibration.quantize)."""
+        tall = torch.matmul(self.rows, x)
+        return torch.matmul(self.columns, tall.transpose(-1, -2)).transpose(-1, -2)
+
+
+def resize_matrix(before: int, after: int, mode: str = "bilinear", antialias: bool = False) -> Tensor:
+    """float32 `after` x `before`: the matrix of torch's own one-dimensional resize (half-pixel centres).
+
+    Args:
+        mode: ``"bilinear"`` or ``"nearest"``.
+        antialias: widen the triangle when shrinking (``"bilinear"`` only).
+    """
+    unit = torch.eye(before)[None, None]
+    if mode == "nearest":
+        return F.interpolate(unit, (after, before), mode="nearest")[0, 0]
+    return F.interpolate(unit, (after, before), mode=mode, align_corners=False, antialias=antialias)[0, 0]
+
+
+def blur_matrix(size: int, sigma: float, radius: int, border: str) -> Tensor:
+    """float32 `size` x `size`: a Gaussian of `sigma` cells cut off at `radius`, normalised to 1.
+
+    Args:
+        border: ``"reflect"`` (c b | a b c, the edge cell once) or ``"symmetric"`` (b a | a b c, twice).
+
+    Raises:
+        BadInput: unknown border rule.
+    """
+    if border not in BORDERS:
+        raise BadInput(f"unknown border rule {border!r}", hint=f"known: {', '.join(BORDERS)}")
+    steps = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-0.5 * (steps / sigma) ** 2)
+    weights = weights / weights.sum()
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    period = max(1, 2 * size - 2) if border == "reflect" else 2 * size
+    for row in range(size):
+        places = (row + steps.long()) % period
+        folded = torch.where(places < size, places, (period if border == "reflect" else period - 1) - places)
+        matrix[row].index_add_(0, folded, weights)
+    return matrix.float()
+
+
+def smooth_upsample(config: Mapping[str, Any], grid: tuple[int, int], image_size: tuple[int, int]) -> Separable:
+    """From a patch grid (h, w) to the model's input size, then a Gaussian blur.
+
+    Args:
+        config: ``upsample`` ("nearest" or "bilinear"), ``sigma`` and ``radius`` in pixels, ``border`` (see :func:`blur_matrix`).
+    """
+    sigma, radius = float(config["sigma"]), int(config["radius"])
+    rows, columns = (
+        blur_matrix(after, sigma, radius, str(config["border"])) @ resize_matrix(before, after, str(config["upsample"]))
+        for before, after in zip(grid, image_size, strict=True)
+    )
+    return Separable(rows, columns)

@@ -1,0 +1,88 @@
+"""A detector's answers on good and labelled images, and the figures made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgead.models.detector import Detector
+from edgead.preprocess import PreprocessRecipe
+from edgead.training.dataset import Mask, labelled_files, load_labelled
+from edgead.training.metrics import auroc, brightness_auroc, pixel_auroc, pro
+from edgead.training.progress import Progress, silent
+from edgead.types import AnomalyMap, Image
+
+MAX_PIXELS = 8_000_000
+"""Pixel AUROC and PRO look at every k-th pixel of each row and column, with the smallest k that keeps to so many."""
+
+
+@torch.no_grad()
+def answers(detector: Detector, image: Image) -> tuple[float, AnomalyMap]:
+    """Score and map (H x W float32), raw model units, of one H x W x 3 uint8 BGR image at model size."""
+    anomaly_map, score = detector(torch.from_numpy(image)[None])
+    return float(score[0]), anomaly_map[0].numpy()
+
+
+def good_scores(detector: Detector, images: Sequence[Image]) -> npt.NDArray[np.float64]:
+    """Scores of these images, float64 N."""
+    return np.array([answers(detector, image)[0] for image in images])
+
+
+def evaluate(
+    detector: Detector,
+    root: Path,
+    recipe: PreprocessRecipe,
+    good: Sequence[Image],
+    threshold: float,
+    progress: Progress = silent,
+) -> dict[str, float]:
+    """Figures on the labelled images of an MVTec root; what cannot be measured (no defects, no masks) is left out.
+
+    Args:
+        detector: trained.
+        root: with ``test/`` and perhaps ``ground_truth/``.
+        recipe: from file to model input.
+        good: training frames, for the brightness baseline.
+        threshold: raw model units.
+        progress: told the stage "evaluating".
+
+    Returns:
+        ``test_good``, ``test_defects`` (counts), ``image_auroc``, ``brightness_auroc``, ``caught`` (share of defects at or above
+        the threshold), ``rejected`` (share of good ones), and where there are masks ``pixel_auroc`` and ``pro``.
+
+    Raises:
+        BadInput: an image or mask cannot be used; the message names it.
+    """
+    files = labelled_files(root)
+    stride = max(1, math.ceil(math.sqrt(len(files) * recipe.width * recipe.height / MAX_PIXELS)))
+    labels: list[bool] = []
+    scores: list[float] = []
+    images: list[Image] = []
+    masks: list[Mask] = []
+    maps: list[AnomalyMap] = []
+    for i, item in enumerate(load_labelled(files, recipe)):
+        score, anomaly_map = answers(detector, item.image)
+        labels.append(item.defect)
+        scores.append(score)
+        images.append(item.image[::8, ::8])
+        if item.mask is not None:
+            masks.append(item.mask[::stride, ::stride])
+            maps.append(anomaly_map[::stride, ::stride].copy())
+        progress("evaluating", (i + 1) / len(files))
+    truth, values = np.array(labels, bool), np.array(scores)
+    figures = {
+        "test_good": float((~truth).sum()),
+        "test_defects": float(truth.sum()),
+        "image_auroc": auroc(truth, values),
+        "brightness_auroc": brightness_auroc(truth, images, [g[::8, ::8] for g in good]),
+        "caught": float(np.mean(values[truth] >= threshold)) if truth.any() else math.nan,
+        "rejected": float(np.mean(values[~truth] >= threshold)) if not truth.all() else math.nan,
+    }
+    if any(bool(mask.any()) for mask in masks):
+        figures |= {"pixel_auroc": pixel_auroc(masks, maps), "pro": pro(masks, maps)}
+    return {name: value for name, value in figures.items() if math.isfinite(value)}

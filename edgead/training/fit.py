@@ -1,0 +1,165 @@
+"""The whole training as one call: read, split, fit, threshold, evaluate, write the trained model's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead import __version__
+from edgead.bundle import Threshold, new_bundle, storage_errors
+from edgead.calibration.thresholds import threshold_from_good
+from edgead.errors import BadInput
+from edgead.models.detector import Detector, save_detector
+from edgead.preprocess import PreprocessRecipe
+from edgead.training.dataset import GoodImages, encode_png, find_good, load_good
+from edgead.training.evaluate import evaluate, good_scores
+from edgead.training.progress import Progress, silent
+from edgead.types import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Where a family's fit function and options live; imported only when it is trained."""
+
+    module: str
+    fit: str
+    options: str
+
+    def load(self) -> tuple[Callable[..., Detector], type[Any]]:
+        module = importlib.import_module(self.module)
+        return getattr(module, self.fit), getattr(module, self.options)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "patchcore": Family("edgead.training.patchcore", "fit_patchcore", "PatchCoreOptions"),
+    "simplenet": Family("edgead.training.simplenet", "fit_simplenet", "SimpleNetOptions"),
+    "efficientad": Family("edgead.training.efficientad", "fit_efficientad", "EfficientAdOptions"),
+}
+
+CALIBRATION_FRAMES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """What to train, on what, and where to.
+
+    Attributes:
+        family: of `FAMILIES`.
+        good_dir: folder of good images or MVTec root.
+        out: folder of the trained model; an older model there is replaced at the very end.
+        recipe: from camera picture to model input.
+        options: values for the family's options; what is not given keeps its default.
+        name: of the part or recipe; empty takes the name of the folder of images.
+        heldout: share of good images for threshold and parity.
+        seed: of split and fit.
+    """
+
+    family: str
+    good_dir: Path
+    out: Path
+    recipe: PreprocessRecipe = PreprocessRecipe(256, 256)  # noqa: RUF009 - frozen
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    name: str = ""
+    heldout: float = 0.15
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What came out: the detector, the images, the first threshold, the figures on labelled images (empty without), seconds."""
+
+    detector: Detector
+    images: GoodImages
+    threshold: Threshold
+    metrics: dict[str, float]
+    elapsed_s: float
+
+
+def make_fit(
+    family: str, options: Mapping[str, Any], seed: int
+) -> Callable[[Sequence[Image], tuple[int, int], Progress], Detector]:
+    """The fit function of a family with its options bound.
+
+    Raises:
+        BadInput: unknown family, or an option that it does not have.
+    """
+    if family not in FAMILIES:
+        raise BadInput(f"unknown model family {family!r}", hint=f"known: {', '.join(FAMILIES)}")
+    fit, options_type = FAMILIES[family].load()
+    known = {f.name for f in dataclasses.fields(options_type)}
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise BadInput(f"{family} has no option {', '.join(unknown)}", hint=f"its options: {', '.join(sorted(known))}")
+    bound = options_type(**{"seed": seed, **options})
+    return lambda images, image_size, progress: fit(images, image_size, bound, progress)
+
+
+def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
+    """Train a model and write its folder. Nothing is left at `request.out` when it fails or is interrupted; an older model stays.
+
+    Raises:
+        BadInput: unusable images, options or target.
+        StorageError: the folder cannot be written.
+    """
+    began = time.monotonic()
+    recipe, fit = request.recipe, make_fit(request.family, request.options, request.seed)
+    with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
+        images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress)
+        detector = fit(images.train, (recipe.height, recipe.width), progress)
+        threshold = threshold_from_good(good_scores(detector, images.heldout))
+        root = find_good(request.good_dir)[1]
+        metrics = {} if root is None else evaluate(detector, root, recipe, images.train, threshold.value, progress)
+        _write_frames(work / "heldout", images.heldout)
+        _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))
+        save_detector(work, detector, _info(request, images, threshold, metrics, root))
+    return TrainResult(detector, images, threshold, metrics, time.monotonic() - began)
+
+
+def _info(
+    request: TrainRequest, images: GoodImages, threshold: Threshold, metrics: dict[str, float], root: Path | None
+) -> dict[str, Any]:
+    arguments = {
+        "heldout": request.heldout, "seed": request.seed,
+        **{k: os.fspath(v) if isinstance(v, Path) else v for k, v in request.options.items()},
+    }  # fmt: skip
+    return {
+        "name": request.name or _default_name(images.folder),
+        "preprocess": request.recipe.to_json(),
+        "threshold": dataclasses.asdict(threshold),
+        "origin": {
+            "tool": "edgead train",
+            "version": __version__,
+            "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "arguments": arguments,
+            "data": {"path": str(images.folder), "images": images.count, "digest": images.digest},
+        },
+        "metrics": metrics,
+        "labelled_root": None if root is None else str(root),
+    }
+
+
+def _default_name(good: Path) -> str:
+    """`screws` for screws/train/good, screws/good and screws."""
+    names = [part for part in good.parts if part not in ("train", "good", "/")]
+    return names[-1] if names else "part"
+
+
+def _spread(images: Sequence[Image], count: int, seed: int) -> list[Image]:
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:count])
+    return [images[i] for i in chosen]
+
+
+def _write_frames(folder: Path, images: Sequence[Image]) -> None:
+    with storage_errors(folder):
+        folder.mkdir()
+        for i, image in enumerate(images):
+            (folder / f"{i:04d}.png").write_bytes(encode_png(image))

@@ -1,0 +1,76 @@
+"""Fit PatchCore (Roth et al. 2022): collect patch features of good images, keep a greedy coreset of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from edgead.errors import BadInput
+from edgead.models.coreset import greedy_coreset, project
+from edgead.models.patchcore import PatchCore
+from edgead.training.patches import MAX_ROWS, collect_rows, load_features
+from edgead.training.progress import Progress, silent
+from edgead.types import Image
+
+MIN_ROWS = 512
+"""A coreset given as a share is not made smaller than this: with few images it costs nothing and accuracy much."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatchCoreOptions:
+    """How to fit.
+
+    Attributes:
+        backbone, layers, weights: see :func:`edgead.models.backbones.load_backbone`.
+        coreset: below 1 the share of all patches that is kept (at least `MIN_ROWS`), from 1 on the number of rows.
+        neighbours: b of the score's re-weighting; 1 turns it off.
+        seed: of projection, first row and subsampling.
+        max_rows: candidates for the coreset (see :data:`edgead.training.patches.MAX_ROWS`).
+    """
+
+    backbone: str = "efficientnet_lite0"
+    layers: tuple[str, ...] | None = None
+    weights: Path | None = None
+    coreset: float = 0.01
+    neighbours: int = 9
+    seed: int = 0
+    max_rows: int = MAX_ROWS
+
+
+def coreset_rows(coreset: float, patches: int) -> int:
+    """How many rows `coreset` asks for when there are so many patches.
+
+    Raises:
+        BadInput: not above 0, or a number of rows that is not whole.
+    """
+    if not coreset > 0 or (coreset >= 1 and coreset != int(coreset)):
+        raise BadInput(f"a coreset of {coreset:g} is not usable", hint="give a share such as 0.01, or a whole number of rows")
+    return int(coreset) if coreset >= 1 else max(MIN_ROWS, round(coreset * patches))
+
+
+def fit_patchcore(
+    images: Sequence[Image], image_size: tuple[int, int], options: PatchCoreOptions, progress: Progress = silent
+) -> PatchCore:
+    """A PatchCore of these good images.
+
+    Args:
+        images: H x W x 3 uint8 BGR at model size.
+        image_size: (H, W).
+        options: see :class:`PatchCoreOptions`.
+        progress: told the stages "features" and "coreset".
+
+    Raises:
+        BadInput: unusable options, or weights that do not load.
+    """
+    coreset_rows(options.coreset, 1)
+    features = load_features(options.backbone, options.layers, options.weights)
+    generator = torch.Generator().manual_seed(options.seed)
+    rows, patches = collect_rows(features, images, generator, options.max_rows, progress)
+    points = project(rows, generator)
+    start = int(torch.randint(len(points), (1,), generator=generator))
+    count = coreset_rows(options.coreset, patches)
+    chosen = greedy_coreset(points, count, start, lambda done: progress("coreset", done))
+    return PatchCore.from_bank(features, rows[chosen], options.neighbours, image_size)

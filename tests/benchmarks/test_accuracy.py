@@ -1,0 +1,57 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import _sets, accuracy
+from benchmarks._sets import SETS, ImageSet, Sizes
+from edgead.preprocess import PreprocessRecipe
+from tests.training._parts import write_mvtec
+
+
+@pytest.fixture
+def plates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mvtec(tmp_path / "data/plates", good=10, test=4)
+    monkeypatch.setattr(_sets, "SHARED", tmp_path)
+    plates = ImageSet(PreprocessRecipe(64, 64), Sizes(8, 4, 3), _sets._mvtec("plates"), pooled=True)
+    absent = ImageSet(PreprocessRecipe(64, 64), Sizes(8, 4, 3), _sets._mvtec("absent"), pooled=False)
+    for module in (_sets, accuracy):
+        monkeypatch.setattr(module, "SETS", {"plates": plates, "absent": absent})
+    monkeypatch.setitem(accuracy.OPTIONS, "patchcore", {"coreset": 100.0})
+
+
+def test_results_are_written_and_absent_sets_say_why(plates: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "results/accuracy.json"
+    assert accuracy.main(["--models", "patchcore", "--seeds", "0,1", "--json", str(target)]) == 0
+    result = json.loads(target.read_text())
+    assert [run["seed"] for run in result["runs"]] == [0, 1]
+    (row,) = result["summary"]
+    assert row["image_auroc"]["mean"] == 1.0
+    assert row["pixel_auroc"]["min"] > 0.8
+    assert "absent" in result["skipped"]
+    assert result["machine"]["cores"] >= 1
+    assert "skipped absent: no " in capsys.readouterr().out
+
+
+def test_splits_are_shuffled_and_keep_test_images_out_of_training(plates: None) -> None:
+    plates_set = _sets.SETS["plates"]
+    first, again, other = plates_set.split(0), plates_set.split(0), plates_set.split(1)
+    assert (len(first.train), len(first.test), int(first.labels.sum())) == (8, 7, 3)
+    assert [i.file for i in first.test] == [i.file for i in again.test]
+    assert [i.file for i in first.test] != [i.file for i in other.test]
+    trained = {frame.tobytes() for frame in first.train}
+    assert not [item for item in first.test if item.image.tobytes() in trained]
+
+
+def test_time_limit_and_unknown_names(plates: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert accuracy.main(["--sets", "plates", "--models", "patchcore", "--max-minutes", "-1"]) == 0
+    assert "minutes are over" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        accuracy.main(["--sets", "moon"])
+
+
+def test_elpv_is_found_when_its_package_is_installed() -> None:
+    pytest.importorskip("elpv_dataset", reason="package elpv-dataset is not installed")
+    good, entries = SETS["elpv"].find()
+    assert (len(good), len(entries)) == (588, 313)
+    assert {kind for _, kind, _ in entries} == {"defect"}

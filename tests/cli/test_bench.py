@@ -1,0 +1,106 @@
+"""`edgead bench` on a tiny bundle: two engines of one graph that takes the largest colour value."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
+from edgead.cli._probes import PROBE
+from edgead.cli.bench import frame_size
+from edgead.cli.main import main
+from edgead.parity import Answers, ParityReport
+from edgead.preprocess import PreprocessRecipe
+from edgead.types import TensorSpec
+
+
+@pytest.fixture(scope="module")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("bench") / "tiny.edgead"
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    reference = Answers(np.array([image.max()], np.float32), image.max(axis=2)[None].astype(np.float32))
+    parity = ParityReport(1, 0.0, 0.0, 0.0, 0)
+    engines = tuple(
+        EngineRecord(f"{backend}-fp32", backend, "fp32", "model.onnx", Threshold(200.0, "given"), parity)
+        for backend in ("onnxruntime", "openvino")
+    )
+    manifest = Manifest(
+        name="tiny",
+        family="patchcore",
+        model={},
+        origin={},
+        preprocess=PreprocessRecipe(16, 16),
+        inputs=(TensorSpec("image", (1, 16, 16, 3), "uint8"),),
+        outputs=(TensorSpec("anomaly_map", (1, 16, 16), "float32"), TensorSpec("score", (1,), "float32")),
+        engines=engines,
+        default_engine="onnxruntime-fp32",
+        calibration=None,
+        golden=1,
+        measured={},
+        tools={},
+        machine={},
+        created_at="2026-01-01T00:00:00+00:00",
+    )
+    with new_bundle(target) as folder:
+        (folder / "model.onnx").write_bytes(PROBE)
+        write_golden(folder, [image], reference)
+        write_manifest(folder, manifest)
+    return target
+
+
+QUICK = ["--rounds", "1", "--warmup", "1", "--frame", "64x48"]
+
+
+def test_every_engine_is_measured_side_by_side(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report_file = tmp_path / "bench.json"
+    assert main(["bench", str(tiny_bundle), *QUICK, "--no-cold", "--json", str(report_file)]) == 0
+    report = json.loads(report_file.read_text())
+    assert [result["engine"] for result in report["results"]] == ["onnxruntime-fp32", "openvino-fp32"]
+    for result in report["results"]:
+        assert set(result["stages"]) == {"resize", "inference", "decision", "total"}
+        assert set(result["stages"]["total"]) == {"mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"}
+        total = result["stages"]["total"]
+        assert 0 < total["p50_ms"] <= total["p95_ms"] <= total["p99_ms"] <= total["max_ms"]
+        assert result["samples"] == 10
+        assert result["cold_start_ms"] is None
+    assert report["machine"]["cores"] >= 1
+    assert report["settings"]["frame"] == [64, 48]
+    shown = capsys.readouterr().out
+    assert "openvino-fp32" in shown
+    assert "p99" in shown
+
+
+def test_cold_start_and_memory_come_from_a_fresh_process(tiny_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    assert main(["bench", str(tiny_bundle), "--engine", "onnxruntime-fp32", *QUICK, "--threads", "1", "--json", str(file)]) == 0
+    (result,) = json.loads(file.read_text())["results"]
+    assert result["cold_start_ms"] > result["stages"]["total"]["p50_ms"]
+    assert 10 < result["resident_mb"] <= result["peak_mb"] + 1
+
+
+def test_an_engine_that_is_not_in_the_bundle_is_bad_input(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(tiny_bundle), "--engine", "tensorrt"]) == 2
+    assert "it holds: onnxruntime-fp32, openvino-fp32" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(tmp_path)]) == 3
+    assert "is not a bundle" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_one_line(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "none" / "bench.json"
+    assert main(["bench", str(tiny_bundle), *QUICK, "--no-cold", "--json", str(target)]) == 7
+    assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["1920", "0x10", "axb", "1920x", "-5x20", "99999x20"])
+def test_frame_sizes_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="WIDTHxHEIGHT"):
+        frame_size(text)

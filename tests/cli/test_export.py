@@ -1,0 +1,176 @@
+"""`edgead export`, `verify` and `inspect` as a user calls them, with good and bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgead.bundle import Bundle, write_golden, write_manifest
+from edgead.cli.main import main
+from edgead.parity import Answers
+from tests.bundles import Tiny
+from tests.test_bundle import on_a_full_disk
+
+QUICK = ["--backend", "onnxruntime", "--precision", "fp32", "--threads", "1"]
+
+
+@pytest.fixture
+def bundle(tiny: Tiny, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny.bundle(), tmp_path / "part.edgead")
+
+
+def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.strip().splitlines()
+
+
+def test_export_prints_what_it_measured_and_what_is_next(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "part.edgead"
+    assert main(["export", str(tiny.model()), "-o", str(target), *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"onnxruntime-fp32 \*.*e-0\d.*0 of 28", out)
+    assert f"edgead verify {target}" in out
+    assert Bundle.open(target)
+
+
+def test_export_takes_its_name_from_the_models_folder(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(tiny.model()), *QUICK]) == 0
+    assert (tmp_path / "patchcore.edgead/manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["export", "nowhere"], 2, "holds no trained model"),
+        (["export", "MODEL", "--backend", "tensorrt"], 2, "cannot export for tensorrt"),
+        (["export", "MODEL", "--precision", "fp8"], 2, "cannot export for fp8"),
+        (["export", "MODEL", "--threads", "0"], 2, "0 threads"),
+        (["export", "MODEL", "--calibration", "nowhere"], 2, "nowhere is not a folder"),
+        (["export", "MODEL", "--labelled", "nowhere", *QUICK], 2, "holds no labelled pictures"),
+        (["export", "MODEL", "-o", "MODEL"], 2, "exists and is not a bundle"),
+        (["verify", "nowhere"], 3, "does not exist"),
+        (["verify", "MODEL"], 3, "has no manifest.json"),
+        (["inspect", "MODEL"], 3, "has no manifest.json"),
+        (["verify", "BUNDLE", "--engine", "abacus"], 2, "holds no engine 'abacus'"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tiny: Tiny,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = {"MODEL": tiny.model(), "BUNDLE": tiny.bundle()}
+    assert main([str(known.get(a, a)) for a in arguments]) == code
+    lines = errors(capsys)
+    assert message in lines[0]
+    assert len(lines) <= 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_verify_shows_every_engine(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(tiny.bundle()), "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("same answer") == 4
+    assert "8 golden frames" in out
+
+
+def test_verify_of_a_changed_byte_names_the_file(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = bundle / "openvino/int8.bin"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    assert main(["verify", str(bundle)]) == 3
+    assert "openvino/int8.bin has changed" in errors(capsys)[0]
+
+
+def test_an_engine_that_answers_otherwise_fails_verification(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    opened = Bundle.open(bundle)
+    golden = opened.golden()
+    shutil.rmtree(bundle / "golden")
+    moved = Answers(golden.reference.scores + np.float32(2 * np.ptp(golden.reference.maps)), golden.reference.maps)
+    write_golden(bundle, golden.images, moved)
+    write_manifest(bundle, opened.manifest)
+    assert main(["verify", str(bundle), "--engine", "onnxruntime-int8", "--threads", "1"]) == 4
+    captured = capsys.readouterr()
+    assert "DIFFERS" in captured.out
+    assert "onnxruntime-int8 of" in captured.err
+
+
+def test_verify_leaves_out_what_is_not_installed_and_says_so(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert main(["verify", str(tiny.bundle()), "--threads", "1"]) == 0
+    assert "pip install 'edgead[openvino]'" in capsys.readouterr().out
+    assert main(["verify", str(tiny.bundle()), "--engine", "openvino-fp32"]) == 5
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["verify", str(tiny.bundle())]) == 5
+
+
+@pytest.mark.parametrize("module", ["torch", "onnx", "onnxscript", "safetensors"])
+def test_export_without_its_packages_names_the_extra(
+    module: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny.model()
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["export", str(model)]) == 5
+    lines = errors(capsys)
+    assert module in lines[0]
+    assert "edgead[export]" in lines[1]
+
+
+def test_inspect_shows_everything_and_json_is_the_manifest(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(tiny.bundle())]) == 0
+    out = capsys.readouterr().out
+    for text in ("tiny patchcore", "64 x 64 px (area)", "anomaly_map: float32 1 x 64 x 64", "openvino-int8", "weight_bits 7"):
+        assert text in out
+    assert main(["inspect", str(tiny.bundle()), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((tiny.bundle() / "manifest.json").read_text())
+
+
+BLOCKED = """
+import sys
+for name in ("torch", "onnx", "onnxscript", "safetensors", "sklearn"):
+    sys.modules[name] = None
+from edgead.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("verb", ["verify", "inspect"])
+def test_the_line_box_needs_neither_torch_nor_onnx(verb: str, tiny: Tiny) -> None:
+    command = [sys.executable, "-c", BLOCKED, verb, str(tiny.bundle())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+THEN_LISTED = """
+import os, sys
+from edgead.cli.main import main
+code = main(sys.argv[2:])
+print(os.listdir(sys.argv[1]))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(backend: str, tiny: Tiny, tmp_path: Path) -> None:
+    target = str(tmp_path / "part.edgead")
+    command = [sys.executable, "-c", THEN_LISTED, str(tmp_path), "export", str(tiny.model()), "-o", target, "--threads", "1"]
+    size = "4m" if backend == "openvino" else "1m"  # 4 MiB hold model.onnx (3.2 MiB) but not OpenVINO's copy
+    done = on_a_full_disk(tmp_path, [*command, "--backend", backend, "--precision", "fp32"], size)
+    assert done.returncode == 7, done.stderr
+    assert "the disk is full" in done.stderr
+    assert done.stdout.strip().endswith("[]")

@@ -1,0 +1,163 @@
+"""What every engine promises, run against each backend and precision in a bundle of every family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from edgead import registry
+from edgead.bundle import Bundle
+from edgead.engines import open_engine
+from edgead.errors import BadInput, EngineError
+from edgead.types import Engine, Image
+from tests.bundles import Tiny, part
+
+NAMES = [f"{backend}-{precision}" for backend in registry.ENGINES for precision in ("fp32", "int8")]
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny: Tiny) -> Bundle:
+    return Bundle.open(tiny.bundle("patchcore"))
+
+
+@pytest.fixture(params=NAMES)
+def engine(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Engine]:
+    opened = open_engine(bundle, request.param, threads=1)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def picture(bundle: Bundle) -> Image:
+    return part(100, bundle.manifest.preprocess.width)
+
+
+def test_it_states_the_graph_contract(engine: Engine) -> None:
+    assert [(t.name, t.shape, t.dtype) for t in engine.inputs] == [("image", (1, 64, 64, 3), "uint8")]
+    assert [(t.name, t.shape, t.dtype) for t in engine.outputs] == [
+        ("anomaly_map", (1, 64, 64), "float32"),
+        ("score", (1,), "float32"),
+    ]
+
+
+def test_it_answers_with_a_score_and_a_float_map(engine: Engine, picture: Image) -> None:
+    score, anomaly_map = engine.infer(picture)
+    assert isinstance(score, float)
+    assert np.isfinite(score)
+    assert (anomaly_map.shape, anomaly_map.dtype) == ((64, 64), np.float32)
+    assert np.isfinite(anomaly_map).all()
+
+
+def test_the_same_picture_gets_the_same_answer(engine: Engine, picture: Image) -> None:
+    first_score, first_map = engine.infer(picture)
+    engine.infer(255 - picture)
+    score, anomaly_map = engine.infer(picture)
+    assert score == first_score
+    assert np.array_equal(anomaly_map, first_map)
+
+
+def test_a_map_does_not_change_with_the_next_picture(engine: Engine, picture: Image) -> None:
+    anomaly_map = engine.infer(picture)[1]
+    before = anomaly_map.copy()
+    engine.infer(255 - picture)
+    assert np.array_equal(anomaly_map, before)
+
+
+def test_it_takes_views_and_read_only_pictures(engine: Engine, picture: Image) -> None:
+    view = np.ascontiguousarray(picture[:, ::-1])[:, ::-1]
+    view.setflags(write=False)
+    assert engine.infer(view)[0] == engine.infer(picture)[0]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda p: p[:32],
+        lambda p: p[..., 0],
+        lambda p: p[None],
+        lambda p: p.astype(np.float32),
+        lambda p: p[..., :2],
+        lambda p: p[:0],
+    ],
+    ids=["smaller", "grey", "batch", "float", "channels", "empty"],
+)
+def test_it_refuses_another_size_or_type(engine: Engine, picture: Image, spoil: Callable[[Image], Image]) -> None:
+    with pytest.raises(BadInput, match="takes a 64 x 64 x 3 uint8 picture") as caught:
+        engine.infer(spoil(picture))
+    assert "\n" not in str(caught.value)
+    assert engine.infer(picture)
+
+
+def test_a_closed_engine_says_so(engine: Engine, picture: Image) -> None:
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="is closed"):
+        engine.infer(picture)
+
+
+def test_fifty_inferences_leave_no_threads_and_files_behind(engine: Engine, picture: Image) -> None:
+    engine.infer(picture)
+    process = psutil.Process()
+    before = (process.num_threads(), process.num_fds())
+    for _ in range(50):
+        engine.infer(picture)
+    assert (process.num_threads(), process.num_fds()) <= before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_closing_gives_its_threads_back(name: str, bundle: Bundle, picture: Image) -> None:
+    def use() -> int:
+        engine = open_engine(bundle, name, threads=2)
+        engine.infer(picture)
+        engine.close()
+        return psutil.Process().num_threads()
+
+    first = use()
+    assert max(use() for _ in range(3)) <= first
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07" * 500], ids=["empty", "text", "bytes"])
+def test_a_damaged_file_is_one_clear_line(name: str, content: bytes, bundle: Bundle, tmp_path: Path) -> None:
+    record = bundle.manifest.engine(name)
+    file = tmp_path / Path(record.file).name
+    file.write_bytes(content)
+    with pytest.raises(EngineError, match=file.name) as caught:
+        registry.resolve("engine", record.backend)(file, threads=1)
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_cut_short_is_one_clear_line(name: str, bundle: Bundle, tmp_path: Path) -> None:
+    record = bundle.manifest.engine(name)
+    source = bundle.path / record.file
+    for file in (source, source.with_suffix(".bin")):
+        if file.is_file():
+            content = file.read_bytes()
+            (tmp_path / file.name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(EngineError) as caught:
+        registry.resolve("engine", record.backend)(tmp_path / source.name, threads=1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", registry.ENGINES)
+def test_a_missing_file_is_named(backend: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"nothing\.onnx"):
+        registry.resolve("engine", backend)(tmp_path / "nothing.onnx", threads=1)
+
+
+@pytest.mark.parametrize("backend", registry.ENGINES)
+def test_a_graph_of_something_else_is_refused(backend: str, tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "relu.onnx")
+    with pytest.raises(EngineError, match="is not an edgead graph: it takes x float32"):
+        registry.resolve("engine", backend)(tmp_path / "relu.onnx", threads=1)

@@ -1,0 +1,287 @@
+"""The bundle on disk: what was written is what is read, everything else is refused by name, and the old one survives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgead.bundle import Bundle, EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
+from edgead.errors import BadInput, BundleError, BundleMismatch, EdgeadError, StorageError
+from edgead.parity import Answers, ParityReport
+from edgead.preprocess import PreprocessRecipe
+from edgead.types import TensorSpec
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+NAMES = st.text(min_size=1, max_size=12)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | NUMBERS | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=5,
+)
+FACTS = st.dictionaries(NAMES, JSON, max_size=3)
+RECIPES = st.builds(
+    PreprocessRecipe,
+    width=st.integers(16, 8192),
+    height=st.integers(16, 8192),
+    roi=st.none() | st.tuples(*[st.integers(0, 99)] * 2, *[st.integers(1, 99)] * 2),
+    resize=st.sampled_from(["area", "linear"]),
+)
+SPECS = st.lists(
+    st.builds(TensorSpec, NAMES, st.lists(st.integers(1, 9), max_size=4).map(tuple), st.just("float32")), max_size=2
+).map(tuple)
+RECORDS = st.builds(
+    EngineRecord,
+    name=NAMES,
+    backend=NAMES,
+    precision=st.sampled_from(["fp32", "int8"]),
+    file=st.just("model.onnx"),
+    threshold=st.builds(Threshold, NUMBERS, NAMES),
+    parity=st.builds(ParityReport, st.integers(0, 99), NUMBERS, NUMBERS, NUMBERS, st.integers(0, 99)),
+    auroc=st.none() | NUMBERS,
+    built_with=st.dictionaries(NAMES, NAMES, max_size=2),
+)
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    engines = tuple(draw(st.lists(RECORDS, min_size=1, max_size=3)))
+    return Manifest(
+        name=draw(NAMES),
+        family=draw(NAMES),
+        model=draw(FACTS),
+        origin=draw(FACTS),
+        preprocess=draw(RECIPES),
+        inputs=draw(SPECS),
+        outputs=draw(SPECS),
+        engines=engines,
+        default_engine=engines[0].name,
+        calibration=draw(st.none() | FACTS),
+        golden=draw(st.integers(0, 9)),
+        measured=draw(FACTS),
+        tools=draw(st.dictionaries(NAMES, NAMES, max_size=2)),
+        machine=draw(FACTS),
+        created_at=draw(NAMES),
+    )
+
+
+def simple_manifest(golden: int = 0) -> Manifest:
+    record = EngineRecord(
+        "a-fp32", "onnxruntime", "fp32", "model.onnx", Threshold(1.5, "by hand"), ParityReport(2, 0.0, 0.0, 0.0, 0)
+    )
+    spec = TensorSpec("image", (1, 32, 32, 3), "uint8")
+    recipe = PreprocessRecipe(32, 32)
+    return Manifest("part", "patchcore", {}, {}, recipe, (spec,), (), (record,), "a-fp32", None, golden, {}, {}, {}, "2026-11-22")
+
+
+def fill(folder: Path, content: bytes = b"weights") -> None:
+    (folder / "model.onnx").write_bytes(content)
+    images = [np.full((32, 32, 3), 40 * i, np.uint8) for i in range(2)]
+    write_golden(folder, images, Answers(np.array([1.0, 2.0], np.float32), np.zeros((2, 4, 4), np.float32)))
+    write_manifest(folder, simple_manifest(golden=2))
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    target = tmp_path / "part.edgead"
+    with new_bundle(target) as folder:
+        fill(folder)
+    return target
+
+
+@settings(max_examples=30, deadline=None)
+@given(manifests())
+def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "model.onnx").write_bytes(b"x")
+        written = write_manifest(folder, manifest)
+        assert Bundle.open(folder).manifest == written
+    assert dataclasses.replace(written, files={}) == manifest
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_garbled_manifest_is_refused_in_one_line_or_read(data: st.DataObject) -> None:
+    whole: dict[str, Any] = json.loads(json.dumps(simple_manifest().to_json()))
+    spoilt = whole
+    while True:  # walk down to a random place and put something else there
+        keys = list(spoilt) if isinstance(spoilt, dict) else list(range(len(spoilt)))
+        key = data.draw(st.sampled_from(keys))
+        if isinstance(spoilt[key], dict | list) and spoilt[key] and data.draw(st.booleans()):
+            spoilt = spoilt[key]
+            continue
+        spoilt[key] = data.draw(JSON)
+        break
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "manifest.json").write_text(json.dumps(whole))
+        try:
+            opened = Bundle.open(Path(name))
+            opened.golden()
+        except EdgeadError as error:
+            assert "\n" not in str(error)
+
+
+def test_golden_frames_come_back_as_they_were(bundle: Path) -> None:
+    golden = Bundle.open(bundle).golden()
+    assert [int(image[0, 0, 0]) for image in golden.images] == [0, 40]
+    assert golden.reference.scores.tolist() == [1.0, 2.0]
+    assert golden.reference.maps.shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden/000.png", "golden/reference.npz"])
+def test_a_changed_byte_is_refused_by_name(bundle: Path, name: str) -> None:
+    file = bundle / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BundleError, match=f"damaged: {name} has changed"):
+        Bundle.open(bundle)
+
+
+def test_a_missing_file_is_refused_by_name(bundle: Path) -> None:
+    (bundle / "golden/001.png").unlink()
+    with pytest.raises(BundleError, match=r"golden/001\.png is missing"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "golden/../../secret"])
+def test_a_path_out_of_the_bundle_is_refused(bundle: Path, name: str) -> None:
+    (bundle.parent / "secret").write_text("x")
+    file = bundle / "manifest.json"
+    data = json.loads(file.read_text())
+    data["files"][name] = "0" * 64
+    file.write_text(json.dumps(data))
+    with pytest.raises(BundleError, match="outside of itself"):
+        Bundle.open(bundle)
+
+
+def test_an_engine_file_that_nobody_digested_is_refused(bundle: Path) -> None:
+    file = bundle / "manifest.json"
+    data = json.loads(file.read_text())
+    data["engines"][0]["file"] = "../model.onnx"
+    file.write_text(json.dumps(data))
+    with pytest.raises(BundleError, match="has no file"):
+        Bundle.open(bundle)
+
+
+def test_a_newer_schema_is_a_mismatch(bundle: Path) -> None:
+    file = bundle / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 99}))
+    with pytest.raises(BundleMismatch, match="schema 99"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\x00\x01"])
+def test_what_is_not_a_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(BundleError):
+        Bundle.open(tmp_path)
+
+
+def test_what_is_not_a_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="has no manifest"):
+        Bundle.open(tmp_path)
+    with pytest.raises(BundleError, match="does not exist"):
+        Bundle.open(tmp_path / "nowhere")
+
+
+def test_an_unknown_engine_is_named_with_the_known_ones(bundle: Path) -> None:
+    with pytest.raises(BadInput, match="tensorrt-fp16") as caught:
+        Bundle.open(bundle).manifest.engine("tensorrt-fp16")
+    assert "a-fp32" in caught.value.hint
+
+
+def test_a_new_bundle_takes_the_place_of_the_old_one(bundle: Path) -> None:
+    with new_bundle(bundle) as folder:
+        fill(folder, b"better weights")
+    assert (Bundle.open(bundle).path / "model.onnx").read_bytes() == b"better weights"
+    assert [p.name for p in bundle.parent.iterdir()] == ["part.edgead"]
+
+
+def test_a_folder_that_is_something_else_is_not_overwritten(tmp_path: Path) -> None:
+    precious = tmp_path / "photos"
+    precious.mkdir()
+    (precious / "holiday.png").write_bytes(b"x")
+    with pytest.raises(BadInput, match="is not a bundle"), new_bundle(precious):
+        pass
+    assert (precious / "holiday.png").exists()
+
+
+@pytest.mark.parametrize("fault", [ValueError("broken"), KeyboardInterrupt()])
+def test_a_fault_on_the_way_leaves_nothing_and_the_old_one_whole(bundle: Path, fault: BaseException) -> None:
+    with pytest.raises(type(fault)), new_bundle(bundle) as folder:
+        (folder / "model.onnx").write_bytes(b"half")
+        raise fault
+    assert Bundle.open(bundle).golden()
+    assert [p.name for p in bundle.parent.iterdir()] == ["part.edgead"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from edgead.bundle import new_bundle
+with new_bundle(Path(sys.argv[1])) as folder:
+    (folder / "model.onnx").write_bytes(b"half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_killed_process_leaves_the_old_one_whole(bundle: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED, str(bundle)], check=False).returncode == -9
+    assert (Bundle.open(bundle).path / "model.onnx").read_bytes() == b"weights"
+
+
+ON_A_FULL_DISK = """
+import sys
+from pathlib import Path
+from edgead.bundle import Bundle, new_bundle
+from edgead.errors import StorageError
+from tests.test_bundle import fill
+target = Path(sys.argv[1]) / "part.edgead"
+with new_bundle(target) as folder:
+    fill(folder)
+try:
+    with new_bundle(target) as folder:
+        fill(folder, bytes(2**20))
+except StorageError as error:
+    print(error)
+assert (Bundle.open(target).path / "model.onnx").read_bytes() == b"weights"
+print(sorted(p.name for p in target.parent.iterdir()))
+"""
+
+
+def test_a_full_disk_is_said_in_one_line_and_the_old_one_stays(tmp_path: Path) -> None:
+    output = on_a_full_disk(tmp_path, [sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)]).stdout.splitlines()
+    assert output[0].startswith(f"cannot write {tmp_path}/part.edgead: the disk is full (")
+    assert output[1:] == ["['part.edgead']"]
+
+
+def on_a_full_disk(folder: Path, command: list[str], size: str = "256k") -> subprocess.CompletedProcess[str]:
+    """Run a command with a real, small file system mounted on `folder` (seen by that command only)."""
+    inside = f'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs unshare with user namespaces (util-linux)")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    wrapped = [unshare, "-rm", "sh", "-c", inside, str(folder), *command]
+    return subprocess.run(wrapped, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_a_storage_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="Permission denied"), new_bundle(tmp_path / "part.edgead"):
+        pass
+    tmp_path.chmod(0o700)
