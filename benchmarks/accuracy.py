@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks._sets import SETS, Split
-from edgead.cli._console import console
 from edgead.machine import facts
 from edgead.training.evaluate import answers
 from edgead.training.fit import FAMILIES, make_fit
@@ -138,18 +137,16 @@ def _write(target: Path, runs: list[Run], skipped: dict[str, str]) -> None:
 
 
 def _print_table(rows: list[dict[str, Any]], skipped: dict[str, str]) -> None:
-    from rich.table import Table
-
-    table = Table("set", "model", "image AUROC", "brightness", "pixel AUROC", "PRO", "goal", "fit s")
+    line = "{:<14}{:<13}{:<24}{:<24}{:<24}{:<24}{:<13}{:>6}".format
+    print(line("set", "model", "image AUROC", "brightness alone", "pixel AUROC", "PRO", "goal", "fit s"))
     for row in rows:
         cells = [_cell(row.get(key)) for key in ("image_auroc", "brightness_auroc", "pixel_auroc", "pro")]
         goal = "" if row["goal"] is None else f"{row['goal']} {'met' if row['image_auroc']['mean'] >= row['goal'] else 'MISSED'}"
-        table.add_row(row["set"], row["model"], *cells, goal, f"{row['fit_s']:.0f}")
+        print(line(row["set"], row["model"], *cells, goal, f"{row['fit_s']:.0f}"))
     machine = facts()
-    console().print(table)
-    console().print(f"mean (lowest to highest); {machine['cpu']}, {machine['cores']} cores")
+    print(f"mean (lowest to highest); {machine['cpu']}, {machine['cores']} cores")
     for what, reason in skipped.items():
-        console().print(f"skipped {what}: {reason}")
+        print(f"skipped {what}: {reason}")
 
 
 def _cell(figure: dict[str, float] | None) -> str:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from edgead.errors import MissingExtra
+
+_TELEMETRY = {"openvino": "openvino_telemetry"}
+"""Packages that report their own import to a statistics server from a background thread, and what they do it with."""
 
 
 def require(module: str, *, extra: str, why: str) -> ModuleType:
@@ -20,10 +26,25 @@ def require(module: str, *, extra: str, why: str) -> ModuleType:
         MissingExtra: the package, or one that it needs itself, is not installed.
     """
     try:
-        return importlib.import_module(module)
+        with _silenced(module):
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
         raise MissingExtra(
             f"{why} needs the package {missing!r}, which is not installed",
             hint=f"pip install 'edgead[{extra}]'",
         ) from error
+
+
+@contextmanager
+def _silenced(module: str) -> Iterator[None]:
+    """Hide a package's telemetry while it is imported (it then takes a silent stub of its own): a line box calls nobody."""
+    telemetry = _TELEMETRY.get(module.partition(".")[0], "")
+    if not telemetry or telemetry in sys.modules:
+        yield
+        return
+    sys.modules[telemetry] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[telemetry]

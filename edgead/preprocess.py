@@ -6,7 +6,6 @@ backend can get them differently.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +19,8 @@ from edgead.errors import BadInput
 from edgead.types import Image
 
 FloatArray = npt.NDArray[np.float32]
+_BLOCK = 16
+"""Rows of a resize that are computed together."""
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 RESIZE_RULES = ("area", "linear", "antialias")
@@ -122,33 +123,31 @@ def _resize(image: Image, width: int, height: int, rule: str) -> Image:
 
 def _resize_antialias(image: Image, width: int, height: int) -> Image:
     """Rows first, then columns, in float32, rounded once at the end."""
-    low = _weigh(image.reshape(image.shape[0], -1), *triangle_taps(image.shape[0], height))  # height x (W 3)
+    low = _weigh(image.reshape(image.shape[0], -1), triangle_matrix(image.shape[0], height))  # height x (W 3)
     columns = np.ascontiguousarray(low.reshape(height, image.shape[1], 3).transpose(1, 0, 2))  # W x height x 3
-    both = _weigh(columns.reshape(image.shape[1], -1), *triangle_taps(image.shape[1], width)).reshape(width, height, 3)
+    both = _weigh(columns.reshape(image.shape[1], -1), triangle_matrix(image.shape[1], width)).reshape(width, height, 3)
     return np.ascontiguousarray(np.rint(both).clip(0, 255).astype(np.uint8).transpose(1, 0, 2))
 
 
-def _weigh(lines: npt.NDArray[Any], places: npt.NDArray[np.intp], weights: FloatArray) -> FloatArray:
-    """B x n lines -> A x n: line a is the sum over t of weights[t, a] * lines[places[t, a]]."""
-    total = np.zeros((places.shape[1], lines.shape[1]), np.float32)
-    for place, weight in zip(places, weights, strict=True):
-        total += lines[place] * weight[:, None]
-    return total
+def _weigh(lines: npt.NDArray[Any], matrix: FloatArray) -> FloatArray:
+    """matrix (A x B) times lines (B x n) -> A x n, in blocks of rows: each row of the matrix is zero but for a short band."""
+    out = np.empty((len(matrix), lines.shape[1]), np.float32)
+    for start in range(0, len(matrix), _BLOCK):
+        rows = matrix[start : start + _BLOCK]
+        used = np.flatnonzero(rows.any(0))
+        band = slice(used[0], used[-1] + 1)
+        out[start : start + _BLOCK] = rows[:, band] @ lines[band].astype(np.float32)
+    return out
 
 
 @lru_cache(maxsize=8)
-def triangle_taps(before: int, after: int) -> tuple[npt.NDArray[np.intp], FloatArray]:
-    """Places (T x `after`) and weights (T x `after`, float32, sum 1) of bilinear resizing at half-pixel centres, the triangle
-    widened by the factor of shrinking."""
+def triangle_matrix(before: int, after: int) -> FloatArray:
+    """float32 `after` x `before`: bilinear weights at half-pixel centres, the triangle widened by the factor of shrinking."""
     scale = before / after
-    reach = max(scale, 1.0)
     centres = (np.arange(after) + 0.5) * scale
-    first = np.floor(centres - reach).astype(np.intp)
-    places = first[None, :] + np.arange(math.ceil(2 * reach) + 1)[:, None]
-    weights = np.maximum(0.0, 1.0 - np.abs((places + 0.5 - centres[None, :]) / reach))
-    weights[(places < 0) | (places >= before)] = 0.0
-    weights = (weights / weights.sum(0, keepdims=True)).astype(np.float32)
-    return np.clip(places, 0, before - 1), weights
+    weights = np.maximum(0.0, 1.0 - np.abs((np.arange(before) + 0.5 - centres[:, None]) / max(scale, 1.0)))
+    matrix: FloatArray = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return matrix
 
 
 def to_bgr8(image: npt.NDArray[Any]) -> Image:

@@ -89,7 +89,8 @@ def export_tiny(model_dir: Path, target: Path) -> Bundle:
     """All engines of a tiny model. Its scores hardly separate anything, so labels may flip."""
     from edgead.export import ExportOptions, export_bundle
 
-    return export_bundle(model_dir, target, ExportOptions(max_flips=1.0, max_auroc_drop=1.0, threads=1))
+    options = ExportOptions(max_flips=1.0, max_auroc_drop=1.0, frames_per_class=6, calibration_count=4, threads=1)
+    return export_bundle(model_dir, target, options)
 
 
 class Tiny:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,16 +32,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 def _open_things() -> tuple[set[str], set[str], set[str]]:
     me = psutil.Process()
-    threads = {t.name for t in threading.enumerate() if t.is_alive()} - _torch_threads()
+    threads = {t.name for t in threading.enumerate() if t.is_alive()}
     sockets = {str(c.laddr) for c in me.net_connections()}
     files = {f.path for f in me.open_files() if not f.path.startswith(("/dev/", "/proc/", "/sys/"))}
     return threads, sockets, files
-
-
-def _torch_threads() -> set[str]:
-    """From its first export on, torch keeps a pool of its own for as long as the process lives."""
-    pool = getattr(sys.modules.get("torch.utils._functools"), "_prefetch_executor", None)
-    return {t.name for t in getattr(pool, "_threads", ())}
 
 
 @pytest.fixture(autouse=True)

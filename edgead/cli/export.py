@@ -7,6 +7,7 @@ of them does not answer as the model did, nothing is written and the exit code i
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
         model_dir: Path = args.model
         if is_foreign(args.model):
             model_dir = Path(temporary) / "model"
-            console().print(summary(*import_to(args, args.model, model_dir)), markup=False)
+            imported, threshold, notes = import_to(args, args.model, model_dir)
+            console().print(summary(imported, threshold, notes), markup=False)
+            if imported.detector.family == "openvino_ir" and args.backend is None and args.precision is None:
+                options = dataclasses.replace(options, backends=("openvino",), precisions=("fp32",))
         with progress() as bar:
             task = bar.add_task("reading", total=1.0)
             bundle = export_bundle(
@@ -75,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
             )
     show(bundle)
     if is_foreign(args.model) and args.precision is None and "int8" not in options.precisions:
-        console().print("INT8 left out: it needs good pictures (--images GOOD_DIR)")
+        runs_as_is = "an OpenVINO IR runs in OpenVINO as it is"
+        console().print(f"INT8 left out: {runs_as_is if args.images else 'it needs good pictures (--images GOOD_DIR)'}")
     missing = {"openvino", "onnxruntime"} - {record.backend for record in bundle.manifest.engines}
     if args.backend is None and missing:
         console().print(f"left out, not installed: {', '.join(sorted(missing))}")

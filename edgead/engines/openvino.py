@@ -81,7 +81,7 @@ def write_ir(onnx_file: Path, target: Path) -> None:
     """
     ov = require("openvino", extra="openvino", why="Building an OpenVINO engine")
     try:
-        model = ov.Core().read_model(str(onnx_file))  # not convert_model: that one sends usage data over the network
+        model = ov.Core().read_model(str(onnx_file))
     except Exception as error:  # see above
         raise failed(onnx_file, "OpenVINO cannot convert", error) from error
     try:

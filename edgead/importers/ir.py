@@ -99,12 +99,12 @@ def _finish(ov: Any, model: Any, score: str, heat: str, size: tuple[int, int]) -
     source = {name: model.output(name).get_node().input_value(0) for name in (score, heat) if name}
     shape = [1, 1]
     if heat:
-        told_shape = [
+        extents = [
             int(d.get_length()) for d in model.output(heat).get_partial_shape() if not (d.is_static and d.get_length() == 1)
         ]
-        if len(told_shape) != 2:
+        if len(extents) != 2:
             raise BadInput(f"the output {heat!r} is no map", hint="name another: --map NAME")
-        shape = told_shape
+        shape = extents
     grid = ops.reshape(source[heat or score], np.array([1, *shape], np.int64), special_zero=False)
     value = source[score] if score else ops.reduce_max(grid, np.array([1, 2], np.int64))
     results = []

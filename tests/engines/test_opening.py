@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,3 +79,18 @@ def test_a_graph_that_differs_from_the_manifest_is_refused(bundle: Bundle) -> No
     manifest = dataclasses.replace(bundle.manifest, outputs=bundle.manifest.outputs[:1])
     with pytest.raises(BundleMismatch, match="inputs and outputs"):
         open_engine(Bundle(bundle.path, manifest), threads=1)
+
+
+SILENT = """
+import sys, threading
+from pathlib import Path
+from edgead.bundle import Bundle
+from edgead.engines import open_engine
+open_engine(Bundle.open(Path(sys.argv[1])), "openvino-int8", threads=1).close()
+print([t.name for t in threading.enumerate()], [m for m in sys.modules if "openvino_telemetry" in m])
+"""
+
+
+def test_openvino_reports_nothing_to_anybody(bundle: Bundle) -> None:
+    done = subprocess.run([sys.executable, "-c", SILENT, str(bundle.path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['MainThread'] []"

@@ -127,7 +127,8 @@ def test_a_broken_file_is_no_onnx(tmp_path: Path) -> None:
         import_model(tmp_path / "m.onnx")
 
 
-def _write_ir(onnx_file: Path) -> Path:
+def write_ir(onnx_file: Path) -> Path:
+    """The same graph as OpenVINO IR beside it."""
     target = onnx_file.with_suffix(".xml")
     openvino.save_model(openvino.Core().read_model(str(onnx_file)), str(target), compress_to_fp16=False)
     return target
@@ -137,7 +138,7 @@ def _write_ir(onnx_file: Path) -> Path:
     "options", [GraphOptions(score="worst", map="heat"), GraphOptions(map="heat", mean=(10.0,), std=(2.0,), colour="bgr")]
 )
 def test_an_openvino_ir_answers_alike_and_survives_saving(tmp_path: Path, options: GraphOptions) -> None:
-    path = _write_ir(write_graph(tmp_path / "m.onnx", shape=("n", 3, "h", "w")))
+    path = write_ir(write_graph(tmp_path / "m.onnx", shape=("n", 3, "h", "w")))
     imported = import_model(path, ImportOptions(size=(64, 48)), options)
     save_detector(tmp_path / "model", imported.detector, {})
     for detector in (imported.detector, load_detector(tmp_path / "model")[0]):
@@ -153,7 +154,7 @@ def test_an_openvino_ir_answers_alike_and_survives_saving(tmp_path: Path, option
     [(GraphOptions(), "outputs: heat, worst"), (GraphOptions(score="nope"), "nope"), (GraphOptions(map="worst"), "no map")],
 )
 def test_what_an_ir_lacks_is_told(tmp_path: Path, options: GraphOptions, says: str) -> None:
-    path = _write_ir(write_graph(tmp_path / "m.onnx"))
+    path = write_ir(write_graph(tmp_path / "m.onnx"))
     with pytest.raises(BadInput, match=says):
         import_model(path, inputs=options)
     path.with_suffix(".bin").unlink()

@@ -17,7 +17,7 @@ from edgead.bundle import Bundle
 from edgead.cli.main import main
 from tests.importers import _reference as reference
 from tests.importers.test_anomalib import _patchcore_checkpoint
-from tests.importers.test_graph import write_graph
+from tests.importers.test_graph import write_graph, write_ir
 from tests.importers.test_originals import autoencoder, patchcore_folder, pdn_small
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/importing.md"
@@ -38,8 +38,10 @@ def _lay_out(kind: str, folder: Path) -> None:
         nested.mkdir(parents=True)
         for target in (nested / "model.ckpt", folder / "model.ckpt"):
             _patchcore_checkpoint(target)
-    elif kind == "anomalib-onnx":
+    elif kind in ("anomalib-onnx", "anomalib-ir"):
         write_graph(folder / "model.onnx", ("anomaly_map", "pred_score"), (1, 3, "h", "w"))
+        if kind == "anomalib-ir":
+            write_ir(folder / "model.onnx")
     elif kind == "onnx":
         write_graph(folder / "model.onnx")
     elif kind == "patchcore":
@@ -75,7 +77,9 @@ def test_the_recipe_works(
 ) -> None:
     _lay_out(kind, tmp_path)
     monkeypatch.chdir(tmp_path)
-    extra = " --threads 1 --max-flips 1 --backend onnxruntime" if line.startswith("export") else ""
+    extra = ""
+    if line.startswith("export"):
+        extra = " --threads 1 --max-flips 1" + (" --backend onnxruntime" if kind != "anomalib-ir" else "")
     code, out, err = _run(line + extra, capsys)
     assert code == 0, err
     assert "found" in out
@@ -91,7 +95,15 @@ def test_the_recipe_works(
 
 
 def test_every_source_has_a_recipe() -> None:
-    assert {kind for kind, _ in RECIPES} == {"anomalib", "anomalib-onnx", "onnx", "patchcore", "simplenet", "efficientad"}
+    assert {kind for kind, _ in RECIPES} == {
+        "anomalib",
+        "anomalib-onnx",
+        "anomalib-ir",
+        "onnx",
+        "patchcore",
+        "simplenet",
+        "efficientad",
+    }
 
 
 def test_an_imported_model_exports_and_verifies_like_a_trained_one(
