@@ -30,7 +30,7 @@ SUMMARY = "everything at once on a simulated conveyor: train, export, verify, be
 MARKER = "demo.json"
 BUNDLE_NAME = "flange.edgead"
 MAX_FLIPS, MAX_AUROC_DROP = 0.04, 0.02
-"""Tolerated of INT8, wider than `edgead export` has them: the threshold comes from a dozen pictures, so that one or two good parts
+"""Tolerated of INT8, wider than `edgead export` has them: the threshold comes from a dozen pictures, so one or two good parts
 lie at its very edge, and with ten good and fourteen bad ones (--quick) a single swapped pair costs 0.007 of AUROC."""
 
 

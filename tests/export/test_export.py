@@ -77,7 +77,7 @@ def test_the_manifest_tells_how_it_was_made(tiny: Tiny) -> None:
 def test_an_engine_that_breaks_a_limit_leaves_no_bundle_and_the_old_one(tiny: Tiny, tmp_path: Path) -> None:
     old = export_bundle(tiny.model(), tmp_path / "part.edgead", ExportOptions(("onnxruntime",), ("fp32",), threads=1))
     strict = ExportOptions(("onnxruntime",), ("int8",), max_auroc_drop=-1.0, frames_per_class=4, threads=1)
-    with pytest.raises(ParityFailed, match=r"onnxruntime-int8 flips \d+ of 12 labels \(allowed 1\), AUROC .* no bundle") as caught:
+    with pytest.raises(ParityFailed, match=r"onnxruntime-int8 flips \d+ of 12 labels \(allowed 1\), AUROC ") as caught:
         export_bundle(tiny.model(), old.path, strict)
     assert "--precision fp32" in caught.value.hint
     assert Bundle.open(old.path).manifest == old.manifest
