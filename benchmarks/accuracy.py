@@ -52,7 +52,7 @@ class Run:
 def measure(model: str, name: str, split: Split, seed: int) -> Run:
     """Train one model on a split and take its figures."""
     began = time.monotonic()
-    recipe = SETS[name].recipe
+    recipe = SETS[name].recipe_of(model)
     detector = make_fit(model, OPTIONS[model], seed)(split.train, (recipe.height, recipe.width), lambda stage, done: None)
     fit_s = time.monotonic() - began
     told = [answers(detector, item.image) for item in split.test]
@@ -109,12 +109,12 @@ def _run_all(
     skipped: dict[str, str] = {}
     for name in sets:
         for seed in seeds:
-            try:
-                split = SETS[name].split(seed)
-            except FileNotFoundError as reason:
-                skipped[name] = str(reason)
-                break
             for model in models:
+                try:
+                    split = SETS[name].split(seed, model)
+                except FileNotFoundError as reason:
+                    skipped[name] = str(reason)
+                    break
                 if time.monotonic() - began > 60 * max_minutes:
                     skipped[f"{name} {model} seed {seed}"] = f"{max_minutes:g} minutes are over"
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from edgead.errors import MissingExtra
 
 _TELEMETRY = {"openvino": "openvino_telemetry"}
 """Packages that report their own import to a statistics server from a background thread, and what they do it with."""
+
+_OPT_OUT = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
+"""Packages that ask an environment variable; ONNX Runtime's import alone opens a telemetry database and keeps it open."""
 
 
 def require(module: str, *, extra: str, why: str) -> ModuleType:
@@ -38,8 +42,11 @@ def require(module: str, *, extra: str, why: str) -> ModuleType:
 
 @contextmanager
 def _silenced(module: str) -> Iterator[None]:
-    """Hide a package's telemetry while it is imported (it then takes a silent stub of its own): a line box calls nobody."""
-    telemetry = _TELEMETRY.get(module.partition(".")[0], "")
+    """Keep a package's telemetry out while it is imported (it then takes a silent stub of its own): a line box calls nobody."""
+    package = module.partition(".")[0]
+    if package in _OPT_OUT:
+        os.environ.setdefault(_OPT_OUT[package], "1")
+    telemetry = _TELEMETRY.get(package, "")
     if not telemetry or telemetry in sys.modules:
         yield
         return

@@ -84,7 +84,9 @@ def run(args: argparse.Namespace) -> int:
     missing = {"openvino", "onnxruntime"} - {record.backend for record in bundle.manifest.engines}
     if args.backend is None and missing:
         console().print(f"left out, not installed: {', '.join(sorted(missing))}")
-    console().print(f"wrote {bundle.path}\nnext: edgead verify {bundle.path}   or   edgead run {bundle.path} --camera 0")
+    console().print(
+        f"wrote {bundle.path}\nnext: edgead verify {bundle.path}   or   edgead run {bundle.path} --camera 0", markup=False
+    )
     return 0
 
 
@@ -101,15 +103,14 @@ def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
 
 def show(bundle: Bundle) -> None:
     """The table of engines with what was measured at export."""
+    from rich import box
     from rich.table import Column, Table
 
     from edgead.cli._console import console
 
     measured = bundle.manifest.measured
-    first = Column("engine", no_wrap=True)
-    table = Table(
-        first, *(Column(name, justify="right") for name in ("score err", "map err", "flips", "AUROC", "threshold", "ms"))
-    )
+    names = ("score err", "map err", "flips", "AUROC", "threshold", "ms")
+    table = Table("engine", *(Column(name, justify="right") for name in names), box=box.SIMPLE_HEAD, pad_edge=False)
     auroc = measured.get("auroc")
     trained = measured["threshold"]["value"]
     table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", f"{trained:.4g}", "")

@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from rich.markup import escape
+
     from edgead.bundle import Bundle
     from edgead.cli._console import console
     from edgead.cli.export import show
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     size = sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file())
     for key, value in summary(bundle.manifest, size):
-        console().print(f"[bold]{key:<13}[/bold] {value}" if value else "")
+        console().print(f"[bold]{key:<13}[/bold]", escape(value))
     show(bundle)
     return 0
 

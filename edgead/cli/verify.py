@@ -36,20 +36,20 @@ def run(args: argparse.Namespace) -> int:
     known = [record.name for record in bundle.manifest.engines]
     names = known if args.engine == "all" else [bundle.manifest.engine(args.engine).name]
     results: list[Verification] = []
-    missing: list[MissingExtra] = []
+    missing: dict[str, MissingExtra] = {}
     for name in names:
         try:
             results.append(verify_engine(bundle, name, args.threads))
         except MissingExtra as error:
-            missing.append(error)
+            missing[bundle.manifest.engine(name).backend] = error
     if not results:
-        raise missing[0]
+        raise next(iter(missing.values()))
     show(results)
     console().print(
         f"{bundle.manifest.golden} golden frames; errors (and their limits) relative to the range of the trained model's maps"
     )
-    for skipped in missing:
-        console().print(f"left out: {skipped} -> {skipped.hint}")
+    for skipped in missing.values():
+        console().print(f"left out: {skipped} -> {skipped.hint}", markup=False)
     failed = [result.name for result in results if not result.passed]
     if failed:
         raise ParityFailed(
@@ -75,8 +75,8 @@ def show(results: list[Verification]) -> None:
             flips += f" ({result.clear_flips} clear)"
         table.add_row(
             result.name,
-            f"{parity.score_error:.1e} ({result.score_limit:.0e})",
-            f"{parity.map_error:.1e} ({result.map_limit:.0e})",
+            f"{parity.score_error:.1e} ({result.score_limit:.1e})",
+            f"{parity.map_error:.1e} ({result.map_limit:.1e})",
             flips,
             "same answer" if result.passed else "DIFFERS",
         )

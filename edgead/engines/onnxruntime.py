@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,6 @@ from edgead.engines._contract import OUTPUT_NAMES, batch_of_one, check_graph, cl
 from edgead.errors import EngineError
 from edgead.optional import require
 from edgead.types import AnomalyMap, Image, TensorSpec
-
-# A line box sends nothing home: since 1.31 the import alone opens a telemetry database in the user's cache and keeps it open.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 

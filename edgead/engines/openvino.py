@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,6 @@ from edgead.engines._contract import OUTPUT_NAMES, batch_of_one, check_graph, cl
 from edgead.errors import EngineError
 from edgead.optional import require
 from edgead.types import AnomalyMap, Image, TensorSpec
-
-# A line box sends nothing home: without its telemetry package OpenVINO falls back to its own stub, and starts no threads for it.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _DTYPES = {"u8": "uint8", "f32": "float32"}
 
