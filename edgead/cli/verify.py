@@ -45,9 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if not results:
         raise next(iter(missing.values()))
     show(results)
-    console().print(
-        f"{bundle.manifest.golden} golden frames; errors (and their limits) relative to the range of the trained model's maps"
-    )
+    console().print(f"{bundle.manifest.golden} golden frames; errors relative to the range of the trained model's maps")
     for skipped in missing.values():
         console().print(f"left out: {skipped} -> {skipped.hint}", markup=False)
     failed = [result.name for result in results if not result.passed]
@@ -61,13 +59,13 @@ def run(args: argparse.Namespace) -> int:
 
 def show(results: list[Verification]) -> None:
     """One line an engine, with the limits it is held to."""
+    from rich import box
     from rich.table import Column, Table
 
     from edgead.cli._console import console
 
-    table = Table(
-        Column("engine", no_wrap=True), *(Column(name, justify="right") for name in ("score err", "map err", "flips")), "result"
-    )
+    columns = (Column(name, justify="right") for name in ("score err (limit)", "map err (limit)", "flips"))
+    table = Table("engine", *columns, "result", box=box.SIMPLE_HEAD, pad_edge=False)
     for result in results:
         parity = result.parity
         flips = f"{parity.label_flips} of {parity.frames}"

@@ -13,8 +13,8 @@ from tests.training._parts import write_mvtec
 def plates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mvtec(tmp_path / "data/plates", good=10, test=4)
     monkeypatch.setattr(_sets, "SHARED", tmp_path)
-    plates = ImageSet(PreprocessRecipe(64, 64), Sizes(8, 4, 3), _sets._mvtec("plates"), pooled=True)
-    absent = ImageSet(PreprocessRecipe(64, 64), Sizes(8, 4, 3), _sets._mvtec("absent"), pooled=False)
+    plates = ImageSet(PreprocessRecipe(64, 64), PreprocessRecipe(32, 32), Sizes(8, 4, 3), _sets._mvtec("plates"), pooled=True)
+    absent = ImageSet(PreprocessRecipe(64, 64), PreprocessRecipe(32, 32), Sizes(8, 4, 3), _sets._mvtec("absent"), pooled=False)
     for module in (_sets, accuracy):
         monkeypatch.setattr(module, "SETS", {"plates": plates, "absent": absent})
     monkeypatch.setitem(accuracy.OPTIONS, "patchcore", {"coreset": 100.0})

@@ -109,14 +109,14 @@ def test_an_engine_that_answers_otherwise_fails_verification(bundle: Path, capsy
 
 
 def test_verify_leaves_out_what_is_not_installed_and_says_so(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert main(["verify", str(tiny.bundle()), "--threads", "1"]) == 0
-    assert "pip install 'edgead[openvino]'" in capsys.readouterr().out
-    assert main(["verify", str(tiny.bundle()), "--engine", "openvino-fp32"]) == 5
+    assert main(["verify", str(bundle), "--threads", "1"]) == 0
+    assert capsys.readouterr().out.count("pip install 'edgead[openvino]'") == 1
+    assert main(["verify", str(bundle), "--engine", "openvino-fp32"]) == 5
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert main(["verify", str(tiny.bundle())]) == 5
+    assert main(["verify", str(bundle)]) == 5
 
 
 @pytest.mark.parametrize("module", ["torch", "onnx", "onnxscript", "safetensors"])
