@@ -1,6 +1,6 @@
 """Import every module of edgead, each in a fresh interpreter state of one process; --line-box leaves out the torch rooms.
 
-The rooms models, training and the torch side of export are networks: without torch they cannot be imported, by their nature. All
+The rooms models, training, importers and export hold networks: without torch they cannot be imported, by their nature. All
 else must import with nothing but the base dependencies.
 """
 
@@ -12,7 +12,7 @@ import sys
 
 import edgead
 
-LAB_ROOMS = ("edgead.models", "edgead.training", "edgead.export")
+LAB_ROOMS = ("edgead.models", "edgead.training", "edgead.importers", "edgead.export")
 
 
 def main() -> int:

@@ -73,8 +73,8 @@ def show(results: list[Verification]) -> None:
             flips += f" ({result.clear_flips} clear)"
         table.add_row(
             result.name,
-            f"{parity.score_error:.1e} ({result.score_limit:.1e})",
-            f"{parity.map_error:.1e} ({result.map_limit:.1e})",
+            f"{parity.score_error:.1e} ({result.score_limit:.2g})",
+            f"{parity.map_error:.1e} ({result.map_limit:.2g})",
             flips,
             "same answer" if result.passed else "DIFFERS",
         )
