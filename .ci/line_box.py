@@ -40,7 +40,7 @@ def main() -> int:
     bundle = next(root.rglob("*.edgead"))
     good = next(p for p in root.rglob("good") if p.parent.name == "test")
     edgead("verify", str(bundle))
-    edgead("run", str(bundle), "--camera", str(good), "--max-parts", "5")
+    edgead("run", str(bundle), "--camera", str(good), "--max-parts", "5", "--engine", "openvino-int8")
     print(f"import edgead.runtime.station: {import_seconds():.2f} s (goal 0.5)")
     return 0
 

@@ -13,6 +13,9 @@ Pairs stand on the two inputs of such a product and nowhere else, so its output 
 signed 8 bit per tensor, measured on good pictures. Weights: symmetric, 7 bits (-63 to 63) or 8 (-127 to 127), per output
 channel on axis 0 (Conv, Gemm with transB), per tensor else. x86 CPUs without VNNI add pairs of products in 16 bits: 8-bit weights
 saturate there, 7-bit ones cannot (2 * 255 * 63 < 2^15).
+
+Rounding weights moves the mean of a product's output by (rounded - W) E[x]; the bias takes that back, with E[x] the mean input
+of each channel over the calibration pictures (Nagel et al. 2019, section 4.2, with measured means).
 """
 
 from __future__ import annotations
@@ -95,8 +98,8 @@ def quantize(
     if not products:
         raise BadInput(f"{source} holds nothing that may be quantised", hint="export it with --precision fp32")
     names = list(dict.fromkeys(product.activation for product in products))
-    scales = measure(model, names, calibration, options.method, report, threads)
-    _Writer(onnx, model, options.weight_bits).write(products, scales)
+    ranges = measure(model, names, calibration, options.method, report, threads)
+    _Writer(onnx, model, options.weight_bits).write(products, ranges)
     onnx.checker.check_model(model)
     onnx.save(model, str(target))
     return len(products)
@@ -134,6 +137,15 @@ def _product(node: Any, weights: dict[str, tuple[int, ...]]) -> Product | None:
     return Product(node, node.input[0], node.input[1], axis) if min(channels) >= FEWEST_CHANNELS else None
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What calibration learned of a tensor: `step` of its 8-bit grid, and the float64 `mean` of each channel (axis 1 of
+    N x C x h x w, the last axis of others)."""
+
+    step: float
+    mean: npt.NDArray[np.float64]
+
+
 def measure(
     model: Any,
     names: Sequence[str],
@@ -141,8 +153,8 @@ def measure(
     method: str = "mse",
     report: Callable[[float], None] = lambda fraction: None,
     threads: int | None = None,
-) -> dict[str, float]:
-    """The 8-bit step of each named tensor, measured with the float model on the calibration pictures.
+) -> dict[str, Range]:
+    """The range of each named tensor, measured with the float model on the calibration pictures.
 
     Raises:
         BadInput: a tensor is not finite on some picture.
@@ -155,16 +167,19 @@ def measure(
     tapped.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
     run = Tapped(tapped.SerializeToString(), names, threads)
     histograms = [MagnitudeHistogram() for _ in names]
+    sums: list[Any] = [0.0 for _ in names]
     for i, image in enumerate(calibration.images):
-        for name, histogram, values in zip(names, histograms, run(image), strict=True):
+        for k, values in enumerate(run(image)):
             try:
-                histogram.add(values)
+                histograms[k].add(values)
             except ValueError as error:
-                raise BadInput(
-                    f"tensor {name!r} is not finite on calibration picture {i}", hint="train the model again"
-                ) from error
+                message = f"tensor {names[k]!r} is not finite on calibration picture {i}"
+                raise BadInput(message, hint="train the model again") from error
+            channel = 1 if values.ndim == 4 else values.ndim - 1
+            sums[k] += values.mean(tuple(a for a in range(values.ndim) if a != channel), dtype=np.float64)
         report((i + 1) / len(calibration.images))
-    return {name: h.scale(method) for name, h in zip(names, histograms, strict=True)}
+    found = zip(names, histograms, sums, strict=True)
+    return {name: Range(h.scale(method), total / len(calibration.images)) for name, h, total in found}
 
 
 class _Writer:
@@ -175,14 +190,15 @@ class _Writer:
         self.weights = {tensor.name: tensor for tensor in model.graph.initializer}
         self.before: dict[int, list[Any]] = {}
 
-    def write(self, products: Sequence[Product], scales: dict[str, float]) -> None:
+    def write(self, products: Sequence[Product], ranges: dict[str, Range]) -> None:
         places = {id(node): i for i, node in enumerate(self.model.graph.node)}
         done: dict[str, str] = {}
         for product in products:
             nodes = self.before.setdefault(places[id(product.node)], [])
             for name, make in ((product.activation, self._activation), (product.weight, self._weight)):
                 if name not in done:
-                    done[name] = make(nodes, product, scales)
+                    done[name] = make(nodes, product, ranges)
+            self._correct_bias(product, ranges[product.activation].mean)
             product.node.input[0], product.node.input[1] = done[product.activation], done[product.weight]
         old = list(self.model.graph.node)
         new = [node for i, original in enumerate(old) for node in (*self.before.get(i, ()), original)]
@@ -191,15 +207,15 @@ class _Writer:
         self.model.graph.node.extend(kept)
         self._drop_unused()
 
-    def _activation(self, nodes: list[Any], product: Product, scales: dict[str, float]) -> str:
+    def _activation(self, nodes: list[Any], product: Product, ranges: dict[str, Range]) -> str:
         name = product.activation
-        scale, zero = self._constants(name, np.asarray(scales[name], np.float32))
+        scale, zero = self._constants(name, np.asarray(ranges[name].step, np.float32))
         make = self.onnx.helper.make_node
         nodes.append(make("QuantizeLinear", [name, scale, zero], [f"{name}.s8"], name=f"{name}.quantize"))
         nodes.append(make("DequantizeLinear", [f"{name}.s8", scale, zero], [f"{name}.q"], name=f"{name}.dequantize"))
         return f"{name}.q"
 
-    def _weight(self, nodes: list[Any], product: Product, scales: dict[str, float]) -> str:
+    def _weight(self, nodes: list[Any], product: Product, ranges: dict[str, Range]) -> str:
         name = product.weight
         values = self.onnx.numpy_helper.to_array(self.weights[name])
         integers, step = quantize_weight(values, product.axis, self.levels)
@@ -209,6 +225,18 @@ class _Writer:
         make = self.onnx.helper.make_node
         nodes.append(make("DequantizeLinear", [f"{name}.s8", scale, zero], [f"{name}.q"], name=f"{name}.dequantize", **axis))
         return f"{name}.q"
+
+    def _correct_bias(self, product: Product, mean: npt.NDArray[np.float64]) -> None:
+        node = product.node
+        if product.axis is None or len(node.input) < 3 or node.input[2] not in self.weights:
+            return
+        values = self.onnx.numpy_helper.to_array(self.weights[product.weight])
+        integers, step = quantize_weight(values, product.axis, self.levels)
+        error = integers * step.reshape(-1, *[1] * (values.ndim - 1)) - values
+        bias = self.onnx.numpy_helper.to_array(self.weights[node.input[2]])
+        name = f"{node.input[2]}.{node.name}.corrected"  # a bias may serve several nodes
+        self._add(name, (bias - error.reshape(*values.shape[:2], -1).sum(2) @ mean).astype(np.float32))
+        node.input[2] = name
 
     def _constants(self, name: str, scale: npt.NDArray[np.float32]) -> tuple[str, str]:
         self._add(f"{name}.scale", scale)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 
 from edgead import machine
 from edgead.bundle import Bundle, EngineRecord
-from edgead.errors import BundleMismatch, EngineError
+from edgead.errors import BundleMismatch, EngineError, MissingExtra
 from edgead.registry import resolve
 from edgead.types import Engine
 
@@ -30,6 +31,8 @@ def open_engine(bundle: Bundle, name: str | None = None, threads: int | None = N
     check_device(record)
     try:
         engine: Engine = factory(bundle.path / record.file, threads=threads)
+    except MissingExtra as error:
+        raise MissingExtra(str(error), hint=f"{error.hint}{_other_engines(bundle, record)}") from error
     except EngineError as error:
         raise _explained(record, error) from error
     if engine.inputs != bundle.manifest.inputs or engine.outputs != bundle.manifest.outputs:
@@ -54,6 +57,13 @@ def check_device(record: EngineRecord) -> None:
             f"engine {record.name} has 8-bit weights, which give wrong scores on this CPU: it has no VNNI",
             hint="export with --weight-bits 7, or use an fp32 engine (--engine)",
         )
+
+
+def _other_engines(bundle: Bundle, record: EngineRecord) -> str:
+    """The bundle's engines whose backend is installed here, as the end of a hint; edgead never takes one by itself."""
+    others = [other.name for other in bundle.manifest.engines if other.backend != record.backend]
+    usable = [name for name in others if importlib.util.find_spec(bundle.manifest.engine(name).backend) is not None]
+    return f", or choose --engine {' or '.join(usable)}" if usable else ""
 
 
 def _explained(record: EngineRecord, error: EngineError) -> EngineError | BundleMismatch:
