@@ -17,7 +17,7 @@ SAMPLES = 200_000
 LEVELS = 127
 """Symmetric signed 8 bit: -127 to 127."""
 
-METHODS = ("mse", "minmax")
+METHODS = ("minmax", "mse")
 
 
 class MagnitudeHistogram:
@@ -45,7 +45,7 @@ class MagnitudeHistogram:
         bins = (np.abs(flat[::step]) * np.float32(BINS / self._top)).astype(np.int32)
         self._counts += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
 
-    def scale(self, method: str = "mse") -> float:
+    def scale(self, method: str) -> float:
         """The step of the symmetric 8-bit grid: value = scale * integer in -127..127; 1 for a tensor of zeros.
 
         ``"minmax"`` covers the largest value seen. ``"mse"`` may clip: of 100 ranges it takes the one with the smallest

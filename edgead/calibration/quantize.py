@@ -45,11 +45,12 @@ class QuantizeOptions:
 
     Attributes:
         weight_bits: 7 (right on every CPU) or 8 (slightly finer, but wrong on x86 without VNNI).
-        method: ``"mse"`` or ``"minmax"`` activation ranges.
+        method: ``"minmax"`` or ``"mse"`` activation ranges. The latter may clip what good pictures rarely reach, which is
+            where defects are: on elpv the maps of PatchCore and EfficientAD were 2 to 3 times farther from FP32 with it.
     """
 
     weight_bits: int = 7
-    method: str = "mse"
+    method: str = "minmax"
 
     def __post_init__(self) -> None:
         if self.weight_bits not in WEIGHT_LEVELS:
@@ -150,7 +151,7 @@ def measure(
     model: Any,
     names: Sequence[str],
     calibration: CalibrationSet,
-    method: str = "mse",
+    method: str = "minmax",
     report: Callable[[float], None] = lambda fraction: None,
     threads: int | None = None,
 ) -> dict[str, Range]:

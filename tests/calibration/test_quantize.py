@@ -17,6 +17,7 @@ from edgead.bundle import Bundle
 from edgead.calibration.observers import LEVELS, MagnitudeHistogram
 from edgead.calibration.quantize import QuantizeOptions, find_products, quantize, quantize_weight
 from edgead.calibration.sets import CalibrationSet
+from edgead.engines.onnxruntime import Tapped
 from edgead.errors import BadInput
 from edgead.preprocess import PreprocessRecipe
 from tests.bundles import Tiny, part
@@ -106,7 +107,28 @@ def test_the_file_holds_what_every_backend_accepts(bits: int, tiny: Tiny, tmp_pa
     touched = [n for n in model.graph.node if any(by_output.get(i) in pairs for i in n.input) and n not in pairs]
     assert {n.op_type for n in touched} == {"Conv", "Gemm"}  # Gemm: PatchCore's distances
     assert all(values[n.input[2]].dtype == np.float32 for n in touched)  # bias
+    assert all(n.input[2].endswith(".corrected") for n in touched)
     assert not [t.name for t in model.graph.initializer if not any(t.name in n.input for n in model.graph.node)]
+
+
+def test_the_bias_takes_back_what_rounding_the_weights_moved(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = [("w", rng.normal(0, 1, (16, 16, 1, 1))), ("b", rng.normal(0, 1, 16)), ("to16", np.ones((16, 3, 1, 1)) / 100)]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["pixels"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["pixels", "to16"], ["x"], name="stem"),
+        helper.make_node("Conv", ["x", "w", "b"], ["y"], name="conv"),
+    ]
+    ends = [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, 8, 3])]
+    ends.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, 8, 8]))
+    tensors = [numpy_helper.from_array(np.asarray(values, np.float32), name) for name, values in weights]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "g.onnx")
+    picture = np.full((8, 8, 3), 200, np.uint8)
+    quantize(tmp_path / "g.onnx", tmp_path / "q.onnx", CalibrationSet.of([picture]))
+    outputs = [Tapped((tmp_path / name).read_bytes(), ["y"], 1)(picture)[0] for name in ("g.onnx", "q.onnx")]
+    assert np.abs(outputs[0] - outputs[1]).max() < 1e-3  # without the correction about 0.1
 
 
 def test_a_graph_without_products_is_refused(tmp_path: Path) -> None:
