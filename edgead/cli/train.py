@@ -49,9 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    request = _request(args)  # bad arguments are told before torch is loaded
     from edgead.cli._console import console, progress
+    from edgead.optional import require
+
+    for module in ("torch", "safetensors", "sklearn"):
+        require(module, extra="train", why="Training")
     from edgead.training.fit import train
+
+    request = _request(args)
 
     with progress() as bars:
         tasks: dict[str, Any] = {}
