@@ -55,8 +55,31 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Trigger:
+    """Somebody says that a part is in front of the camera. Each one gets exactly one verdict.
+
+    Attributes:
+        trigger_id: counts up from 1 for each station.
+        at_ns: monotonic clock when this process learned of it.
+        part_id: the line's own number for the part, when it gives one.
+        source: who asked, e.g. ``"plc"``, ``"gpio"``, ``"software"``.
+        encoder: the conveyor's encoder count at that moment, when there is an encoder.
+    """
+
+    trigger_id: int
+    at_ns: int
+    part_id: int | None = None
+    source: str = "software"
+    encoder: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Milliseconds that each stage of one part took; `total_ms` runs from the frame's arrival to the verdict."""
+    """Milliseconds that each stage of one part took.
+
+    `wait_ms` and `total_ms` begin with the trigger, or with the frame's arrival when free-running, and end with the first
+    stage and with the verdict. Of several frames, each other stage is the sum over the frames.
+    """
 
     wait_ms: float = 0.0
     resize_ms: float = 0.0
@@ -77,7 +100,11 @@ class Inspection:
         threshold: the score at and above which a part is NG, raw model units.
         anomaly_map: h x w float32 raw model units, or None.
         times: milliseconds per stage.
-        frame: the inspected frame, or None when there was none.
+        frame: the inspected frame, or None when there was none; of several, the one that decided.
+        trigger: what asked for the verdict; None when free-running.
+        deadline_ns: monotonic clock; an output that cannot tell the verdict by then must tell UNKNOWN instead. None: no deadline.
+        views: the verdicts on the part's single frames when several were combined, else empty.
+        engine: which engine answered, "" when none did or it has no name.
     """
 
     part_id: int
@@ -88,6 +115,10 @@ class Inspection:
     anomaly_map: AnomalyMap | None
     times: StageTimes
     frame: Frame | None
+    trigger: Trigger | None = None
+    deadline_ns: int | None = None
+    views: tuple[Inspection, ...] = ()
+    engine: str = ""
 
 
 class Engine(Protocol):
@@ -126,6 +157,21 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Stop and release the device; may be called twice."""
+
+
+class TriggerSource(Protocol):
+    """Where triggers come from; read by one thread."""
+
+    def wait(self, timeout_s: float) -> Trigger | None:
+        """The next trigger, or None when none came within about `timeout_s` seconds; triggers wait inside, none is lost.
+
+        Raises:
+            OutputError: the device behind it is gone (it goes on trying by itself; the next call may succeed).
+            EndOfStream: there will be no more.
+        """
+
+    def close(self) -> None:
+        """Stop; may be called twice."""
 
 
 class Output(Protocol):

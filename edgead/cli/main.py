@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from edgead import __version__
 from edgead.errors import EdgeadError
 
-VERBS = ("demo", "train", "distill", "import", "export", "verify", "inspect", "bench", "run", "doctor")
+VERBS = ("demo", "train", "distill", "import", "export", "verify", "inspect", "bench", "run", "station", "doctor")
 _MODULES = {"import": "import_"}
 """Verbs that are keywords of Python."""
 

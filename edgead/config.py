@@ -1,0 +1,383 @@
+"""``station.yaml``: what stands on the line, validated before anything is opened. Errors name the key and its line.
+
+``edgead station schema`` prints the JSON schema of :class:`StationConfig` for editors. Paths are relative to the file.
+Secrets never stand in the file: write ``${NAME}`` (environment) or ``${file:PATH}`` inside any text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgead.errors import BadInput
+from edgead.located import Located
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors: a misspelt limit would be no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=False)
+
+
+class FreeTrigger(Section):
+    """No trigger: the newest frame, again and again."""
+
+    source: Literal["free"] = "free"
+
+
+class IntervalTrigger(Section):
+    """A part every so often."""
+
+    source: Literal["interval"]
+    every_ms: Positive
+    """Milliseconds from part to part."""
+
+
+class CameraTrigger(Section):
+    """The camera's own hardware line: each frame that arrives is a part, none is replaced by a newer one."""
+
+    source: Literal["camera"]
+
+
+class PlcTrigger(Section):
+    """The PLC's part-present bit, by the handshake (see the camera's `plc`)."""
+
+    source: Literal["plc"]
+
+
+class GpioTrigger(Section):
+    """An input line of this box."""
+
+    source: Literal["gpio"]
+    chip: str = "/dev/gpiochip0"
+    line: Annotated[int, Field(ge=0)]
+    active: Literal["rising", "falling"] = "rising"
+    debounce_ms: NotNegative = 1.0
+
+
+Trigger = Annotated[FreeTrigger | IntervalTrigger | CameraTrigger | PlcTrigger | GpioTrigger, Field(discriminator="source")]
+
+
+class ModbusClient(Section):
+    """edgead connects to the PLC's Modbus TCP server (register map: deploy/plc/modbus.md)."""
+
+    type: Literal["modbus-client"]
+    host: str
+    port: Port = 502
+    unit: Annotated[int, Field(ge=0, le=255)] = 1
+    to_plc_address: Annotated[int, Field(ge=0, le=65535)] = 0
+    """First holding register that edgead writes."""
+    from_plc_address: Annotated[int, Field(ge=0, le=65535)] = 100
+    """First holding register that edgead reads."""
+    word_order: Literal["big", "little"] = "big"
+    timeout_ms: Positive = 50.0
+    cycle_ms: Positive = 5.0
+    heartbeat_timeout_ms: NotNegative = 1000.0
+    """A PLC whose heartbeat stands still for so long is lost; 0: the PLC has none."""
+
+
+class ModbusServer(Section):
+    """The PLC polls edgead, which is the Modbus TCP server."""
+
+    type: Literal["modbus-server"]
+    bind: str = "127.0.0.1"
+    """Address to listen on; name the box's own address on the PLC's network."""
+    port: Port = 502
+    unit: Annotated[int, Field(ge=0, le=255)] = 1
+    word_order: Literal["big", "little"] = "big"
+    cycle_ms: Positive = 5.0
+    heartbeat_timeout_ms: NotNegative = 1000.0
+
+
+Plc = Annotated[ModbusClient | ModbusServer, Field(discriminator="type")]
+
+
+class LogOutput(Section):
+    """A line per part on standard output."""
+
+    type: Literal["log"]
+
+
+class CommandOutput(Section):
+    """A program for each NG and UNKNOWN part (no shell; EDGEAD_* variables)."""
+
+    type: Literal["command"]
+    on_ng: str
+
+
+class Gate(Section):
+    """The reject gate sits downstream: each verdict takes effect when its part is there."""
+
+    delay_ms: Positive
+    """From the trigger to the gate."""
+    pulse_ms: Positive = 50.0
+
+
+class GpioOutput(Section):
+    """Lines of this box (numbers on `chip`); every line that is not given is not used."""
+
+    type: Literal["gpio"]
+    chip: str = "/dev/gpiochip0"
+    ok: Annotated[int, Field(ge=0)] | None = None
+    """Asserted only for OK parts."""
+    reject: Annotated[int, Field(ge=0)] | None = None
+    """Asserted unless a part is OK: it is active from the start and when edgead is gone, if wired through a pull-up."""
+    ready: Annotated[int, Field(ge=0)] | None = None
+    busy: Annotated[int, Field(ge=0)] | None = None
+    heartbeat: Annotated[int, Field(ge=0)] | None = None
+    green: Annotated[int, Field(ge=0)] | None = None
+    yellow: Annotated[int, Field(ge=0)] | None = None
+    red: Annotated[int, Field(ge=0)] | None = None
+    active_low: bool = False
+    pulse_ms: Positive = 50.0
+    gate: Gate | None = None
+
+
+class OtherOutput(Section):
+    """An output that another package registered under ``edgead.outputs``."""
+
+    type: Literal["other"]
+    name: str
+    options: dict[str, Any] = {}
+
+
+Output = Annotated[LogOutput | CommandOutput | GpioOutput | OtherOutput, Field(discriminator="type")]
+
+
+class StageBudgets(Section):
+    """Milliseconds that a stage may take; more makes the part late."""
+
+    wait: Positive | None = None
+    resize: Positive | None = None
+    inference: Positive | None = None
+
+
+class Combine(Section):
+    """Several frames of one part, one verdict."""
+
+    frames: Count = 1
+    rule: Literal["any", "all", "n_of_m"] = "any"
+    """A part is NG when any frame is, when all are, or when `ng` of them are."""
+    ng: Count | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Combine:
+        if (self.rule == "n_of_m") != (self.ng is not None):
+            raise ValueError("ng belongs to rule: n_of_m, and is needed there")
+        if self.ng is not None and self.ng > self.frames:
+            raise ValueError(f"ng: {self.ng} of {self.frames} frames can never be")
+        return self
+
+
+class Settle(Section):
+    """Free-running only: how many frames in a row change the signal; changes to the safe side are immediate."""
+
+    ok_after: Count = 1
+    """So many OK frames in a row before OK is signalled again."""
+
+
+class CameraConfig(Section):
+    """One camera with its bundle, its triggers and who is told."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    """For logs, records and metrics."""
+    address: str
+    """As `edgead run --camera`: usb:0, rtsp://user:${CAM_PASSWORD}@host/stream, a folder, sim:fps=5, ..."""
+    bundle: Path
+    engine: str | None = None
+    """Engine in the bundle; its default one if not given."""
+    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Raw model units; the engine's own if not given."""
+    trigger: Trigger = FreeTrigger()
+    budget_ms: Positive | None = None
+    """From the trigger (free-running: the frame) to the verdict; later is UNKNOWN."""
+    stage_budget_ms: StageBudgets = StageBudgets()
+    on_overrun: Literal["unknown", "reject"] = "unknown"
+    fallback_bundle: Path | None = None
+    """A smaller bundle that takes over while the budget is overrun."""
+    fallback_engine: str | None = None
+    trigger_delay_ms: NotNegative = 0.0
+    """From the trigger to the moment the part is in the picture."""
+    frame_timeout_ms: Positive = 1000.0
+    max_age_ms: Positive = 1000.0
+    frozen_after: Count | None = None
+    """So many identical pictures in a row are a frozen camera; none: not checked."""
+    combine: Combine = Combine()
+    settle: Settle = Settle()
+    plc: Plc | None = None
+    outputs: tuple[Output, ...] = ()
+
+    @model_validator(mode="after")
+    def _whole(self) -> CameraConfig:
+        if self.trigger.source == "plc" and self.plc is None:
+            raise ValueError("trigger: {source: plc} needs the section plc")
+        if self.trigger.source != "free" and self.budget_ms is None:
+            raise ValueError("a triggered camera needs budget_ms: when must the verdict be there?")
+        if self.trigger.source != "free" and self.settle.ok_after != 1:
+            raise ValueError("settle belongs to free-running cameras")
+        if self.trigger.source == "free" and self.combine.frames != 1:
+            raise ValueError("combine needs a trigger")
+        if self.fallback_engine is not None and self.fallback_bundle is None:
+            raise ValueError("fallback_engine needs fallback_bundle")
+        return self
+
+
+class Pictures(Section):
+    """NG and UNKNOWN pictures with their heat maps."""
+
+    max_mb: Positive = 2000.0
+    max_days: Positive | None = None
+    min_free_mb: NotNegative = 500.0
+    """Disk space that is left alone."""
+    ok_every: Count | None = None
+    """Also every so many OK parts; they go first when space is short."""
+
+
+class Records(Section):
+    """The database of all inspections."""
+
+    max_rows: Count = 5_000_000
+    max_days: Positive | None = None
+
+
+class Storage(Section):
+    """Where records and pictures go."""
+
+    folder: Path
+    records: Records = Records()
+    pictures: Pictures | None = Pictures()
+
+
+class Supervision(Section):
+    """How others see that the station lives."""
+
+    http: Annotated[str, Field(pattern=r"^[^:]+:\d+$")] | None = None
+    """host:port of /metrics, /healthz and /readyz, e.g. 127.0.0.1:9108."""
+    log: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    stalled_after_ms: Positive = 10_000.0
+    """A loop without progress for so long is not healthy."""
+
+
+class Process(Section):
+    """What the operating system shall grant; each needs rights and is reported when refused."""
+
+    cpus: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    threads: Count | None = None
+    """CPU threads of each engine."""
+    realtime_priority: Annotated[int, Field(ge=1, le=99)] | None = None
+    lock_memory: bool = False
+    collect_garbage_when_idle: bool = True
+
+
+class StationConfig(Section):
+    """A station.yaml."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    cameras: tuple[CameraConfig, ...]
+    storage: Storage | None = None
+    supervision: Supervision = Supervision()
+    process: Process = Process()
+
+    @model_validator(mode="after")
+    def _unique(self) -> StationConfig:
+        if not self.cameras:
+            raise ValueError("cameras is empty: name at least one")
+        names = [camera.name for camera in self.cameras]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two cameras are called {twice[0]}")
+        servers = [(c.plc.bind, c.plc.port) for c in self.cameras if isinstance(c.plc, ModbusServer)]
+        if len(set(servers)) < len(servers):
+            raise ValueError("two Modbus servers cannot have the same bind and port")
+        return self
+
+
+def read_station(path: Path) -> StationConfig:
+    """Read and validate a station.yaml; paths in it become absolute.
+
+    Raises:
+        BadInput: naming the file, the line and the key of the first mistake, and how many more there are.
+    """
+    located = Located(path)
+    _no_plain_passwords(path)
+    try:
+        config = StationConfig.model_validate(located.values)
+    except ValidationError as error:
+        raise _explained(located, error) from None  # the original may show secrets
+    return _absolute(config, path.absolute().parent)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a station.yaml, draft 2020-12."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **StationConfig.model_json_schema()}
+
+
+def _no_plain_passwords(path: Path) -> None:
+    """Refuses ``scheme://user:password@`` unless the password is a ``${...}``."""
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if re.search(r"://[^\s/:@]*:(?!\$\{)[^\s/]+@", line.split("#")[0]):
+            raise BadInput(
+                f"{path}, line {number}: a password stands in the file",
+                hint="write ${CAM_PASSWORD} there and set it in the environment, or ${file:/run/secrets/cam}",
+            )
+
+
+def _explained(located: Located, error: ValidationError) -> BadInput:
+    mistakes = error.errors(include_url=False, include_input=False)
+    first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")  # a misspelt key makes others missing
+    place = tuple(first["loc"])
+    key = located.known(place)
+    line = located.line(place)
+    text, hint = _words(first, place, located)
+    more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+    where = f"{located.path}, line {line}" if line else str(located.path)
+    return BadInput(f"{where}: {key + ': ' if key else ''}{text}{more}", hint=hint or "edgead station schema lists all keys")
+
+
+def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tuple[str, str]:
+    """What is wrong, and how to fix it when that is known."""
+    kind = mistake["type"]
+    if kind == "extra_forbidden":
+        known = sorted(_all_keys(StationConfig.model_json_schema()))
+        near = difflib.get_close_matches(str(place[-1]), known, 1)
+        return "unknown key", f"did you mean {near[0]}?" if near else ""
+    if kind == "missing":
+        return "is missing", ""
+    if kind.startswith("union_tag"):
+        context = mistake.get("ctx", {})
+        key = str(context.get("discriminator", "")).strip("'")
+        if "tag" not in context:
+            return f"{key} is missing", ""
+        return f"{key} {context['tag']!r} is not known", f"choose {context['expected_tags']}"
+    text = str(mistake["msg"]).removeprefix("Value error, ")
+    return text[0].lower() + text[1:], ""
+
+
+def _all_keys(schema: Any) -> set[str]:
+    if isinstance(schema, dict):
+        own = set(schema.get("properties", {}))
+        return own.union(*(_all_keys(value) for value in schema.values())) if schema else own
+    if isinstance(schema, list):
+        return set().union(*(_all_keys(value) for value in schema)) if schema else set()
+    return set()
+
+
+def _absolute(config: StationConfig, base: Path) -> StationConfig:
+    def full(path: Path | None) -> Path | None:
+        return None if path is None else base / path.expanduser()
+
+    cameras = tuple(
+        c.model_copy(update={"bundle": full(c.bundle), "fallback_bundle": full(c.fallback_bundle)}) for c in config.cameras
+    )
+    storage = config.storage and config.storage.model_copy(update={"folder": full(config.storage.folder)})
+    return config.model_copy(update={"cameras": cameras, "storage": storage})

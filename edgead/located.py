@@ -1,0 +1,129 @@
+"""YAML that knows where each value stands, so that a wrong one can be named by key and line.
+
+Only plain YAML: no tags that make objects, no anchors that refer to themselves, no key twice (of two, PyYAML would take the last
+one in silence).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgead.errors import BadInput
+
+Place = tuple[str | int, ...]
+"""Keys and indices from the top to a value."""
+
+MOST_NODES = 10_000
+"""Anchors can make a short file unfold without end."""
+
+_SECRET = re.compile(r"\$\{([^}]*)\}")
+
+
+class Located:
+    """A YAML file as plain values, and the line of each.
+
+    Attributes:
+        path: the file.
+        values: the top-level mapping.
+        lines: line (from 1) of each key and list item by its place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[Place, int] = {}
+        self._nodes = 0
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error)
+            raise BadInput(f"{path} cannot be read: {reason}", hint="give a YAML file in UTF-8") from error
+        try:
+            root = yaml.compose(text, yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f", line {mark.line + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or "not YAML"
+            raise BadInput(f"{path}{where}: {problem}", hint="indent with spaces, put texts with ':' or '#' in quotes") from error
+        if not isinstance(root, yaml.MappingNode):
+            raise BadInput(f"{path} holds no keys", hint="see docs/station.md for an example")
+        self.values: dict[str, Any] = self._plain(root, (), ())
+
+    def line(self, place: Place) -> int | None:
+        """The line of a place, or of what it stands in; None for the file as a whole.
+
+        Parts of `place` that are not in the file (names that a validator adds) are skipped."""
+        known: Place = ()
+        for part in place:
+            if (*known, part) in self.lines:
+                known = (*known, part)
+        return self.lines.get(known)
+
+    def known(self, place: Place) -> str:
+        """A place as a user would write it: ``cameras[0].address``."""
+        text = ""
+        known: Place = ()
+        for i, part in enumerate(place):
+            inside = (*known, part) in self.lines
+            if not inside and i < len(place) - 1:
+                continue  # a validator's own word
+            known = (*known, part) if inside else known
+            text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        return text.lstrip(".")
+
+    def _plain(self, node: yaml.Node, place: Place, parents: tuple[int, ...]) -> Any:
+        if id(node) in parents:
+            raise BadInput(f"{self.path}, line {node.start_mark.line + 1}: an anchor refers to itself")
+        parents = (*parents, id(node))
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise BadInput(f"{self.path} unfolds to more than {MOST_NODES} values", hint="use fewer anchors")
+        if isinstance(node, yaml.MappingNode):
+            values: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                key = str(key_node.value)
+                line = key_node.start_mark.line + 1
+                here = (*place, key)
+                if key in values:
+                    first = self.lines[here]
+                    raise BadInput(f"{self.path}, line {line}: {key} is there twice, first in line {first}", hint="remove one")
+                self.lines[here] = line
+                values[key] = self._plain(value_node, here, parents)
+            return values
+        if isinstance(node, yaml.SequenceNode):
+            items = []
+            for i, item in enumerate(node.value):
+                at = (*place, i)
+                self.lines[at] = item.start_mark.line + 1
+                items.append(self._plain(item, at, parents))
+            return items
+        try:
+            value = yaml.SafeLoader("").construct_object(node)
+        except (ValueError, yaml.YAMLError) as error:
+            line = node.start_mark.line + 1
+            raise BadInput(f"{self.path}, line {line}: {node.value!r} cannot be read", hint="put texts in quotes") from error
+        return self._secret(value, node) if isinstance(value, str) else value
+
+    def _secret(self, text: str, node: yaml.Node) -> str:
+        """``${NAME}`` from the environment, ``${file:PATH}`` from a file, its last line break removed."""
+
+        def value(match: re.Match[str]) -> str:
+            name = match.group(1)
+            line = node.start_mark.line + 1
+            if name.startswith("file:"):
+                file = (self.path.parent / name[5:]).expanduser()
+                try:
+                    return file.read_text("utf-8").rstrip("\r\n")
+                except (OSError, UnicodeDecodeError) as error:
+                    raise BadInput(f"{self.path}, line {line}: the secret in {file} cannot be read: {error}") from error
+            if name not in os.environ:
+                raise BadInput(
+                    f"{self.path}, line {line}: the environment variable {name} is not set", hint="set it, or use ${file:PATH}"
+                )
+            return os.environ[name]
+
+        return _SECRET.sub(value, text)

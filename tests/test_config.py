@@ -1,0 +1,133 @@
+"""station.yaml: what is wrong is named by key and line, secrets stay outside, nothing is guessed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgead.cli.main import main
+from edgead.cli.station import EXAMPLE
+from edgead.config import StationConfig, read_station, schema
+from edgead.errors import BadInput
+
+GOOD = """\
+name: line-3
+cameras:
+  - name: top
+    address: sim
+    bundle: bolt.edgead
+    budget_ms: 200
+    trigger: {source: plc}
+    plc: {type: modbus-client, host: 10.0.0.9}
+    outputs:
+      - {type: log}
+      - {type: gpio, ok: 3}
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "station.yaml"
+    file.write_text(text, "utf-8")
+    return file
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = read_station(written(tmp_path, GOOD + "storage: {folder: data}\n"))
+    assert config.cameras[0].bundle == tmp_path / "bolt.edgead"
+    assert config.storage is not None
+    assert config.storage.folder == tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("budget_ms: 200", "budgt_ms: 200", 6, "cameras[0].budgt_ms: unknown key"),
+        ("budget_ms: 200", "budget_ms: -1", 6, "cameras[0].budget_ms: input should be greater than 0"),
+        ("budget_ms: 200", "budget_ms: fast", 6, "cameras[0].budget_ms: input should be a valid number"),
+        ("budget_ms: 200", "budget_ms: .nan", 6, "finite"),
+        ("    budget_ms: 200\n", "", 3, "a triggered camera needs budget_ms"),
+        ("{source: plc}", "{source: plx}", 7, "source 'plx' is not known"),
+        ("{type: log}", "{kind: log}", 10, "type is missing"),
+        ("host: 10.0.0.9", "host: 10.0.0.9, port: 70000", 8, "cameras[0].plc.port: input should be less than or equal to 65535"),
+        ("    plc: {type: modbus-client, host: 10.0.0.9}\n", "", 3, "needs the section plc"),
+        ("name: line-3", "name: line 3", 1, "name: "),
+        ("address: sim", "address: rtsp://u:secret@10.0.0.5/s", 4, "a password stands in the file"),
+        ("address: sim", "address: rtsp://u:${EDGEAD_NOT_SET}@h/s", 4, "EDGEAD_NOT_SET is not set"),
+        ("address: sim", "address: ${file:nothing.txt}", 4, "the secret in"),
+        ("ok: 3", "ok: 3, ok: 4", 11, "ok is there twice, first in line 11"),
+        ("name: line-3", "name: [line-3", 2, ""),
+    ],
+)
+def test_a_mistake_is_named_by_line_and_key(tmp_path: Path, old: str, new: str, line: int, words: str) -> None:
+    assert old in GOOD
+    file = written(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(BadInput) as caught:
+        read_station(file)
+    assert f"{file}, line {line}" in str(caught.value)
+    assert words in str(caught.value)
+    assert "secret@" not in str(caught.value)
+
+
+def test_a_misspelt_key_is_named_although_it_makes_another_one_missing(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"cameras\[0\]\.budle: unknown key") as caught:
+        read_station(written(tmp_path, GOOD.replace("bundle: bolt", "budle: bolt")))
+    assert caught.value.hint == "did you mean bundle?"
+
+
+def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEAD_TEST_USER", "anna")
+    (tmp_path / "pw").write_text("p:w@d\n", "utf-8")
+    text = GOOD.replace("address: sim", "address: rtsp://${EDGEAD_TEST_USER}:${file:pw}@10.0.0.5/s")
+    assert read_station(written(tmp_path, text)).cameras[0].address == "rtsp://anna:p:w@d@10.0.0.5/s"
+
+
+def test_a_secret_does_not_reach_the_message_about_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEAD_TEST_PORT", "hunter2")
+    with pytest.raises(BadInput) as caught:
+        read_station(written(tmp_path, GOOD.replace("host: 10.0.0.9", "host: h, port: '${EDGEAD_TEST_PORT}'")))
+    assert "port" in str(caught.value)
+    assert "hunter2" not in str(caught.value) + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- a\n", "just words\n", "\x00", "a: &a [*a]\n", "a: !!python/object/new:os.system [true]\n"]
+)
+def test_what_is_no_station_file_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadInput):
+        read_station(written(tmp_path, text))
+
+
+def test_a_bomb_of_anchors_is_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    with pytest.raises(BadInput, match="unfolds"):
+        read_station(written(tmp_path, "\n".join(lines)))
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(BadInput) as caught:
+        read_station(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_schema_knows_every_key_with_its_meaning() -> None:
+    known = json.dumps(schema())
+    for field in StationConfig.model_fields:
+        assert f'"{field}"' in known
+    assert "later is UNKNOWN" in known  # docstrings of fields reach the editor
+
+
+def test_the_example_is_right(tmp_path: Path) -> None:
+    assert read_station(written(tmp_path, EXAMPLE)).name == "line-3"
+
+
+def test_check_names_a_bundle_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["station", "check", str(written(tmp_path, EXAMPLE))]) == 3
+    assert "bolt.edgead is not a bundle: it does not exist" in capsys.readouterr().err
