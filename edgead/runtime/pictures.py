@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import cv2
 
-from edgead.errors import MissingExtra, OutputError, StorageError
+from edgead.errors import BadInput, MissingExtra, OutputError, StorageError
+from edgead.runtime.database import PASSING
 from edgead.runtime.overlay import HeatScale, draw_overlay
+from edgead.runtime.quota import Shelf, stem, temporary
+from edgead.runtime.wallclock import WallClock
 from edgead.types import Image, Inspection, Verdict
 
 JPEG_QUALITY = 90
@@ -21,43 +26,124 @@ _log = logging.getLogger("edgead.pictures")
 class PictureFolder:
     """Saves NG and UNKNOWN parts: ``TIME_part_VERDICT.jpg`` with the overlay and ``TIME_part_VERDICT.png``, the camera's picture.
 
-    A full disk costs pictures, never verdicts: they are counted in `lost`, the first failure is logged.
+    A full disk costs pictures, never verdicts: they are counted in `lost`, each change is one line in the log. The quota holds at
+    any time, over restarts, too: OK pictures go first, then UNKNOWN, then NG, the oldest of each first; a storm of UNKNOWN
+    cannot evict NG. Files are whole or not there. Other files in the folder are never touched, but take from the disk's reserve.
 
     Args:
-        folder: made if need be.
+        folder: made if need be; one station a folder.
         scale, roi: for the overlay.
+        max_mb: of all pictures together; None is no limit.
+        max_days: older ones are removed; a date that jumps forward removes none.
+        min_free_mb: of the disk stay free.
+        ok_every: save each so manieth OK part, too; 0 saves none.
+        on_saved: told part id, picture and overlay (:meth:`edgead.runtime.store.RecordStore.attach`).
+        wall: dates and the monotonic clock.
 
     Raises:
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written. A full or read-only disk is no error: the station starts.
+        BadInput: a limit makes no sense.
     """
 
-    def __init__(self, folder: Path, scale: HeatScale, roi: tuple[int, int, int, int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        scale: HeatScale,
+        roi: tuple[int, int, int, int] | None = None,
+        *,
+        max_mb: float | None = None,
+        max_days: float | None = None,
+        min_free_mb: float = 200.0,
+        ok_every: int = 0,
+        on_saved: Callable[[int, Path, Path], None] | None = None,
+        wall: WallClock | None = None,
+    ) -> None:
+        if not (max_mb is None or max_mb > 0) or not (max_days is None or max_days > 0) or min_free_mb < 0 or ok_every < 0:
+            raise BadInput("pictures need max_mb and max_days above 0, min_free_mb and ok_every not below")
         self._folder, self._scale, self._roi = folder, scale, roi
+        self._max_age = None if max_days is None else timedelta(days=max_days)
+        self._ok_every, self._oks, self._on_saved = ok_every, 0, on_saved
+        self._wall = wall or WallClock()
+        self._faults: dict[Verdict, str] = {}
         self.saved = self.lost = 0
+        self._max_bytes, self._reserve_bytes = None if max_mb is None else int(max_mb * 1e6), int(min_free_mb * 1e6)
+        self._shelf: Shelf | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / ".edgead-probe"
-            probe.write_bytes(b"")
-            probe.unlink()
+            _prove_writable(folder)
+            self._open()
         except OSError as error:
             reason = error.strerror or str(error)
-            raise StorageError(f"cannot save pictures in {folder}: {reason}", hint="choose another --save-ng DIR") from error
+            if error.errno not in PASSING:
+                raise StorageError(f"cannot save pictures in {folder}: {reason}", hint="choose another folder") from error
+            _log.error("pictures cannot be saved yet: %s: %s", folder, reason)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all pictures in the folder."""
+        return self._shelf.total_bytes if self._shelf is not None else 0
+
+    def _open(self) -> Shelf:
+        """The folder's books. Raises OSError."""
+        if self._shelf is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._shelf = Shelf(self._folder, self._max_bytes, self._reserve_bytes)
+        return self._shelf
 
     def save(self, inspection: Inspection) -> None:
-        """Save one part if it is not OK and has a picture."""
-        if inspection.verdict is Verdict.OK or inspection.frame is None:
+        """Save one part if its verdict is wanted and it has a picture; and see whether old pictures are due."""
+        if self._max_age is not None and self._shelf is not None:
+            self._expire(self._shelf, self._wall.cutoff(self._max_age))
+        if inspection.frame is None or not self._wanted(inspection.verdict):
             return
-        stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
-        name = f"{stamp}_{inspection.part_id:06d}_{inspection.verdict.value}"
+        name = stem(self._wall.now(), inspection.part_id, inspection.verdict)
         try:
-            overlay = draw_overlay(inspection, self._scale, self._roi)
-            _write(self._folder / f"{name}.jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-            _write(self._folder / f"{name}.png", inspection.frame.image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-            self.saved += 1
+            fault = self._store(name, inspection, inspection.frame.image)
         except OSError as error:
+            fault = error.strerror or str(error)
+        self._note(inspection.verdict, fault)
+        if fault:
             self.lost += 1
-            if self.lost == 1:
-                _log.error("pictures are being lost, verdicts go on: %s: %s", self._folder, error.strerror or error)
+            return
+        self.saved += 1
+        if self._on_saved is not None:
+            picture, overlay = (self._folder / f"{name}{suffix}" for suffix in (".png", ".jpg"))
+            self._on_saved(inspection.part_id, picture, overlay)
+
+    def _wanted(self, verdict: Verdict) -> bool:
+        if verdict is not Verdict.OK:
+            return True
+        self._oks += 1
+        return self._ok_every > 0 and self._oks % self._ok_every == 0
+
+    def _store(self, name: str, inspection: Inspection, image: Image) -> str:
+        """Write both files; returns why there is no room. Raises OSError."""
+        overlay = draw_overlay(inspection, self._scale, self._roi)
+        files = {
+            f"{name}.jpg": _encode(".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]),
+            f"{name}.png": _encode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]),
+        }
+        size = sum(map(len, files.values()))
+        shelf = self._open()
+        if refused := shelf.admit(inspection.verdict, size):
+            return refused
+        _write_all(self._folder, files)
+        shelf.add(name, size)
+        return ""
+
+    def _expire(self, shelf: Shelf, before: datetime) -> None:
+        try:
+            shelf.expire(before)
+        except OSError as error:
+            _log.error("old pictures stay: %s: %s", self._folder, error.strerror or error)
+
+    def _note(self, verdict: Verdict, fault: str) -> None:
+        """Log what changed for this verdict."""
+        before = self._faults.get(verdict, "")
+        self._faults[verdict] = fault
+        if fault and not before:
+            _log.error("%s pictures are being lost, verdicts go on: %s: %s", verdict.value, self._folder, fault)
+        elif before and not fault:
+            _log.warning("%s pictures are saved again in %s; %d were lost so far", verdict.value, self._folder, self.lost)
 
 
 class Window:
@@ -87,11 +173,31 @@ class Window:
             cv2.waitKey(1)
 
 
-def _write(file: Path, image: Image, options: list[int]) -> None:
-    """Encode and write; a file that could not be written whole is removed. Raises OSError."""
-    data = cv2.imencode(file.suffix, image, options)[1]
+def _encode(suffix: str, image: Image, options: list[int]) -> bytes:
+    return cv2.imencode(suffix, image, options)[1].tobytes()
+
+
+def _write_all(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write all files or none, each whole even after a power cut. Raises OSError."""
     try:
-        file.write_bytes(data.tobytes())
+        for name, data in files.items():
+            with (folder / temporary(name)).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for name in files:
+            (folder / temporary(name)).rename(folder / name)
     except OSError:
-        file.unlink(missing_ok=True)
+        for name in files:
+            for left in (temporary(name), name):
+                with suppress(OSError):
+                    (folder / left).unlink(missing_ok=True)
         raise
+
+
+def _prove_writable(folder: Path) -> None:
+    """Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".edgead-probe"
+    probe.write_bytes(b"")
+    probe.unlink()

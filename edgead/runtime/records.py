@@ -13,19 +13,27 @@ from typing import Any
 from edgead.errors import StorageError
 from edgead.types import Inspection
 
+STAGES = ("wait_ms", "resize_ms", "inference_ms", "decision_ms", "total_ms")
 _log = logging.getLogger("edgead.records")
 
 
 def to_record(inspection: Inspection, *, time_utc: datetime, engine: str = "") -> dict[str, Any]:
     """What a database or a script wants to know of one part, as plain values; NaN and infinity become None.
 
-    Keys: part_id, time (ISO 8601, UTC, of the verdict), camera, frame_id, source, verdict, cause, score, threshold (raw model
-    units), times (milliseconds by stage), engine.
+    Keys: part_id, time (ISO 8601, UTC, of the verdict), captured_ns (monotonic clock when the frame arrived, else when the
+    trigger did), trigger_id, trigger_source and line_part_id (of the trigger, None or "" when free-running), camera, frame_id,
+    source, verdict, cause, score, threshold (raw model units), times (milliseconds by stage), engine, views (camera, frame_id,
+    verdict, cause, score and total_ms of each single frame when several were combined).
     """
-    frame, times = inspection.frame, inspection.times
+    frame, trigger = inspection.frame, inspection.trigger
+    captured_ns = frame.captured_at_ns if frame else trigger.at_ns if trigger else None
     return {
         "part_id": inspection.part_id,
         "time": time_utc.astimezone(timezone.utc).isoformat(timespec="milliseconds"),
+        "captured_ns": captured_ns,
+        "trigger_id": trigger.trigger_id if trigger else None,
+        "trigger_source": trigger.source if trigger else "",
+        "line_part_id": trigger.part_id if trigger else None,
         "camera": frame.camera if frame else None,
         "frame_id": frame.frame_id if frame else None,
         "source": frame.source if frame else "",
@@ -33,14 +41,9 @@ def to_record(inspection: Inspection, *, time_utc: datetime, engine: str = "") -
         "cause": inspection.cause,
         "score": _number(inspection.score),
         "threshold": _number(inspection.threshold),
-        "times": {
-            "wait_ms": round(times.wait_ms, 3),
-            "resize_ms": round(times.resize_ms, 3),
-            "inference_ms": round(times.inference_ms, 3),
-            "decision_ms": round(times.decision_ms, 3),
-            "total_ms": round(times.total_ms, 3),
-        },
+        "times": {name: round(getattr(inspection.times, name), 3) for name in STAGES},
         "engine": engine,
+        "views": [_view(view) for view in inspection.views],
     }
 
 
@@ -81,6 +84,17 @@ class RecordFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _view(view: Inspection) -> dict[str, Any]:
+    return {
+        "camera": view.frame.camera if view.frame else None,
+        "frame_id": view.frame.frame_id if view.frame else None,
+        "verdict": view.verdict.value,
+        "cause": view.cause,
+        "score": _number(view.score),
+        "total_ms": round(view.times.total_ms, 3),
+    }
 
 
 def _number(value: float) -> float | None:

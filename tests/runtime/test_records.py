@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from edgead.errors import StorageError
 from edgead.runtime.records import RecordFile, to_record
-from edgead.types import Frame, Inspection, StageTimes, Verdict
+from edgead.types import Frame, Inspection, StageTimes, Trigger, Verdict
 
 
 def inspection(score: float) -> Inspection:
@@ -26,6 +27,10 @@ def test_a_record_holds_what_is_known_of_a_part() -> None:
     assert to_record(inspection(2.5), time_utc=when, engine="openvino-int8") == {
         "part_id": 3,
         "time": "2026-11-22T01:04:05.678+00:00",
+        "captured_ns": 0,
+        "trigger_id": None,
+        "trigger_source": "",
+        "line_part_id": None,
         "camera": "rtsp://***@host/line",
         "frame_id": 7,
         "source": "a.png",
@@ -35,7 +40,18 @@ def test_a_record_holds_what_is_known_of_a_part() -> None:
         "threshold": 2.0,
         "times": {"wait_ms": 1.0, "resize_ms": 2.0, "inference_ms": 3.0, "decision_ms": 0.123, "total_ms": 6.1},
         "engine": "openvino-int8",
+        "views": [],
     }
+
+
+def test_a_part_of_several_frames_keeps_what_each_said() -> None:
+    views = (inspection(1.0), replace(inspection(math.nan), verdict=Verdict.UNKNOWN, cause="late", frame=None))
+    part = replace(inspection(2.5), frame=None, trigger=Trigger(9, 123, part_id=77, source="plc"), views=views)
+    record = to_record(part, time_utc=datetime.now(timezone.utc))
+    assert (record["captured_ns"], record["trigger_id"], record["trigger_source"], record["line_part_id"]) == (123, 9, "plc", 77)
+    shown = {"camera": "rtsp://***@host/line", "frame_id": 7, "verdict": "NG", "cause": "", "score": 1.0, "total_ms": 6.1}
+    late = {"camera": None, "frame_id": None, "verdict": "UNKNOWN", "cause": "late", "score": None, "total_ms": 6.1}
+    assert record["views"] == [shown, late]
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgead.runtime.redact import redact
+from edgead.runtime.redact import redact, redact_all
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,17 @@ from edgead.runtime.redact import redact
         ("rtsp://host/line", "rtsp://host/line"),
         ("/data/me@work/video.mp4", "/data/me@work/video.mp4"),
         ("0", "0"),
+        (
+            'gst:rtspsrc location=rtsp://me:s3cret@h/l user-id=me user-pw="s 3" ! x',
+            "gst:rtspsrc location=rtsp://***@h/l user-id=*** user-pw=*** ! x",
+        ),
     ],
 )
 def test_user_password_and_secret_values_are_hidden(address: str, shown: str) -> None:
     assert redact(address) == shown
+
+
+def test_secrets_are_hidden_inside_any_text() -> None:
+    text = """opening 'rtsp://me:pa'ss@cam/live' failed; gst:rtspsrc user-pw="s 3" ! x; http://cam/?token=abc&n=1 mail me@work"""
+    shown = "opening 'rtsp://***@cam/live' failed; gst:rtspsrc user-pw=*** ! x; http://cam/?token=*** mail me@work"
+    assert redact_all({"a": [text, 1], "b": None}) == {"a": [shown, 1], "b": None}

@@ -1,0 +1,141 @@
+"""Show, count or export what a station has recorded; also while it runs, and from a copy of its records.db.
+
+  edgead records DIR                              the newest 20 parts
+  edgead records DIR --verdict NG --since 2026-11-22
+  edgead records DIR --summary                    counts by verdict and cause, latency
+  edgead records DIR --csv parts.csv --parquet parts.parquet
+
+Dates are UTC: 2026-11-22, 2026-11-22T06:30, or how long ago: 90m, 12h, 7d.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgead.runtime.history import History, Selection, Summary
+
+SUMMARY = "show or export what a station has recorded"
+SHOWN = 20
+_AGO = re.compile(r"(\d{1,6})([smhd])$")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `edgead records`."""
+    parser.add_argument("path", type=Path, metavar="DIR|FILE", help="the station's records folder, its records.db, or a copy")
+    parser.add_argument("--since", metavar="DATE", help="from then on (see above)")
+    parser.add_argument("--until", metavar="DATE", help="before then")
+    parser.add_argument("--verdict", action="append", default=[], metavar="V", help="OK, NG or UNKNOWN; may be given again")
+    parser.add_argument("--part", type=int, metavar="ID", help="one part")
+    parser.add_argument("--limit", type=int, metavar="N", help=f"the newest N (default: {SHOWN} when shown, else all)")
+    parser.add_argument("--summary", action="store_true", help="counts and latency instead of a list")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write them there")
+    parser.add_argument("--parquet", type=Path, metavar="FILE", help="write them there (needs edgead[parquet])")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, count or export; 0 also when nothing matches."""
+    from edgead.runtime.history import History
+
+    selection = select(args, datetime.now(timezone.utc))
+    with History(args.path) as history:
+        if args.csv is not None or args.parquet is not None:
+            export(args, history, selection)
+        elif args.summary:
+            show_summary(history.summary(selection), as_json=args.json)
+        elif args.json:
+            for row in history.rows(selection):
+                print(json.dumps({**row, "views": json.loads(row["views"] or "[]")}, ensure_ascii=False))
+        else:
+            show(history, selection)
+    return 0
+
+
+def select(args: argparse.Namespace, now: datetime) -> Selection:
+    """The selection that the arguments ask for. Raises BadInput."""
+    from edgead.errors import BadInput
+    from edgead.runtime.history import Selection
+    from edgead.types import Verdict
+
+    verdicts = tuple(verdict.upper() for verdict in args.verdict)
+    for verdict in verdicts:
+        if verdict not in {v.value for v in Verdict}:
+            raise BadInput(f"--verdict {verdict} is not a verdict", hint="OK, NG or UNKNOWN")
+    if args.limit is not None and args.limit < 1:
+        raise BadInput(f"--limit {args.limit} is not 1 or more")
+    listed = not (args.summary or args.json or args.csv or args.parquet)
+    last = args.limit or (SHOWN if listed else None)
+    return Selection(moment(args.since, "--since", now), moment(args.until, "--until", now), verdicts, args.part, last)
+
+
+def moment(text: str | None, option: str, now: datetime) -> str | None:
+    """A date or an age as the records hold dates. Raises BadInput."""
+    from edgead.errors import BadInput
+
+    if text is None:
+        return None
+    if match := _AGO.fullmatch(text):
+        when = now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    else:
+        try:
+            when = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        except ValueError as error:
+            raise BadInput(f"{option} {text} is not a date", hint="2026-11-22, 2026-11-22T06:30 (UTC), 90m, 12h or 7d") from error
+        when = when.replace(tzinfo=when.tzinfo or timezone.utc)
+    return when.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def export(args: argparse.Namespace, history: History, selection: Selection) -> None:
+    """Write the files that are asked for."""
+    from edgead.runtime.exports import write_csv, write_parquet
+
+    for path, write in ((args.csv, write_csv), (args.parquet, write_parquet)):
+        if path is not None:
+            print(f"{write(history.rows(selection), path):,} records in {path}")
+
+
+def show(history: History, selection: Selection) -> None:
+    """A line a part, the newest last."""
+    for line in lines(history.rows(selection)):
+        print(line)
+
+
+def lines(rows: Iterator[Mapping[str, Any]]) -> Iterator[str]:
+    """Header and rows of the table."""
+    yield f"{'part':>8}  {'time (UTC)':<23}  {'verdict':<7}  {'score':>9}  {'NG from':>9}  {'ms':>7}  camera, cause, picture"
+    for row in rows:
+        score, threshold = (f"{row[name]:.4g}" if row[name] is not None else "-" for name in ("score", "threshold"))
+        late = f"{row['total_ms']:.1f}" if row["frame_id"] is not None else "-"
+        rest = "  ".join(str(row[name]) for name in ("camera", "cause", "picture") if row[name])
+        when = row["time"][:23].replace("T", " ")
+        yield f"{row['part_id']:>8}  {when:<23}  {row['verdict']:<7}  {score:>9}  {threshold:>9}  {late:>7}  {rest}".rstrip()
+
+
+def show_summary(summary: Summary, *, as_json: bool) -> None:
+    """Counts and latency, for people or for a script."""
+    from dataclasses import asdict
+
+    if as_json:
+        print(json.dumps(asdict(summary)))
+        return
+    if not summary.parts:
+        print("no records match")
+        return
+    print(f"{summary.parts:,} parts in {summary.runs} runs of the station, {summary.first[:19]} to {summary.last[:19]} UTC")
+    for verdict in ("OK", "NG", "UNKNOWN"):
+        count = summary.verdicts.get(verdict, 0)
+        print(f"  {verdict:<8} {count:>10,}  {100 * count / summary.parts:6.2f} %")
+    for cause, count in summary.causes.items():
+        print(f"    {cause:<24} {count:>10,}")
+    if summary.missing:
+        print(f"  {summary.missing:,} part ids between the first and the last have no record")
+    if summary.latency_ms:
+        print("  from picture to verdict: " + ", ".join(f"{name} {value:.1f} ms" for name, value in summary.latency_ms.items()))

@@ -1,0 +1,305 @@
+"""Every inspection in an embedded database, written by a thread of its own: a slow, full or dead disk never delays a verdict."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from edgead.errors import BadInput, StorageError
+from edgead.runtime.database import FILE_NAME, PASSING, Database, is_damaged, set_aside
+from edgead.runtime.history import History
+from edgead.runtime.records import STAGES
+from edgead.runtime.wallclock import WallClock
+
+BATCH = 1000  # records in one commit at most
+EARLY = 256  # details kept that came before their record
+_REFUSALS = (sqlite3.Error, OSError, StorageError)
+_log = logging.getLogger("edgead.records")
+
+_Row: TypeAlias = dict[str, Any]
+_Details: TypeAlias = tuple[int, dict[str, str | None]]  # part id, columns to set
+
+
+class RecordStore:
+    """Writes records into ``FOLDER/records.db`` and tells when they are safe.
+
+    `write`, `attach` and `acknowledge` only queue, from any thread. Records that come within `commit_every_s` share one commit,
+    which is on the disk when `on_commit` is told. While the disk refuses (full, read-only, gone), up to `buffer` records wait in
+    memory and are written once it takes them again; beyond that the oldest is lost and counted in `lost`. Each change is one
+    line in the log. A damaged file is set aside and a new one begun.
+
+    Args:
+        folder: made if need be; one station a folder.
+        station: its name, for the table of runs.
+        max_rows: the oldest records beyond this are removed (about 150 bytes each).
+        max_days: older ones, too; a date that jumps forward removes nothing.
+        durable: a commit waits until the disk has it; False leaves the last seconds to a power cut (never to a killed process).
+        commit_every_s: seconds a record waits for others at most.
+        buffer: records that may wait in memory.
+        retry_s: seconds until a disk that refused is asked again.
+        on_commit: told the part ids of each commit, on the writer's thread.
+        wall: dates and the monotonic clock.
+
+    Raises:
+        StorageError: the folder cannot be used at all, another station writes there, or a newer edgead did. A full or read-only
+            disk is no error: the station starts, and records wait.
+        BadInput: a limit makes no sense.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        station: str = "",
+        max_rows: int = 5_000_000,
+        max_days: float | None = None,
+        durable: bool = True,
+        commit_every_s: float = 0.5,
+        buffer: int = 10_000,
+        retry_s: float = 5.0,
+        on_commit: Callable[[Sequence[int]], None] | None = None,
+        wall: WallClock | None = None,
+    ) -> None:
+        if max_rows < 1 or buffer < 1 or commit_every_s < 0 or not retry_s > 0 or not (max_days is None or max_days > 0):
+            raise BadInput("records need max_rows, buffer, retry_s and max_days above 0 and commit_every_s not below")
+        self._folder, self._station, self._max_rows = folder, station, max_rows
+        self._max_age = None if max_days is None else timedelta(days=max_days)
+        self._synchronous = "FULL" if durable else "NORMAL"
+        self._commit_every_s, self._buffer, self._retry_s, self._on_commit = commit_every_s, buffer, retry_s, on_commit
+        self._wall = wall or WallClock()
+        self.run_id = uuid.uuid4().hex
+        self._started = self._wall.now()
+        self._run, self._database = 0, None
+        self._rows: deque[_Row] = deque()
+        self._details: deque[_Details] = deque(maxlen=buffer)
+        self._early: list[_Details] = []
+        self._in_hand = 0
+        self._asked = self._answered = 0  # flushes
+        self._closing = False
+        self._changed = threading.Condition()
+        self.written = self.lost = 0
+        self.fault = ""
+        self._last_part_id = self._begin()
+        self._thread = threading.Thread(target=self._work, name="edgead-store", daemon=True)
+        self._thread.start()
+
+    _database: Database | None
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self._folder / FILE_NAME
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not on the disk yet."""
+        return len(self._rows) + self._in_hand
+
+    def last_part_id(self) -> int:
+        """The part id to go on from: that of the last record before this run; 0 without any (or when the disk cannot be read)."""
+        return self._last_part_id
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Queue a record (:func:`edgead.runtime.records.to_record`); returns at once."""
+        row = _row(record, self._wall.now_ns())
+        with self._changed:
+            self._rows.append(row)
+            if len(self._rows) > (0 if self._closing else self._buffer):
+                self._rows.popleft()
+                self._lose(1, "the store is closed" if self._closing else self.fault or "the disk does not keep up")
+            self._changed.notify_all()
+
+    def attach(self, part_id: int, picture: Path, overlay: Path) -> None:
+        """Note where the pictures of a part are; its record may come before or after."""
+        self._add_details(part_id, {"picture": str(picture), "overlay": str(overlay)})
+
+    def acknowledge(self, part_id: int) -> None:
+        """Note that the PLC has taken the result of a part; its record may come before or after."""
+        self._add_details(part_id, {"acknowledged": self._wall.now().isoformat(timespec="milliseconds")})
+
+    def flush(self, wait_s: float) -> bool:
+        """Commit what waits now; False when that took more than `wait_s` seconds of real time."""
+        with self._changed:
+            self._asked += 1
+            ticket = self._asked
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._answered >= ticket, wait_s)
+
+    def close(self, wait_s: float = 5.0) -> None:
+        """Commit what waits and end; what the disk does not take within `wait_s` seconds is lost. May be called twice."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(wait_s)
+        if self._thread.is_alive():
+            _log.error("%s: the disk does not answer; %d records may be lost", self.path, self.waiting)
+
+    def _begin(self) -> int:
+        """Open the database; returns the last part id."""
+        try:
+            return self._open().last_part_id()
+        except sqlite3.Error as error:
+            self._note_fault(error)
+        except OSError as error:
+            if error.errno not in PASSING:
+                reason = error.strerror or str(error)
+                raise StorageError(f"cannot keep records in {self._folder}: {reason}", hint="choose another folder") from error
+            self._note_fault(error)
+        return _read_last_part_id(self.path)
+
+    def _open(self) -> Database:
+        """The database, opened again if need be. Raises StorageError, sqlite3.Error, OSError."""
+        if self._database is not None and not self._database.is_in_place():
+            _log.error("%s was removed; a new one is begun", self.path)
+            self._shut()
+        if self._database is None:
+            try:
+                self._database = Database(self._folder, self._synchronous)
+            except sqlite3.DatabaseError as error:
+                if not is_damaged(error):
+                    raise
+                self._set_aside(error)
+                self._database = Database(self._folder, self._synchronous)
+            self._run = self._database.begin_run(self.run_id, self._station, self._started)
+        return self._database
+
+    def _set_aside(self, error: Exception) -> None:
+        kept = set_aside(self.path, self._wall.now())
+        _log.error("%s is damaged (%s); it is kept as %s and a new one is begun", self.path, error, kept.name)
+
+    def _shut(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _add_details(self, part_id: int, values: dict[str, str | None]) -> None:
+        with self._changed:
+            self._details.append((part_id, values))
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while self._wait():
+            rows, details, ticket = self._take()
+            try:
+                refused, early = self._commit(rows, details)
+            except _REFUSALS as error:
+                self._put_back(rows, details, error)
+            else:
+                self._settle(rows, refused, early, ticket)
+        try:
+            self._shut()
+        except sqlite3.Error as error:
+            _log.error("%s: %s", self.path, error)
+
+    def _wait(self) -> bool:
+        """Wait until there is something to commit; False when it is time to end."""
+        with self._changed:
+            if self.fault:
+                self._changed.wait_for(lambda: self._closing, self._retry_s)
+                return bool(self._rows or not self._closing)
+            self._changed.wait_for(lambda: self._rows or self._details or self._hurried())
+            self._changed.wait_for(lambda: self._hurried() or len(self._rows) >= BATCH, self._commit_every_s)
+            return bool(self._rows or self._details or not self._closing)
+
+    def _hurried(self) -> bool:
+        return self._closing or self._asked > self._answered
+
+    def _take(self) -> tuple[list[_Row], list[_Details], int]:
+        """What the next commit shall hold, and the flush that it answers."""
+        with self._changed:
+            rows = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
+            details = [*self._early, *self._details]
+            self._details.clear()
+            self._early.clear()
+            self._in_hand = len(rows)
+            return rows, details, self._answered if self._rows else self._asked
+
+    def _commit(self, rows: list[_Row], details: list[_Details]) -> tuple[dict[int, str], list[_Details]]:
+        """Returns which rows no retry can store, and the details whose records have not come yet.
+
+        Raises StorageError, sqlite3.Error, OSError; nothing was stored then.
+        """
+        database = self._open()
+        for row in rows:
+            row["run"] = self._run
+        try:
+            with database.transaction():
+                refused = database.insert(rows)
+                early = [d for d in details if not database.update(self._run, *d)]
+                database.prune(self._max_rows, self._wall.cutoff(self._max_age) if self._max_age else None)
+        except sqlite3.DatabaseError as error:
+            self._shut()  # a connection opened while the disk was read-only stays read-only
+            if is_damaged(error):
+                self._set_aside(error)
+            raise
+        return refused, early[-EARLY:]
+
+    def _settle(self, rows: list[_Row], refused: dict[int, str], early: list[_Details], ticket: int) -> None:
+        stored = [row["part_id"] for index, row in enumerate(rows) if index not in refused]
+        with self._changed:
+            self.written += len(stored)
+            self._in_hand, self._answered, self._early = 0, ticket, early
+            if refused:
+                self._lose(len(refused), f"they cannot be stored: {next(iter(refused.values()))}")
+            if self.fault:
+                self.fault = ""
+                _log.warning("%s: records are written again; %d were lost so far", self.path, self.lost)
+            self._changed.notify_all()
+        if self._on_commit is not None and stored:
+            try:
+                self._on_commit(stored)
+            except Exception:  # noqa: BLE001 - a listener's fault must not end the writer
+                _log.exception("%s: who is told of commits failed", self.path)
+
+    def _put_back(self, rows: list[_Row], details: list[_Details], error: Exception) -> None:
+        """Keep what could not be committed, as far as there is room; when closing it is lost."""
+        with self._changed:
+            self._note_fault(error)
+            self._in_hand = 0
+            self._rows.extendleft(reversed(rows))
+            self._details.extendleft(reversed(details))
+            surplus = max(0, len(self._rows) - (0 if self._closing else self._buffer))
+            for _ in range(surplus):
+                self._rows.popleft()
+            self._lose(surplus, self.fault)
+
+    def _note_fault(self, error: Exception) -> None:
+        reason = getattr(error, "strerror", None) or str(error)
+        if not self.fault:
+            _log.error("%s: %s; verdicts go on, up to %d records wait in memory", self.path, reason, self._buffer)
+        self.fault = reason
+
+    def _lose(self, count: int, reason: str) -> None:
+        if count and not self.lost:
+            _log.error("%s: records are being lost, verdicts go on: %s", self.path, reason)
+        self.lost += count
+
+
+def _row(record: Mapping[str, Any], now_ns: int) -> _Row:
+    """The record by the table's columns. Raises KeyError when it is not one of `to_record`."""
+    row: _Row = {name: value for name, value in record.items() if name not in ("times", "views")}
+    row.update({name: record["times"][name] for name in STAGES})
+    for name in ("camera", "source", "cause"):  # file names need not be UTF-8
+        row[name] = row[name] and row[name].encode("utf-8", "replace").decode()
+    views = record["views"]
+    row["views"] = json.dumps(views, ensure_ascii=False, separators=(",", ":")) if views else None
+    row.update(recorded_ns=now_ns, run=0, picture=None, overlay=None, acknowledged=None)
+    return row
+
+
+def _read_last_part_id(path: Path) -> int:
+    """Of a database that can only be read; 0 when not even that."""
+    try:
+        with History(path) as history:
+            return history.last_part_id()
+    except (StorageError, BadInput) as error:
+        _log.error("%s cannot be read, part ids start at 1: %s", path, error)
+        return 0

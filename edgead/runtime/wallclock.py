@@ -1,0 +1,43 @@
+"""Dates for people, which may jump, and ages, which must not: a wrong date must never delete a record or a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+from edgead.clock import Clock, MonotonicClock
+
+
+def utc_now() -> datetime:
+    """The machine's date and time, UTC."""
+    return datetime.now(timezone.utc)
+
+
+class WallClock:
+    """UTC beside the monotonic clock.
+
+    Args:
+        clock: the monotonic clock.
+        utc: the machine's date; tests step it.
+    """
+
+    def __init__(self, clock: Clock | None = None, utc: Callable[[], datetime] = utc_now) -> None:
+        self._clock, self._utc = clock or MonotonicClock(), utc
+        self._start, self._start_ns = utc(), self._clock.now_ns()
+
+    def now(self) -> datetime:
+        """The date, right or wrong."""
+        return self._utc()
+
+    def now_ns(self) -> int:
+        """The monotonic clock."""
+        return self._clock.now_ns()
+
+    def cutoff(self, age: timedelta) -> datetime:
+        """What was stamped before this is older than `age`.
+
+        A date that jumped forward since the start does not count (boxes without a battery learn the date late, and a wrong one
+        would make everything old at once), nor does one that jumped back: the earlier of both clocks is taken.
+        """
+        elapsed = timedelta(microseconds=(self._clock.now_ns() - self._start_ns) / 1000)
+        return min(self._utc(), self._start + elapsed) - age
