@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from edgead.errors import BadInput
 from edgead.located import Located
@@ -19,6 +19,7 @@ from edgead.located import Located
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Line = Annotated[int, Field(ge=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -59,7 +60,7 @@ class GpioTrigger(Section):
 
     source: Literal["gpio"]
     chip: str = "/dev/gpiochip0"
-    line: Annotated[int, Field(ge=0)]
+    line: Line
     active: Literal["rising", "falling"] = "rising"
     debounce_ms: NotNegative = 1.0
 
@@ -79,6 +80,9 @@ class ModbusClient(Section):
     from_plc_address: Annotated[int, Field(ge=0, le=65535)] = 100
     """First holding register that edgead reads."""
     word_order: Literal["big", "little"] = "big"
+    """Of 32-bit values: big puts the high word at the lower address."""
+    combined: bool = False
+    """Write and read by one request (function code 23), where the PLC has it."""
     timeout_ms: Positive = 50.0
     cycle_ms: Positive = 5.0
     heartbeat_timeout_ms: NotNegative = 1000.0
@@ -93,6 +97,8 @@ class ModbusServer(Section):
     """Address to listen on; name the box's own address on the PLC's network."""
     port: Port = 502
     unit: Annotated[int, Field(ge=0, le=255)] = 1
+    to_plc_address: Annotated[int, Field(ge=0, le=65535)] = 0
+    from_plc_address: Annotated[int, Field(ge=0, le=65535)] = 100
     word_order: Literal["big", "little"] = "big"
     cycle_ms: Positive = 5.0
     heartbeat_timeout_ms: NotNegative = 1000.0
@@ -114,32 +120,29 @@ class CommandOutput(Section):
     on_ng: str
 
 
-class Gate(Section):
-    """The reject gate sits downstream: each verdict takes effect when its part is there."""
-
-    delay_ms: Positive
-    """From the trigger to the gate."""
-    pulse_ms: Positive = 50.0
-
-
 class GpioOutput(Section):
     """Lines of this box (numbers on `chip`); every line that is not given is not used."""
 
     type: Literal["gpio"]
     chip: str = "/dev/gpiochip0"
-    ok: Annotated[int, Field(ge=0)] | None = None
-    """Asserted only for OK parts."""
-    reject: Annotated[int, Field(ge=0)] | None = None
-    """Asserted unless a part is OK: it is active from the start and when edgead is gone, if wired through a pull-up."""
-    ready: Annotated[int, Field(ge=0)] | None = None
-    busy: Annotated[int, Field(ge=0)] | None = None
-    heartbeat: Annotated[int, Field(ge=0)] | None = None
-    green: Annotated[int, Field(ge=0)] | None = None
-    yellow: Annotated[int, Field(ge=0)] | None = None
-    red: Annotated[int, Field(ge=0)] | None = None
+    ok: Line | None = None
+    """A pulse for each OK part: the pass signal. Without it a part is to be rejected."""
+    reject: Line | None = None
+    """Asserted all the time but during the pulse for an OK part."""
+    kick: Line | None = None
+    """A pulse for each part that is not OK (an air jet). Not fail-safe: nobody kicks when this box is dead."""
+    ready: Line | None = None
+    busy: Line | None = None
+    heartbeat: Line | None = None
+    green: Line | None = None
+    yellow: Line | None = None
+    red: Line | None = None
     active_low: bool = False
     pulse_ms: Positive = 50.0
-    gate: Gate | None = None
+    gate_delay_ms: Positive | None = None
+    """The reject gate sits downstream: each verdict takes effect so long after its trigger, with several parts on the way."""
+    gate_slack_ms: Positive = 50.0
+    """A part that is so much by already when its verdict would take effect is rejected."""
 
 
 class OtherOutput(Section):
@@ -159,30 +162,7 @@ class StageBudgets(Section):
     wait: Positive | None = None
     resize: Positive | None = None
     inference: Positive | None = None
-
-
-class Combine(Section):
-    """Several frames of one part, one verdict."""
-
-    frames: Count = 1
-    rule: Literal["any", "all", "n_of_m"] = "any"
-    """A part is NG when any frame is, when all are, or when `ng` of them are."""
-    ng: Count | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> Combine:
-        if (self.rule == "n_of_m") != (self.ng is not None):
-            raise ValueError("ng belongs to rule: n_of_m, and is needed there")
-        if self.ng is not None and self.ng > self.frames:
-            raise ValueError(f"ng: {self.ng} of {self.frames} frames can never be")
-        return self
-
-
-class Settle(Section):
-    """Free-running only: how many frames in a row change the signal; changes to the safe side are immediate."""
-
-    ok_after: Count = 1
-    """So many OK frames in a row before OK is signalled again."""
+    decision: Positive | None = None
 
 
 class CameraConfig(Section):
@@ -201,18 +181,31 @@ class CameraConfig(Section):
     budget_ms: Positive | None = None
     """From the trigger (free-running: the frame) to the verdict; later is UNKNOWN."""
     stage_budget_ms: StageBudgets = StageBudgets()
-    on_overrun: Literal["unknown", "reject"] = "unknown"
+    on_late: Literal["unknown", "reject"] = "unknown"
+    """What late parts are told as; reject is NG. Both are never OK."""
     fallback_bundle: Path | None = None
-    """A smaller bundle that takes over while the budget is overrun."""
+    """A faster bundle for when the main one does not keep up; with `fallback_engine` alone, another engine of the same bundle."""
     fallback_engine: str | None = None
     trigger_delay_ms: NotNegative = 0.0
     """From the trigger to the moment the part is in the picture."""
+    frame_window_ms: Positive | None = None
+    """How long after that its picture may come; none: until the deadline."""
+    max_waiting: Count = 64
+    """Triggers that may wait; more are UNKNOWN(trigger_overrun)."""
+    frames_per_part: Count = 1
+    combine: Literal["any", "all"] | Count = "any"
+    """A part of several frames is NG when any is, when all are, or when so many are."""
+    settle_frames: Count = 1
+    """Free-running: so many OK frames in a row before OK is told again; the way to NG is immediate."""
+    hysteresis: NotNegative = 0.0
+    """Free-running: after NG, OK is told again only this far below the threshold (raw model units)."""
     frame_timeout_ms: Positive = 1000.0
     max_age_ms: Positive = 1000.0
-    frozen_after: Count | None = None
+    """Free-running: older pictures are dropped."""
+    frozen_after: Annotated[int, Field(ge=2)] | None = None
     """So many identical pictures in a row are a frozen camera; none: not checked."""
-    combine: Combine = Combine()
-    settle: Settle = Settle()
+    realtime: bool = False
+    """Play a video file at its own speed, as a camera would."""
     plc: Plc | None = None
     outputs: tuple[Output, ...] = ()
 
@@ -222,12 +215,12 @@ class CameraConfig(Section):
             raise ValueError("trigger: {source: plc} needs the section plc")
         if self.trigger.source != "free" and self.budget_ms is None:
             raise ValueError("a triggered camera needs budget_ms: when must the verdict be there?")
-        if self.trigger.source != "free" and self.settle.ok_after != 1:
-            raise ValueError("settle belongs to free-running cameras")
-        if self.trigger.source == "free" and self.combine.frames != 1:
-            raise ValueError("combine needs a trigger")
-        if self.fallback_engine is not None and self.fallback_bundle is None:
-            raise ValueError("fallback_engine needs fallback_bundle")
+        if self.trigger.source != "free" and (self.settle_frames != 1 or self.hysteresis):
+            raise ValueError("settle_frames and hysteresis are for cameras without a trigger")
+        if self.trigger.source == "free" and self.frames_per_part != 1:
+            raise ValueError("frames_per_part needs a trigger; without one there is settle_frames")
+        if isinstance(self.combine, int) and self.combine > self.frames_per_part:
+            raise ValueError(f"combine: {self.combine} of {self.frames_per_part} frames can never be")
         return self
 
 
@@ -287,6 +280,12 @@ class StationConfig(Section):
     storage: Storage | None = None
     supervision: Supervision = Supervision()
     process: Process = Process()
+    _secrets: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What the file's ``${...}`` stood for, to be kept out of logs."""
+        return self._secrets
 
     @model_validator(mode="after")
     def _unique(self) -> StationConfig:
@@ -314,6 +313,7 @@ def read_station(path: Path) -> StationConfig:
         config = StationConfig.model_validate(located.values)
     except ValidationError as error:
         raise _explained(located, error) from None  # the original may show secrets
+    config._secrets = tuple(located.secrets)
     return _absolute(config, path.absolute().parent)
 
 

@@ -31,11 +31,13 @@ class Located:
         path: the file.
         values: the top-level mapping.
         lines: line (from 1) of each key and list item by its place.
+        secrets: what ``${...}`` stood for, to be kept out of logs.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[Place, int] = {}
+        self.secrets: list[str] = []
         self._nodes = 0
         try:
             text = path.read_text("utf-8")
@@ -117,13 +119,16 @@ class Located:
             if name.startswith("file:"):
                 file = (self.path.parent / name[5:]).expanduser()
                 try:
-                    return file.read_text("utf-8").rstrip("\r\n")
+                    secret = file.read_text("utf-8").rstrip("\r\n")
                 except (OSError, UnicodeDecodeError) as error:
                     raise BadInput(f"{self.path}, line {line}: the secret in {file} cannot be read: {error}") from error
-            if name not in os.environ:
+            elif name in os.environ:
+                secret = os.environ[name]
+            else:
                 raise BadInput(
                     f"{self.path}, line {line}: the environment variable {name} is not set", hint="set it, or use ${file:PATH}"
                 )
-            return os.environ[name]
+            self.secrets.append(secret)
+            return secret
 
         return _SECRET.sub(value, text)

@@ -82,7 +82,9 @@ def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch
     monkeypatch.setenv("EDGEAD_TEST_USER", "anna")
     (tmp_path / "pw").write_text("p:w@d\n", "utf-8")
     text = GOOD.replace("address: sim", "address: rtsp://${EDGEAD_TEST_USER}:${file:pw}@10.0.0.5/s")
-    assert read_station(written(tmp_path, text)).cameras[0].address == "rtsp://anna:p:w@d@10.0.0.5/s"
+    config = read_station(written(tmp_path, text))
+    assert config.cameras[0].address == "rtsp://anna:p:w@d@10.0.0.5/s"
+    assert config.secrets == ("anna", "p:w@d")  # for the logs, which leave them out
 
 
 def test_a_secret_does_not_reach_the_message_about_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

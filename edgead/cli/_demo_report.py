@@ -87,10 +87,13 @@ class DemoReport:
         for result in sorted(self.results, key=lambda r: r.stages["total"].p50_ms):
             record, total = manifest.engine(result.engine), result.stages["total"]
             name = result.engine + (" *" if result.engine == manifest.default_engine else "")
-            flips = f"{record.parity.label_flips} of {record.parity.frames}"
+            parity = record.parity
+            if parity is None:  # built ahead of time for another machine: the demo builds none of those
+                continue
+            flips = f"{parity.label_flips} of {parity.frames}"
             auroc = "-" if record.auroc is None else f"{record.auroc:.3f}"
             lines.append(
-                f"{name:<18}{record.parity.score_error:>12.1e}{flips:>9}{auroc:>7}{total.p50_ms:>8.1f}{total.p99_ms:>8.1f}"
+                f"{name:<18}{parity.score_error:>12.1e}{flips:>9}{auroc:>7}{total.p50_ms:>8.1f}{total.p99_ms:>8.1f}"
                 f"{result.throughput_per_s:>9.1f}{result.cold_start_ms or 0:>9.0f}{result.resident_mb or 0:>6.0f}"
             )
         return [*lines, "each verified against the trained model; * the one that ran"]

@@ -140,10 +140,11 @@ class _Demo:
         self.metrics = train(request, self._told).metrics
 
     def export(self) -> Bundle:
+        from edgead.calibration.deviation import Limits
         from edgead.export import ExportOptions, export_bundle
 
         self._step("exporting", 1.0)
-        options = ExportOptions(max_flips=MAX_FLIPS, max_auroc_drop=MAX_AUROC_DROP)
+        options = ExportOptions(limits=Limits(MAX_FLIPS, MAX_AUROC_DROP))
         return export_bundle(self.out / "model", self.out / BUNDLE_NAME, options, self._told)
 
     def verify(self, bundle: Bundle) -> None:
@@ -175,10 +176,11 @@ class _Demo:
 
     def inspect(self, bundle: Bundle) -> tuple[list[Inspection], Stats, HeatScale]:
         """Let a station inspect the simulated conveyor."""
-        from edgead.cli.run import prove
+        from edgead.cli._proof import prove
         from edgead.clock import MonotonicClock
         from edgead.engines import open_engine
         from edgead.runtime.cameras.simulated import SimulatedCamera
+        from edgead.runtime.overlay import HeatScale
         from edgead.runtime.records import RecordFile
         from edgead.runtime.station import Station
 
@@ -195,9 +197,9 @@ class _Demo:
         with ExitStack() as stack:
             engine = open_engine(bundle)
             stack.callback(engine.close)
-            scale = prove(bundle, record, engine)
-            threshold = record.threshold.value
-            station = Station(camera, engine, bundle.manifest.preprocess, threshold, clock=clock, engine_name=record.name)
+            rule = record.threshold.rule
+            scale = HeatScale(prove(bundle, record, engine), rule.level)
+            station = Station(camera, engine, bundle.manifest.preprocess, rule, clock=clock, engine_name=record.name)
             stack.enter_context(station)
             records = RecordFile(self.out / "records.jsonl")
             stack.callback(records.close)

@@ -1,0 +1,97 @@
+"""`edgead run station.yaml`: all its cameras in one process, with records, metrics, health and systemd."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgead import __version__
+
+if TYPE_CHECKING:
+    from edgead.cli._lanes import Lane
+    from edgead.clock import Clock
+    from edgead.config import Process, StationConfig
+    from edgead.runtime.group import StationGroup
+    from edgead.runtime.process import ProcessOptions
+
+_log = logging.getLogger("edgead.run")
+
+
+def run_file(
+    file: Path, max_parts: int | None, stopped_by_signals: Callable[[StationGroup], AbstractContextManager[None]]
+) -> int:
+    """Run what a station.yaml says until it is stopped; 0 after a clean stop.
+
+    Raises:
+        EdgeadError: the file is wrong, or something that it names cannot be opened.
+    """
+    from edgead.cli._lanes import Workshop
+    from edgead.cli.run import summarise
+    from edgead.clock import MonotonicClock
+    from edgead.config import read_station
+    from edgead.runtime.group import StationGroup
+    from edgead.runtime.logs import logging_to
+    from edgead.runtime.process import tuned
+
+    config = read_station(file)
+    clock = MonotonicClock()
+    with ExitStack() as stack:
+        watch = config.supervision
+        form: Literal["auto", "json"] = "auto" if watch.log == "text" else "json"
+        stack.enter_context(logging_to(sys.stderr, level=watch.level, form=form, secrets=config.secrets))
+        on_idle = stack.enter_context(tuned(_process(config.process)))
+        workshop = Workshop(stack, clock, config.process.threads, on_idle)
+        lanes = [workshop.build(camera, config.storage) for camera in config.cameras]
+        group = StationGroup({lane.name: lane.station for lane in lanes})
+        _supervise(config, lanes, clock, stack)
+        with stopped_by_signals(group):
+            _log.info("edgead %s runs %s: %s", __version__, config.name, "; ".join(_described(lane) for lane in lanes))
+            found = group.run(max_parts)
+    for lane in lanes:
+        print(f"{lane.name}: ", end="", file=sys.stderr)
+        kept: dict[str, Any] = {"records": lane.store, "pictures": lane.pictures}
+        summarise(found[lane.name], {name: sink for name, sink in kept.items() if sink is not None}, sys.stderr)
+    return 0
+
+
+def _process(config: Process) -> ProcessOptions:
+    from edgead.runtime.process import ProcessOptions
+
+    return ProcessOptions(
+        cpus=config.cpus or (),
+        realtime_priority=config.realtime_priority,
+        lock_memory=config.lock_memory,
+        collect_between_parts=config.collect_garbage_when_idle,
+    )
+
+
+def _supervise(config: StationConfig, lanes: list[Lane], clock: Clock, stack: ExitStack) -> None:
+    from edgead.runtime.supervision import Notifier, Supervisor
+
+    stations = {lane.name: lane.station for lane in lanes}
+    stalled_after_s = config.supervision.stalled_after_ms / 1000
+    supervisor = Supervisor(stations, stalled_after_s=stalled_after_s, notifier=Notifier(os.environ), clock=clock)
+    stack.enter_context(supervisor)
+    if config.supervision.http is None:
+        return
+    from edgead.runtime.health import HealthServer
+    from edgead.runtime.metrics import Metrics
+
+    metrics = Metrics(
+        stations,
+        stores={lane.name: lane.store for lane in lanes if lane.store is not None},
+        folders={lane.name: lane.pictures for lane in lanes if lane.pictures is not None},
+        clock=clock,
+    )
+    host, _, port = config.supervision.http.rpartition(":")
+    server = stack.enter_context(HealthServer(supervisor.report, metrics=metrics.render, host=host, port=int(port)))
+    _log.info("metrics and health on http://%s:%d", *server.address)
+
+
+def _described(lane: Lane) -> str:
+    return f"{lane.name} with {lane.bundle.manifest.name} ({lane.record.name}), {lane.rule.describe()}"
