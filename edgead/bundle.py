@@ -7,7 +7,9 @@
     golden/NNN.png       real frames at model size, BGR
     golden/reference.npz the trained model's answers on them: scores (N), maps (N x h x w)
 
-There is no pickle in it. It is written beside its place and renamed, so a crash or a full disk leaves the old one whole.
+There is no pickle in it. It is written beside its place, flushed to the disk and exchanged with the old one in one step (Linux;
+elsewhere in two, and the next opening mends what a crash left between them), so a crash or a full disk leaves the old one or the
+new one, whole. The manifest alone is rewritten in the same way when the line's thresholds change.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import errno
 import hashlib
 import json
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,21 +30,79 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
+from edgead import disk
+from edgead.decision import PixelRule, Rule
 from edgead.errors import BadInput, BundleError, BundleMismatch, StorageError
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe, read_image
 from edgead.types import Image, TensorSpec
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
+"""Schema 1 knows neither pixel rules nor how and when a threshold was chosen."""
 SUFFIX = ".edgead"
+ON_THE_LINE = "edgead threshold"
+"""The tool that changes thresholds after the export."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Where a threshold came from, and what was promised of it.
+
+    Attributes:
+        tool: ``"edgead export"``, ``"edgead train"``, ``"edgead threshold"``, ...
+        at: ISO 8601, UTC.
+        good, defects: pictures that it was chosen from.
+        max_false_reject, max_miss, cost_ratio: what was asked for, shares from 0 to 1; None: not asked.
+        guaranteed: whether the asked rates are guaranteed on average (see :mod:`edgead.calibration.conformal`).
+        false_reject_rate, miss_rate: the rates that are guaranteed on average; None: none is.
+        false_reject_bound, miss_bound: with `confidence`, the rates of this very threshold are at most these.
+        confidence: of the bounds.
+        band: the UNKNOWN band as it was asked for, e.g. ``"5 %"``; "" for none.
+        digest: SHA-256 over the pictures' own digests, sorted.
+    """
+
+    tool: str
+    at: str
+    good: int = 0
+    defects: int = 0
+    max_false_reject: float | None = None
+    max_miss: float | None = None
+    cost_ratio: float | None = None
+    guaranteed: bool = False
+    false_reject_rate: float | None = None
+    false_reject_bound: float | None = None
+    miss_rate: float | None = None
+    miss_bound: float | None = None
+    confidence: float = 0.95
+    band: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Scores at or above `value` are NG; `method` says how it was chosen."""
+    """How an engine's answers become verdicts, and how that was chosen.
+
+    Attributes:
+        value: scores at or above are NG when `by` is ``"score"``; by area it decides nothing.
+        method: how the number that decides was chosen, in words.
+        unknown_band, pixel, by: see :class:`edgead.decision.Rule`.
+        chosen: the same in numbers; None when nobody noted it (schema 1, other people's files).
+        undone_at: ISO 8601, UTC: when it was taken back; "" when it was not.
+    """
 
     value: float
     method: str
+    unknown_band: tuple[float, float] | None = None
+    pixel: PixelRule | None = None
+    by: str = "score"
+    chosen: Chosen | None = None
+    undone_at: str = ""
+
+    @property
+    def rule(self) -> Rule:
+        """What decides."""
+        return Rule(self.value, self.unknown_band, self.pixel, self.by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +114,12 @@ class EngineRecord:
         backend: name in the engine registry.
         precision: ``"fp32"`` or ``"int8"``.
         file: the file that the backend loads, relative to the bundle.
-        threshold: for the scores of this engine.
-        parity: against the trained model, at export.
+        threshold: for the answers of this engine.
+        parity: against the trained model, at export or, when it was built ahead of time for another machine, by the first
+            `edgead verify` there; None: not measured yet.
         auroc: image AUROC on the labelled frames given at export, or None.
         built_with: package versions and device that matter to it.
+        history: earlier thresholds, in the order in which they were replaced or taken back; nothing is ever dropped.
     """
 
     name: str
@@ -66,9 +127,33 @@ class EngineRecord:
     precision: str
     file: str
     threshold: Threshold
-    parity: ParityReport
+    parity: ParityReport | None
     auroc: float | None = None
     built_with: dict[str, str] = field(default_factory=dict)
+    history: tuple[Threshold, ...] = ()
+
+    @property
+    def at_export(self) -> Threshold:
+        """The threshold that the export gave it: what parity was judged with, whatever the line has chosen since."""
+        everything = (*self.history, self.threshold)
+        return next((t for t in everything if t.chosen is None or t.chosen.tool != ON_THE_LINE), self.threshold)
+
+    def changed(self, threshold: Threshold) -> EngineRecord:
+        """With another threshold; the present one goes to the history."""
+        return dataclasses.replace(self, threshold=threshold, history=(*self.history, self.threshold))
+
+    def undone(self, now: str) -> EngineRecord:
+        """With the threshold before the present one, which goes to the history, marked as taken back at `now` (ISO 8601).
+
+        Raises:
+            BadInput: there is none before.
+        """
+        earlier = [i for i, threshold in enumerate(self.history) if not threshold.undone_at]
+        if not earlier:
+            raise BadInput(f"engine {self.name} has no earlier threshold", hint="choose one with --good DIR or --set VALUE")
+        rest = (*self.history[: earlier[-1]], *self.history[earlier[-1] + 1 :])
+        taken_back = dataclasses.replace(self.threshold, undone_at=now)
+        return dataclasses.replace(self, threshold=self.history[earlier[-1]], history=(*rest, taken_back))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +208,25 @@ class Manifest:
         known = ", ".join(record.name for record in self.engines)
         raise BadInput(f"the bundle holds no engine {wanted!r}", hint=f"it holds: {known}")
 
+    def with_engine(self, record: EngineRecord) -> Manifest:
+        """With this record in the place of the one of the same name."""
+        return dataclasses.replace(self, engines=tuple(record if e.name == record.name else e for e in self.engines))
+
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Manifest:
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote, in this schema or an older one.
 
         Raises:
             BundleMismatch: written by a newer edgead.
             BundleError: a key is missing or of the wrong kind.
         """
         schema = data.get("schema")
-        if schema != SCHEMA:
-            raise BundleMismatch(f"bundle schema {schema!r}, this edgead reads {SCHEMA}", hint="install the edgead that wrote it")
+        if schema not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise BundleMismatch(f"bundle schema {schema!r}, this edgead reads {known}", hint="install the edgead that wrote it")
         try:
             values = {f.name: data[f.name] for f in dataclasses.fields(cls)}
             values["preprocess"] = PreprocessRecipe.from_json(data["preprocess"])
@@ -145,29 +235,47 @@ class Manifest:
             values["engines"] = tuple(_engine_record(e) for e in data["engines"])
             manifest = _checked(cls(**values))
             manifest.engine()
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, BadInput) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, BadInput) as error:
             raise BundleError(f"manifest.json is not a valid manifest ({error!r})", hint="export the bundle again") from error
         return manifest
 
 
 def _engine_record(data: dict[str, Any]) -> EngineRecord:
-    parts = {"threshold": _checked(Threshold(**data["threshold"])), "parity": _checked(ParityReport(**data["parity"]))}
+    parts = {
+        "threshold": _threshold(data["threshold"]),
+        "parity": None if data["parity"] is None else _checked(ParityReport(**data["parity"])),
+        "history": tuple(_threshold(earlier) for earlier in data.get("history", ())),
+    }
     return _checked(EngineRecord(**{**data, **parts}))
 
 
-_Value = TypeVar("_Value", Threshold, ParityReport, EngineRecord, Manifest)
+def _threshold(data: dict[str, Any]) -> Threshold:
+    band, pixel, chosen = (data.get(key) for key in ("unknown_band", "pixel", "chosen"))
+    parts = {
+        "unknown_band": None if band is None else (float(band[0]), float(band[1])),
+        "pixel": None if pixel is None else PixelRule.from_json(pixel),
+        "chosen": None if chosen is None else _checked(Chosen(**chosen)),
+    }
+    threshold = _checked(Threshold(**{**data, **parts}))
+    _ = threshold.rule  # refuses what decides nothing
+    return threshold
+
+
+_Value = TypeVar("_Value", Chosen, Threshold, ParityReport, EngineRecord, Manifest)
 
 
 def _checked(value: _Value) -> _Value:
     """The value, if its plain fields hold what their annotations say; numbers must be finite (a threshold of NaN passes all)."""
-    kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "dict": (dict,)}
+    kinds: dict[str, tuple[type, ...]] = {
+        "str": (str,), "int": (int,), "float": (int, float), "dict": (dict,), "bool": (bool,)
+    }  # fmt: skip
     for f in dataclasses.fields(value):
         kind, _, rest = str(f.type).partition(" | ")
         kind, _, inner = kind.partition("[")
         found: Any = getattr(value, f.name)
         if kind not in kinds or (rest == "None" and found is None):
             continue
-        if isinstance(found, bool) or not isinstance(found, kinds[kind]):
+        if isinstance(found, bool) != (kind == "bool") or not isinstance(found, kinds[kind]):
             raise TypeError(f"{f.name} is not of type {kind}")
         if isinstance(found, float | int) and not math.isfinite(found):
             raise ValueError(f"{f.name} is not finite")
@@ -199,17 +307,12 @@ class Bundle:
             BundleError: no bundle, damaged, incomplete; the message names the file.
             BundleMismatch: written by another schema.
         """
+        disk.mend(path)
         manifest_file = path / "manifest.json"
         if not manifest_file.is_file():
             found = "it does not exist" if not path.exists() else "it has no manifest.json"
             raise BundleError(f"{path} is not a bundle: {found}", hint="make one with: edgead export MODEL_DIR")
-        try:
-            data = json.loads(manifest_file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{manifest_file} cannot be read: {error}", hint="export the bundle again") from error
-        if not isinstance(data, dict):
-            raise BundleError(f"{manifest_file} is not a manifest", hint="export the bundle again")
-        bundle = cls(path, Manifest.from_json(data))
+        bundle = cls(path, _read_manifest(manifest_file))
         bundle._check_files()
         return bundle
 
@@ -244,6 +347,16 @@ class Bundle:
                 raise BundleError(f"{self.path}: engine {record.name} has no file {record.file}", hint="export it again")
 
 
+def _read_manifest(file: Path) -> Manifest:
+    try:
+        data = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file} cannot be read: {error}", hint="export the bundle again") from error
+    if not isinstance(data, dict):
+        raise BundleError(f"{file} is not a manifest", hint="export the bundle again")
+    return Manifest.from_json(data)
+
+
 @contextmanager
 def new_bundle(target: Path, marker: str = "manifest.json", kind: str = "a bundle") -> Iterator[Path]:
     """A folder to fill with files and :func:`write_manifest`; on success it takes the place of `target`, else it vanishes.
@@ -254,6 +367,7 @@ def new_bundle(target: Path, marker: str = "manifest.json", kind: str = "a bundl
         BadInput: `target` exists and is not one of its `kind`: it lacks the file `marker`.
         StorageError: the disk is full or not writable.
     """
+    disk.mend(target)
     if target.exists() and not (target / marker).is_file():
         raise BadInput(f"{target} exists and is not {kind}", hint="choose another -o, or remove it yourself")
     with storage_errors(target):
@@ -263,7 +377,7 @@ def new_bundle(target: Path, marker: str = "manifest.json", kind: str = "a bundl
         with storage_errors(target):
             yield work
             work.chmod(0o755)
-            _swap(work, target)
+            disk.exchange_folders(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -282,22 +396,38 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Digest every file in `folder` and write manifest.json last."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "manifest.json")
     complete = dataclasses.replace(manifest, files={p.relative_to(folder).as_posix(): file_digest(p) for p in files})
-    text = json.dumps(complete.to_json(), indent=2, allow_nan=False)
-    (folder / "manifest.json").write_text(text + "\n", "utf-8")
+    (folder / "manifest.json").write_text(_manifest_text(complete), "utf-8")
     return complete
 
 
+def rewrite_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
+    """Replace the manifest of a bundle on disk, and nothing else, in one step: a crash leaves the old one or the new one.
+
+    Raises:
+        BundleError: somebody else has changed it since `bundle` was opened.
+        StorageError: the disk is full or not writable; the old manifest stays.
+    """
+    file = bundle.path / "manifest.json"
+    if _read_manifest(file) != bundle.manifest:
+        raise BundleError(f"{file} has changed in the meantime", hint="do it again")
+    with storage_errors(file, hint="free space, or make the bundle's folder writable"):
+        disk.replace_file(file, _manifest_text(manifest))
+    return Bundle(bundle.path, manifest)
+
+
+def _manifest_text(manifest: Manifest) -> str:
+    return json.dumps(manifest.to_json(), indent=2, allow_nan=False) + "\n"
+
+
 @contextmanager
-def storage_errors(target: Path) -> Iterator[None]:
+def storage_errors(target: Path, hint: str = "free space or choose another -o") -> Iterator[None]:
     """Turn what the file system says into one clear line."""
     try:
         yield
     except OSError as error:
         free = shutil.disk_usage(_existing(target)).free // 2**20
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
-        raise StorageError(
-            f"cannot write {target}: {reason} ({free} MiB free)", hint="free space or choose another -o"
-        ) from error
+        raise StorageError(f"cannot write {target}: {reason} ({free} MiB free)", hint=hint) from error
 
 
 def file_digest(path: Path) -> str:
@@ -316,19 +446,3 @@ def _golden_name(index: int) -> str:
 def _existing(path: Path) -> Path:
     path = path.absolute()
     return path if path.exists() else _existing(path.parent)
-
-
-def _swap(work: Path, target: Path) -> None:
-    """Put `work` in the place of `target`; the old one is moved aside first and removed last."""
-    if not target.exists():
-        os.replace(work, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    os.replace(target, old / target.name)
-    try:
-        os.replace(work, target)
-    except OSError:
-        os.replace(old / target.name, target)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

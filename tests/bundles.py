@@ -87,10 +87,25 @@ def train_tiny(folder: Path, family: str) -> Path:
 
 def export_tiny(model_dir: Path, target: Path) -> Bundle:
     """All engines of a tiny model. Its scores hardly separate anything, so labels may flip."""
+    from edgead.calibration.deviation import Limits
+    from edgead.calibration.guard import GuardOptions
     from edgead.export import ExportOptions, export_bundle
 
-    options = ExportOptions(max_flips=1.0, max_auroc_drop=1.0, frames_per_class=6, calibration_count=4, threads=1)
+    wide = Limits(max_flips=1.0, max_auroc_drop=1.0, max_score_deviation=1e6)
+    quick = GuardOptions(sensitivity_s=1.0)
+    options = ExportOptions(limits=wide, guard=quick, frames_per_class=6, calibration_count=8, allow_unsafe=True, threads=1)
     return export_bundle(model_dir, target, options)
+
+
+def built_here(bundle: Path, folder: Path, backend: str, precisions: tuple[str, ...] = ("fp32", "fp16", "int8")) -> Bundle:
+    """A copy of a bundle with engines of ``"tensorrt"`` or ``"tensorrt-rtx"``, built and proved on this machine's GPU."""
+    import shutil
+
+    from edgead.export.on_device import build_on_device
+
+    copy = Path(shutil.copytree(bundle, folder / bundle.name))
+    build_on_device(copy, backend, precisions)
+    return Bundle.open(copy)
 
 
 class Tiny:

@@ -17,7 +17,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgead.bundle import Bundle, EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
+from edgead import disk
+from edgead.bundle import (
+    Bundle,
+    Chosen,
+    EngineRecord,
+    Manifest,
+    Threshold,
+    new_bundle,
+    rewrite_manifest,
+    write_golden,
+    write_manifest,
+)
+from edgead.decision import PixelRule, Region
 from edgead.errors import BadInput, BundleError, BundleMismatch, EdgeadError, StorageError
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
@@ -41,16 +53,56 @@ RECIPES = st.builds(
 SPECS = st.lists(
     st.builds(TensorSpec, NAMES, st.lists(st.integers(1, 9), max_size=4).map(tuple), st.just("float32")), max_size=2
 ).map(tuple)
+OPTIONAL = st.none() | NUMBERS
+CHOSEN = st.builds(
+    Chosen,
+    NAMES,
+    NAMES,
+    good=st.integers(0, 9999),
+    defects=st.integers(0, 9999),
+    max_false_reject=OPTIONAL,
+    max_miss=OPTIONAL,
+    cost_ratio=OPTIONAL,
+    guaranteed=st.booleans(),
+    false_reject_rate=OPTIONAL,
+    false_reject_bound=OPTIONAL,
+    miss_rate=OPTIONAL,
+    miss_bound=OPTIONAL,
+    confidence=NUMBERS,
+    band=NAMES,
+    digest=NAMES,
+)
+SHARES = st.floats(0.0, 1.0)
+REGIONS = st.builds(
+    lambda points, include, own: Region(tuple(points), include, own if include else None),
+    st.lists(st.tuples(SHARES, SHARES), min_size=3, max_size=4),
+    st.booleans(),
+    st.none() | st.floats(-1e9, 1e9),
+)
+PIXELS = st.builds(PixelRule, st.floats(-1e9, 1e9), st.integers(1, 999), st.lists(REGIONS, max_size=2).map(tuple))
+
+
+@st.composite
+def thresholds(draw: st.DrawFn) -> Threshold:
+    pixel = draw(st.none() | PIXELS)
+    value = draw(NUMBERS)
+    level = value if pixel is None else pixel.threshold
+    band = draw(st.none() | st.just((level, level + 1.0)).filter(lambda ends: ends[0] < ends[1]))
+    by = "score" if pixel is None else "area"
+    return Threshold(value, draw(NAMES), band, pixel, by, draw(st.none() | CHOSEN), draw(st.just("") | NAMES))
+
+
 RECORDS = st.builds(
     EngineRecord,
     name=NAMES,
     backend=NAMES,
     precision=st.sampled_from(["fp32", "int8"]),
     file=st.just("model.onnx"),
-    threshold=st.builds(Threshold, NUMBERS, NAMES),
+    threshold=thresholds(),
     parity=st.builds(ParityReport, st.integers(0, 99), NUMBERS, NUMBERS, NUMBERS, st.integers(0, 99)),
     auroc=st.none() | NUMBERS,
     built_with=st.dictionaries(NAMES, NAMES, max_size=2),
+    history=st.lists(thresholds(), max_size=2).map(tuple),
 )
 
 
@@ -111,10 +163,14 @@ def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
     assert dataclasses.replace(written, files={}) == manifest
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_garbled_manifest_is_refused_in_one_line_or_read(data: st.DataObject) -> None:
-    whole: dict[str, Any] = json.loads(json.dumps(simple_manifest().to_json()))
+    pixel = PixelRule(2.0, 3, (Region.rectangle(0, 0, 1, 0.5),))
+    by_area = Threshold(1.0, "area", (1.5, 2.0), pixel, "area", Chosen("edgead threshold", "now", max_false_reject=0.1))
+    plain = simple_manifest()
+    manifest = plain.with_engine(plain.engine().changed(by_area))
+    whole: dict[str, Any] = json.loads(json.dumps(manifest.to_json()))
     spoilt = whole
     while True:  # walk down to a random place and put something else there
         keys = list(spoilt) if isinstance(spoilt, dict) else list(range(len(spoilt)))
@@ -226,6 +282,169 @@ def test_a_fault_on_the_way_leaves_nothing_and_the_old_one_whole(bundle: Path, f
         raise fault
     assert Bundle.open(bundle).golden()
     assert [p.name for p in bundle.parent.iterdir()] == ["part.edgead"]
+
+
+def test_a_bundle_of_schema_1_opens(bundle: Path) -> None:
+    file = bundle / "manifest.json"
+    data = json.loads(file.read_text())
+    data["schema"] = 1
+    for record in data["engines"]:
+        record["threshold"] = {"value": 1.5, "method": "by hand"}
+        del record["history"]
+    file.write_text(json.dumps(data))
+    opened = Bundle.open(bundle)
+    record = opened.manifest.engine()
+    assert record.threshold == record.at_export == Threshold(1.5, "by hand")
+    rewrite_manifest(opened, opened.manifest)
+    assert json.loads(file.read_text())["schema"] == 2
+
+
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        {"value": 1.0, "method": "m", "by": "area"},
+        {"value": 1.0, "method": "m", "unknown_band": [2.0, 3.0]},
+        {"value": 1.0, "method": "m", "unknown_band": [1.0]},
+        {"value": 1.0, "method": "m", "pixel": {"threshold": 1.0}},
+        {"value": 1.0, "method": "m", "by": "area", "pixel": {"threshold": "1", "min_area_px": 1, "regions": []}},
+        {"value": 1.0, "method": "m", "by": "area", "pixel": {"threshold": 1.0, "min_area_px": 0, "regions": []}},
+        {"value": 1.0, "method": "m", "chosen": {"tool": "t"}},
+        {"value": 1.0, "method": "m", "chosen": {"tool": "t", "at": "a", "guaranteed": 1}},
+        {"value": True, "method": "m"},
+    ],
+)
+def test_a_threshold_that_decides_nothing_is_refused(bundle: Path, threshold: dict[str, Any]) -> None:
+    file = bundle / "manifest.json"
+    data = json.loads(file.read_text())
+    data["engines"][0]["threshold"] = threshold
+    file.write_text(json.dumps(data))
+    with pytest.raises(BundleError, match="not a valid manifest"):
+        Bundle.open(bundle)
+
+
+def on_the_line(value: float, at: str) -> Threshold:
+    return Threshold(value, "new pictures", chosen=Chosen("edgead threshold", at))
+
+
+def test_changed_thresholds_keep_what_was_before_and_can_be_taken_back() -> None:
+    record = simple_manifest().engine()
+    exported = record.threshold
+    twice = record.changed(on_the_line(2.0, "1")).changed(on_the_line(3.0, "2"))
+    assert [t.value for t in twice.history] == [1.5, 2.0]
+    assert twice.at_export == exported
+    back = twice.undone("3").undone("4")
+    assert (back.threshold, back.at_export) == (exported, exported)
+    assert [(t.value, t.undone_at) for t in back.history] == [(3.0, "3"), (2.0, "4")]
+    with pytest.raises(BadInput, match="no earlier threshold"):
+        back.undone("5")
+    assert back.changed(on_the_line(4.0, "6")).undone("7").threshold == exported
+
+
+def test_a_manifest_is_rewritten_alone_and_keeps_its_permissions(bundle: Path) -> None:
+    (bundle / "manifest.json").chmod(0o640)
+    before = {p: p.stat().st_mtime_ns for p in bundle.rglob("*") if p.is_file() and p.name != "manifest.json"}
+    opened = Bundle.open(bundle)
+    record = opened.manifest.engine().changed(on_the_line(9.0, "now"))
+    rewritten = rewrite_manifest(opened, opened.manifest.with_engine(record))
+    assert Bundle.open(bundle).manifest == rewritten.manifest
+    assert Bundle.open(bundle).manifest.engine().threshold.value == 9.0
+    assert before == {p: p.stat().st_mtime_ns for p in bundle.rglob("*") if p.is_file() and p.name != "manifest.json"}
+    assert (bundle / "manifest.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_manifest_that_somebody_else_changed_is_not_overwritten(bundle: Path) -> None:
+    mine = Bundle.open(bundle)
+    theirs = Bundle.open(bundle)
+    record = theirs.manifest.engine().changed(on_the_line(9.0, "now"))
+    rewrite_manifest(theirs, theirs.manifest.with_engine(record))
+    with pytest.raises(BundleError, match="has changed in the meantime"):
+        rewrite_manifest(mine, mine.manifest)
+    assert Bundle.open(bundle).manifest.engine().threshold.value == 9.0
+
+
+KILLED_WHILE_REWRITING = """
+import os, sys
+from pathlib import Path
+from edgead import disk
+from edgead.bundle import Bundle, rewrite_manifest
+bundle = Bundle.open(Path(sys.argv[1]))
+os.replace = lambda *_: os.kill(os.getpid(), 9)  # all is written, nothing is in place
+rewrite_manifest(bundle, bundle.manifest)
+"""
+
+
+def test_a_process_killed_while_rewriting_leaves_the_old_manifest(bundle: Path) -> None:
+    before = (bundle / "manifest.json").read_bytes()
+    assert subprocess.run([sys.executable, "-c", KILLED_WHILE_REWRITING, str(bundle)], check=False).returncode == -9
+    assert (bundle / "manifest.json").read_bytes() == before
+    Bundle.open(bundle)
+
+
+KILLED_BETWEEN_RENAMES = """
+import os, sys
+from pathlib import Path
+from edgead import disk
+from edgead.bundle import new_bundle
+from tests.test_bundle import fill
+disk._exchanged = lambda *_: False  # as on a system that cannot exchange folders
+replace = os.replace
+def first_only(source, target):
+    replace(source, target)
+    os.kill(os.getpid(), 9)
+os.replace = first_only
+with new_bundle(Path(sys.argv[1])) as folder:
+    fill(folder, b"better weights")
+"""
+
+
+def test_a_crash_between_two_renames_is_mended_by_the_next_opening(bundle: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED_BETWEEN_RENAMES, str(bundle)], check=False)
+    assert killed.returncode == -9
+    assert not bundle.exists()
+    assert (Bundle.open(bundle).path / "model.onnx").read_bytes() == b"weights"
+    assert not list(bundle.parent.glob(".part.edgead.old.*"))
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_the_old_bundle_stays_when_the_new_one_cannot_take_its_place(
+    bundle: Path, in_one_step: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(target) == bundle and ".old." not in str(source):
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    def cannot(one: Path, other: Path) -> bool:
+        if in_one_step:
+            raise OSError(5, "Input/output error")
+        return False
+
+    monkeypatch.setattr(disk, "_exchanged", cannot)
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StorageError, match="Input/output error"), new_bundle(bundle) as folder:
+        fill(folder, b"better weights")
+    assert (Bundle.open(bundle).path / "model.onnx").read_bytes() == b"weights"
+    assert [p.name for p in bundle.parent.iterdir()] == ["part.edgead"]
+
+
+def test_without_exchange_a_new_bundle_takes_the_place_too(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_exchanged", lambda *_: False)
+    with new_bundle(bundle) as folder:
+        fill(folder, b"better weights")
+    assert (Bundle.open(bundle).path / "model.onnx").read_bytes() == b"better weights"
+    assert [p.name for p in bundle.parent.iterdir()] == ["part.edgead"]
+
+
+def test_a_link_to_a_bundle_is_replaced_and_its_aim_stays(bundle: Path) -> None:
+    link = bundle.parent / "current.edgead"
+    link.symlink_to(bundle)
+    with new_bundle(link) as folder:
+        fill(folder, b"better weights")
+    assert (Bundle.open(bundle).path / "model.onnx").read_bytes() == b"weights"
+    assert (Bundle.open(link).path / "model.onnx").read_bytes() == b"better weights"
+    assert sorted(p.name for p in bundle.parent.iterdir()) == ["current.edgead", "part.edgead"]
 
 
 KILLED = """

@@ -1,35 +1,114 @@
-"""A first threshold from good parts only.
+"""From pictures' statistics to the threshold that a bundle carries, with its promise.
 
-With n good scores, the k-th smallest with k = ceil((n + 1)(1 - a)) is exceeded by the next good part with a probability of at
-most a, whatever the distribution (the conformal quantile; Vovk et al. 2005). It exists from n = ceil(1 / a) - 1 on (99 for a =
-0.01). With fewer, the upper half is extrapolated by an exponential tail: P(score > t) = 0.5 exp(-(t - median) / s), with s the
-mean excess over the median; that is heavier than a normal tail, so it errs towards fewer false rejects. Never below the
-largest good score seen then. Simulated for a = 0.01 on normal, Gumbel and log-normal scores, fresh good parts are rejected in
-0.2 to 1 % (n = 60), 0.4 to 1.6 % (30), 0.7 to 2.1 % (15), 3 to 5 % (5) and 7 to 9 % (3) of cases: below `FEW` it is a rough
-start.
+The means are in :mod:`edgead.calibration.conformal` (good pictures alone) and :mod:`edgead.calibration.operating` (defects too);
+what a statistic is, in :mod:`edgead.decision`. Here wishes are combined into one choice.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import numpy as np
-import numpy.typing as npt
 
-from edgead.bundle import Threshold
+from edgead.bundle import Chosen, Threshold
+from edgead.calibration.conformal import CONFIDENCE, GoodChoice, Statistics, from_good, percent
+from edgead.calibration.operating import CostChoice, Counted, DefectChoice, by_cost, counted, from_defects
 from edgead.errors import BadInput
 
 FEW = 15
 """With fewer good scores no rule is reliable; callers say so."""
 
+DEFAULT_FALSE_REJECT = 0.01
 
-def threshold_from_good(scores: npt.NDArray[Any], max_false_reject: float = 0.01) -> Threshold:
-    """The threshold that rejects at most about `max_false_reject` of good parts.
+Band = float | tuple[float, float] | None
+"""An UNKNOWN band: from where good parts reach this laxer false-reject rate, or from low to high, or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of a threshold.
+
+    Attributes:
+        max_false_reject: share of good parts that may be NG; None with nothing else takes `DEFAULT_FALSE_REJECT`.
+        max_miss: share of defects that may be OK.
+        cost_ratio: cost of a miss over that of a false reject; stands alone.
+        defect_rate: share of defective parts on the line, for `cost_ratio`; None takes that of the given pictures.
+        band: the UNKNOWN band.
+        between: when no threshold keeps both rates, what lies between the two thresholds is UNKNOWN.
+        value: given by hand; stands alone.
+    """
+
+    max_false_reject: float | None = None
+    max_miss: float | None = None
+    cost_ratio: float | None = None
+    defect_rate: float | None = None
+    band: Band = None
+    between: bool = False
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A threshold and what is known of it.
+
+    Attributes:
+        value: statistics at or above are NG.
+        band: the UNKNOWN band, or None.
+        method: how it was chosen, in words.
+        good, defects, cost: what it was chosen by; None: not by this.
+        rejected: of the given good pictures those that are NG, and `unsure` those that are UNKNOWN.
+        missed: of the given defects those that are OK.
+    """
+
+    value: float
+    band: tuple[float, float] | None
+    method: str
+    good: GoodChoice | None
+    defects: DefectChoice | None
+    cost: CostChoice | None
+    rejected: Counted
+    unsure: int
+    missed: Counted
+
+    @property
+    def guaranteed(self) -> bool:
+        """Whether every asked rate is guaranteed on average."""
+        made = [part.guaranteed for part in (self.good, self.defects) if part is not None]
+        return bool(made) and all(made)
+
+    def chosen(self, wish: Wish, tool: str, now: str, digest: str) -> Chosen:
+        """The facts that the bundle keeps."""
+        return Chosen(
+            tool,
+            now,
+            good=self.good.n if self.good else self.rejected.n if self.cost else 0,
+            defects=self.defects.n if self.defects else self.missed.n if self.cost else 0,
+            max_false_reject=self.good.asked if self.good else None,
+            max_miss=self.defects.asked if self.defects else None,
+            cost_ratio=wish.cost_ratio,
+            guaranteed=self.guaranteed,
+            false_reject_rate=self.good.rate if self.good else None,
+            false_reject_bound=self.good.bound if self.good else None,
+            miss_rate=self.defects.rate if self.defects else None,
+            miss_bound=self.defects.bound if self.defects else None,
+            confidence=CONFIDENCE,
+            band=_band_text(wish),
+            digest=digest,
+        )
+
+
+def threshold_from_good(
+    scores: Statistics, max_false_reject: float = DEFAULT_FALSE_REJECT, tool: str = "edgead export", digest: str = ""
+) -> Threshold:
+    """The threshold by score that rejects at most `max_false_reject` of good parts, or, with too few scores, about so many.
 
     Args:
         scores: float, N (N at least 2), raw model units, of good parts that the model was not trained on.
         max_false_reject: tolerated share of good parts that are NG, 0 < a < 1.
+        tool, digest: noted in the threshold (see :class:`edgead.bundle.Chosen`).
 
     Returns:
         The value is one float32 step above the chosen score, since scores at or above the threshold are NG.
@@ -37,27 +116,114 @@ def threshold_from_good(scores: npt.NDArray[Any], max_false_reject: float = 0.01
     Raises:
         BadInput: fewer than two scores, one that is not finite, or a share outside (0, 1).
     """
-    if not 0.0 < max_false_reject < 1.0:
-        raise BadInput(f"a false reject share of {max_false_reject} is not usable", hint="give a number between 0 and 1")
-    ordered = np.sort(np.asarray(scores, np.float64).ravel())
-    n = len(ordered)
-    if n < 2:
-        raise BadInput(f"a threshold cannot be chosen from {n} good scores", hint="hold out at least 2 good images")
-    if not bool(np.isfinite(ordered).all()):
+    statistics = np.asarray(scores, np.float64).ravel()
+    if not bool(np.isfinite(statistics).all()):
         raise BadInput("a good image has a score that is not finite", hint="the model is broken: train it again")
-    rank = math.ceil(round((n + 1) * (1.0 - max_false_reject), 9))
-    share = f"{100 * max_false_reject:g} %"
-    if rank <= n:
-        return _above(float(ordered[rank - 1]), f"good score {rank} of {n} held out: at most {share} false rejects")
-    median = float(np.median(ordered))
-    excess = ordered[ordered > median] - median
-    scale = float(excess.mean()) if excess.size else 0.0
-    value = max(float(ordered[-1]), median + scale * math.log(0.5 / max_false_reject))
-    return _above(value, f"exponential tail over {n} good scores held out: about {share} false rejects")
+    wish = Wish(max_false_reject)
+    choice = choose(statistics, np.empty(0), wish)
+    return Threshold(choice.value, choice.method, chosen=choice.chosen(wish, tool, utc_now(), digest))
 
 
-def _above(value: float, method: str) -> Threshold:
+def choose(good: Statistics, defects: Statistics, wish: Wish, above: Callable[[float], float] | None = None) -> Choice:
+    """The threshold that a wish asks for.
+
+    Args:
+        good, defects: float, one statistic a picture (see :mod:`edgead.decision`); may be empty where the wish needs none.
+        above: the smallest usable threshold above a statistic; None is the next float32 (:func:`next_float32`).
+
+    Raises:
+        BadInput: pictures are missing, a rate is not usable, or no threshold does what is asked.
+    """
+    above = above or next_float32
+    good_choice = defect_choice = cost = None
+    if wish.value is not None:
+        value, method = wish.value, "given by hand"
+    elif wish.cost_ratio is not None:
+        rate = wish.defect_rate if wish.defect_rate is not None else len(defects) / max(1, len(good) + len(defects))
+        cost = by_cost(good, defects, wish.cost_ratio, rate)
+        value, method = _within(cost.below, cost.at, above), cost.method
+    else:
+        if wish.max_miss is not None:
+            defect_choice = from_defects(defects, wish.max_miss)
+        if wish.max_false_reject is not None or defect_choice is None:
+            good_choice = from_good(good, DEFAULT_FALSE_REJECT if wish.max_false_reject is None else wish.max_false_reject)
+        value, method = _by_rates(good_choice, defect_choice, wish.between, above)
+    band = _band(value, good, good_choice, defect_choice, wish, above)
+    low, high = band or (value, value)
+    rejected, at_low = counted(good, high), counted(good, low)
+    missed = Counted.of(int(np.count_nonzero(defects < low)), len(defects))
+    return Choice(value, band, method, good_choice, defect_choice, cost, rejected, at_low.events - rejected.events, missed)
+
+
+def next_float32(value: float) -> float:
+    """The smallest float32 above a number."""
     rounded = np.float32(value)
     while float(rounded) <= value:
         rounded = np.nextafter(rounded, np.float32(np.inf))
-    return Threshold(float(rounded), method)
+    return float(rounded)
+
+
+def next_whole(value: float) -> float:
+    """The smallest whole number above a number."""
+    return math.floor(value) + 1.0
+
+
+def utc_now() -> str:
+    """ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _by_rates(
+    good: GoodChoice | None, defects: DefectChoice | None, between: bool, above: Callable[[float], float]
+) -> tuple[float, str]:
+    if defects is None:
+        assert good is not None
+        return above(good.cut), good.method
+    if good is None:
+        return defects.at, defects.method
+    lowest = above(good.cut)
+    if lowest <= defects.at:
+        return _within(good.cut, defects.at, above), f"in the middle of both: {good.method}; {defects.method}"
+    if between:
+        return lowest, f"UNKNOWN between both: {good.method}; {defects.method}"
+    raise BadInput(
+        f"no threshold keeps both: {percent(good.asked)} false rejects need {lowest:.6g} or above, "
+        f"{percent(defects.asked)} misses {defects.at:.6g} or below",
+        hint="allow more of one, or make what lies between UNKNOWN: --unknown-band rates",
+    )
+
+
+def _band(
+    value: float,
+    good: Statistics,
+    good_choice: GoodChoice | None,
+    defects: DefectChoice | None,
+    wish: Wish,
+    above: Callable[[float], float],
+) -> tuple[float, float] | None:
+    if wish.between and good_choice is not None and defects is not None and defects.at < value:
+        return defects.at, value
+    if wish.band is None or isinstance(wish.band, tuple):
+        return wish.band
+    low = above(from_good(good, wish.band).cut)
+    if low >= value:
+        raise BadInput(
+            f"{percent(wish.band)} false rejects are reached at {low:.6g}, which leaves no UNKNOWN band below {value:.6g}",
+            hint="ask for a larger rate than --max-false-reject, or give more good pictures",
+        )
+    return low, value
+
+
+def _band_text(wish: Wish) -> str:
+    if wish.between:
+        return "rates"
+    if isinstance(wish.band, tuple):
+        return f"{wish.band[0]:.9g}:{wish.band[1]:.9g}"
+    return "" if wish.band is None else f"{100 * wish.band:.9g} %"
+
+
+def _within(below: float, at: float, above: Callable[[float], float]) -> float:
+    """A threshold in the middle of the gap above `below`, up to `at`; one of them may be infinite."""
+    if math.isinf(at):
+        return above(below)
+    return at if math.isinf(below) else min(above(below + (at - below) / 2), at)

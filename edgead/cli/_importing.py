@@ -87,7 +87,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     elif imported.threshold is not None:
         threshold = imported.threshold
     elif scores is not None:
-        threshold = threshold_from_good(scores)
+        threshold = threshold_from_good(scores, tool="edgead import")
     else:
         raise BadInput(f"{source} holds no threshold", hint="give --images GOOD_DIR to choose one, or --threshold VALUE")
     if scores is not None:

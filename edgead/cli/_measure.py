@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,8 @@ def load(bundle: Bundle, name: str, threads: int | None) -> Candidate:
     began = time.perf_counter_ns()
     engine = open_engine(bundle, name, threads)
     load_ms = (time.perf_counter_ns() - began) / 1e6
-    threshold = bundle.manifest.engine(name).threshold.value
-    inspector = Inspector(engine, bundle.manifest.preprocess, threshold, LatencyBudget(None), MonotonicClock())
+    rule = replace(bundle.manifest.engine(name).threshold.rule, unknown_band=None)  # being unsure is no failure here
+    inspector = Inspector(engine, bundle.manifest.preprocess, rule, LatencyBudget(None), MonotonicClock())
     return Candidate(bundle, name, engine, inspector, load_ms)
 
 

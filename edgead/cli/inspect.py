@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
 def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     """Label and text of every line above the table; `size` is that of the bundle in bytes."""
+    from edgead.cli._thresholds import facts
+
     recipe = manifest.preprocess
     roi = "all of the picture" if recipe.roi is None else "x {}, y {}, {} x {} px of the picture".format(*recipe.roi)
     frames = manifest.measured.get("frames", {})
@@ -60,7 +62,9 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("tools", _pairs(manifest.tools)),
         ("measured on", _pairs(manifest.machine)),
     ]
-    lines += [("threshold", f"{e.name}: {e.threshold.value:.6g} ({e.threshold.method})") for e in manifest.engines]
+    for engine in manifest.engines:
+        since = f", {len(engine.history)} earlier" if engine.history else ""
+        lines.append(("threshold", f"{engine.name}: {facts(engine.threshold)}{since}"))
     return lines
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
+from edgead.decision import Rule
 from edgead.errors import BadInput
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import AnomalyMap, Engine, Frame, Image, Inspection, StageTimes, Verdict
@@ -19,17 +20,19 @@ class Inspector:
     Args:
         engine: answers; used by one thread at a time.
         recipe: from the camera's picture to the model's input.
-        threshold: scores at or above are NG, raw model units.
+        rule: what makes a part NG; a number is the score at and above which it is, raw model units.
         budget: from the frame's arrival to the verdict.
         clock: the one that stamped the frames.
 
     Raises:
-        BadInput: the threshold is not a finite number, or the engine takes another size than the recipe gives.
+        BadInput: the threshold is not a finite number, the rule could never say NG on this engine's maps, or the engine takes
+            another size than the recipe gives.
     """
 
-    def __init__(self, engine: Engine, recipe: PreprocessRecipe, threshold: float, budget: LatencyBudget, clock: Clock) -> None:
-        if not math.isfinite(threshold):
-            raise BadInput(f"a threshold of {threshold} decides nothing", hint="give a finite number in raw model units")
+    def __init__(self, engine: Engine, recipe: PreprocessRecipe, rule: Rule | float, budget: LatencyBudget, clock: Clock) -> None:
+        self.rule = Rule.of(rule)
+        if self.rule.pixel is not None:
+            self.rule.check(next(t.shape for t in engine.outputs if t.name == "anomaly_map")[-2:])
         wanted = tuple(engine.inputs[0].shape[1:3])
         if wanted != (recipe.height, recipe.width):
             raise BadInput(
@@ -37,13 +40,13 @@ class Inspector:
                 hint="use the recipe of the engine's own bundle",
             )
         self._engine, self._recipe, self._budget, self._clock = engine, recipe, budget, clock
-        self.threshold = float(threshold)
+        self.threshold = self.rule.level
 
     def inspect(self, part_id: int, frame: Frame) -> Inspection:
         """The verdict on one frame; raises nothing of what cameras and engines do wrong.
 
         Causes of UNKNOWN: "late" (the budget was over before, then nothing is inferred, or after), "bad_frame: ..." (the
-        recipe cannot use the picture), "engine_error: ...", "score_not_finite", "map_not_finite".
+        recipe cannot use the picture), "engine_error: ...", and those of :meth:`edgead.decision.Rule.decide`.
         """
         started = self._clock.now_ns()
         deadline = self._budget.start(frame.captured_at_ns)
@@ -54,7 +57,7 @@ class Inspector:
             score, anomaly_map, cause = self._answer(frame.image, marks)
         verdict = Verdict.UNKNOWN
         if not cause:
-            verdict, cause = decide(score, anomaly_map, self.threshold)
+            verdict, cause = self.rule.decide(score, anomaly_map)
         decided = self._clock.now_ns()
         if deadline is not None and deadline.passed(decided):
             verdict, cause = Verdict.UNKNOWN, cause or "late"
@@ -81,15 +84,6 @@ class Inspector:
         finally:
             marks.append(self._clock.now_ns())
         return score, anomaly_map, ""
-
-
-def decide(score: float, anomaly_map: AnomalyMap | None, threshold: float) -> tuple[Verdict, str]:
-    """Verdict and cause: NG at or above the threshold, OK below, UNKNOWN when a number is not finite."""
-    if not math.isfinite(score):
-        return Verdict.UNKNOWN, "score_not_finite"
-    if anomaly_map is not None and not bool(np.isfinite(anomaly_map).all()):
-        return Verdict.UNKNOWN, "map_not_finite"  # a maximum over a map with NaN may be finite, and means nothing
-    return (Verdict.NG if score >= threshold else Verdict.OK), ""
 
 
 def one_line(error: BaseException) -> str:

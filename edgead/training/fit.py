@@ -115,7 +115,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
         images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress)
         detector = fit(images.train, (recipe.height, recipe.width), progress)
-        threshold = threshold_from_good(good_scores(detector, images.heldout))
+        threshold = threshold_from_good(good_scores(detector, images.heldout), tool="edgead train")
         root = find_good(request.good_dir)[1]
         metrics = {} if root is None else evaluate(detector, root, recipe, images.train, threshold.value, progress)
         _write_frames(work / "heldout", images.heldout)

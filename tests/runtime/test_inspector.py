@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edgead.budget import LatencyBudget
+from edgead.decision import PixelRule, Rule
 from edgead.errors import BadInput, EngineError
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.inspector import Inspector, decide
+from edgead.runtime.inspector import Inspector
 from edgead.testing import FakeClock, FakeEngine
 from edgead.types import Frame, Inspection, Verdict
 
@@ -21,7 +22,7 @@ PICTURE = np.zeros((48, 80, 3), np.uint8)
 def inspect(
     engine: FakeEngine,
     *,
-    threshold: float = 2.0,
+    threshold: Rule | float = 2.0,
     budget_ms: float | None = None,
     clock: FakeClock | None = None,
     waited_s: float = 0.0,
@@ -48,8 +49,29 @@ def test_a_score_that_is_not_finite_is_unknown(score: float) -> None:
 
 
 def test_a_hole_in_the_map_is_unknown_even_when_the_score_looks_good() -> None:
-    holed = np.array([[0.5, math.nan]], np.float32)
-    assert decide(0.5, holed, 2.0) == (Verdict.UNKNOWN, "map_not_finite")
+    class Holed(FakeEngine):
+        def infer(self, image: np.ndarray) -> tuple[float, np.ndarray]:  # type: ignore[type-arg, override]
+            return 0.5, np.array([[0.5, math.nan]], np.float32)
+
+    found = inspect(Holed([0.5]))
+    assert (found.verdict, found.cause) == (Verdict.UNKNOWN, "map_not_finite")
+
+
+def test_a_rule_by_area_decides_on_the_map_and_shows_its_pixel_threshold() -> None:
+    rule = Rule(2.0, None, PixelRule(4.0, min_area_px=2), "area")  # the fake's map has one pixel as high as the score
+    found = inspect(FakeEngine([5.0]), threshold=rule)
+    assert (found.verdict, found.score, found.threshold) == (Verdict.OK, 5.0, 4.0)
+    assert inspect(FakeEngine([9.0]), threshold=rule).verdict is Verdict.NG  # half of it is everywhere
+
+
+def test_a_score_in_the_band_is_unknown_unsure() -> None:
+    found = inspect(FakeEngine([1.5]), threshold=Rule(2.0, (1.0, 2.0)))
+    assert (found.verdict, found.cause) == (Verdict.UNKNOWN, "unsure")
+
+
+def test_a_rule_that_could_never_say_ng_is_refused() -> None:
+    with pytest.raises(BadInput, match="no part would ever be NG"):
+        inspect(FakeEngine([0.0]), threshold=Rule(2.0, None, PixelRule(4.0, min_area_px=65), "area"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""Replacing a file or a folder so that a crash or a power cut leaves the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import glob
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from edgead.errors import StorageError
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Put a text (UTF-8) in the place of an existing file, in one step; its permissions stay.
+
+    Raises:
+        OSError: the disk is full or not writable; the old file stays and nothing is left beside it.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        shutil.copymode(file, name)
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _flush(file.parent)
+
+
+def exchange_folders(work: Path, target: Path) -> None:
+    """Flush `work` to the disk and put it in the place of `target`, in one step where the system can (Linux).
+
+    What was there is then at `work`, for the caller to remove, or gone. In two steps (other systems, some network file systems) a
+    crash may leave the old folder under a hidden name; :func:`mend` puts it back.
+
+    Raises:
+        OSError: it did not work; the old one is where it was.
+    """
+    for path in (*work.rglob("*"), work):
+        _flush(path)
+    if not target.exists():
+        os.replace(work, target)
+    elif _exchanged(work, target):
+        if work.is_symlink():
+            work.unlink()
+    else:
+        _replace_in_two_steps(work, target)
+    _flush(target.parent)
+
+
+def mend(target: Path) -> None:
+    """Put back what a crash between the two steps of :func:`exchange_folders` left under a hidden name.
+
+    Raises:
+        StorageError: it cannot be put back; the message tells where it is.
+    """
+    if target.exists():
+        return
+    name = glob.escape(target.name)
+    for aside in sorted(target.parent.glob(f".{name}.old.*/{name}")):
+        try:
+            os.replace(aside, target)
+            aside.parent.rmdir()
+        except OSError as error:
+            raise StorageError(f"{target} was left at {aside} by a crash: {error}", hint="move it back by hand") from error
+        return
+
+
+def _replace_in_two_steps(work: Path, target: Path) -> None:
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    os.replace(target, old / target.name)
+    try:
+        os.replace(work, target)
+    except OSError:
+        mend(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Swap two paths in one step (Linux ``renameat2`` with RENAME_EXCHANGE); False where system or file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform.startswith("linux") else None
+    if rename is None:
+        return False
+    rename.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _flush(path: Path) -> None:
+    """Make a file or a folder survive a power cut from here on."""
+    if os.name != "posix" and path.is_dir():
+        return  # Windows has no such thing for folders
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no fsync for folders
+            raise
+    finally:
+        os.close(handle)
