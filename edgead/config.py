@@ -101,6 +101,8 @@ class ModbusServer(Section):
     from_plc_address: Annotated[int, Field(ge=0, le=65535)] = 100
     word_order: Literal["big", "little"] = "big"
     cycle_ms: Positive = 5.0
+    silent_ms: Positive = 250.0
+    """A PLC that writes nothing for so long is silent."""
     heartbeat_timeout_ms: NotNegative = 1000.0
 
 

@@ -132,4 +132,4 @@ def test_the_example_is_right(tmp_path: Path) -> None:
 
 def test_check_names_a_bundle_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["station", "check", str(written(tmp_path, EXAMPLE))]) == 3
-    assert "bolt.edgead is not a bundle: it does not exist" in capsys.readouterr().err
+    assert "flange.edgead is not a bundle: it does not exist" in capsys.readouterr().err

@@ -110,7 +110,7 @@ class Workshop:
 
         with ExitStack() as unfinished:  # what is opened here belongs to the station once there is one
             store = self._store(camera, storage)
-            triggers, outputs = self._devices(camera, unfinished)
+            triggers, outputs = self._devices(camera, store, unfinished)
             opened = reopen()
             unfinished.callback(opened.close)
             station = self._station(camera, opened, reopen, main, rule, fallback, triggers, (*outputs, *extra), store)
@@ -183,11 +183,13 @@ class Workshop:
         self.stack.callback(store.close)
         return store
 
-    def _devices(self, camera: CameraConfig, stack: ExitStack) -> tuple[TriggerSource | None, list[Output]]:
+    def _devices(
+        self, camera: CameraConfig, store: RecordStore | None, stack: ExitStack
+    ) -> tuple[TriggerSource | None, list[Output]]:
         """The trigger source, and the outputs; both may be one PLC."""
         plc = None
         if camera.plc is not None:
-            plc = _plc(camera.plc, self.clock)
+            plc = _plc(camera.plc, camera.budget_ms, self.clock, store)
             stack.callback(plc.close)
         outputs: list[Output] = [] if plc is None else [plc]
         for config in camera.outputs:
@@ -246,8 +248,9 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None) -> None:
     lane.station.on_inspection(lane.pictures.save)
 
 
-def _plc(config: Plc, clock: Clock) -> PlcDevice:
+def _plc(config: Plc, budget_ms: float | None, clock: Clock, store: RecordStore | None) -> PlcDevice:
     from edgead.config import ModbusClient
+    from edgead.runtime.handshake import Timing
     from edgead.runtime.outputs.modbus import ModbusClientLink, ModbusServerLink
     from edgead.runtime.plc import PlcDevice, PlcLink
 
@@ -271,8 +274,16 @@ def _plc(config: Plc, clock: Clock) -> PlcDevice:
             to_plc_address=config.to_plc_address,
             from_plc_address=config.from_plc_address,
             word_order=config.word_order,
+            silent_s=config.silent_ms / 1000,
         )
-    return PlcDevice(link, clock, config.cycle_ms / 1000, heartbeat_timeout_s=config.heartbeat_timeout_ms / 1000)
+    return PlcDevice(
+        link,
+        clock,
+        config.cycle_ms / 1000,
+        timing=Timing(answer_timeout_s=max(2.0, 2 * (budget_ms or 0.0) / 1000)),
+        heartbeat_timeout_s=config.heartbeat_timeout_ms / 1000,
+        on_taken=store.acknowledge if store is not None else lambda part_id: None,
+    )
 
 
 def _output(config: OutputConfig, clock: Clock) -> Output:

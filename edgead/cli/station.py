@@ -19,7 +19,7 @@ name: line-3
 cameras:
   - name: top
     address: sim:fps=5,defect_rate=0.1        # usb:0, rtsp://user:${CAM_PASSWORD}@10.0.0.5/stream, a folder, ...
-    bundle: bolt.edgead                       # written by edgead export; paths are relative to this file
+    bundle: flange.edgead                     # written by edgead export; paths are relative to this file
     budget_ms: 200                            # from the trigger to the verdict; later is UNKNOWN, never OK
     trigger: {source: interval, every_ms: 500}     # or plc, gpio, camera, free
     # plc: {type: modbus-client, host: 10.0.0.9}   # with trigger: {source: plc}; register map: edgead plc-map

@@ -11,15 +11,25 @@ import numpy as np
 import pytest
 
 from edgead.errors import OutputError
+from edgead.runtime.gate import GateOutput
 from edgead.runtime.outputs.command import CommandOutput
+from edgead.runtime.outputs.gpio import GpioOutput
 from edgead.runtime.outputs.log import LogOutput
-from edgead.testing import FakeOutput
+from edgead.runtime.outputs.modbus import ModbusClientLink, ModbusServerLink
+from edgead.runtime.plc import PlcDevice
+from edgead.testing import FakeClock, FakeOutput
+from edgead.testing_plc import FakeChip, FakePlc, FakePlcLink
 from edgead.types import Frame, Inspection, Output, StageTimes, Verdict
 
 MAKERS: dict[str, Callable[[], Output]] = {
     "fake": FakeOutput,
     "log": lambda: LogOutput(io.StringIO()),
     "command": lambda: CommandOutput(f"{sys.executable} -c pass"),
+    "plc": lambda: PlcDevice(FakePlcLink(FakePlc(free_running=True))),
+    "modbus-client": lambda: PlcDevice(ModbusClientLink("127.0.0.1", 9)),  # nobody there
+    "modbus-server": lambda: PlcDevice(ModbusServerLink(port=0)),
+    "gate": lambda: GateOutput(FakeOutput(), delay_s=0.1),
+    "gpio": lambda: GpioOutput(FakeChip(), ok=1, reject=2),
 }
 
 
@@ -51,15 +61,29 @@ def test_it_can_be_closed_unused_and_twice_and_then_refuses(output: Output) -> N
         output.signal(inspection(Verdict.OK))
 
 
-def test_the_fakes_wire_is_asserted_by_ok_alone() -> None:
+def fake_wire() -> tuple[Output, Callable[[], bool]]:
     output = FakeOutput()
-    assert not output.asserted
+    return output, lambda: output.asserted
+
+
+def gpio_wire() -> tuple[Output, Callable[[], bool]]:
+    chip = FakeChip()
+    return GpioOutput(chip, ok=1, clock=FakeClock()), lambda: chip.levels[1]
+
+
+@pytest.mark.parametrize("wire", [fake_wire, gpio_wire])
+def test_a_wire_is_asserted_by_ok_alone(wire: Callable[[], tuple[Output, Callable[[], bool]]]) -> None:
+    output, asserted = wire()
+    assert not asserted()
     for verdict in (Verdict.OK, Verdict.NG, Verdict.OK, Verdict.UNKNOWN):
         output.signal(inspection(verdict))
-        assert output.asserted is (verdict is Verdict.OK)
+        assert asserted() is (verdict is Verdict.OK)
     output.signal(inspection(Verdict.OK))
     output.fail_safe()
-    assert not output.asserted
+    assert not asserted()
+    output.signal(inspection(Verdict.OK))
+    output.close()
+    assert not asserted()
 
 
 def test_the_log_tells_a_person_what_happened() -> None:

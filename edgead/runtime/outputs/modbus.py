@@ -1,0 +1,304 @@
+"""The handshake over Modbus TCP, as the client of a PLC or as the server that a PLC polls. Register map: deploy/plc/modbus.md.
+
+The only file that knows pymodbus (3.16). Modbus Application Protocol V1.1b3: function codes 3 (read holding registers), 16
+(write multiple registers) and 23 (both at once).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from typing import Any
+
+from edgead.errors import BadInput, MissingExtra
+from edgead.optional import require
+from edgead.runtime.plc import LinkError
+from edgead.runtime.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_words, words_in
+
+TO_PLC_ADDRESS = 0
+FROM_PLC_ADDRESS = 100
+"""First holding registers of the two blocks, counted from 0 as on the wire (40001 and 40101 in the old way of counting)."""
+
+REFRESH_EXCHANGES = 10
+"""A block that has not changed is written again after so many exchanges, in case the PLC's memory was cleared."""
+
+START_S = 5.0
+
+_TO_WORDS, _FROM_WORDS = words_in(Direction.TO_PLC), words_in(Direction.FROM_PLC)
+_ADDRESSES = "check unit, addresses and that the PLC allows writing (deploy/plc/modbus.md)"
+
+
+class ModbusClientLink:
+    """Writes the station's block into a PLC's holding registers and reads the PLC's block from there.
+
+    It connects on the first exchange and again after each fault. Each request waits for `timeout_s` at most and is not
+    repeated (pymodbus' own defaults block for 4 s on a dead PLC), so an exchange takes 4 x `timeout_s` in the worst case. After
+    a fault it reads before it writes, so writes cannot pile up inside a PLC that stands still.
+
+    Args:
+        host, port, unit: the PLC's Modbus TCP server.
+        to_plc_address, from_plc_address: first holding registers of the two blocks, from 0.
+        word_order: of u32 and f32 values; "big": high word at the lower address.
+        timeout_s: for connecting and for each answer.
+        combined: write and read by one request (function code 23) where the PLC has it.
+
+    Raises:
+        BadInput: the blocks overlap or do not fit into 65536 registers.
+        MissingExtra: pymodbus is not installed.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int = 502,
+        unit: int = 1,
+        *,
+        to_plc_address: int = TO_PLC_ADDRESS,
+        from_plc_address: int = FROM_PLC_ADDRESS,
+        word_order: WordOrder = "big",
+        timeout_s: float = 0.05,
+        combined: bool = False,
+    ) -> None:
+        check_blocks(to_plc_address, from_plc_address)
+        if not timeout_s > 0:
+            raise BadInput(f"a Modbus timeout of {timeout_s} s is too short")
+        module = _pymodbus("client")
+        faults = _pymodbus("exceptions")
+        self._errors: tuple[type[Exception], ...] = (faults.ModbusException, OSError)
+        self._cut: tuple[type[Exception], ...] = (faults.ConnectionException, OSError)
+        self._client = module.ModbusTcpClient(host, port=port, timeout=timeout_s, retries=0)
+        self._name, self._unit, self._combined = f"the PLC at {host}:{port}", unit, combined
+        self._write_at, self._read_at, self._word_order = to_plc_address, from_plc_address, word_order
+        self._written: list[int] = []
+        self._unchanged = 0
+        self._closed = False
+
+    def exchange(self, to_plc: ToPlc) -> FromPlc:
+        if self._closed:
+            raise LinkError(f"{self._name} is closed", cause="closed")
+        try:
+            if not self._client.connected:
+                self._connect()
+            words = self._swap(to_words(to_plc, self._word_order))
+        except self._errors as error:
+            self._drop()
+            cause = "connect" if isinstance(error, self._cut) else "timeout"
+            text = "broke the connection" if cause == "connect" else "does not answer"
+            raise LinkError(f"{self._name} {text}: {_one_line(error)}", cause=cause, hint="check network and PLC") from error
+        except LinkError:
+            self._drop()
+            raise
+        return from_plc_of(words, self._word_order)
+
+    def close(self) -> None:
+        self._closed = True
+        self._drop()
+
+    def _connect(self) -> None:
+        if not self._client.connect():
+            raise LinkError(f"{self._name} does not accept a connection", cause="connect", hint="check address, network and PLC")
+        self._read()  # it lives: no write is left behind in the buffer of one that does not
+
+    def _swap(self, words: list[int]) -> list[int]:
+        if self._combined:
+            return self._registers(
+                self._client.readwrite_registers(
+                    read_address=self._read_at,
+                    read_count=_FROM_WORDS,
+                    write_address=self._write_at,
+                    values=words,
+                    device_id=self._unit,
+                )
+            )
+        self._unchanged += 1
+        if words != self._written or self._unchanged >= REFRESH_EXCHANGES:
+            self._written = []
+            self._check(self._client.write_registers(self._write_at, words, device_id=self._unit))
+            self._written, self._unchanged = words, 0
+        return self._read()
+
+    def _read(self) -> list[int]:
+        return self._registers(self._client.read_holding_registers(self._read_at, count=_FROM_WORDS, device_id=self._unit))
+
+    def _registers(self, response: Any) -> list[int]:
+        self._check(response)
+        words = list(response.registers)
+        if len(words) != _FROM_WORDS:
+            raise LinkError(f"{self._name} gave {len(words)} of {_FROM_WORDS} registers", cause="refused", hint=_ADDRESSES)
+        return words
+
+    def _check(self, response: Any) -> None:
+        if response.isError():
+            code = getattr(response, "exception_code", None)
+            raise LinkError(f"{self._name} refuses (Modbus exception {code})", cause="refused", hint=_ADDRESSES)
+
+    def _drop(self) -> None:
+        self._written = []
+        self._client.close()
+
+
+class ModbusServerLink:
+    """Is the Modbus TCP server; the PLC writes its block into our registers and reads the station's block from there.
+
+    The station's block can only be read. The PLC's block takes writes of one connection: whoever wrote last, until it has
+    been silent for `silent_s`; writes of others are answered with exception 6 (busy). Anybody who reaches the port can
+    read, and can write while the PLC is silent: Modbus has no passwords, so bind to the machine network only.
+
+    Args:
+        bind, port: where to listen; loopback unless told otherwise. Port 0 takes any free one (see `port`).
+        unit: the unit number that is answered; others get exception 11.
+        to_plc_address, from_plc_address, word_order: as for the client.
+        silent_s: without a write for so long the PLC is silent, and `exchange` fails.
+
+    Attributes:
+        port: where it listens.
+
+    Raises:
+        BadInput: the blocks overlap, or the address cannot be listened on.
+        MissingExtra: pymodbus is not installed.
+    """
+
+    def __init__(
+        self,
+        bind: str = "127.0.0.1",
+        port: int = 502,
+        unit: int = 1,
+        *,
+        to_plc_address: int = TO_PLC_ADDRESS,
+        from_plc_address: int = FROM_PLC_ADDRESS,
+        word_order: WordOrder = "big",
+        silent_s: float = 0.25,
+    ) -> None:
+        check_blocks(to_plc_address, from_plc_address)
+        if not silent_s > 0:
+            raise BadInput(f"a PLC cannot write every {silent_s} s")
+        self._server_module, self._sim = _pymodbus("server"), _pymodbus("simulator")
+        self._busy = _pymodbus("constants").ExcCodes.DEVICE_BUSY
+        self._bind, self._unit = bind, unit
+        self._write_at, self._read_at, self._word_order = to_plc_address, from_plc_address, word_order
+        self._silent_s = silent_s
+        self._lock = threading.Lock()
+        self._ours, self._theirs = to_words(ToPlc(), word_order), [0] * _FROM_WORDS
+        self._writer: object | None = None
+        self._written_at: float | None = None
+        self.port = port
+        self._failure: Exception | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._listening = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="edgead-modbus", daemon=True)
+        self._thread.start()
+        self._listening.wait(START_S)
+        if self._failure is not None or not self._listening.is_set():
+            self.close()
+            raise BadInput(
+                f"cannot listen on {bind}:{port}: {self._failure}", hint="give an address of this machine and a free port"
+            )
+
+    def exchange(self, to_plc: ToPlc) -> FromPlc:
+        words = to_words(to_plc, self._word_order)
+        with self._lock:
+            self._ours = words
+            silent = self._written_at is None or time.monotonic() - self._written_at > self._silent_s
+            theirs = list(self._theirs)
+        if not self._thread.is_alive():
+            raise LinkError(f"the Modbus server on port {self.port} is closed", cause="closed")
+        if silent:
+            raise LinkError(
+                f"no PLC writes to port {self.port}", cause="silent", hint="the PLC must write its block several times a second"
+            )
+        return from_plc_of(theirs, self._word_order)
+
+    def close(self) -> None:
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(START_S)
+
+    def _serve(self) -> None:
+        try:
+            asyncio.run(self._listen())
+        except Exception as error:  # noqa: BLE001 - told by the constructor, or by the next exchange
+            self._failure = error
+        finally:
+            self._listening.set()
+
+    async def _listen(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        registers = self._sim.DataType.REGISTERS
+        blocks = [
+            self._sim.SimData(self._write_at, values=[0] * _TO_WORDS, datatype=registers, readonly=True),
+            self._sim.SimData(self._read_at, values=[0] * _FROM_WORDS, datatype=registers),
+        ]
+        device = self._sim.SimDevice(self._unit, simdata=blocks, action=self._access)
+        server = _server_class(self._server_module)(device, address=(self._bind, self.port))
+        self._asking = server.asking
+        try:
+            await server.serve_forever(background=True)
+            self.port = server.transport.sockets[0].getsockname()[1]
+            self._listening.set()
+            await self._stop.wait()
+        finally:
+            await server.shutdown()
+
+    async def _access(
+        self, _code: int, start: int, address: int, count: int, registers: list[int], values: list[int] | list[bool] | None
+    ) -> Any:
+        """A request is about to be served from `registers`, which begin at address `start`."""
+        with self._lock:
+            if values is None:
+                registers[self._write_at - start : self._write_at - start + _TO_WORDS] = self._ours
+                return None
+            now = time.monotonic()
+            owned = self._written_at is not None and now - self._written_at <= self._silent_s
+            if owned and self._asking() is not self._writer:
+                return self._busy
+            self._writer, self._written_at = self._asking(), now
+            offset = address - self._read_at
+            self._theirs[offset : offset + count] = [int(value) for value in values]
+            return None
+
+
+def _server_class(module: Any) -> Any:
+    """pymodbus' TCP server, and which connection it is serving right now."""
+    from pymodbus.server.requesthandler import ServerRequestHandler
+
+    class Handler(ServerRequestHandler):
+        async def handle_request(self) -> None:
+            self.server.now = self  # requests are served one after the other: nothing in between waits
+            await super().handle_request()  # type: ignore[no-untyped-call]
+
+    class Server(module.ModbusTcpServer):  # type: ignore[misc]
+        now: object | None = None
+
+        def asking(self) -> object | None:
+            return self.now
+
+        def callback_new_connection(self) -> Handler:
+            return Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)  # type: ignore[no-untyped-call]
+
+    return Server
+
+
+def _pymodbus(module: str) -> Any:
+    """A module of pymodbus, which then keeps quiet: faults are counted and told by the device."""
+    logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
+    loaded = require(f"pymodbus.{module}", extra="modbus", why="Modbus TCP")
+    if module == "simulator" and not hasattr(loaded, "SimDevice"):
+        raise MissingExtra("this pymodbus is too old for a Modbus server", hint="pip install 'edgead[modbus]'")
+    return loaded
+
+
+def check_blocks(to_plc: int, from_plc: int) -> None:
+    """Whether two blocks that begin at these registers fit. Raises BadInput."""
+    fits = 0 <= to_plc <= 0x10000 - _TO_WORDS and 0 <= from_plc <= 0x10000 - _FROM_WORDS
+    if not fits or max(to_plc, from_plc) < min(to_plc + _TO_WORDS, from_plc + _FROM_WORDS):
+        raise BadInput(
+            f"register blocks at {to_plc} and {from_plc} overlap or do not fit",
+            hint=f"the station's block takes {_TO_WORDS} registers, the PLC's {_FROM_WORDS}, within 0..65535",
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,274 @@
+"""A PLC as one device: where triggers come from and where verdicts go to, over any link that carries the handshake's blocks.
+
+A new protocol is one adapter with :class:`PlcLink`'s two methods; nothing here changes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from edgead.clock import Clock, MonotonicClock
+from edgead.errors import BadInput, OutputError
+from edgead.runtime.handshake import Accepted, Handshake, Result, Timing
+from edgead.runtime.signals import Cause, FromPlc, ToPlc
+from edgead.types import Inspection, Trigger, Verdict
+
+BACKOFF_S = (0.02, 1.0)
+"""First and longest pause after a failed exchange; it doubles in between."""
+
+LINGER_S = 0.25
+"""How long closing waits for the PLC to acknowledge what is still held."""
+
+JOIN_S = 5.0
+MAX_TRIGGERS = 4096
+"""Triggers that may wait for the loop; more can only come while it stands still, and then they are answered already."""
+
+_log = logging.getLogger("edgead.plc")
+
+
+class LinkError(OutputError):
+    """An exchange failed. `cause` is one word for counters: "connect", "timeout", "refused", "silent", "closed", "adapter"."""
+
+    def __init__(self, message: str, *, cause: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.cause = cause
+
+
+class PlcLink(Protocol):
+    """Carries the two blocks of :mod:`edgead.runtime.signals`. Used by one thread; connects, and connects again, by itself."""
+
+    def exchange(self, to_plc: ToPlc) -> FromPlc:
+        """Put `to_plc` into the PLC's reach as one piece, then return what the PLC says, not older than the call by much.
+
+        It must not block for longer than a small, known time.
+
+        Raises:
+            LinkError: the PLC did not answer or refused; whether it saw `to_plc` is not known.
+        """
+
+    def close(self) -> None:
+        """Release the connection; may be called twice."""
+
+
+class PlcDevice:
+    """One thread that exchanges with the PLC: cyclically, and at once when there is news. A TriggerSource and an Output.
+
+    Nothing here blocks the caller but `wait` and `close`. Verdicts of inspections whose trigger came from here answer that
+    trigger; all others (free-running, other trigger sources) are announced with their own part id. A PLC that is away gets
+    UNKNOWN for everything that it had in work.
+
+    Args:
+        link: carries the blocks; the device closes it.
+        clock: stamps triggers and judges deadlines; the one that the station uses.
+        cycle_s: pause between two exchanges without news.
+        timing: the handshake's limits; `heartbeat_timeout_s` is put into it.
+        heartbeat_timeout_s: a PLC whose heartbeat stands still for so long is lost; None or 0: it has no heartbeat, and is lost
+            when no exchange succeeds for `timing.plc_timeout_s`.
+        recipe: number of the recipe that runs, for the PLC; 0 is none.
+        boot: a number from 1 to 65535, another at each start; taken from the wall clock by default.
+        name: the source of its triggers.
+        on_taken: told the station's part id of each result that the PLC acknowledged, on the device's thread; at once back.
+
+    Attributes:
+        stats: "exchanges", and failed ones under "failed:" and their cause; see also `counts`.
+    """
+
+    def __init__(
+        self,
+        link: PlcLink,
+        clock: Clock | None = None,
+        cycle_s: float = 0.005,
+        *,
+        timing: Timing | None = None,
+        heartbeat_timeout_s: float | None = 1.0,
+        recipe: int = 0,
+        boot: int | None = None,
+        name: str = "plc",
+        on_taken: Callable[[int], None] = lambda part_id: None,
+    ) -> None:
+        if not cycle_s > 0:
+            raise BadInput(f"a cycle of {cycle_s} s is none", hint="give a number above 0")
+        if not 0 <= recipe <= 0xFFFF:
+            raise BadInput(f"the recipe number {recipe} is not in 0..65535")
+        self.name = name
+        self._on_taken = on_taken
+        self.stats: Counter[str] = Counter()
+        self._link, self._clock, self._cycle_s = link, clock or MonotonicClock(), cycle_s
+        boot_number = boot if boot is not None else time.time_ns() // 1_000_000 % 0xFFFF + 1
+        self._handshake = Handshake(
+            boot=boot_number, timing=_with_heartbeat(timing or Timing(), heartbeat_timeout_s), recipe=recipe
+        )
+        self._triggers: deque[Trigger] = deque()
+        self._lock = threading.Lock()
+        self._told = threading.Condition(self._lock)  # there is news for the PLC
+        self._asked = threading.Condition(self._lock)  # there is a trigger
+        self._news = self._closing = False
+        self._closed = False
+        self._fault: LinkError | None = LinkError("the PLC has not been reached yet", cause="connect")
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name=f"edgead-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def connected(self) -> bool:
+        """The last exchange succeeded."""
+        return self._fault is None
+
+    @property
+    def recipe_request(self) -> int:
+        """Number of the recipe that the PLC asks for; 0 is any."""
+        return self._handshake.seen.recipe
+
+    def set_recipe(self, recipe: int) -> None:
+        """Tell the PLC which recipe runs now."""
+        with self._lock:
+            self._handshake.recipe = recipe
+            self._wake()
+
+    def counts(self) -> dict[str, int]:
+        """`stats` and the handshake's counters together."""
+        with self._lock:
+            return {**self.stats, **self._handshake.counts}
+
+    # TriggerSource
+
+    def wait(self, timeout_s: float) -> Trigger | None:
+        """The next trigger. Raises OutputError when closed, or when none came and the PLC cannot be reached."""
+        with self._lock:
+            self._asked.wait_for(lambda: self._triggers or self._closing, timeout_s)
+            if self._triggers:
+                return self._triggers.popleft()
+            if self._closing:
+                raise OutputError(f"{self.name} is closed")
+            if self._fault is not None:
+                raise OutputError(str(self._fault), hint=self._fault.hint)
+            return None
+
+    # Output
+
+    def signal(self, inspection: Inspection) -> None:
+        """Hand the verdict over; the PLC is told by the device's own thread. Raises OutputError when closed or full."""
+        with self._lock:
+            if self._closing:
+                raise OutputError(f"{self.name} is closed")
+            result = _result(inspection)
+            trigger = inspection.trigger
+            if trigger is not None and trigger.source == self.name:
+                self._handshake.answer(trigger.trigger_id, result)
+            else:
+                part_id = trigger.part_id if trigger is not None and trigger.part_id is not None else inspection.part_id
+                if not self._handshake.announce(part_id, result, self._clock.now_ns()):
+                    raise OutputError(
+                        f"{self.name} holds no more results", hint="the PLC must acknowledge results (see docs/handshake.md)"
+                    )
+            self._wake()
+
+    def heartbeat(self) -> None:
+        """The station's loop has made progress: for about a second the PLC sees the heartbeat count."""
+        with self._lock:
+            self._handshake.beat(self._clock.now_ns())
+
+    def fail_safe(self) -> None:
+        """Nothing is asserted: verdicts that the PLC has not taken become UNKNOWN, and not ready until the next heartbeat."""
+        with self._lock:
+            self._handshake.make_safe()
+            self._wake()
+
+    def close(self) -> None:
+        """Go safe, give the PLC a moment to take what is held, and release the link."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._handshake.make_safe(final=True)
+            self._closing = True
+            self._wake()
+            self._asked.notify_all()
+        self._thread.join(JOIN_S)
+        if self._thread.is_alive():
+            _log.error("%s: the link does not answer; its thread is left behind", self.name)
+
+    # The device's thread
+
+    def _wake(self) -> None:
+        self._news = True
+        self._told.notify_all()
+
+    def _run(self) -> None:
+        until = math.inf
+        while True:
+            succeeded = self._exchange()
+            with self._lock:
+                if self._closing:
+                    until = min(until, time.monotonic() + LINGER_S)
+                    if not succeeded or not self._handshake.waiting or time.monotonic() > until:
+                        break
+                self._told.wait_for(lambda: self._closing or (self._news and self.connected), self._pause_s())
+        self._exchange()  # not ready, and no OK
+        self._link.close()
+
+    def _exchange(self) -> bool:
+        """One exchange, and whatever follows from it; whether it succeeded."""
+        with self._lock:
+            self._news = False
+            shown = self._handshake.show(self._clock.now_ns())
+        try:
+            seen = self._link.exchange(shown)
+        except Exception as error:  # noqa: BLE001 - an adapter's own bug is a lost PLC, not a dead thread
+            self._failed(error if isinstance(error, LinkError) else LinkError(f"the link failed: {error!r}", cause="adapter"))
+            return False
+        with self._lock:
+            now_ns = self._clock.now_ns()
+            for accepted in self._handshake.saw(shown, seen, now_ns):
+                self._queue(accepted)
+            self.stats["exchanges"] += 1
+            self._news = self._news or self._handshake.show(now_ns) != shown
+            if self._fault is not None:
+                _log.log(logging.WARNING if self.stats["exchanges"] > 1 else logging.INFO, "%s: the PLC answers", self.name)
+            self._fault, self._failures = None, 0
+            taken = self._handshake.taken()
+        for part_id in taken:
+            self._on_taken(part_id)
+        return True
+
+    def _queue(self, accepted: Accepted) -> None:
+        if len(self._triggers) >= MAX_TRIGGERS:
+            self.stats["unrecorded"] += 1
+            return
+        refused = accepted.refused.name.lower() if accepted.refused is not Cause.NONE else ""
+        self._triggers.append(
+            Trigger(accepted.key, accepted.at_ns, accepted.part_id, source=self.name, refused=refused),
+        )
+        self._asked.notify_all()
+
+    def _failed(self, error: LinkError) -> None:
+        with self._lock:
+            self._handshake.missed(self._clock.now_ns())
+            self.stats[f"failed:{error.cause}"] += 1
+            self._failures += 1
+            if self._fault is None or self._failures == 1:
+                _log.warning("%s: %s", self.name, error)
+            self._fault = error
+
+    def _pause_s(self) -> float:
+        if not self._failures:
+            return self._cycle_s
+        return float(min(BACKOFF_S[0] * 2 ** min(self._failures - 1, 16), BACKOFF_S[1]))
+
+
+def _with_heartbeat(timing: Timing, timeout_s: float | None) -> Timing:
+    return replace(timing, plc_timeout_s=timeout_s) if timeout_s else replace(timing, plc_beats=False)
+
+
+def _result(inspection: Inspection) -> Result:
+    cause = Cause.of(inspection.cause)
+    if inspection.verdict is Verdict.UNKNOWN and cause is Cause.NONE:
+        cause = Cause.OTHER
+    return Result(inspection.verdict, cause, inspection.score, inspection.deadline_ns, inspection.part_id)

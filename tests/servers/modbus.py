@@ -1,0 +1,115 @@
+"""A PLC as a process of its own: FakePlc's program over a Modbus TCP server that edgead writes into, by pymodbus.
+
+``modbus.py PORT LOG [--answer-ms N] [--cycle-ms N] [--in-flight N] [--start-id N]`` prints "ready". Each line on standard
+input is a number of parts to trigger. Each verdict, ignored result and error is one JSON line in LOG, appended, so that it
+survives SIGKILL and restarts; so is each change of the heartbeat's state, as the PLC sees it, and when each result arrived.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from edgead.runtime.signals import Direction, FromPlc, to_plc_of, to_words, words_in
+from edgead.testing_plc import FakePlc
+
+TO, FROM = 0, 100
+TO_WORDS, FROM_WORDS = words_in(Direction.TO_PLC), words_in(Direction.FROM_PLC)
+
+
+class Machine:
+    """The registers, and the program that works on them every cycle."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.answer_s, self.cycle_s = arguments.answer_ms / 1000, arguments.cycle_ms / 1000
+        self.plc = FakePlc(in_flight=arguments.in_flight, start_id=arguments.start_id)
+        self.station = [0] * TO_WORDS
+        self.mine = to_words(FromPlc())
+        self.log = open(arguments.log, "a", buffering=1)  # noqa: SIM115, PTH123
+        self.written = [0, 0, 0]
+        self.arrived = -1
+        self.beat, self.beat_at, self.beating = 0, 0.0, False
+
+    async def access(self, code, start, address, count, registers, values):  # type: ignore[no-untyped-def]
+        if self.answer_s:
+            await asyncio.sleep(self.answer_s)
+        if values is None:
+            registers[FROM - start : FROM - start + FROM_WORDS] = self.mine
+        else:
+            self.station[address - TO : address - TO + count] = values
+            self.note_arrival(time.monotonic_ns())
+
+    def note_arrival(self, now_ns: int) -> None:
+        """Each result once, when it came into the registers."""
+        station = to_plc_of(self.station)
+        if station.result_valid and station.result_part_id != self.arrived:
+            self.arrived = station.result_part_id
+            self.write(arrived=self.arrived, at_ns=now_ns)
+
+    async def run(self) -> None:
+        while True:
+            now_ns = time.monotonic_ns()
+            station = to_plc_of(self.station)
+            self.mine = to_words(self.plc.scan(station, now_ns))
+            self.report()
+            self.watch(station.heartbeat, now_ns / 1e9)
+            await asyncio.sleep(self.cycle_s)
+
+    def watch(self, beat: int, now_s: float) -> None:
+        if beat != self.beat:
+            self.beat, self.beat_at = beat, now_s
+        beating = now_s - self.beat_at < 0.5
+        if beating != self.beating:
+            self.beating = beating
+            self.write(heartbeat=beating)
+
+    def report(self) -> None:
+        told = (self.plc.verdicts, self.plc.ignored, self.plc.errors)
+        for verdict in self.plc.verdicts[self.written[0] :]:
+            self.write(part=verdict.part_id, verdict=verdict.verdict.value, cause=verdict.cause, by=verdict.by)
+        for part_id in self.plc.ignored[self.written[1] :]:
+            self.write(ignored=part_id)
+        for code in self.plc.errors[self.written[2] :]:
+            self.write(error=code)
+        self.written = [len(items) for items in told]
+
+    def write(self, **facts: object) -> None:
+        self.log.write(json.dumps(facts) + "\n")
+
+    def order(self) -> None:
+        data = os.read(0, 4096)
+        if not data:
+            os._exit(0)  # the test is gone
+        self.plc.wanted += sum(int(number) for number in data.split())
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    machine = Machine(arguments)
+    blocks = [
+        SimData(TO, values=[0] * TO_WORDS, datatype=DataType.REGISTERS),
+        SimData(FROM, values=[0] * FROM_WORDS, datatype=DataType.REGISTERS, readonly=True),
+    ]
+    server = ModbusTcpServer(SimDevice(1, simdata=blocks, action=machine.access), address=("127.0.0.1", arguments.port))
+    await server.serve_forever(background=True)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin, machine.order)
+    print("ready", flush=True)
+    await machine.run()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("log")
+    parser.add_argument("--answer-ms", type=float, default=0.0)
+    parser.add_argument("--cycle-ms", type=float, default=5.0)
+    parser.add_argument("--in-flight", type=int, default=1)
+    parser.add_argument("--start-id", type=int, default=0)
+    asyncio.run(main(parser.parse_args()))

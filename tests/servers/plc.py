@@ -1,0 +1,82 @@
+"""The PLC process of modbus.py, seen from a test."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class ModbusPlc:
+    """A real Modbus TCP server with a PLC's program at ``127.0.0.1:port``; its log survives whatever is done to it.
+
+    Args:
+        folder: where the log is kept.
+        options: of tests/servers/modbus.py, e.g. ``answer_ms=20``.
+    """
+
+    def __init__(self, folder: Path, **options: float) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._log = folder / "plc.jsonl"
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **options: float) -> None:
+        """Start and wait until it listens."""
+        given = {**self._options, **options}
+        flags = [f"--{name.replace('_', '-')}={value:g}" for name, value in given.items()]
+        command = [sys.executable, "-m", "tests.servers.modbus", str(self.port), str(self._log), *flags]
+        self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline().strip() == b"ready"
+
+    def want(self, parts: int = 1) -> None:
+        """So many parts come in front of the camera, one after the other."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(b"%d\n" % parts)
+        self._process.stdin.flush()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, and gone with all its registers; may be called twice."""
+        if self._process is None:
+            return
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+        self._process = None
+
+    def log(self, key: str = "part") -> list[dict[str, Any]]:
+        """What it wrote down so far: lines with this key ("part", "ignored", "error", "heartbeat", "arrived")."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        return [entry for entry in map(json.loads, lines) if key in entry]
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Wait in real time until something holds; a test that needs long has failed, however slow the machine."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
