@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Protocol
 
@@ -15,6 +16,12 @@ class Clock(Protocol):
     def sleep(self, duration_s: float) -> None:
         """Wait for `duration_s` seconds."""
 
+    def wait(self, condition: threading.Condition, until_ns: int | None) -> None:
+        """Wait on a condition that the caller holds until it is notified or the moment has come (None: notified only).
+
+        It may return for no reason, so call it in a loop that looks for itself.
+        """
+
 
 class MonotonicClock:
     """The machine's monotonic clock (CLOCK_MONOTONIC)."""
@@ -24,3 +31,9 @@ class MonotonicClock:
 
     def sleep(self, duration_s: float) -> None:
         time.sleep(duration_s)
+
+    def wait(self, condition: threading.Condition, until_ns: int | None) -> None:
+        if until_ns is None:
+            condition.wait()
+        else:
+            condition.wait(min(max(0.0, (until_ns - self.now_ns()) / 1e9), threading.TIMEOUT_MAX))

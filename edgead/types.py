@@ -64,6 +64,7 @@ class Trigger:
         part_id: the line's own number for the part, when it gives one.
         source: who asked, e.g. ``"plc"``, ``"gpio"``, ``"software"``.
         encoder: the conveyor's encoder count at that moment, when there is an encoder.
+        refused: why it cannot be inspected any more (e.g. "stale_trigger"): its verdict is UNKNOWN with this cause.
     """
 
     trigger_id: int
@@ -71,14 +72,15 @@ class Trigger:
     part_id: int | None = None
     source: str = "software"
     encoder: int | None = None
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
     """Milliseconds that each stage of one part took.
 
-    `wait_ms` and `total_ms` begin with the trigger, or with the frame's arrival when free-running, and end with the first
-    stage and with the verdict. Of several frames, each other stage is the sum over the frames.
+    `total_ms` runs from the trigger, or from the frame's arrival when free-running, to the verdict. Of several frames each
+    stage is the sum over the frames. `wait_ms` is all the rest: waiting for the loop, and for frames.
     """
 
     wait_ms: float = 0.0
@@ -97,7 +99,7 @@ class Inspection:
         verdict: OK, NG or UNKNOWN.
         cause: why the verdict is UNKNOWN (e.g. "late", "camera_timeout", "score_not_finite"), else "".
         score: raw model units; NaN when there is none.
-        threshold: the score at and above which a part is NG, raw model units.
+        threshold: the score, or by area the map's pixel value, at and above which a part is NG, raw model units.
         anomaly_map: h x w float32 raw model units, or None.
         times: milliseconds per stage.
         frame: the inspected frame, or None when there was none; of several, the one that decided.
@@ -144,7 +146,13 @@ class Engine(Protocol):
 
 
 class Camera(Protocol):
-    """A source of frames."""
+    """A source of frames.
+
+    Three more members are optional; whoever uses them looks first: ``live`` (False: a recording, which is asked and loses nothing),
+    ``software_trigger()`` (asks for one picture, which `grab` then gives; raises CameraError; there only while the camera is set
+    to be asked), and ``counters() -> dict[str, int]`` (what became of the frames since opening: frames, incomplete, missed and
+    those of the vendor's library, e.g. packets_missing).
+    """
 
     def grab(self, timeout_s: float) -> Frame:
         """The next frame.

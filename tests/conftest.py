@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,25 @@ def shared_data() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"no shared data at {SHARED}: set EDGEAD_SHARED to a folder with data/ and checkpoints/")
     return SHARED
+
+
+@lru_cache
+def _no_gpu() -> str:
+    """Why tests marked `gpu` cannot run here; "" when they can."""
+    from edgead.engines.cuda import open_cuda
+    from edgead.errors import EdgeadError
+
+    try:
+        open_cuda().close()
+    except EdgeadError as error:
+        return str(error)
+    return ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `gpu` are skipped where there is none."""
+    if item.get_closest_marker("gpu") is not None and _no_gpu():
+        pytest.skip(_no_gpu())
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,22 @@ from edgead.types import Camera, Frame
 
 BACKOFF_S = (0.5, 10.0)
 """First and longest wait before a lost camera is tried again; it doubles in between."""
+LARGEST_GAP = 1000
+"""Frames that may be missing in a row; a larger step of the camera's counter is taken for a counter that began anew."""
 
 _log = logging.getLogger("edgead.camera")
 
 
 class Feed(Protocol):
-    """Frames and faults for the loop, in the order in which they happened."""
+    """Frames and faults for the free-running loop, in the order in which they happened."""
 
-    camera: Camera
+    @property
+    def camera(self) -> Camera:
+        """The camera in use; it may have been opened again."""
+
+    @property
+    def state(self) -> str:
+        """Of the camera: "ok", "silent", "lost" or "ended"."""
 
     def next(self, wait_s: float) -> Frame | CameraError | None:
         """The next frame or fault; None when nothing came within about `wait_s` seconds."""
@@ -36,15 +44,19 @@ class PullFeed:
 
     def __init__(self, camera: Camera, stats: Stats, *, timeout_s: float) -> None:
         self.camera = camera
+        self.state = "ok"
         self._stats, self._timeout_s = stats, timeout_s
 
     def next(self, wait_s: float) -> Frame | CameraError | None:
         try:
             frame = self.camera.grab(self._timeout_s)
         except CameraError as fault:
+            self.state = _state(fault)
             return fault
         except Exception as error:  # noqa: BLE001 - an adapter's own bug is a lost camera, not a dead station
+            self.state = "lost"
             return CameraLost(f"the camera's adapter failed: {error!r}")
+        self.state = "ok"
         self._stats.add_frame()
         return frame
 
@@ -52,102 +64,205 @@ class PullFeed:
         """Nothing to stop."""
 
 
-class LiveFeed:
-    """A capture thread that keeps the newest frame in a slot of depth 1 and brings a lost camera back.
+class Catcher(Protocol):
+    """What a capture thread does with its camera's frames; called by that thread alone."""
+
+    def before(self, camera: Camera) -> float | None:
+        """Wait until a frame is wanted; returns the seconds to grab for, or None: nothing is wanted now, ask again.
+
+        Raises:
+            CameraError: the camera could not be asked.
+        """
+
+    def frame(self, frame: Frame, lost: int) -> None:
+        """A frame came; so many before it never arrived."""
+
+    def fault(self, fault: CameraError) -> None:
+        """The camera failed; EndOfStream is its last word."""
+
+    def back(self) -> None:
+        """A lost camera is tried again."""
+
+    def let_go(self) -> None:
+        """Called by the thread that stops the capture: `before` and `fault` must return soon."""
+
+
+class Capture:
+    """The thread that owns a live camera: grabs, notices gaps, and brings a lost camera back.
 
     Args:
-        camera: read by the capture thread alone.
-        stats: counts frames, overruns and gaps.
-        clock: for the back-off.
-        timeout_s: seconds without a frame that count as one timeout.
-        reopen: opens the camera again after it was lost; None goes on asking the same one.
+        camera: used by the capture thread alone.
+        catcher: gets frames and faults.
+        stats: counts frames, gaps ("camera") and reconnects.
+        clock: for the pauses between attempts to reopen.
+        timeout_s: how long the camera may be silent; bounds how long `close` waits.
+        reopen: opens a lost camera again; None goes on asking the same one.
+
+    Attributes:
+        state: "ok", "silent", "lost" or "ended".
+        in_grab: the camera's adapter is being asked right now.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        catcher: Catcher,
+        stats: Stats,
+        clock: Clock,
+        *,
+        timeout_s: float,
+        reopen: Callable[[], Camera] | None = None,
+    ) -> None:
+        self.camera = camera
+        self.state = "ok"
+        self.in_grab = False
+        self._catcher, self._stats, self._clock, self._timeout_s, self._reopen = catcher, stats, clock, timeout_s, reopen
+        self._closing = False
+        self._losses = 0
+        self._last_id: int | None = None
+        self._thread = threading.Thread(target=self._run, name="edgead-capture", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; one whose camera does not answer is left behind."""
+        self._closing = True
+        self._catcher.let_go()
+        self._thread.join(2 * self._timeout_s + 5)
+        if self._thread.is_alive():
+            _log.error("the camera's adapter does not answer; its thread is left behind")
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                timeout_s = self._catcher.before(self.camera)
+                if timeout_s is None:
+                    continue
+                self.in_grab = True
+                frame = self.camera.grab(timeout_s)
+                self.in_grab = False
+            except EndOfStream as fault:
+                self.state = "ended"
+                self._catcher.fault(fault)
+                return
+            except CameraLost as fault:
+                self._recover(fault)
+            except CameraError as fault:
+                self.in_grab = False
+                self.state = _state(fault)
+                self._catcher.fault(fault)
+            except Exception as error:  # noqa: BLE001 - an adapter's own bug is a lost camera, not a dead station
+                self._recover(CameraLost(f"the camera's adapter failed: {error!r}"))
+            else:
+                self._deliver(frame)
+            finally:
+                self.in_grab = False
+
+    def _deliver(self, frame: Frame) -> None:
+        self._losses = 0
+        self.state = "ok"
+        gap = frame.frame_id - self._last_id - 1 if self._last_id is not None else 0
+        if gap > LARGEST_GAP:
+            _log.warning("the camera's frame counter jumped by %d", gap + 1)
+            gap = 1
+        if gap > 0:
+            self._stats.drop("camera", gap)
+        self._last_id = frame.frame_id
+        self._stats.add_frame()
+        self._catcher.frame(frame, max(0, gap))
+
+    def _recover(self, fault: CameraLost) -> None:
+        """Report the loss once, then try again with growing pauses until the camera is back or the feed is closed."""
+        self.in_grab = False
+        self.state = "lost"
+        self._catcher.fault(fault)
+        _log.warning("camera lost: %s", fault)
+        while not self._closing:
+            self._pause(min(BACKOFF_S[0] * 2**self._losses, BACKOFF_S[1]))
+            self._losses = min(self._losses + 1, 16)
+            if self._closing:
+                return
+            if self._reopen is not None and not self._open_again(self._reopen):
+                continue
+            self._catcher.back()
+            return
+
+    def _open_again(self, reopen: Callable[[], Camera]) -> bool:
+        try:
+            self.camera.close()
+            self.camera = reopen()
+        except Exception as error:  # noqa: BLE001 - whatever the adapter raises, the next attempt may succeed
+            _log.warning("camera still lost: %s", error)
+            return False
+        self._last_id = None
+        self.state = "ok"
+        self._stats.add_reconnect()
+        _log.warning("camera is back")
+        return True
+
+    def _pause(self, duration_s: float) -> None:
+        """Sleep in slices, so that a stop is not kept waiting."""
+        until_ns = self._clock.now_ns() + round(duration_s * 1e9)
+        while not self._closing and (left_ns := until_ns - self._clock.now_ns()) > 0:
+            self._clock.sleep(min(left_ns / 1e9, 0.1))
+
+
+class LiveFeed:
+    """Free-running: a capture thread that keeps the newest frame in a slot of depth 1, and all faults.
+
+    For the arguments see :class:`Capture`; frames that nobody took in time are counted as dropped, "overrun".
     """
 
     def __init__(
         self, camera: Camera, stats: Stats, clock: Clock, *, timeout_s: float, reopen: Callable[[], Camera] | None = None
     ) -> None:
-        self.camera = camera
-        self._stats, self._clock, self._timeout_s, self._reopen = stats, clock, timeout_s, reopen
+        self._stats, self._timeout_s = stats, timeout_s
         self._slot = Slot()
-        self._closing = False
-        self._in_grab = False
         self._silent_s = 0.0
-        self._losses = 0
-        self._last_id: int | None = None
-        self._thread = threading.Thread(target=self._capture, name="edgead-capture", daemon=True)
-        self._thread.start()
+        self._capture = Capture(camera, self, stats, clock, timeout_s=timeout_s, reopen=reopen)
+
+    @property
+    def camera(self) -> Camera:
+        return self._capture.camera
+
+    @property
+    def state(self) -> str:
+        return self._capture.state
 
     def next(self, wait_s: float) -> Frame | CameraError | None:
         entry = self._slot.take(wait_s)
         # A camera whose grab() does not keep its own time limit is noticed here, on the loop's side.
-        self._silent_s = self._silent_s + wait_s if entry is None and self._in_grab else 0.0
+        self._silent_s = self._silent_s + wait_s if entry is None and self._capture.in_grab else 0.0
         if self._silent_s > 2 * self._timeout_s + 1:
             self._silent_s = 0.0
             return CameraTimeout("the camera's adapter does not answer")
         return entry
 
     def close(self) -> None:
-        self._closing = True
-        self._slot.close()
-        self._thread.join(2 * self._timeout_s + 5)
-        if self._thread.is_alive():
-            _log.error("the camera's adapter does not answer; its thread is left behind")
+        self._capture.close()
         while (entry := self._slot.take(0)) is not None:
             if isinstance(entry, Frame):
                 self._stats.drop("stopped")
 
-    def _capture(self) -> None:
-        while not self._closing:
-            try:
-                self._in_grab = True
-                frame = self.camera.grab(self._timeout_s)
-            except EndOfStream as fault:
-                self._slot.report(fault)
-                return
-            except CameraLost as fault:
-                self._recover(fault)
-            except CameraError as fault:
-                self._slot.report(fault)
-            except Exception as error:  # noqa: BLE001 - an adapter's own bug is a lost camera, not a dead station
-                self._recover(CameraLost(f"the camera's adapter failed: {error!r}"))
-            else:
-                self._deliver(frame)
-            finally:
-                self._in_grab = False
+    def before(self, camera: Camera) -> float | None:
+        return self._timeout_s
 
-    def _deliver(self, frame: Frame) -> None:
-        self._losses = 0
-        if self._last_id is not None and frame.frame_id > self._last_id + 1:
-            self._stats.drop("camera", frame.frame_id - self._last_id - 1)
-        self._last_id = frame.frame_id
-        self._stats.add_frame()
+    def frame(self, frame: Frame, lost: int) -> None:
         if self._slot.put(frame):
             self._stats.drop("overrun")
 
-    def _recover(self, fault: CameraLost) -> None:
-        """Report the loss once, then try again with growing pauses until the camera is back or the feed is closed."""
-        self._in_grab = False
+    def fault(self, fault: CameraError) -> None:
         self._slot.report(fault)
-        _log.warning("camera lost: %s", fault)
-        while not self._closing:
-            self._pause(min(BACKOFF_S[0] * 2**self._losses, BACKOFF_S[1]))
-            self._losses = min(self._losses + 1, 16)
-            if self._closing or self._reopen is None:
-                return
-            try:
-                self.camera.close()
-                self.camera = self._reopen()
-            except Exception as error:  # noqa: BLE001 - whatever the adapter raises, the next attempt may succeed
-                _log.warning("camera still lost: %s", error)
-                continue
-            self._last_id = None
-            self._stats.add_reconnect()
-            _log.warning("camera is back")
-            return
 
-    def _pause(self, duration_s: float) -> None:
-        """Sleep in slices, so that a stop is not kept waiting."""
-        left = duration_s
-        while left > 0 and not self._closing:
-            self._clock.sleep(min(left, 0.1))
-            left -= 0.1
+    def back(self) -> None:
+        """The next frame says it."""
+
+    def let_go(self) -> None:
+        self._slot.close()
+
+
+def _state(fault: CameraError) -> str:
+    if isinstance(fault, CameraTimeout):
+        return "silent"
+    if isinstance(fault, EndOfStream):
+        return "ended"
+    return "lost" if isinstance(fault, CameraLost) else "ok"

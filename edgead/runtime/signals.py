@@ -105,11 +105,13 @@ class Cause(IntEnum):
     ENGINE_HANG = 16
     SETTLING = 17
     GATE_MISSING = 18
+    FRAME_DOUBTFUL = 19
     LATE_OUTPUT = 20
     NO_ANSWER = 21
     STOPPED = 22
     RESULT_NOT_TAKEN = 23
     PLC_LOST = 24
+    END_OF_STREAM = 25
     TRIGGER_LOST = 29
     STALE_TRIGGER = 30
     TRIGGER_OVERRUN = 31
@@ -145,11 +147,13 @@ CAUSES: Mapping[Cause, str] = {
     Cause.ENGINE_HANG: "inference hung until the deadline",
     Cause.SETTLING: "free-running: not yet enough good pictures in a row",
     Cause.GATE_MISSING: "the part was at the gate before its verdict",
+    Cause.FRAME_DOUBTFUL: "the picture may be the one that was late before",
     Cause.LATE_OUTPUT: "there was a verdict, but the PLC could not be told in time",
     Cause.NO_ANSWER: "the station did not answer this trigger",
     Cause.STOPPED: "the station was stopped or went to its safe state",
     Cause.RESULT_NOT_TAKEN: "the PLC did not take the result in time",
     Cause.PLC_LOST: "the PLC was away while the part was in work",
+    Cause.END_OF_STREAM: "the recording has no more pictures",
     Cause.TRIGGER_LOST: "this box learned of the trigger only by counting: the part has moved on",
     Cause.STALE_TRIGGER: "the trigger may be old: it was there when the station started or came back",
     Cause.TRIGGER_OVERRUN: "the trigger came while no more parts could be held",

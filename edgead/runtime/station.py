@@ -1,14 +1,18 @@
-"""The station: frames in, exactly one verdict for each inspected frame and each fault, outputs and callbacks told.
+"""The station: exactly one verdict for each trigger (or, free-running, for each inspected frame) and each fault, in time.
 
-    capture thread -> slot (newest frame) -> the thread in `run`: resize, inference, decision -> a worker per output/callback
+    free-running  capture thread -> slot (newest frame) -> loop
+    triggered     trigger thread -> ledger -> loop <- matcher (a frame for each part) <- capture thread
+    both          loop: resize, inference, decision -> ledger -> a worker for each output and callback
+                  referee: what is not decided by its deadline goes out as late
 
-Nothing slow runs on the loop's thread: each output and each callback has its own thread and a bounded queue.
+Nothing slow runs on the loop's thread. docs/station.md tells what is guaranteed, and all causes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from types import TracebackType
@@ -16,48 +20,70 @@ from typing import Any
 
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock, MonotonicClock
-from edgead.errors import BadInput, CameraError, CameraLost, CameraTimeout, EndOfStream
+from edgead.decision import Rule
+from edgead.errors import BadInput, EngineError
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.feed import Feed, LiveFeed, PullFeed
-from edgead.runtime.inspector import Inspector, one_line
+from edgead.runtime.combine import Combine, Settle
+from edgead.runtime.examiner import Answerer, Examiner, PictureCheck
+from edgead.runtime.ledger import Ledger
+from edgead.runtime.lines import SLICE_S, Core, FreeRunning, Line, Triggered
 from edgead.runtime.records import to_record
-from edgead.runtime.stats import Stats
-from edgead.runtime.worker import Worker
-from edgead.types import Camera, Engine, Frame, Inspection, Output
-
-SLICE_S = 0.1  # how long the loop waits at most before it looks whether it shall stop
-FLUSH_S = 5.0  # how long a stop waits for each output and callback to finish its queue
+from edgead.runtime.sinks import FLUSH_S, Sink
+from edgead.runtime.stats import Health, Stats
+from edgead.runtime.triggers import CameraTrigger
+from edgead.types import Camera, Engine, Inspection, Output, TriggerSource, Verdict
 
 _log = logging.getLogger("edgead.station")
 
 
 class Station:
-    """A free-running inspection station.
+    """An inspection station, free-running or triggered.
 
-    A camera with an attribute ``live`` that is False (recordings) is asked when the loop is ready, and nothing is dropped.
-    Any other camera gets a capture thread: frames that come while one is being inspected replace each other and are
-    counted, as are frames older than `max_age_s` when their turn comes.
+    **Free-running** (no `triggers`): a camera with an attribute ``live`` that is False (recordings) is asked when the loop is
+    ready, and nothing is dropped. Any other camera gets a capture thread: frames that come while one is being inspected replace
+    each other and are counted, as are frames older than `max_age_s` when their turn comes. Each CameraTimeout is one
+    UNKNOWN("camera_timeout"), so a silent camera gives one per `frame_timeout_s`; each UnreadableFrame and each loss of the
+    camera is one UNKNOWN; stale frames alone for `frame_timeout_s` give UNKNOWN("stale").
 
-    Faults: each CameraTimeout is one UNKNOWN("camera_timeout"), so a silent camera gives one per `frame_timeout_s`; each
-    UnreadableFrame is one UNKNOWN("unreadable_image: ..."); each loss of the camera is one UNKNOWN("camera_lost"), however
-    long it takes to come back. Stale frames alone for `frame_timeout_s` give UNKNOWN("stale"). For the causes of inspected
-    frames see :class:`edgead.runtime.inspector.Inspector`.
+    **Triggered**: each trigger gets exactly one verdict, by its deadline, whatever hangs. Its picture is the first that was
+    captured `trigger_delay_s` after the trigger or later; a camera with a method ``software_trigger()`` is asked for it at
+    that moment (by the thread that grabs), and so is a recording. With :class:`~edgead.runtime.triggers.CameraTrigger` the
+    camera's own hardware line triggers: each frame is a part.
+
+    All causes of UNKNOWN are listed in docs/station.md.
 
     Args:
         camera: where frames come from. The station closes it.
-        engine: answers; the caller closes it, since it may be shared.
+        engine: answers; the caller closes it, since it may be shared (:class:`edgead.runtime.group.SharedEngine`).
         recipe: the engine's preprocess recipe.
-        threshold: scores at or above are NG, raw model units.
-        budget: from the frame's arrival to the verdict; LatencyBudget(None) has no deadline.
-        outputs: told each verdict; the station closes them.
-        clock: the one that stamps the camera's frames.
+        threshold: what makes a part NG; a number is the score at and above which it is, raw model units.
+        budget: from the trigger, or the frame's arrival when free-running, to the verdict; LatencyBudget(None) has no deadline.
+        outputs: told each verdict; the station closes them. An output with a method ``expect(part_id, trigger)`` is told of each
+            trigger, before its verdict, on the thread that learned of it: it must return at once.
+        clock: the one that stamps the camera's frames and the triggers.
         reopen: opens a lost live camera again; None goes on asking the same one.
         frame_timeout_s: seconds without a frame that count as one timeout.
-        max_age_s: live frames older than this are not inspected; None takes any.
+        max_age_s: free-running: live frames older than this are not inspected; None takes any.
         engine_name: for the records.
+        triggers: where triggers come from; the station closes it. Needs a budget.
+        trigger_delay_s: from the trigger until the part is in front of the camera.
+        frame_window_s: how long after that its (last) frame may be captured; None: until the deadline.
+        max_waiting: triggers that may wait for the loop; more are UNKNOWN("trigger_overrun").
+        frames_per_part: triggered: how many frames are combined into one verdict.
+        combine: "any" or "all" NG frames make the part NG, or a number of them (:class:`edgead.runtime.combine.Combine`).
+        settle_frames, hysteresis: free-running: when OK is signalled again (:class:`edgead.runtime.combine.Settle`).
+        picture_size: height, width of the camera's pictures; None: a live camera's first one sets it, a recording's may differ.
+        frozen_after: so many consecutive identical pictures are UNKNOWN("frozen_picture"); None: not looked for.
+        stage_limits_ms: limits of "wait", "resize", "inference", "decision"; whoever breaks one is late.
+        on_late: "unknown", or "reject": parts that are late are NG.
+        fallback: a faster engine for when the main one does not keep up (:class:`edgead.runtime.examiner.Examiner`).
+        output_capacity: verdicts that may wait for an output; a full queue loses its oldest, and the output goes safe.
+        first_part_id: the number of the first part, to go on after a restart.
+        on_idle: called by the loop after a verdict when no other part waits, and several times a second without parts
+            (:func:`edgead.runtime.process.tuned`); must take well below a millisecond.
 
     Raises:
-        BadInput: the threshold is not finite, or recipe and engine do not fit.
+        BadInput: values that make no sense, or recipe and engine do not fit.
     """
 
     def __init__(
@@ -65,7 +91,7 @@ class Station:
         camera: Camera,
         engine: Engine,
         recipe: PreprocessRecipe,
-        threshold: float,
+        threshold: Rule | float,
         budget: LatencyBudget | None = None,
         outputs: Sequence[Output] = (),
         clock: Clock | None = None,
@@ -74,24 +100,76 @@ class Station:
         frame_timeout_s: float = 1.0,
         max_age_s: float | None = 1.0,
         engine_name: str = "",
+        triggers: TriggerSource | None = None,
+        trigger_delay_s: float = 0.0,
+        frame_window_s: float | None = None,
+        max_waiting: int = 64,
+        frames_per_part: int = 1,
+        combine: str | int = "any",
+        settle_frames: int = 1,
+        hysteresis: float = 0.0,
+        picture_size: tuple[int, int] | None = None,
+        frozen_after: int | None = None,
+        stage_limits_ms: Mapping[str, float] | None = None,
+        on_late: str = "unknown",
+        fallback: Answerer | None = None,
+        output_capacity: int = 64,
+        first_part_id: int = 1,
+        on_idle: Callable[[], None] | None = None,
     ) -> None:
         if not frame_timeout_s > 0 or (max_age_s is not None and not max_age_s > 0):
             raise BadInput("frame timeout and largest age must be above 0 s")
-        self._clock = clock or MonotonicClock()
-        self._inspector = Inspector(engine, recipe, threshold, budget or LatencyBudget(None), self._clock)
-        self._camera, self._outputs, self._reopen = camera, tuple(outputs), reopen
         self._live = bool(getattr(camera, "live", True))
+        self._budget = budget or LatencyBudget(None)
+        _check_mode(triggers, self._budget, frames_per_part, settle_frames, hysteresis, live=self._live)
+        if not trigger_delay_s >= 0 or (frame_window_s is not None and not frame_window_s > 0):
+            raise BadInput("the trigger delay must be 0 s or more and the frame window above 0 s")
+        if min(max_waiting, output_capacity, first_part_id) < 1:
+            raise BadInput("the number of waiting parts, the outputs' queues and the first part id must be 1 or more")
+        if on_late not in ("unknown", "reject"):
+            raise BadInput(f"late parts cannot be told as {on_late!r}", hint='use "unknown" or "reject"')
+        self._clock = clock or MonotonicClock()
+        self._combine = Combine.named(frames_per_part, combine)
+        checked = self._live or picture_size is not None or frozen_after is not None
+        self._examiner = Examiner(
+            Answerer(engine, recipe, threshold, engine_name),
+            self._clock,
+            combine=self._combine,
+            fallback=fallback,
+            check=PictureCheck(picture_size, frozen_after) if checked else None,
+            limits_ms=stage_limits_ms,
+            late_verdict=Verdict.NG if on_late == "reject" else Verdict.UNKNOWN,
+        )
+        self._settling = (settle_frames, hysteresis)
+        self._settle = Settle(*self._settling)
+        self._camera, self._outputs, self._reopen, self._triggers = camera, tuple(outputs), reopen, triggers
         self._frame_timeout_s, self._max_age_s, self._engine_name = frame_timeout_s, max_age_s, engine_name
+        self._delay_ns = round(trigger_delay_s * 1e9)
+        self._window_ns = None if frame_window_s is None else round(frame_window_s * 1e9)
+        self._max_waiting, self._output_capacity, self._on_idle = max_waiting, output_capacity, on_idle
         self._listeners: list[tuple[str, Callable[[Inspection], None], int]] = []
         self._record_listeners: list[tuple[str, Callable[[dict[str, Any]], None], int]] = []
-        self._stopping = False
-        self._verdict_at_ns = 0
+        self._expecting = [output.expect for output in self._outputs if hasattr(output, "expect")]
         self.stats = Stats()
+        self._ledger = Ledger(
+            self._clock,
+            self._deliver,
+            unknown=self._examiner.unknown,
+            lateness=self._examiner.lateness,
+            late_result=self.stats.add_late_result,
+            first_part_id=first_part_id,
+        )
+        self._sinks: Sequence[Sink] = ()
+        self._stopping = False
+        self._state = "stopped"
+        self._line: Line | None = None
+        self._loop = _Loop()
+        self._progress_at_ns = self._verdict_at_ns = 0
 
     def on_inspection(self, callback: Callable[[Inspection], None], *, capacity: int = 16) -> Station:
         """Call `callback` with each inspection on a thread of its own, from the next `run` on.
 
-        What it raises is logged and counted. When it is slower than a live camera, the oldest of `capacity` waiting
+        What it raises is logged and counted. When it is slower than a live camera or triggers, the oldest of `capacity` waiting
         inspections is lost to it and counted; recordings wait for it.
         """
         self._listeners.append((_name(callback), callback, capacity))
@@ -103,33 +181,74 @@ class Station:
         return self
 
     def run(self, max_parts: int | None = None) -> Stats:
-        """Inspect until the source ends, `stop` is called, or `max_parts` verdicts were given in this run.
+        """Inspect until the source ends, `stop` is called, or `max_parts` verdicts were given (triggers taken) in this run.
+
+        The loop has a thread of its own; this one waits for it, so signals are handled at once.
 
         Returns:
             The station's counters (all runs).
 
         Raises:
             CameraLost: a recording broke off (after its UNKNOWN verdict); a live camera is waited for instead.
+            EngineError: on a stop the loop did not come back within seconds (a hanging engine): its thread is left behind.
         """
-        self._verdict_at_ns = self._clock.now_ns()
-        with ExitStack() as stack:
-            feed = self._open_feed()
-            stack.callback(self._keep_camera, feed)
-            sinks = [stack.enter_context(sink) for sink in self._sinks()]
-            stack.callback(feed.close)  # before the sinks
-            self._loop(feed, sinks, max_parts)
-        self._stopping = False
+        if not self._loop.wait(0):
+            raise EngineError("the loop of the run before hangs still", hint="restart the process")
+        loop = self._loop = _Loop()
+        core = Core(
+            self._clock,
+            self.stats,
+            self._ledger,
+            self._examiner,
+            self._budget,
+            lambda: self._stopping or loop.abandoned,
+            self._turn,
+        )
+        self._state, self._progress_at_ns = "starting", self._clock.now_ns()
+        self._settle = Settle(*self._settling)  # outputs begin safe
+        try:
+            with ExitStack() as stack:
+                self._sinks = [stack.enter_context(sink) for sink in self._make_sinks()]
+                self._ledger.start()
+                stack.callback(self._ledger.end)
+                line = self._line = self._open_line(core, max_parts)
+                stack.callback(self._let_go, line, loop)
+                loop.start(line.work)
+                self._state = "ready"
+                while not loop.wait(SLICE_S) and not self._stopping:
+                    pass
+        finally:
+            self._state, self._stopping, self._line, self._sinks = "stopped", False, None, ()
+        if loop.error is not None:
+            raise loop.error
         return self.stats
 
     def stop(self) -> None:
         """Let `run` return soon; from any thread, and from a signal handler. Before `run`, the next one ends at once."""
         self._stopping = True
 
+    def health(self) -> Health:
+        """How the station is doing; cheap, from any thread."""
+        open_parts, waiting, taken = self._ledger.busy()
+        line = self._line
+        camera = line.camera_state if line is not None else "ok"
+        state, fault = self._state, ""
+        if state in ("starting", "ready") and self._stopping:
+            state = "stopping"
+        elif state == "ready" and taken is not None and taken.overdue(self._clock.now_ns()):
+            state, fault = "faulted", f"part {taken.part_id} hangs in {taken.stage}"
+        elif state == "ready" and camera == "lost":
+            state, fault = "faulted", "the camera is lost"
+        queues = {sink.name: sink.depth for sink in self._sinks}
+        return Health(state, fault, self._progress_at_ns, self._verdict_at_ns, open_parts, waiting, queues, camera)
+
     def close(self) -> None:
-        """Close the camera and the outputs; may be called twice, not while `run` runs."""
+        """Close the camera, the trigger source and the outputs; may be called twice, not while `run` runs."""
         with ExitStack() as stack:
             for output in self._outputs:
                 stack.callback(output.close)
+            if self._triggers is not None:
+                stack.callback(self._triggers.close)
             self._camera.close()
 
     def __enter__(self) -> Station:
@@ -138,116 +257,127 @@ class Station:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _open_feed(self) -> Feed:
-        if not self._live:
-            return PullFeed(self._camera, self.stats, timeout_s=self._frame_timeout_s)
-        return LiveFeed(self._camera, self.stats, self._clock, timeout_s=self._frame_timeout_s, reopen=self._reopen)
+    # -- what all modes share
 
-    def _keep_camera(self, feed: Feed) -> None:
-        self._camera = feed.camera  # it may have been opened again
-
-    def _sinks(self) -> list[_Sink]:
-        sinks = [_Sink(_name(o), o.signal, self.stats, 64, output=o) for o in self._outputs]
-        sinks += [_Sink(name, callback, self.stats, capacity) for name, callback, capacity in self._listeners]
-        return sinks + [_Sink(n, c, self.stats, size, prepare=self._record) for n, c, size in self._record_listeners]
+    def _make_sinks(self) -> list[Sink]:
+        sinks = [Sink.of_output(o, self.stats, self._clock, self._output_capacity) for o in self._outputs]
+        sinks += [Sink(name, callback, self.stats, capacity) for name, callback, capacity in self._listeners]
+        return sinks + [Sink(n, c, self.stats, size, prepare=self._record) for n, c, size in self._record_listeners]
 
     def _record(self, inspection: Inspection) -> dict[str, Any]:
-        return to_record(inspection, time_utc=datetime.now(timezone.utc), engine=self._engine_name)
+        return to_record(inspection, time_utc=datetime.now(timezone.utc), engine=inspection.engine or self._engine_name)
 
-    def _loop(self, feed: Feed, sinks: list[_Sink], max_parts: int | None) -> None:
-        last = self.stats.parts + max_parts if max_parts is not None else None
-        while not self._stopping and self.stats.parts != last:
-            entry = feed.next(SLICE_S)
-            if isinstance(entry, EndOfStream):
-                break
-            inspection = self._judge(entry)
-            if inspection is not None:
-                self._verdict_at_ns = self._clock.now_ns()
-                self.stats.add(inspection)
-                for sink in sinks:
-                    sink.tell(inspection, patient=self._patient)
-            for sink in sinks:
-                sink.beat()
-            if isinstance(entry, CameraLost) and not self._live:
-                raise entry
+    def _deliver(self, inspection: Inspection) -> None:
+        """Under the ledger's lock: each verdict once, in order."""
+        inspection = self._settle(inspection)
+        self._verdict_at_ns = self._clock.now_ns()
+        self.stats.add(inspection)
+        for sink in self._sinks:
+            sink.tell(inspection)
 
-    def _judge(self, entry: Frame | CameraError | None) -> Inspection | None:
-        """The verdict on what the feed gave; None when there is nothing to say."""
-        part_id = self.stats.parts + 1
-        if entry is None:
-            return None
-        if isinstance(entry, CameraError):
-            return self._inspector.unknown(part_id, _cause(entry))
-        now_ns = self._clock.now_ns()
-        if self._live and self._max_age_s is not None and now_ns - entry.captured_at_ns > self._max_age_s * 1e9:
-            self.stats.drop("stale")
-            silent_s = (now_ns - self._verdict_at_ns) / 1e9
-            return self._inspector.unknown(part_id, "stale") if silent_s > self._frame_timeout_s else None
-        return self._inspector.inspect(part_id, entry)
+    def _turn(self, idle: bool) -> None:
+        """The loop makes progress."""
+        self._progress_at_ns = self._clock.now_ns()
+        for sink in self._sinks:
+            sink.beat()
+        if idle and self._on_idle is not None:
+            self._on_idle()
 
-    def _patient(self) -> bool:
-        return not self._live and not self._stopping
+    def _let_go(self, line: Line, loop: _Loop) -> None:
+        """The end of a run: the loop, the triggers, the open parts, the camera; outputs follow."""
+        self._stopping = True
+        if not loop.wait(FLUSH_S):
+            loop.abandoned = True
+            _, _, taken = self._ledger.busy()
+            where = f"part {taken.part_id} hangs in {taken.stage}" if taken is not None else "the camera's adapter hangs"
+            loop.error = EngineError(f"the loop did not come back: {where}", hint="restart the process")
+            _log.error("the loop did not come back: %s; its thread is left behind", where)
+        line.end_triggers()
+        self._ledger.end()
+        line.close()
+        self._camera = line.camera  # it may have been opened again
 
-
-class _Sink:
-    """A worker that tells one output or callback, and what happens when it fails or is slow."""
-
-    def __init__(
-        self,
-        name: str,
-        handle: Callable[[Any], None],
-        stats: Stats,
-        capacity: int,
-        *,
-        output: Output | None = None,
-        prepare: Callable[[Inspection], Any] | None = None,
-    ) -> None:
-        self._name, self._stats, self._output, self._prepare = name, stats, output, prepare
-        beat = output.heartbeat if output is not None else None
-        self._beats = beat is not None
-        self._worker: Worker[Any] = Worker(name, handle, capacity=capacity, on_error=self._failed, idle=beat)
-
-    def tell(self, inspection: Inspection, *, patient: Callable[[], bool]) -> None:
-        """Queue the inspection; while `patient()`, wait for room rather than lose one."""
-        item = self._prepare(inspection) if self._prepare is not None else inspection
-        while patient() and not self._worker.wait_for_room(SLICE_S):
-            pass
-        if not self._worker.put(item) and self._stats.add_undelivered(self._name) == 1:
-            _log.warning("%s is too slow: it misses verdicts", self._name)
-
-    def beat(self) -> None:
-        if self._beats:
-            self._worker.poke()
-
-    def __enter__(self) -> _Sink:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if not self._worker.close(FLUSH_S):
-            _log.error("%s does not answer; its thread is left behind", self._name)
-        elif self._output is not None:
-            self._fail_safe()
-
-    def _failed(self, error: Exception) -> None:
-        count = self._stats.add_error(self._name)
-        _log.log(logging.ERROR if count == 1 else logging.DEBUG, "%s failed (%d): %s", self._name, count, one_line(error))
-        self._fail_safe()
-
-    def _fail_safe(self) -> None:
-        if self._output is None:
-            return
-        try:
-            self._output.fail_safe()
-        except Exception as error:  # noqa: BLE001 - a dead device must not keep the others from their safe state
-            _log.error("%s cannot go to its safe state: %s", self._name, one_line(error))
+    def _open_line(self, core: Core, max_parts: int | None) -> Line:
+        reopen = self._reopen if self._live else None
+        if self._triggers is None:
+            return FreeRunning(
+                self._camera,
+                core,
+                self._sinks,
+                live=self._live,
+                timeout_s=self._frame_timeout_s,
+                max_age_s=self._max_age_s,
+                reopen=reopen,
+                max_parts=max_parts,
+            )
+        return Triggered(
+            self._camera,
+            self._triggers,
+            core,
+            live=self._live,
+            expecting=self._expecting,
+            views=self._combine.views,
+            timeout_s=self._frame_timeout_s,
+            delay_ns=self._delay_ns,
+            window_ns=self._window_ns,
+            max_waiting=self._max_waiting,
+            reopen=reopen,
+            max_parts=max_parts,
+        )
 
 
-def _cause(fault: CameraError) -> str:
-    if isinstance(fault, CameraTimeout):
-        return "camera_timeout"
-    if isinstance(fault, CameraLost):
-        return "camera_lost"
-    return f"unreadable_image: {one_line(fault)}"
+class _Loop:
+    """The thread of one run's loop, and how it ended."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.abandoned = False
+        self.thread: threading.Thread | None = None
+        self._done = threading.Event()
+
+    def start(self, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - carried to whoever called `run`
+                if not self.abandoned:
+                    self.error = error
+            finally:
+                self._done.set()
+
+        self.thread = threading.Thread(target=run, name="edgead-loop", daemon=True)
+        self.thread.start()
+
+    def wait(self, wait_s: float) -> bool:
+        """Wait for its end; True when it has ended, or never began."""
+        if self.thread is None:
+            return True
+        if self._done.wait(wait_s):
+            self.thread.join()
+            return True
+        return False
+
+
+def _check_mode(
+    triggers: TriggerSource | None,
+    budget: LatencyBudget,
+    frames_per_part: int,
+    settle_frames: int,
+    hysteresis: float,
+    *,
+    live: bool,
+) -> None:
+    """Refuse what goes only with, or only without, triggers."""
+    if triggers is None:
+        if frames_per_part != 1:
+            raise BadInput(f"{frames_per_part} frames for each part need triggers", hint="free-running: settle_frames")
+        return
+    if budget.total_ms is None:
+        raise BadInput("triggered parts need a latency budget", hint="say in how many milliseconds each verdict must be out")
+    if settle_frames != 1 or hysteresis != 0:
+        raise BadInput("triggered parts are judged one by one: they do not settle", hint="leave settle_frames and hysteresis out")
+    if isinstance(triggers, CameraTrigger) and not live:
+        raise BadInput("a recording has no trigger line", hint="leave triggers out: each of its pictures gets a verdict")
 
 
 def _name(thing: object) -> str:

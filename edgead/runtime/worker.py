@@ -19,6 +19,7 @@ class Worker(Generic[T]):
         capacity: items that may wait.
         on_error: called on the worker's thread with the exception.
         idle: called after `poke` once the queue is empty (a heartbeat); several pokes may become one call.
+        on_lost: called on the worker's thread, before the next item, after a full queue has lost one.
     """
 
     def __init__(
@@ -29,15 +30,21 @@ class Worker(Generic[T]):
         capacity: int,
         on_error: Callable[[Exception], None],
         idle: Callable[[], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
-        self._handle, self._on_error, self._idle = handle, on_error, idle
+        self._handle, self._on_error, self._idle, self._on_lost = handle, on_error, idle, on_lost
         self._capacity = capacity
         self._items: deque[T] = deque()
-        self._poked = False
+        self._poked = self._lost = False
         self._closing = False
         self._condition = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"edgead-{name}", daemon=True)
         self._thread.start()
+
+    @property
+    def depth(self) -> int:
+        """Items that wait."""
+        return len(self._items)
 
     def put(self, item: T) -> bool:
         """Queue an item; a full queue loses its oldest one, and then this is False."""
@@ -45,6 +52,7 @@ class Worker(Generic[T]):
             full = len(self._items) >= self._capacity
             if full:
                 self._items.popleft()
+                self._lost = True
             self._items.append(item)
             self._condition.notify_all()
             return not full
@@ -69,21 +77,25 @@ class Worker(Generic[T]):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while True:
-            with self._condition:
-                self._condition.wait_for(lambda: self._items or self._poked or self._closing)
-                if self._items:
-                    item = self._items.popleft()
-                    self._condition.notify_all()
-                elif self._poked:
-                    self._poked = False
-                    item = None
-                else:
-                    return
+        while (job := self._next()) is not None:
             try:
-                if item is not None:
-                    self._handle(item)
-                elif self._idle is not None:
-                    self._idle()
+                job()
             except Exception as error:  # noqa: BLE001 - a user's or a driver's fault must not end the worker
                 self._on_error(error)
+
+    def _next(self) -> Callable[[], None] | None:
+        """What to do next, waiting for it; None at the end."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._items or self._poked or self._closing)
+            if self._lost:
+                self._lost = False
+                if self._on_lost is not None:
+                    return self._on_lost
+            if self._items:
+                item = self._items.popleft()
+                self._condition.notify_all()
+                return lambda: self._handle(item)
+            if self._poked:
+                self._poked = False
+                return self._idle or (lambda: None)
+            return None

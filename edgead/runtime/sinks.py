@@ -1,0 +1,120 @@
+"""Who is told about verdicts, each on a thread of its own with a bounded queue: outputs, callbacks and records."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from edgead.clock import Clock
+from edgead.runtime.inspector import one_line
+from edgead.runtime.stats import Stats
+from edgead.runtime.worker import Worker
+from edgead.types import Inspection, Output, Verdict
+
+LATE_OUTPUT = "late_output"
+FLUSH_S = 5.0  # how long a stop waits for each output and callback to finish its queue
+
+_log = logging.getLogger("edgead.station")
+
+
+class Sink:
+    """A worker that tells one output or callback, and what happens when it fails or is slow.
+
+    Args:
+        name: for counters and logs.
+        handle: told each item on the worker's thread.
+        stats: counts faults and what was missed.
+        capacity: items that may wait; a full queue loses its oldest.
+        prepare: makes the item of an inspection, on the thread that gives the verdict.
+        output: goes to its safe state on every fault, loss and end, and hears the heartbeat.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handle: Callable[[Any], None],
+        stats: Stats,
+        capacity: int,
+        *,
+        prepare: Callable[[Inspection], Any] | None = None,
+        output: Output | None = None,
+    ) -> None:
+        self.name = name
+        self._stats, self._output, self._prepare = stats, output, prepare
+        beat = output.heartbeat if output is not None else None
+        self._beats = beat is not None
+        self._worker: Worker[Any] = Worker(
+            name, handle, capacity=capacity, on_error=self._failed, idle=beat, on_lost=self._fail_safe
+        )
+
+    @classmethod
+    def of_output(cls, output: Output, stats: Stats, clock: Clock, capacity: int) -> Sink:
+        """A sink that keeps deadlines: what can be told only after it is UNKNOWN("late_output"), and no OK is left standing.
+
+        A verdict that has a cause already (UNKNOWN, or late and rejected) is told as it is.
+        """
+        name = type(output).__name__
+
+        def late(inspection: Inspection) -> bool:
+            return inspection.deadline_ns is not None and clock.now_ns() > inspection.deadline_ns
+
+        def signal(inspection: Inspection) -> None:
+            if not inspection.cause and late(inspection):
+                stats.add_late_output(name)
+                inspection = replace(inspection, verdict=Verdict.UNKNOWN, cause=LATE_OUTPUT)
+            output.signal(inspection)
+            if inspection.verdict is Verdict.OK and late(inspection):
+                stats.add_late_output(name)
+                output.fail_safe()
+
+        return cls(name, signal, stats, capacity, output=output)
+
+    @property
+    def depth(self) -> int:
+        """Items that wait."""
+        return self._worker.depth
+
+    def wait_for_room(self, wait_s: float) -> bool:
+        """Wait up to `wait_s` seconds until `tell` would lose nothing."""
+        return self._worker.wait_for_room(wait_s)
+
+    def tell(self, inspection: Inspection) -> None:
+        """Queue the inspection; never waits, never raises."""
+        try:
+            item = self._prepare(inspection) if self._prepare is not None else inspection
+        except Exception as error:  # noqa: BLE001 - a fault in making a record costs that record
+            self._failed(error)
+            return
+        if not self._worker.put(item) and self._stats.add_undelivered(self.name) == 1:
+            _log.warning("%s is too slow: it misses verdicts", self.name)
+        self._stats.queue_depth(self.name, self._worker.depth)
+
+    def beat(self) -> None:
+        """The loop has made progress."""
+        if self._beats:
+            self._worker.poke()
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self._worker.close(FLUSH_S):
+            _log.error("%s does not answer; its thread is left behind", self.name)
+        else:
+            self._fail_safe()
+
+    def _failed(self, error: Exception) -> None:
+        count = self._stats.add_error(self.name)
+        _log.log(logging.ERROR if count == 1 else logging.DEBUG, "%s failed (%d): %s", self.name, count, one_line(error))
+        self._fail_safe()
+
+    def _fail_safe(self) -> None:
+        if self._output is None:
+            return
+        try:
+            self._output.fail_safe()
+        except Exception as error:  # noqa: BLE001 - a dead device must not keep the others from their safe state
+            _log.error("%s cannot go to its safe state: %s", self.name, one_line(error))
