@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 
 from benchmarks._sets import SETS, Split
-from edgead.calibration.quantize import QuantizeOptions
+from edgead.calibration.deviation import Limits
 from edgead.export import ExportOptions, export_bundle
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe
@@ -46,18 +46,17 @@ def _write(path: Path, image: Any) -> None:
 
 def measure(model: str, model_dir: Path, bundle: Path, weight_bits: int, cpu: str) -> list[dict[str, Any]]:
     """Export the trained model and read what the export measured: one row an engine."""
-    options = ExportOptions(
-        quantize=QuantizeOptions(weight_bits=weight_bits), frames_per_class=150, max_flips=1.0, max_auroc_drop=1.0
-    )
+    options = ExportOptions(weight_bits=weight_bits, frames_per_class=150, limits=Limits(1.0, 1.0, 1e6))
     manifest = export_bundle(model_dir, bundle, options).manifest
     return [
         {
             "model": model, "engine": record.name, "cpu": cpu, "weight_bits": weight_bits if record.precision == "int8" else 32,
             "auroc": round(record.auroc or 0.0, 4), "torch_auroc": round(manifest.measured["auroc"], 4),
-            "flips": record.parity.label_flips, "frames": record.parity.frames,
-            "score_error": record.parity.score_error, "map_error": record.parity.map_error,
+            "flips": parity.label_flips, "frames": parity.frames,
+            "score_error": parity.score_error, "map_error": parity.map_error,
         }
         for record in manifest.engines
+        if (parity := record.parity) is not None
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from edgead.errors import MissingExtra
 
-_TELEMETRY = {"openvino": "openvino_telemetry"}
+_TELEMETRY = {"openvino": "openvino_telemetry", "nncf": "openvino_telemetry"}
 """Packages that report their own import to a statistics server from a background thread, and what they do it with."""
 
 _OPT_OUT = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}

@@ -1,7 +1,7 @@
 """Name -> "module:factory" tables. A new backend or device is one adapter file and one line here.
 
-Third parties add theirs through entry points in the groups ``edgead.engines``, ``edgead.cameras`` and
-``edgead.outputs``; a name of ours cannot be taken over.
+Third parties add theirs through entry points in the groups ``edgead.engines``, ``edgead.cameras``, ``edgead.outputs`` and
+``edgead.links``; a name of ours cannot be taken over.
 """
 
 from __future__ import annotations
@@ -16,24 +16,41 @@ from edgead.errors import BadInput
 ENGINES: Mapping[str, str] = {
     "onnxruntime": "edgead.engines.onnxruntime:OnnxRuntimeEngine",
     "openvino": "edgead.engines.openvino:OpenVinoEngine",
+    "tensorrt": "edgead.engines.tensorrt:TensorRtEngine",
+    "tensorrt-rtx": "edgead.engines.tensorrt:TensorRtRtxEngine",
 }
 
 CAMERAS: Mapping[str, str] = {
+    "aravis": "edgead.runtime.cameras.aravis:aravis_camera",
+    "basler": "edgead.runtime.cameras.basler:basler_camera",
     "folder": "edgead.runtime.cameras.folder:FolderCamera",
+    "gstreamer": "edgead.runtime.cameras.gstreamer:GStreamerCamera",
     "opencv": "edgead.runtime.cameras.opencv:OpenCvCamera",
     "simulated": "edgead.runtime.cameras.simulated:SimulatedCamera",
 }
 
 OUTPUTS: Mapping[str, str] = {
     "command": "edgead.runtime.outputs.command:CommandOutput",
+    "gpio": "edgead.runtime.outputs.gpio:GpioOutput",
     "log": "edgead.runtime.outputs.log:LogOutput",
 }
 
-_GROUPS = {"engine": (ENGINES, "edgead.engines"), "camera": (CAMERAS, "edgead.cameras"), "output": (OUTPUTS, "edgead.outputs")}
+LINKS: Mapping[str, str] = {
+    "modbus-client": "edgead.runtime.outputs.modbus:ModbusClientLink",
+    "modbus-server": "edgead.runtime.outputs.modbus:ModbusServerLink",
+}
+"""What carries the PLC handshake (:class:`edgead.runtime.plc.PlcLink`)."""
+
+_GROUPS = {
+    "engine": (ENGINES, "edgead.engines"),
+    "camera": (CAMERAS, "edgead.cameras"),
+    "output": (OUTPUTS, "edgead.outputs"),
+    "link": (LINKS, "edgead.links"),
+}
 
 
 def names(kind: str) -> list[str]:
-    """The known names of a kind ("engine", "camera", "output"), ours first."""
+    """The known names of a kind ("engine", "camera", "output", "link"), ours first."""
     table, group = _GROUPS[kind]
     return [*table, *(point.name for point in entry_points(group=group) if point.name not in table)]
 

@@ -5,6 +5,7 @@ A running histogram of magnitudes per tensor: whatever the number of pictures, m
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ SAMPLES = 200_000
 LEVELS = 127
 """Symmetric signed 8 bit: -127 to 127."""
 
-METHODS = ("minmax", "mse")
+METHODS = ("minmax", "mse", "percentile")
 
 
 class MagnitudeHistogram:
@@ -34,35 +35,52 @@ class MagnitudeHistogram:
         largest = max(float(flat.max()), -float(flat.min())) if flat.size else 0.0
         if not np.isfinite(largest):
             raise ValueError("a value is not finite")
-        if largest == 0.0:
-            return
         self.largest = max(self.largest, largest)
-        self._top = self._top or largest
-        while largest > self._top:
+        if self.largest == 0.0:
+            self._counts[0] += min(flat.size, SAMPLES)
+            return
+        self._top = self._top or self.largest
+        while self.largest > self._top:
             self._top *= 2.0
             self._counts = np.concatenate([self._counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2)])
         step = max(1, -(-flat.size // SAMPLES))
         bins = (np.abs(flat[::step]) * np.float32(BINS / self._top)).astype(np.int32)
         self._counts += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
 
-    def scale(self, method: str) -> float:
+    def scale(self, method: str, percentile: float = 99.99) -> float:
         """The step of the symmetric 8-bit grid: value = scale * integer in -127..127; 1 for a tensor of zeros.
 
         ``"minmax"`` covers the largest value seen. ``"mse"`` may clip: of 100 ranges it takes the one with the smallest
-        squared error summed over the histogram (rounding plus clipping).
+        squared error summed over the histogram (rounding plus clipping). ``"percentile"`` covers `percentile` percent of the
+        magnitudes, to the upper edge of their bin.
         """
         if self.largest == 0.0:
             return 1.0
         if method == "minmax":
             return self.largest / LEVELS
-        centres = (np.arange(BINS) + 0.5) * (self._top / BINS)
+        if method == "percentile":
+            inside = np.cumsum(self._counts) >= percentile / 100.0 * self._counts.sum() * (1.0 - 1e-12)
+            return min(self.largest, (int(np.argmax(inside)) + 1) * self._top / BINS) / LEVELS
         tops = self.largest * np.linspace(0.1, 1.0, 100)
-        errors = [_squared_error(centres, self._counts, top / LEVELS) for top in tops]
+        errors = [self._squared_error(top / LEVELS) for top in tops]
         return float(tops[int(np.argmin(errors))]) / LEVELS
 
+    def clipped_share(self, scale: float) -> float:
+        """Share of the counted values that a grid of this step cannot hold, 0 to 1."""
+        if self.largest <= LEVELS * scale * (1 + 1e-6):
+            return 0.0
+        return float(self._counts[self._centres() > LEVELS * scale].sum() / self._counts.sum())
 
-def _squared_error(values: npt.NDArray[Any], counts: npt.NDArray[Any], scale: float) -> float:
-    """Summed squared error of magnitudes on the grid; within a step the rounding error is uniform: scale^2 / 12."""
-    excess = np.maximum(values - LEVELS * scale, 0.0)
-    inside = np.where(excess > 0.0, 0.0, scale * scale / 12.0)
-    return float(np.sum(counts * (inside + excess * excess)))
+    def sqnr_db(self, scale: float) -> float:
+        """Power of the values over that of their error on a grid of this step, in decibels; infinite for a tensor of zeros."""
+        power = float(np.sum(self._counts * self._centres() ** 2))
+        return 10.0 * math.log10(power / self._squared_error(scale)) if self.largest else math.inf
+
+    def _centres(self) -> npt.NDArray[Any]:
+        return (np.arange(BINS, dtype=np.float64) + 0.5) * (self._top / BINS)
+
+    def _squared_error(self, scale: float) -> float:
+        """Within a step the rounding error is uniform: scale^2 / 12 a value."""
+        excess: npt.NDArray[Any] = np.maximum(self._centres() - LEVELS * scale, 0.0)
+        inside = np.where(excess > 0.0, 0.0, scale * scale / 12.0)
+        return float(np.sum(self._counts * (inside + excess * excess)))

@@ -1,9 +1,9 @@
-"""The pictures that INT8 ranges are measured on."""
+"""The pictures that INT8 ranges are measured on: good ones only, each once, in a fixed order, with their names."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,38 +14,84 @@ from edgead.types import Image
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSet:
-    """Good pictures at model size, H x W x 3 uint8 BGR each.
+    """Good pictures at model size, H x W x 3 uint8 BGR each. Make one with :meth:`of` or :meth:`from_folder`.
+
+    It may be gone through as often as one likes: the guard calibrates several times and must see the same pictures.
 
     Attributes:
-        images: in the order in which they are used.
-        digest: SHA-256 over their shapes and pixels, hexadecimal: the same pictures give the same digest.
+        images: in the order in which they are used, no two the same.
+        names: where each came from (a file name), for messages.
+        digest: SHA-256 over their shapes and pixels, hexadecimal: the same pictures in the same order give the same digest.
+        duplicates: (dropped name, kept name) of pictures that were there twice.
     """
 
     images: tuple[Image, ...]
+    names: tuple[str, ...]
     digest: str
+    duplicates: tuple[tuple[str, str], ...] = ()
+
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self.images)
+
+    def __len__(self) -> int:
+        return len(self.images)
 
     @classmethod
-    def of(cls, images: Sequence[Image]) -> CalibrationSet:
-        """From pictures at model size.
+    def of(cls, images: Sequence[Image], names: Sequence[str] = ()) -> CalibrationSet:
+        """From pictures at model size; `names` default to "picture 0", "picture 1", ...
 
         Raises:
-            BadInput: there are none.
+            BadInput: there are none, they differ in size or depth, or they are all the same.
         """
         if not images:
             raise BadInput("INT8 calibration needs good pictures, and there are none", hint="give --calibration DIR")
-        sha = hashlib.sha256()
-        for image in images:
-            sha.update(repr(image.shape).encode())
-            sha.update(image.tobytes())
-        return cls(tuple(images), sha.hexdigest())
+        names = list(names) or [f"picture {i}" for i in range(len(images))]
+        kept: dict[bytes, tuple[str, Image]] = {}
+        duplicates: list[tuple[str, str]] = []
+        for name, image in zip(names, images, strict=True):
+            _check(name, image, names[0], images[0])
+            key = hashlib.sha256(image.tobytes()).digest()
+            if key in kept:
+                duplicates.append((name, kept[key][0]))
+            else:
+                kept[key] = (name, image)
+        if len(kept) == 1 and len(images) > 1:
+            raise BadInput(
+                f"all {len(images)} calibration pictures are the same one", hint="give different good pictures of the product"
+            )
+        sha = hashlib.sha256(repr(images[0].shape).encode())
+        for key in kept:
+            sha.update(key)
+        return cls(tuple(i for _, i in kept.values()), tuple(n for n, _ in kept.values()), sha.hexdigest(), tuple(duplicates))
 
     @classmethod
     def from_folder(cls, folder: Path, recipe: PreprocessRecipe, limit: int) -> CalibrationSet:
         """From a folder of pictures, at most `limit` of them, evenly spread over their names, brought to model size.
 
         Raises:
-            BadInput: no pictures there, or one that cannot be read.
+            BadInput: no pictures there, or one that cannot be read or does not suit the recipe; the message names the file.
         """
         files = list_images(folder)
         chosen = files if len(files) <= limit else [files[i * len(files) // limit] for i in range(limit)]
-        return cls.of([recipe.apply(read_image(file)) for file in chosen])
+        return cls.of([_read(file, recipe) for file in chosen], [file.name for file in chosen])
+
+
+def _read(file: Path, recipe: PreprocessRecipe) -> Image:
+    image = read_image(file)
+    try:
+        return recipe.apply(image)
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}", hint=error.hint) from error
+
+
+def _check(name: str, image: Image, first_name: str, first: Image) -> None:
+    if image.dtype != "uint8" or image.ndim != 3 or image.shape[2] != 3:
+        raise BadInput(
+            f"calibration picture {name} is {image.dtype} of shape {image.shape}", hint="give H x W x 3 uint8 BGR pictures"
+        )
+    if image.shape != first.shape:
+        raise BadInput(
+            f"calibration picture {name} is {image.shape[1]} x {image.shape[0]} px, {first_name} is "
+            f"{first.shape[1]} x {first.shape[0]} px",
+            hint="bring them to model size with the model's preprocess recipe",
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import ctypes
-import importlib.util
 import os
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 
 from edgead import machine, registry
+from edgead.engines.cuda import NoGpu
 from edgead.errors import EdgeadError, EngineError, MissingExtra
 from edgead.optional import require
 
@@ -53,6 +53,9 @@ def _engines() -> Iterator[Check]:
             yield Check("engine", name, OK, try_engine(name))
         except MissingExtra as error:
             yield Check("engine", name, MISSING, str(error), error.hint)
+        except NoGpu as error:
+            builds = ", builds ahead of time" if name == "tensorrt-rtx" else ""
+            yield Check("engine", name, NOTE, f"installed{builds}; {error}", error.hint)
         except EdgeadError as error:
             yield Check("engine", name, BROKEN, str(error), error.hint)
         except Exception as error:  # noqa: BLE001 - a vendor's library may fail in any way; that is the finding
@@ -64,13 +67,17 @@ def try_engine(name: str) -> str:
 
     Raises:
         MissingExtra: the backend is not installed.
+        NoGpu: it is, and builds a plan where it can without one, but there is no GPU to run it.
         EngineError: it does not load the model, or answers wrongly.
     """
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     with tempfile.TemporaryDirectory(prefix="edgead-doctor-") as folder:
         file = Path(folder) / "probe.onnx"
         file.write_bytes(PROBE)
-        engine = registry.resolve("engine", name)(file, threads=1)
+        factory = registry.resolve("engine", name)
+        if hasattr(factory, "check_record"):  # it loads plans, not graphs
+            file = _plan(name, file)
+        engine = factory(file, threads=1)
         try:
             score, anomaly_map = engine.infer(image)
         finally:
@@ -79,6 +86,16 @@ def try_engine(name: str) -> str:
         raise EngineError(f"{name} gives a wrong answer on a model of three operations", hint=f"reinstall {name}")
     found = machine.packages([name]).get(name, "")
     return f"{name} {found}".strip() + ": a test model ran and answered right"
+
+
+def _plan(name: str, graph: Path) -> Path:
+    """The tiny model built by TensorRT, ahead of time for some GPU when there is none here."""
+    from edgead.export.tensorrt import BuildOptions, build_engine, gpu_here
+
+    ahead = BuildOptions(compute_capabilities=("8.9",))
+    options = ahead if name == "tensorrt-rtx" and gpu_here(name) is None else None
+    build_engine(graph, graph.with_suffix(".engine"), name, "fp32", options)
+    return graph.with_suffix(".engine")
 
 
 def _devices() -> Iterator[Check]:
@@ -108,7 +125,7 @@ def _cuda() -> Check:
         return Check("device", "NVIDIA GPU", BROKEN, f"the driver is there, but answers error {code}", "try: nvidia-smi")
     name = ctypes.create_string_buffer(256)
     driver.cuDeviceGetName(name, 256, 0)
-    note = "this edgead has no TensorRT engine; its engines run on the CPU"
+    note = "engines for it: edgead export --on-device BUNDLE --backend tensorrt --precision fp16"
     return Check("device", "NVIDIA GPU", NOTE, f"{count.value} x {name.value.decode(errors='replace')}", note)
 
 
@@ -139,11 +156,9 @@ def _cameras() -> Iterator[Check]:
         yield Check("camera", "RTSP", OK, "OpenCV has FFMPEG; try yours: edgead run BUNDLE --camera rtsp://...")
     else:
         yield Check("camera", "RTSP", MISSING, "this OpenCV has no FFMPEG", "pip install opencv-python-headless")
-    for name, module, hint in (
-        ("Basler (pylon)", "pypylon", "pip install pypylon"),
-        ("GigE Vision (Aravis)", "gi.repository.Aravis", "apt-get install gir1.2-aravis-0.8 python3-gi"),
-    ):
-        yield _vendor_camera(name, module, hint)
+    from edgead.cli._probes_vision import vision
+
+    yield from vision()
 
 
 def _try_simulated() -> Check:
@@ -185,21 +200,6 @@ def _try_device(device: Path) -> Check:
     size = f"{image.shape[1]} x {image.shape[0]} px"
     number = device.name.removeprefix("video")
     return Check("camera", str(device), OK, f"gave a picture of {size}", f"edgead run BUNDLE --camera {number}")
-
-
-def _vendor_camera(name: str, module: str, hint: str) -> Check:
-    """The vendor's package may be there; an adapter of ours is another matter, and the finding says which one is missing."""
-    adapters = {"pypylon": "basler", "gi.repository.Aravis": "aravis"}
-    if adapters[module] not in registry.names("camera"):
-        advice = "until then: the camera's RTSP stream, or a folder or video of its pictures"
-        return Check("camera", name, MISSING, "this edgead has no adapter for it yet", advice)
-    try:
-        found = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        found = False
-    return Check(
-        "camera", name, OK if found else MISSING, "installed" if found else "its package is not installed", "" if found else hint
-    )
 
 
 LAB = (

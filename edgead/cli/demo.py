@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 SUMMARY = "everything at once on a simulated conveyor: train, export, verify, bench, run"
 MARKER = "demo.json"
 BUNDLE_NAME = "flange.edgead"
-MAX_FLIPS, MAX_AUROC_DROP = 0.04, 0.02
+MAX_FLIPS, MAX_AUROC_DROP = 0.07, 0.02
 """Tolerated of INT8, wider than `edgead export` has them: the threshold comes from a dozen pictures, so one or two good parts
-lie at its very edge, and with ten good and fourteen bad ones (--quick) a single swapped pair costs 0.007 of AUROC."""
+lie at its very edge, and with ten good and fourteen bad ones (--quick) a single swapped pair costs 0.007 of AUROC. The score
+deviation, which does not depend on where a threshold happens to lie, is held to the usual limit."""
 
 
 @dataclass(frozen=True, slots=True)

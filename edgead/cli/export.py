@@ -1,7 +1,8 @@
 """Turn a trained model into a verified bundle: ONNX, INT8, OpenVINO and ONNX Runtime engines, golden frames.
 
-Every engine is compared with the trained model on held-out good frames and, where there are any, labelled test frames. When one
-of them does not answer as the model did, nothing is written and the exit code is 4.
+Every engine is compared with the trained model on held-out good frames and on labelled test frames; where there are none, on
+defects drawn onto good frames. When an INT8 engine does not answer as the model did, the layers to blame are returned to float,
+one at a time; when that does not help either, nothing is written and the exit code is 4.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from edgead.errors import BadInput
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
+    from edgead.export.tensorrt import BuildOptions
 
+METHODS = ("minmax", "mse", "percentile")
 SUMMARY = "make a verified bundle from a trained model"
 
 
@@ -29,38 +32,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder written by edgead train or import, or another tool's file (docs/importing.md)",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", help="the bundle's folder (default: NAME.edgead here)")
-    parser.add_argument("--backend", metavar="LIST", help="openvino,onnxruntime (default: those installed)")
-    parser.add_argument("--precision", metavar="LIST", help="fp32,int8 (default: both; fp32 when there are no good pictures)")
-    parser.add_argument("--weight-bits", type=int, choices=(7, 8), default=7, help="of INT8; 8 needs a CPU with VNNI (default 7)")
-    parser.add_argument("--calibration", type=Path, metavar="DIR", help="good pictures for INT8 (default: set aside by training)")
-    parser.add_argument("--labelled", type=Path, metavar="DIR", help="test/good and test/DEFECT... to compare on as well")
-    parser.add_argument("--max-flips", type=_share, default=0.01, help="tolerated share of labels INT8 changes (default 0.01)")
-    parser.add_argument("--max-auroc-drop", type=_share, default=0.005, help="tolerated AUROC loss of INT8 (default 0.005)")
-    parser.add_argument("--frames", type=int, default=100, help="frames compared of each kind, at most (default 100)")
+    parser.add_argument(
+        "--backend", metavar="LIST", help="comma-separated; an unknown one lists them all (default: those installed)"
+    )
+    parser.add_argument("--precision", metavar="LIST", help="of fp32,fp16,int8 (default: fp32,int8; fp32 without good pictures)")
+    quantising = parser.add_argument_group("INT8")
+    quantising.add_argument("--calibration", type=Path, metavar="DIR", help="good pictures (default: set aside by training)")
+    quantising.add_argument("--allow-unsafe-calibration", action="store_true", help="use pictures that look wrong all the same")
+    quantising.add_argument(
+        "--weight-bits", type=int, choices=(7, 8), help="8 needs VNNI on a CPU (default: what the target takes)"
+    )
+    quantising.add_argument("--observer", choices=METHODS, default="minmax", help="how ranges are chosen (default minmax)")
+    quantising.add_argument("--calibration-tool", choices=("edgead", "nncf"), default="edgead", help="default edgead")
+    judging = parser.add_argument_group("what to accept")
+    judging.add_argument("--labelled", type=Path, metavar="DIR", help="test/good and test/DEFECT... to compare on as well")
+    judging.add_argument("--frames", type=int, default=100, help="frames compared of each kind, at most (default 100)")
+    judging.add_argument("--max-flips", type=_share, default=0.01, help="tolerated share of labels that change (default 1%%)")
+    judging.add_argument("--max-auroc-drop", type=_share, default=0.005, help="tolerated loss of AUROC (default 0.005)")
+    judging.add_argument(
+        "--max-score-deviation", type=_positive, default=0.2, help="mean score change over the scores' deviation (default 0.2)"
+    )
+    judging.add_argument("--max-false-reject", type=_share, metavar="SHARE", help="choose thresholds by this share of good parts")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write what was measured to a .html or .md file")
     parser.add_argument("--threads", type=int, help="CPU threads of one inference (default: the engine's choice)")
+    gpu = parser.add_argument_group("TensorRT (--backend tensorrt or tensorrt-rtx)")
+    gpu.add_argument(
+        "--on-device",
+        action="store_true",
+        help="MODEL is a bundle: build its TensorRT engines that do not match this GPU or version, from its own graphs",
+    )
+    gpu.add_argument(
+        "--compute-capability", metavar="LIST", help="build ahead of time for these GPUs, e.g. 89,120 (tensorrt-rtx)"
+    )
+    gpu.add_argument("--workspace-mb", type=int, metavar="N", help="most GPU memory that one layer may use (default: all of it)")
+    gpu.add_argument("--dla", type=int, metavar="CORE", help="use this deep learning accelerator of an Orin (tensorrt)")
     add_import_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.on_device:
+        return _on_device(args)
     from edgead.cli._console import console, progress
     from edgead.optional import require
 
     for module in ("torch", "safetensors", "onnx", "onnxscript"):
         require(module, extra="export", why="Exporting")
-    from edgead.calibration.quantize import QuantizeOptions
+    from edgead.calibration.deviation import Limits
     from edgead.export import ExportOptions, export_bundle
 
     if args.threads is not None and args.threads < 1:
         raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
     options = ExportOptions(
-        backends=_list(args.backend) if args.backend else None,
+        backends=_backends(args),
         precisions=_list(args.precision) if args.precision else _precisions(args),
-        quantize=QuantizeOptions(weight_bits=args.weight_bits),
+        weight_bits=args.weight_bits,
+        observer=args.observer,
+        tool=args.calibration_tool,
         calibration=args.calibration,
+        allow_unsafe=args.allow_unsafe_calibration,
         labelled=args.labelled,
         frames_per_class=args.frames,
-        max_flips=args.max_flips,
-        max_auroc_drop=args.max_auroc_drop,
+        limits=Limits(args.max_flips, args.max_auroc_drop, args.max_score_deviation),
+        max_false_reject=args.max_false_reject,
+        report=args.report,
+        tensorrt=_build_options(args),
         threads=args.threads,
     )
     target = args.output or default_target(args.model)
@@ -77,16 +112,56 @@ def run(args: argparse.Namespace) -> int:
             bundle = export_bundle(
                 model_dir, target, options, lambda stage, done: bar.update(task, description=stage, completed=done)
             )
+    warn(bundle)
     show(bundle)
     if is_foreign(args.model) and args.precision is None and "int8" not in options.precisions:
         runs_as_is = "an OpenVINO IR runs in OpenVINO as it is"
         console().print(f"INT8 left out: {runs_as_is if args.images else 'it needs good pictures (--images GOOD_DIR)'}")
     missing = {"openvino", "onnxruntime"} - {record.backend for record in bundle.manifest.engines}
-    if args.backend is None and missing:
+    if options.backends is None and missing:
         console().print(f"left out, not installed: {', '.join(sorted(missing))}")
+    if args.report is not None:
+        console().print(f"report: {args.report}", markup=False)
     console().print(
         f"wrote {bundle.path}\nnext: edgead verify {bundle.path}   or   edgead run {bundle.path} --camera 0", markup=False
     )
+    return 0
+
+
+def _build_options(args: argparse.Namespace) -> BuildOptions:
+    from edgead.export.tensorrt import BuildOptions, parse_capabilities
+
+    wanted = parse_capabilities(args.compute_capability) if args.compute_capability else ()
+    return BuildOptions(args.workspace_mb, wanted, dla_core=args.dla)
+
+
+def _on_device(args: argparse.Namespace) -> int:
+    """Needs neither torch nor onnx."""
+    from edgead.bundle import Bundle
+    from edgead.cli._console import console, progress
+    from edgead.cli.verify import show as show_verified
+    from edgead.export.on_device import build_on_device
+
+    backends = _list(args.backend) if args.backend else (None,)
+    if len(backends) > 1 or args.output is not None:
+        what = "-o" if args.output is not None else "one --backend at a time"
+        raise BadInput(f"--on-device changes the bundle itself: {what} does not go with it", hint="see edgead export --help")
+    wanted = _list(args.precision) if args.precision else ()
+    with progress() as bar:
+        task = bar.add_task("building", total=1.0)
+        outcomes = build_on_device(
+            args.model, backends[0], wanted, _build_options(args),
+            lambda stage, done: bar.update(task, description=stage, completed=done),
+        )  # fmt: skip
+    for outcome in outcomes:
+        told = "built on this device" if outcome.rebuilt else "matches this GPU and version, left as it is"
+        console().print(f"{outcome.name}: {told}", markup=False)
+    if verified := [outcome.verification for outcome in outcomes if outcome.verification is not None]:
+        show_verified(verified)
+    manifest = Bundle.open(args.model).manifest
+    unmeasured = [outcome.name for outcome in outcomes if manifest.engine(outcome.name).parity is None]
+    verb = f"verify {args.model}" if unmeasured else f"run {args.model} --engine {outcomes[0].name} --camera 0"
+    console().print(f"next: edgead {verb}", markup=False)
     return 0
 
 
@@ -96,9 +171,35 @@ def default_target(model: Path) -> Path:
     return Path(f"{model.name if model.is_dir() else model.stem}.edgead")
 
 
+def _backends(args: argparse.Namespace) -> tuple[str, ...] | None:
+    if args.backend:
+        return _list(args.backend)
+    return ("openvino",) if args.calibration_tool == "nncf" else None  # its graphs are for OpenVINO only
+
+
 def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
     pictures = not is_foreign(args.model) or args.images is not None or args.calibration is not None
     return ("fp32", "int8") if pictures else ("fp32",)
+
+
+def warn(bundle: Bundle) -> None:
+    """What calibration noticed about its pictures, and what the guard had to do."""
+    from edgead.cli._console import console
+
+    for finding in (bundle.manifest.calibration or {}).get("findings", ()):
+        where = f"{finding['where']}: " if finding["where"] else ""
+        console().print(f"{finding['severity']}: {where}{finding['message']}", markup=False)
+    for told in bundle.manifest.measured.get("guard", ()):
+        kept = [step for step in told["steps"] if step["kept"]]
+        if not kept:
+            continue
+        console().print("the INT8 graph as calibrated was over the limits; returned to float:")
+        for step in kept:
+            console().print(
+                f"  {step['layer']}: {step['alone']:.3f} alone, costs {step['cost_ms']:.2f} ms; {step['engine']} "
+                f"{step['before']:.3f} -> {step['after']:.3f} score deviation",
+                markup=False,
+            )
 
 
 def show(bundle: Bundle) -> None:
@@ -109,24 +210,40 @@ def show(bundle: Bundle) -> None:
     from edgead.cli._console import console
 
     measured = bundle.manifest.measured
-    names = ("score err", "map err", "flips", "AUROC", "threshold", "ms")
-    table = Table("engine", *(Column(name, justify="right") for name in names), box=box.SIMPLE_HEAD, pad_edge=False)
+    names = ("score err", "dev.", "flips", "AUROC", "threshold", "float", "ms")
+    table = Table(
+        "engine", *(Column(name, justify="right") for name in names), box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1)
+    )
     auroc = measured.get("auroc")
     trained = measured["threshold"]["value"]
-    table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", f"{trained:.4g}", "")
+    table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", f"{trained:.4g}", "", "")
+    kept = {name: len(told["keep_float"]) for told in measured.get("guard", ()) for name in told["engines"]}
     for record in bundle.manifest.engines:
         chosen = " *" if record.name == bundle.manifest.default_engine else ""
+        parity = record.parity
+        if parity is None:
+            rest = ("", "", f"{record.threshold.rule.level:.4g}", str(kept.get(record.name, "")), "")
+            table.add_row(record.name + chosen, "not measured", "", *rest)
+            continue
         table.add_row(
             record.name + chosen,
-            f"{record.parity.score_error:.1e}",
-            f"{record.parity.map_error:.1e}",
-            f"{record.parity.label_flips} of {record.parity.frames}",
+            f"{parity.score_error:.1e}",
+            f"{100 * parity.score_deviation:.1f} %",
+            f"{parity.label_flips} of {parity.frames}",
             "" if record.auroc is None else f"{record.auroc:.4f}",
-            f"{record.threshold.value:.4g}",
-            f"{measured['latency_ms'][record.name]:.1f}",
+            f"{record.threshold.rule.level:.4g}",
+            str(kept[record.name]) if record.name in kept else "",
+            f"{latency:.1f}" if (latency := measured["latency_ms"].get(record.name)) is not None else "",
         )
     console().print(table)
-    console().print("* fastest here, the default; errors relative to the range of the trained model's maps")
+    console().print(
+        "* fastest here, the default; errors relative to the range of the trained model's maps, deviation to its scores'"
+    )
+    if any(record.parity is None for record in bundle.manifest.engines):
+        told = f"edgead verify {bundle.path} measures it on the device that runs it"
+        console().print(f"not measured: built ahead of time, judged by its graph; {told}", markup=False)
+    if measured["frames"].get("drawn"):
+        console().print(f"no labelled defects: {measured['frames']['drawn']} were drawn onto good pictures")
 
 
 def _list(text: str) -> tuple[str, ...]:
@@ -134,10 +251,19 @@ def _list(text: str) -> tuple[str, ...]:
 
 
 def _share(text: str) -> float:
+    """``0.001`` or ``0.1%``."""
+    value = _positive(text)
+    if value > 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1, or 0% and 100%")
+    return value
+
+
+def _positive(text: str) -> float:
+    number, percent = (text[:-1], 0.01) if text.endswith("%") else (text, 1.0)
     try:
-        value = float(text)
+        value = float(number) * percent
     except ValueError:
         value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on, or a percentage")
     return value

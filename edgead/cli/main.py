@@ -16,9 +16,25 @@ from collections.abc import Sequence
 from edgead import __version__
 from edgead.errors import EdgeadError
 
-VERBS = ("demo", "train", "distill", "import", "export", "verify", "inspect", "bench", "run", "station", "doctor")
-_MODULES = {"import": "import_"}
-"""Verbs that are keywords of Python."""
+VERBS = (
+    "demo",
+    "train",
+    "distill",
+    "import",
+    "export",
+    "verify",
+    "inspect",
+    "threshold",
+    "bench",
+    "run",
+    "station",
+    "records",
+    "cameras",
+    "plc-map",
+    "doctor",
+)
+_MODULES = {"import": "import_", "plc-map": "plc_map"}
+"""Verbs that cannot be the name of a module."""
 
 EPILOG = (
     "Exit codes: 0 done, 1 internal error, 2 bad input, 3 bundle refused, 4 parity failed, 5 missing extra or engine, "

@@ -3,6 +3,9 @@
 The golden frames in the bundle are asked again. FP32 engines must be within 1e-3 of the trained model (relative to the range of
 its maps), INT8 engines within 1.5 times what was measured at export plus 0.01, and no clear frame may change its label. Exit
 code 0 when all pass, 4 when one does not. Needs neither torch nor onnx.
+
+An engine that was built ahead of time for this device is measured here for the first time; what is found goes into the bundle,
+and from then on `edgead run` takes it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.errors import BadInput, MissingExtra, ParityFailed
+from edgead.errors import BadInput, EngineError, MissingExtra, ParityFailed
 
 if TYPE_CHECKING:
     from edgead.engines.verify import Verification
@@ -28,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from edgead.bundle import Bundle
     from edgead.cli._console import console
-    from edgead.engines.verify import verify_engine
+    from edgead.engines.cuda import NoGpu
+    from edgead.engines.verify import note, verify_engine
 
     if args.threads is not None and args.threads < 1:
         raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
@@ -36,11 +40,11 @@ def run(args: argparse.Namespace) -> int:
     known = [record.name for record in bundle.manifest.engines]
     names = known if args.engine == "all" else [bundle.manifest.engine(args.engine).name]
     results: list[Verification] = []
-    missing: dict[str, MissingExtra] = {}
+    missing: dict[str, MissingExtra | EngineError] = {}
     for name in names:
         try:
             results.append(verify_engine(bundle, name, args.threads))
-        except MissingExtra as error:
+        except (MissingExtra, NoGpu) as error:
             missing[bundle.manifest.engine(name).backend] = error
     if not results:
         raise next(iter(missing.values()))
@@ -48,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
     console().print(f"{bundle.manifest.golden} golden frames; errors relative to the range of the trained model's maps")
     for skipped in missing.values():
         console().print(f"left out: {skipped} -> {skipped.hint}", markup=False)
+    first = [r.name for r in results if r.passed and bundle.manifest.engine(r.name).parity is None]
+    if first:
+        note(bundle, results)
+        console().print(f"measured for the first time, noted in the bundle: {', '.join(first)}", markup=False)
     failed = [result.name for result in results if not result.passed]
     if failed:
         raise ParityFailed(

@@ -12,24 +12,33 @@ from edgead.registry import resolve
 from edgead.types import Engine
 
 
-def open_engine(bundle: Bundle, name: str | None = None, threads: int | None = None) -> Engine:
+def open_engine(bundle: Bundle, name: str | None = None, threads: int | None = None, *, unverified: bool = False) -> Engine:
     """Load one engine of a bundle on this device; there is no fallback to another one.
 
     Args:
         bundle: an opened bundle (its digests are checked).
         name: the engine's name in the bundle, e.g. ``"openvino-int8"``; None takes the bundle's default.
         threads: CPU threads for one inference; None leaves it to the backend (all cores).
+        unverified: open also an engine that was built ahead of time and never measured; `edgead verify` does it.
 
     Raises:
         BadInput: the bundle holds no engine of that name, or nobody knows its backend.
-        BundleMismatch: it does not suit this device; the message names what differs.
+        BundleMismatch: it does not suit this device, or was never measured; the message names what differs.
         MissingExtra: the backend's package is not installed.
         EngineError: the backend cannot load the file.
     """
     record = bundle.manifest.engine(name)
     factory = resolve("engine", record.backend)
-    check_device(record)
     try:
+        if hasattr(factory, "check_record"):  # built for one kind of GPU and one version
+            factory.check_record(record, bundle.path)
+        else:
+            check_device(record)
+        if record.parity is None and not unverified:
+            raise BundleMismatch(
+                f"engine {record.name} was built ahead of time and has never been measured",
+                hint=f"edgead verify {bundle.path} --engine {record.name}   (once, on the device that runs it)",
+            )
         engine: Engine = factory(bundle.path / record.file, threads=threads)
     except MissingExtra as error:
         raise MissingExtra(str(error), hint=f"{error.hint}{_other_engines(bundle, record)}") from error

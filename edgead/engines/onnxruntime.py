@@ -22,15 +22,17 @@ class OnnxRuntimeEngine:
     Args:
         file: the ONNX file.
         threads: CPU threads for one inference; None takes all physical cores.
+        literal: run the graph as it is written, without optimisation: Q/DQ pairs are then executed one by one in float, which is
+            INT8 without any kernel's faults.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
         EngineError: the file is missing, damaged or breaks the graph contract.
     """
 
-    def __init__(self, file: Path, *, threads: int | None = None) -> None:
+    def __init__(self, file: Path, *, threads: int | None = None, literal: bool = False) -> None:
         self._file = file
-        self._session = open_session(file, threads=threads)
+        self._session = open_session(file, threads=threads, literal=literal)
         self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
         found = {node.name: _spec(node) for node in self._session.get_outputs()}
         self.outputs = tuple(found[name] for name in OUTPUT_NAMES if name in found)
@@ -75,8 +77,8 @@ class Tapped:
         return values
 
 
-def open_session(model: Path | bytes, *, threads: int | None = None) -> Any:
-    """An `InferenceSession` on the CPU.
+def open_session(model: Path | bytes, *, threads: int | None = None, literal: bool = False) -> Any:
+    """An `InferenceSession` on the CPU; `literal` as in :class:`OnnxRuntimeEngine`.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -88,6 +90,8 @@ def open_session(model: Path | bytes, *, threads: int | None = None) -> Any:
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 3
+    if literal:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     name = model if isinstance(model, Path) else Path("the graph")
     if isinstance(model, Path) and not model.is_file():
         raise EngineError(f"there is no engine file {model}", hint="copy or export the bundle again")

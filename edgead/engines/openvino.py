@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,11 @@ class OpenVinoEngine:
         self._request = None
 
 
-def write_ir(onnx_file: Path, target: Path) -> None:
+def write_ir(onnx_file: Path, target: Path, transform: Callable[[Any], Any] = lambda model: model) -> None:
     """Convert an ONNX file to OpenVINO IR, ``target`` (.xml) and its ``.bin``, without compressing floats to half precision.
+
+    Args:
+        transform: changes the `openvino.Model` in between, or gives another one.
 
     Raises:
         MissingExtra: openvino is not installed.
@@ -84,6 +88,7 @@ def write_ir(onnx_file: Path, target: Path) -> None:
         model = ov.Core().read_model(str(onnx_file))
     except Exception as error:  # see above
         raise failed(onnx_file, "OpenVINO cannot convert", error) from error
+    model = transform(model)
     try:
         ov.save_model(model, str(target), compress_to_fp16=False)
     except RuntimeError as error:  # a C++ stream error without a reason

@@ -1,5 +1,21 @@
 """Model -> ONNX by the graph contract -> engines -> bundle."""
 
-from edgead.export.pipeline import BACKENDS, PRECISIONS, ExportOptions, export_bundle, installed_backends
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgead.export.builds import BACKENDS, PRECISIONS, installed_backends
+
+if TYPE_CHECKING:
+    from edgead.export.pipeline import ExportOptions, export_bundle
 
 __all__ = ["BACKENDS", "PRECISIONS", "ExportOptions", "export_bundle", "installed_backends"]
+
+
+def __getattr__(name: str) -> Any:
+    """The pipeline needs torch; building an engine on a device from a bundle's own graph does not."""
+    if name in ("ExportOptions", "export_bundle"):
+        from edgead.export import pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

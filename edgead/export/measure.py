@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,28 +12,32 @@ import numpy.typing as npt
 import torch
 
 from edgead.bundle import Threshold
-from edgead.calibration.thresholds import threshold_from_good
+from edgead.calibration.defects import draw_defects
+from edgead.calibration.deviation import auroc
+from edgead.calibration.thresholds import DEFAULT_FALSE_REJECT, threshold_from_good
 from edgead.errors import BadInput
 from edgead.models.detector import Detector
-from edgead.parity import Answers, ParityReport, ask, compare
+from edgead.parity import Answers, ParityReport, compare
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
-from edgead.types import Engine, Image
+from edgead.types import Image
 
-ROUNDS = 20
-"""Interleaved inferences per engine when the fastest is sought."""
+DRAWN = 48
+"""Defects drawn when there are no real ones: every kind at every strength four times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Frames at model size: `held_out` good ones (they set the thresholds), labelled test ones `good` and `defect`."""
+    """Frames at model size: `held_out` good ones (they set the thresholds), labelled test ones `good` and `defect`, and, when
+    nobody has a real defect, `drawn`: defects drawn onto the held-out ones."""
 
     held_out: tuple[Image, ...]
     good: tuple[Image, ...]
     defect: tuple[Image, ...]
+    drawn: tuple[Image, ...] = ()
 
     @property
     def all(self) -> tuple[Image, ...]:
-        return (*self.held_out, *self.good, *self.defect)
+        return (*self.held_out, *self.good, *self.defect, *self.drawn)
 
     def held_out_scores(self, answers: Answers) -> npt.NDArray[np.float32]:
         """The part of the answers on `all` that belongs to `held_out`."""
@@ -44,7 +46,52 @@ class Frames:
     def auroc(self, answers: Answers) -> float | None:
         """Image AUROC on the labelled frames of `all`; None without both kinds."""
         first, second = len(self.held_out), len(self.held_out) + len(self.good)
-        return auroc(answers.scores[first:second], answers.scores[second:])
+        return auroc(answers.scores[first:second], answers.scores[second : second + len(self.defect)])
+
+    def judged(self) -> tuple[range, range]:
+        """Which of `all` are good and which are defects for the guard: labelled ones, or held-out ones against drawn ones."""
+        held, labelled = len(self.held_out), len(self.held_out) + len(self.good)
+        if self.good and self.defect:
+            return range(held, labelled), range(labelled, labelled + len(self.defect))
+        return range(labelled), range(labelled, len(self.all))
+
+    def kinds(self) -> list[str]:
+        """Of each frame of `all`: ``"good"``, ``"defect"`` or ``"drawn defect"``."""
+        good = len(self.held_out) + len(self.good)
+        return ["good"] * good + ["defect"] * len(self.defect) + ["drawn defect"] * len(self.drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdRule:
+    """How thresholds come about in an export.
+
+    Attributes:
+        trained: the trained model's.
+        max_false_reject: each engine gets its own by this rate from its own scores; None: all take `trained`, which somebody set
+            by hand.
+        held_out: the first so many scores are of good frames held out.
+    """
+
+    trained: Threshold
+    max_false_reject: float | None
+    held_out: int
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any], scores: npt.NDArray[np.float32], max_false_reject: float | None) -> ThresholdRule:
+        """From the trained model's folder, its scores of the held-out frames, and the rate that the user asks for (None: keep
+        what training chose)."""
+        if max_false_reject is not None:
+            return cls(threshold_from_good(scores, max_false_reject), max_false_reject, len(scores))
+        stored = Threshold(float(info["threshold"]["value"]), str(info["threshold"]["method"]))
+        automatic = threshold_from_good(scores, DEFAULT_FALSE_REJECT)
+        same = bool(np.isclose(stored.value, automatic.value, rtol=1e-4, atol=1e-6))
+        return cls(automatic if same else stored, DEFAULT_FALSE_REJECT if same else None, len(scores))
+
+    def own(self, scores: npt.NDArray[np.float32]) -> Threshold:
+        """An engine's threshold, from its scores on all frames."""
+        if self.max_false_reject is None:
+            return self.trained
+        return threshold_from_good(scores[: self.held_out], self.max_false_reject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +102,22 @@ class Measured:
     parity: ParityReport
     auroc: float | None
 
+    @classmethod
+    def of(cls, answers: Answers, frames: Frames, reference: Answers, rule: ThresholdRule) -> Measured:
+        """From the engine's answers on ``frames.all`` and the trained model's."""
+        own = rule.own(answers.scores)
+        return cls(own, compare(reference, answers, rule.trained.value, own.value), frames.auroc(answers))
 
-def read_frames(model_dir: Path, recipe: PreprocessRecipe, labelled: Path | None, per_class: int, seed: int = 0) -> Frames:
+
+def read_frames(
+    model_dir: Path, recipe: PreprocessRecipe, labelled: Path | None, per_class: int, draw: bool = False, seed: int = 0
+) -> Frames:
     """Held-out good frames of a trained model's folder and, when there are any, labelled ones.
 
     Args:
         labelled: a folder in MVTec layout (with ``test/good`` and ``test/DEFECT``...), or its ``test`` folder itself.
         per_class: at most so many held-out, good and defective frames each, drawn by `seed`.
+        draw: draw defects onto held-out frames when there are no labelled ones.
 
     Raises:
         BadInput: fewer than two held-out frames, an unreadable picture, or `labelled` is not in that layout.
@@ -74,11 +130,10 @@ def read_frames(model_dir: Path, recipe: PreprocessRecipe, labelled: Path | None
     if wrong or len(images) < 2:
         what = f"{wrong[0]} is not at model size" if wrong else f"{model_dir / 'heldout'} holds fewer than 2 pictures"
         raise BadInput(what, hint="train the model again")
-    if labelled is None:
-        return Frames(images, (), ())
-    good, defect = _labelled_files(labelled)
+    good, defect = ([], []) if labelled is None else _labelled_files(labelled)
     chosen = [tuple(recipe.apply(read_image(f)) for f in _some(files, per_class, rng)) for files in (good, defect)]
-    return Frames(images, chosen[0], chosen[1])
+    drawn = [] if chosen[1] or not draw else draw_defects(images, min(DRAWN, per_class), seed)
+    return Frames(images, chosen[0], chosen[1], tuple(defect.image for defect in drawn))
 
 
 def trained_answers(detector: Detector, images: Sequence[Image], report: Callable[[float], None]) -> Answers:
@@ -94,63 +149,21 @@ def trained_answers(detector: Detector, images: Sequence[Image], report: Callabl
     return Answers(np.array(scores, np.float32), np.stack(maps))
 
 
-def reference_threshold(info: Mapping[str, Any], scores: npt.NDArray[np.float32]) -> tuple[Threshold, bool]:
-    """The trained model's threshold, and whether it is the one that its held-out good scores give (then every engine gets its own
-    by the same rule; one that somebody set by hand is kept as it is)."""
-    stored = Threshold(float(info["threshold"]["value"]), str(info["threshold"]["method"]))
-    automatic = threshold_from_good(scores)
-    return stored, bool(np.isclose(stored.value, automatic.value, rtol=1e-4, atol=1e-6))
-
-
-def measure_engine(
-    engine: Engine, frames: Frames, reference: Answers, threshold: Threshold, automatic: bool, report: Callable[[float], None]
-) -> Measured:
-    """Ask the engine about every frame and compare it with the trained model.
-
-    Args:
-        reference: the trained model's answers on ``frames.all``.
-        threshold, automatic: see :func:`reference_threshold`.
-    """
-    images = frames.all
-
-    def told() -> Any:
-        for i, image in enumerate(images):
-            yield image
-            report((i + 1) / len(images))
-
-    answers = ask(engine, told())
-    own = threshold_from_good(frames.held_out_scores(answers)) if automatic else threshold
-    return Measured(own, compare(reference, answers, threshold.value, own.value), frames.auroc(answers))
-
-
-def latencies(engines: Mapping[str, Engine], image: Image) -> dict[str, float]:
-    """Median milliseconds of one inference per engine, the engines taking turns so that the machine's moods hit all alike."""
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(ROUNDS + 1):  # the first round warms up
-        for name, engine in engines.items():
-            began = time.perf_counter()
-            engine.infer(image)
-            times[name].append((time.perf_counter() - began) * 1e3)
-    return {name: round(statistics.median(values[1:]), 3) for name, values in times.items()}
+def told_of(images: Sequence[Image], report: Callable[[float], None]) -> Iterator[Image]:
+    """The images, telling the share of them that is done."""
+    for i, image in enumerate(images):
+        yield image
+        report((i + 1) / len(images))
 
 
 def pick_golden(frames: Frames, reference: Answers, count: int) -> list[int]:
-    """Indices into ``frames.all``: half of them good ones held out and half defects (all good without labels), evenly spread over
-    their scores, so that easy and hard ones are there."""
+    """Indices into ``frames.all``: half of them good ones held out and half defects (drawn ones without real ones, all good
+    without either), evenly spread over their scores, so that easy and hard ones are there."""
     first_defect = len(frames.held_out) + len(frames.good)
     good = sorted(range(len(frames.held_out)), key=lambda i: float(reference.scores[i]))
     defect = sorted(range(first_defect, len(frames.all)), key=lambda i: float(reference.scores[i]))
     of_defect = _spread(defect, count // 2)
     return _spread(good, count - len(of_defect)) + of_defect
-
-
-def auroc(good: npt.NDArray[np.float32], defect: npt.NDArray[np.float32]) -> float | None:
-    """Probability that a defect scores higher than a good part, ties count half; None when one kind is missing."""
-    if not len(good) or not len(defect):
-        return None
-    ordered = np.sort(good)
-    below = np.searchsorted(ordered, defect, "left") + np.searchsorted(ordered, defect, "right")
-    return float(below.mean() / (2 * len(good)))
 
 
 def _labelled_files(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,34 +13,35 @@ from typing import Any
 import numpy as np
 
 from edgead import machine
-from edgead.bundle import Bundle, EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
-from edgead.calibration.quantize import QuantizeOptions, quantize
+from edgead.bundle import Bundle, EngineRecord, Manifest, new_bundle, write_golden, write_manifest
+from edgead.calibration.calibrate import CalibrationReport, calibrate
+from edgead.calibration.deviation import Deviation, Limits, Yardstick
+from edgead.calibration.guard import Candidate, GuardFailed, GuardOptions, GuardReport, guard
+from edgead.calibration.half import to_half
+from edgead.calibration.observe import Ranges, observe
+from edgead.calibration.screening import Reference
 from edgead.calibration.sets import CalibrationSet
-from edgead.engines.openvino import write_ir
+from edgead.calibration.targets import QuantizeOptions, Target, target_for
+from edgead.engines.onnxruntime import OnnxRuntimeEngine
+from edgead.engines.timing import interleaved_ms
 from edgead.errors import BadInput, EngineError, MissingExtra, ParityFailed
+from edgead.export.builds import BACKENDS, BUILDS, PRECISIONS, facts, installed_backends
 from edgead.export.graph import write_onnx
-from edgead.export.measure import (
-    Frames,
-    Measured,
-    latencies,
-    measure_engine,
-    pick_golden,
-    read_frames,
-    reference_threshold,
-    trained_answers,
-)
+from edgead.export.measure import Measured, ThresholdRule, pick_golden, read_frames, told_of, trained_answers
+from edgead.export.report import EngineRow, ReportData, check_report, write_report
+from edgead.export.tensorrt import BuildOptions, check_options
 from edgead.models.detector import Detector, load_detector
 from edgead.models.graph import IrDetector
 from edgead.optional import require
-from edgead.parity import Answers
+from edgead.parity import Answers, ask
 from edgead.preprocess import PreprocessRecipe
 from edgead.registry import resolve
-from edgead.types import Engine
+from edgead.types import Engine, TensorSpec
 
-BACKENDS = ("openvino", "onnxruntime")
-PRECISIONS = ("fp32", "int8")
 FP32_LIMIT = 1e-4
 """Largest error of an FP32 engine on score and map, relative to the range of the trained model's maps."""
+
+GRAPH_FILES = {"float": "model.onnx", "half": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
 Report = Callable[[str, float], None]
 
@@ -51,43 +52,64 @@ class ExportOptions:
 
     Attributes:
         backends: of `BACKENDS`; None takes those that are installed.
-        precisions: of `PRECISIONS`.
-        quantize: how INT8 is made.
+        precisions: of `PRECISIONS`; a backend is built in those that it has.
+        weight_bits: of INT8, 7 or 8; None lets each target decide.
+        observer: how INT8 activation ranges are chosen, ``"minmax"``, ``"mse"`` or ``"percentile"``.
+        tool: ``"edgead"`` or ``"nncf"`` makes the INT8 graph.
         calibration: folder of good pictures for INT8; None takes those that training set aside.
         calibration_count: at most so many of them are used.
+        allow_unsafe: go on with calibration pictures that look wrong (too few, odd ones); findings stay in the bundle.
         labelled: MVTec-style folder with labelled test pictures; None takes the one known from training, if it is still there.
         frames_per_class: at most so many frames of each kind (held out, good, defect) are compared.
         golden_count: frames stored in the bundle for `edgead verify`.
-        max_flips: tolerated share of frames whose label differs from the trained model's, INT8 only; one frame is always
-            tolerated, since with few frames a share says nothing.
-        max_auroc_drop: tolerated loss of image AUROC, INT8 only, 0.005 being half a point.
+        limits: what is tolerated of an INT8 or FP16 engine.
+        guard: how long the guard may look for layers to blame.
+        max_false_reject: choose thresholds by this share of good parts; None keeps what training chose.
+        report: also write what was measured to this .html or .md file, even when the export fails over it.
+        tensorrt: how TensorRT builds; other backends take no notice.
         threads: CPU threads; None takes all cores.
     """
 
     backends: tuple[str, ...] | None = None
-    precisions: tuple[str, ...] = PRECISIONS
-    quantize: QuantizeOptions = field(default_factory=QuantizeOptions)
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    weight_bits: int | None = None
+    observer: str = "minmax"
+    tool: str = "edgead"
     calibration: Path | None = None
     calibration_count: int = 64
+    allow_unsafe: bool = False
     labelled: Path | None = None
     frames_per_class: int = 100
     golden_count: int = 8
-    max_flips: float = 0.01
-    max_auroc_drop: float = 0.005
+    limits: Limits = field(default_factory=Limits)
+    guard: GuardOptions = field(default_factory=GuardOptions)
+    max_false_reject: float | None = None
+    report: Path | None = None
+    tensorrt: BuildOptions = field(default_factory=BuildOptions)
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for given, known in ((self.backends or BACKENDS, BACKENDS), (self.precisions, PRECISIONS)):
-            unknown = sorted(set(given) - set(known))
-            if unknown or not given:
+        for given, known in ((self.backends, tuple(BACKENDS)), (self.precisions, PRECISIONS)):
+            unknown = sorted(set(given or ()) - set(known))
+            if unknown or given == ():
                 raise BadInput(f"cannot export for {', '.join(unknown) or 'nothing'}", hint=f"choose from {', '.join(known)}")
         if min(self.calibration_count, self.golden_count) < 1 or self.frames_per_class < 2:
             raise BadInput("a count of frames is too small", hint="at least 1 golden and calibration frame, 2 frames per class")
+        if self.max_false_reject is not None and not 0.0 < self.max_false_reject < 1.0:
+            raise BadInput(f"a false reject share of {self.max_false_reject} is not usable", hint="give a number between 0 and 1")
+        QuantizeOptions(self.weight_bits or 7, self.observer, tool=self.tool)
 
+    def jobs(self, backends: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """(backend, precision) of every engine to build, precision by precision.
 
-def installed_backends() -> tuple[str, ...]:
-    """Those of `BACKENDS` whose package is installed here."""
-    return tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
+        Raises:
+            BadInput: no backend has one of the precisions.
+        """
+        found = tuple((b, p) for p in self.precisions for b in backends if (b, p) in BUILDS)
+        for missing in set(self.precisions) - {precision for _, precision in found}:
+            has = sorted({precision for backend, precision in BUILDS if backend in backends})
+            raise BadInput(f"{', '.join(backends)} cannot be built in {missing}", hint=f"choose from {', '.join(has)}")
+        return found
 
 
 def export_bundle(
@@ -102,7 +124,7 @@ def export_bundle(
 
     Raises:
         BadInput: no trained model, unusable pictures, `target` is something else.
-        MissingExtra: a backend that was asked for is not installed.
+        MissingExtra: a backend that was asked for, or matplotlib for a report, is not installed.
         ParityFailed: an engine does not answer as the model did; no bundle is left, an old one stays.
         StorageError: the disk is full or not writable; likewise.
     """
@@ -110,50 +132,76 @@ def export_bundle(
     backends = options.backends or installed_backends()
     if not backends:
         raise MissingExtra("no inference backend is installed", hint="pip install 'edgead[openvino]'")
-    for backend in backends:
-        require(backend, extra=backend, why=f"Building the {backend} engine")
+    for name in backends:
+        BACKENDS[name].need(f"Building the {name} engine")
+    jobs = options.jobs(backends)
+    for backend, precision in jobs:
+        check_options(backend, precision, options.tensorrt)
+    if options.tool == "nncf":
+        require("nncf", extra="nncf", why="Quantising with NNCF")
+    if options.report is not None:
+        check_report(options.report)
     with new_bundle(target) as work:
-        _Export(model_dir, work, options, backends, report).run()
+        export = _Export(model_dir, work, options, jobs, report)
+        try:
+            export.run()
+        except GuardFailed as error:
+            export.guarded.append(error.report)
+            export.tell(failure=str(error))
+            raise
+    export.tell(str(target))
     return Bundle.open(target)
 
 
 class _Export:
     """One run, filling the folder `work`."""
 
-    def __init__(self, model_dir: Path, work: Path, options: ExportOptions, backends: tuple[str, ...], report: Report) -> None:
-        self.work, self.options, self.backends, self.report = work, options, backends, report
+    def __init__(
+        self, model_dir: Path, work: Path, options: ExportOptions, jobs: tuple[tuple[str, str], ...], report: Report
+    ) -> None:
+        self.work, self.options, self.jobs, self.report = work, options, jobs, report
         detector, self.info = load_detector(model_dir)
         self.detector: Detector = detector
         self.recipe = PreprocessRecipe.from_json(self.info["preprocess"])
-        self.frames = read_frames(model_dir, self.recipe, self._labelled_root(), options.frames_per_class)
+        lossy = any(precision != "fp32" for _, precision in jobs)
+        self.frames = read_frames(model_dir, self.recipe, self._labelled_root(), options.frames_per_class, draw=lossy)
         self.calibration: CalibrationSet | None = None
-        if "int8" in options.precisions:
+        if any(BUILDS[job].graph == "int8" for job in jobs):
             own = options.calibration  # goes through the whole recipe; what training set aside already went through it
             recipe = self.recipe if own else replace(self.recipe, roi=None, crop_from=None)
             self.calibration = CalibrationSet.from_folder(own or model_dir / "calibration", recipe, options.calibration_count)
+        self.files: dict[tuple[str, str], Path] = {}
+        self.measured: dict[tuple[str, str], Measured] = {}
+        self.here = {job for job in jobs if BACKENDS[job[0]].runs_here(options.tensorrt)}
+        self.deviations: dict[str, Deviation] = {}
+        self.keep_float: dict[str, tuple[str, ...]] = {}
+        self.calibrated: list[CalibrationReport] = []
+        self.guarded: list[GuardReport] = []
+        self.speed: dict[str, float] = {}
 
     def run(self) -> None:
         images = self.frames.all
-        reference = trained_answers(self.detector, images, self._told("trained model"))
-        threshold, automatic = reference_threshold(self.info, self.frames.held_out_scores(reference))
+        self.reference = trained_answers(self.detector, images, self._told("trained model"))
+        if not np.ptp(self.reference.scores) > 0.0:
+            raise BadInput("the trained model gives every picture the same score", hint="train it again")
+        held_out = self.frames.held_out_scores(self.reference)
+        self.rule = ThresholdRule.of(self.info, held_out, self.options.max_false_reject)
+        good, defect = self.frames.judged()
+        self.yardstick = Yardstick(
+            images,
+            self.reference,
+            self.rule.trained.value,
+            lambda s: self.rule.own(s).value,
+            good,
+            defect,
+            bool(self.frames.drawn),
+        )
         graphs = self._graphs()
-        engines: dict[str, Engine] = {}
-        records: list[EngineRecord] = []
-        try:
-            for precision in self.options.precisions:
-                for backend in self.backends:
-                    name = f"{backend}-{precision}"
-                    file = self._build(backend, precision, graphs[precision])
-                    engines[name] = resolve("engine", backend)(file, threads=self.options.threads)
-                    measured = measure_engine(engines[name], self.frames, reference, threshold, automatic, self._told(name))
-                    self._judge(name, precision, measured, self.frames.auroc(reference))
-                    records.append(self._record(backend, precision, file, measured))
-            self.report("latency", 0.0)
-            speed = latencies(engines, images[0])
-        finally:
-            for engine in engines.values():
-                engine.close()
-        self._write(records, speed, engines[records[0].name], reference, threshold)
+        for job in self.jobs:
+            if BUILDS[job].graph != "int8":
+                self._build(job, graphs[BUILDS[job].graph])
+        self._int8(graphs.get("float"))
+        self._write(*self._latency())
 
     def _labelled_root(self) -> Path | None:
         if self.options.labelled is not None:
@@ -161,92 +209,169 @@ class _Export:
         known = self.info.get("labelled_root")
         return Path(known) if known and (Path(known) / "test").is_dir() else None
 
-    def _graphs(self) -> dict[str, Path]:
-        if isinstance(self.detector, IrDetector):  # imported: there is no ONNX of it
-            if self.backends != ("openvino",) or self.options.precisions != ("fp32",):
-                raise BadInput("an OpenVINO IR runs as it is", hint="give --backend openvino --precision fp32")
-            return {"fp32": self.work / "openvino/fp32.xml"}
-        graphs = {"fp32": self.work / "model.onnx", "int8": self.work / "model.int8.onnx"}
-        self.report("ONNX", 0.0)
-        write_onnx(self.detector, graphs["fp32"])
-        self.report("ONNX", 1.0)
-        if self.calibration is not None:
-            self.products = quantize(
-                graphs["fp32"], graphs["int8"], self.calibration, self.options.quantize, self._told("INT8"), self.options.threads
-            )
-        return graphs
-
     def _told(self, stage: str) -> Callable[[float], None]:
         return lambda done: self.report(stage, done)
 
-    def _build(self, backend: str, precision: str, graph: Path) -> Path:
-        if backend != "openvino":
-            return graph
-        target = self.work / "openvino" / f"{precision}.xml"
-        target.parent.mkdir(exist_ok=True)
-        if isinstance(self.detector, IrDetector):
+    def _graphs(self) -> dict[str, Path]:
+        """Float and half precision graphs."""
+        if isinstance(self.detector, IrDetector):  # imported: there is no ONNX of it
+            if self.jobs != (("openvino", "fp32"),):
+                raise BadInput("an OpenVINO IR runs as it is", hint="give --backend openvino --precision fp32")
+            target = self.work / "openvino/fp32.xml"
+            target.parent.mkdir()
             self.detector.write(target)
-        else:
-            write_ir(graph, target)
-        return target
+            return {"float": target}
+        graphs = {"float": self.work / GRAPH_FILES["float"]}
+        self.report("ONNX", 0.0)
+        write_onnx(self.detector, graphs["float"])
+        if any(BUILDS[job].graph == "half" for job in self.jobs):
+            graphs["half"] = self.work / GRAPH_FILES["half"]
+            to_half(graphs["float"], graphs["half"], self.calibration)
+        self.report("ONNX", 1.0)
+        return graphs
 
-    def _judge(self, name: str, precision: str, measured: Measured, trained_auroc: float | None) -> None:
-        parity = measured.parity
-        if not np.isfinite([parity.score_error, parity.map_error]).all():
+    def _build(self, job: tuple[str, str], graph: Path) -> None:
+        """Build one engine that is not INT8, and judge it; one that does not run here is judged by its graph, run literally."""
+        name = _name(job)
+        self.files[job] = BUILDS[job].make(graph, self.work, self.options.tensorrt)
+        if job in self.here:
+            engine = self._open(job, self.files[job])
+        else:
+            engine = OnnxRuntimeEngine(graph, threads=self.options.threads, literal=True)
+        try:
+            answers = ask(engine, told_of(self.frames.all, self._told(name)))
+        finally:
+            engine.close()
+        self.measured[job] = measured = Measured.of(answers, self.frames, self.reference, self.rule)
+        self.deviations[name] = self.yardstick.measure(answers)
+        errors = [measured.parity.score_error, measured.parity.map_error]
+        if not np.isfinite(errors).all():
             raise EngineError(f"{name} gives values that are not finite", hint="please report it")
-        worst = max(parity.score_error, parity.map_error)
-        if precision == "fp32" and worst > FP32_LIMIT:
+        worst = max(errors)
+        if job[1] == "fp32" and worst > FP32_LIMIT:
             raise ParityFailed(
                 f"{name} is off by {worst:.2g} of the trained model's map range (allowed {FP32_LIMIT:g}); no bundle written",
                 hint="please report it with the versions that edgead doctor shows",
             )
-        if precision == "fp32":
-            return
-        allowed = max(1, int(self.options.max_flips * parity.frames))
-        drop = (trained_auroc or 0.0) - (measured.auroc or 0.0)
-        if parity.label_flips > allowed or drop > self.options.max_auroc_drop:
-            scores = "" if measured.auroc is None else f", AUROC {measured.auroc:.4f} of {trained_auroc:.4f}"
-            raise ParityFailed(
-                f"{name} flips {parity.label_flips} of {parity.frames} labels (allowed {allowed}){scores}; no bundle written",
-                hint="try --precision fp32, more --calibration pictures, --weight-bits 8 (needs VNNI), or a higher --max-flips",
-            )
+        broken = self.options.limits.broken(self.deviations[name], self.yardstick.pairs) if job[1] != "fp32" else ()
+        if broken:
+            raise ParityFailed(f"{name}: {', '.join(broken)}; no bundle written", hint="try --precision fp32")
 
-    def _record(self, backend: str, precision: str, file: Path, measured: Measured) -> EngineRecord:
+    def _open(self, job: tuple[str, str], file: Path) -> Engine:
+        engine: Engine = resolve("engine", job[0])(file, threads=self.options.threads)
+        return engine
+
+    def _int8(self, float_graph: Path | None) -> None:
+        """Calibrate once for each kind of target, and let the guard build and judge its engines."""
+        groups: dict[QuantizeOptions, list[tuple[str, str]]] = {}
+        targets: dict[QuantizeOptions, Target] = {}
+        for job in self.jobs:
+            if BUILDS[job].graph == "int8":
+                o = self.options
+                target = target_for(job[0], weight_bits=o.weight_bits, method=o.observer, tool=o.tool)
+                groups.setdefault(target.options, []).append(job)
+                targets.setdefault(target.options, target)
+        if not groups or float_graph is None or self.calibration is None:
+            return
+        ranges = self._observe(float_graph, self.calibration)
+        for options, jobs in groups.items():
+            graph = self.work / GRAPH_FILES["int8"]
+            if graph.exists():  # another target's
+                graph = graph.with_name(f"model.int8.w{options.weight_bits}.onnx")
+            if options.tool == "nncf":
+                graph = self.work / "openvino/int8.xml"
+                graph.parent.mkdir(exist_ok=True)
+            self.calibrated.append(
+                calibrate(
+                    float_graph, self.calibration, targets[options], output=graph, ranges=ranges,
+                    report=self._told("INT8"), threads=self.options.threads,
+                )
+            )  # fmt: skip
+            self._guard(float_graph, graph, jobs)
+
+    def _observe(self, float_graph: Path, calibration: CalibrationSet) -> Ranges:
+        known = Reference(self.frames.held_out, self.frames.held_out_scores(self.reference))
+        return observe(
+            float_graph, calibration, reference=known, allow_unsafe=self.options.allow_unsafe,
+            report=self._told("calibration"), threads=self.options.threads,
+        )  # fmt: skip
+
+    def _guard(self, float_graph: Path, graph: Path, jobs: Sequence[tuple[str, str]]) -> None:
+        asked = self.options.report is not None
+        options = replace(self.options.guard, always_blame=self.options.guard.always_blame or asked, threads=self.options.threads)
+        candidates = [self._candidate(job) for job in jobs]
+        told = guard(float_graph, graph, candidates, self.yardstick, self.options.limits, options, self.report)
+        self.guarded.append(told)
+        for job in jobs:
+            name = _name(job)
+            self.measured[job] = Measured.of(told.answers[name], self.frames, self.reference, self.rule)
+            self.deviations[name], self.keep_float[name] = told.deviations[name], told.keep_float
+
+    def _candidate(self, job: tuple[str, str]) -> Candidate:
+        def build(graph: Path) -> Path:
+            file = BUILDS[job].make(graph, graph.parent, self.options.tensorrt)
+            final = file if file.is_relative_to(self.work) else self.work / file.relative_to(graph.parent)
+            self.files[job] = final  # what the guard tries elsewhere and accepts goes there
+            return file
+
+        opens = (lambda file: self._open(job, file)) if job in self.here else None
+        return Candidate(_name(job), build, opens)
+
+    def _latency(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+        """Time all engines that run here; the graph's inputs and outputs."""
+        self.report("latency", 0.0)
+        with ExitStack() as stack:
+            engines: dict[str, Engine] = {}
+            for job in self.jobs:
+                if job in self.here:
+                    engines[_name(job)] = engine = self._open(job, self.files[job])
+                    stack.callback(engine.close)
+            if not engines:  # all were built ahead of time for another machine
+                engine = OnnxRuntimeEngine(self.work / GRAPH_FILES["float"], threads=self.options.threads)
+                stack.callback(engine.close)
+                return engine.inputs, engine.outputs
+            self.speed = interleaved_ms(engines, self.frames.all[0])
+            first = next(iter(engines.values()))
+            return first.inputs, first.outputs
+
+    def _record(self, job: tuple[str, str]) -> EngineRecord:
+        backend, precision = job
         built_with = {**machine.packages([backend]), "arch": platform.machine()}
-        if precision == "int8":
-            built_with["weight_bits"] = str(self.options.quantize.weight_bits)
+        if BUILDS[job].graph == "int8":
+            built_with["weight_bits"] = str(target_for(backend, weight_bits=self.options.weight_bits).options.weight_bits)
+        built_with |= facts(self.files[job])
+        measured = self.measured[job]
         return EngineRecord(
-            name=f"{backend}-{precision}",
+            name=_name(job),
             backend=backend,
             precision=precision,
-            file=file.relative_to(self.work).as_posix(),
+            file=self.files[job].relative_to(self.work).as_posix(),
             threshold=measured.threshold,
-            parity=measured.parity,
+            parity=measured.parity if job in self.here else None,
             auroc=measured.auroc,
             built_with=built_with,
         )
 
-    def _write(
-        self, records: list[EngineRecord], speed: dict[str, float], engine: Engine, reference: Answers, threshold: Threshold
-    ) -> None:
-        golden = pick_golden(self.frames, reference, self.options.golden_count)
-        write_golden(self.work, [self.frames.all[i] for i in golden], Answers(reference.scores[golden], reference.maps[golden]))
-        facts = machine.facts()
+    def _write(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        golden = pick_golden(self.frames, self.reference, self.options.golden_count)
+        reference = Answers(self.reference.scores[golden], self.reference.maps[golden])
+        write_golden(self.work, [self.frames.all[i] for i in golden], reference)
+        here = machine.facts()
         manifest = Manifest(
             name=str(self.info["name"]),
             family=self.detector.family,
             model={**self.detector.config, "image_size": list(self.detector.image_size)},
             origin=dict(self.info["origin"]),
             preprocess=self.recipe,
-            inputs=engine.inputs,
-            outputs=engine.outputs,
-            engines=tuple(records),
-            default_engine=min(speed, key=lambda name: speed[name]),
+            inputs=inputs,
+            outputs=outputs,
+            engines=tuple(self._record(job) for job in self.jobs),
+            default_engine=min(self.speed, key=lambda name: self.speed[name], default=_name(self.jobs[0])),
             calibration=self._calibration_facts(),
             golden=len(golden),
-            measured=_measured(self.frames, reference, threshold, speed, self.options, self.info),
-            tools={**facts.pop("packages"), **machine.packages(["onnxscript"])},
-            machine=facts,
+            measured=self._measured_facts(),
+            tools={**here.pop("packages"), **machine.packages(["onnxscript"])},
+            machine=here,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
         write_manifest(self.work, manifest)
@@ -255,30 +380,63 @@ class _Export:
     def _calibration_facts(self) -> dict[str, Any] | None:
         if self.calibration is None:
             return None
+        first = self.calibrated[0]
+        findings = {str(finding): finding.to_json() for told in self.calibrated for finding in told.findings}
         return {
             "digest": self.calibration.digest,
-            "images": len(self.calibration.images),
+            "images": len(self.calibration),
             "source": str(self.options.calibration or "set aside by training"),
-            "method": self.options.quantize.method,
-            "weight_bits": self.options.quantize.weight_bits,
-            "int8_products": self.products,
+            "method": self.options.observer,
+            "tool": self.options.tool,
+            "weight_bits": first.target.options.weight_bits,
+            "int8_products": first.products,
+            "findings": list(findings.values()),
         }
 
+    def _measured_facts(self) -> dict[str, Any]:
+        frames = {"held_out": len(self.frames.held_out), "good": len(self.frames.good), "defect": len(self.frames.defect)}
+        return {
+            "threshold": asdict(self.rule.trained),
+            "auroc": self.frames.auroc(self.reference),
+            "frames": frames | ({"drawn": len(self.frames.drawn)} if self.frames.drawn else {}),
+            "limits": {"fp32": FP32_LIMIT, **asdict(self.options.limits)},
+            "deviations": {name: deviation.to_json() for name, deviation in self.deviations.items()},
+            "guard": [told.to_json() for told in self.guarded],
+            "literal": {_name(job): asdict(self.measured[job].parity) for job in self.jobs if job not in self.here},
+            "latency_ms": self.speed,
+            "threads": self.options.threads or machine.usable_cores(),
+            "training": self.info.get("metrics", {}),
+        }
 
-def _measured(
-    frames: Frames,
-    reference: Answers,
-    threshold: Threshold,
-    speed: dict[str, float],
-    options: ExportOptions,
-    info: dict[str, Any],
-) -> dict[str, Any]:
-    return {
-        "threshold": asdict(threshold),
-        "auroc": frames.auroc(reference),
-        "frames": {"held_out": len(frames.held_out), "good": len(frames.good), "defect": len(frames.defect)},
-        "limits": {"fp32": FP32_LIMIT, "max_flips": options.max_flips, "max_auroc_drop": options.max_auroc_drop},
-        "latency_ms": speed,
-        "threads": options.threads or machine.usable_cores(),
-        "training": info.get("metrics", {}),
-    }
+    def tell(self, bundle: str = "", failure: str = "") -> None:
+        """Write the report that was asked for, if one was."""
+        if self.options.report is None:
+            return
+        self.report("report", 0.0)
+        answers = {name: told for report in self.guarded for name, told in report.answers.items()}
+        rows = [self._row(job) for job in self.jobs if job in self.measured or _name(job) in answers]
+        write_report(
+            self.options.report,
+            ReportData(
+                name=str(self.info["name"]), family=self.detector.family, bundle=bundle, failure=failure,
+                frames=self.frames.all, kinds=self.frames.kinds(), reference=self.reference, threshold=self.rule.trained,
+                auroc=self.yardstick.auroc(self.reference), drawn=bool(self.frames.drawn), limits=self.options.limits,
+                engines=rows, answers=answers, guards=self.guarded, calibrations=self.calibrated, machine=machine.facts(),
+            ),
+        )  # fmt: skip
+
+    def _row(self, job: tuple[str, str]) -> EngineRow:
+        name, measured = _name(job), self.measured.get(job)
+        told = next((told for told in self.guarded if name in told.answers), None)
+        return EngineRow(
+            name=name,
+            precision=job[1],
+            threshold=self.rule.own(told.answers[name].scores) if told else measured.threshold if measured else None,
+            deviation=told.deviations[name] if told else self.deviations.get(name),
+            latency_ms=self.speed.get(name),
+            kept_float=len(self.keep_float.get(name, ())),
+        )
+
+
+def _name(job: tuple[str, str]) -> str:
+    return f"{job[0]}-{job[1]}"

@@ -177,6 +177,9 @@ def _before(onnx: Any, body: Any, ports: _Ports, inputs: GraphOptions) -> list[A
     """From uint8 NHWC BGR to what the foreign input takes."""
     node, name = onnx.helper.make_node, "image"
     nodes = []
+    if ports.kind == onnx.TensorProto.FLOAT:  # first: TensorRT takes uint8 into a Cast and nowhere else
+        nodes.append(node("Cast", [name], ["float"], to=onnx.TensorProto.FLOAT))
+        name = "float"
     if inputs.colour == "rgb":
         _constant(onnx, body, "colours", np.array([2, 1, 0], np.int64))
         nodes.append(node("Gather", [name, "colours"], ["rgb"], axis=3))
@@ -185,8 +188,7 @@ def _before(onnx: Any, body: Any, ports: _Ports, inputs: GraphOptions) -> list[A
         mean, std = (np.broadcast_to(np.array(values, np.float32), (3,)) for values in (inputs.mean, inputs.std))
         _constant(onnx, body, "mean", np.array(mean))
         _constant(onnx, body, "std", np.array(std))
-        nodes.append(node("Cast", [name], ["float"], to=onnx.TensorProto.FLOAT))
-        nodes.append(node("Sub", ["float", "mean"], ["centred"]))
+        nodes.append(node("Sub", [name, "mean"], ["centred"]))
         nodes.append(node("Div", ["centred", "std"], ["normalized"]))
         name = "normalized"
     last = _PREFIX + ports.input

@@ -50,7 +50,8 @@ class Detector(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The graph contract: uint8 N x H x W x 3 BGR -> (anomaly_map N x H x W, score N)."""
-        return self.detect(image.permute(0, 3, 1, 2).flip(1).to(torch.float32))
+        pixels = image.to(torch.float32)  # first, since TensorRT moves no uint8 around: it takes it into a Cast and nowhere else
+        return self.detect(pixels.permute(0, 3, 1, 2).flip(1))
 
 
 def save_detector(folder: Path, detector: Detector, info: Mapping[str, Any]) -> None:

@@ -10,11 +10,13 @@ import pytest
 
 from edgead.cli import _probes
 from edgead.cli.main import main
+from edgead.engines.cuda import no_driver
 from edgead.errors import MissingExtra
 
 
 def _engines(found: dict) -> dict[str, str]:
-    return {check["name"]: check["state"] for check in found["checks"] if check["group"] == "engine"}
+    """The states of the engines that need no GPU."""
+    return {c["name"]: c["state"] for c in found["checks"] if c["group"] == "engine" and not c["name"].startswith("tensorrt")}
 
 
 def test_engines_that_answer_right_are_ok(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +55,26 @@ def test_a_probe_of_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyP
     with pytest.raises(MissingExtra) as caught:
         _probes.try_engine("openvino")
     assert caught.value.hint == "pip install 'edgead[openvino]'"
+
+
+def test_tensorrt_without_a_gpu_is_a_note_and_without_the_package_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def checks() -> dict[str, _probes.Check]:
+        return {check.name: check for check in _probes._engines()}
+
+    pytest.importorskip("tensorrt_rtx")
+    pytest.importorskip("cuda.bindings.runtime")
+    monkeypatch.setattr("edgead.engines.cuda.CudaPython", _no_gpu)
+    monkeypatch.setattr("edgead.engines.cuda.PyCuda", _no_gpu)
+    found = checks()["tensorrt-rtx"]
+    assert (found.state, found.detail) == ("note", "installed, builds ahead of time; no NVIDIA driver or GPU is usable here (a test)")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    found = checks()["tensorrt-rtx"]
+    assert found.state == "missing"
+    assert "edgead[tensorrt-rtx]" in found.hint
+
+
+def _no_gpu() -> None:
+    raise no_driver("a test")
 
 
 def test_cameras_that_need_no_hardware_always_work(tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def test_export_takes_its_name_from_the_models_folder(tiny: Tiny, tmp_path: Path
     ("arguments", "code", "message"),
     [
         (["export", "nowhere"], 2, "holds no trained model"),
-        (["export", "MODEL", "--backend", "tensorrt"], 2, "cannot export for tensorrt"),
+        (["export", "MODEL", "--backend", "abacus"], 2, "cannot export for abacus"),
+        (["export", "MODEL", "--report", "r.pdf", *QUICK], 2, "a report is a .html or .md file"),
+        (["export", "MODEL", "--report", "no/r.html", *QUICK], 2, "there is no folder no"),
         (["export", "MODEL", "--precision", "fp8"], 2, "cannot export for fp8"),
         (["export", "MODEL", "--threads", "0"], 2, "0 threads"),
         (["export", "MODEL", "--calibration", "nowhere"], 2, "nowhere is not a folder"),
@@ -174,3 +176,35 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(backend: str, tiny: Tiny, tm
     assert done.returncode == 7, done.stderr
     assert "the disk is full" in done.stderr
     assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize("argument", [["--max-flips", "2"], ["--max-false-reject=-1%"], ["--max-score-deviation", "much"]])
+def test_a_limit_that_is_no_share_is_refused(argument: list[str], tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["export", str(tiny.model()), *argument])
+    assert caught.value.code == 2
+    assert "is not a" in errors(capsys)[-1]
+
+
+def test_what_the_guard_and_the_calibration_noticed_is_printed(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = Bundle.open(tiny.bundle()).manifest.measured["guard"][0]["engines"]["onnxruntime-int8"]["score_deviation"]
+    target = tmp_path / "part.edgead"
+    arguments = [
+        "--backend",
+        "onnxruntime",
+        "--precision",
+        "int8",
+        "--frames",
+        "6",
+        "--threads",
+        "1",
+        "--allow-unsafe-calibration",
+    ]
+    limits = ["--max-flips", "100%", "--max-auroc-drop", "1", "--max-score-deviation", f"{97 * wide:.3f}%"]
+    assert main(["export", str(tiny.model()), "-o", str(target), *arguments, *limits]) == 0
+    out = capsys.readouterr().out
+    assert "warning: " in out
+    assert "returned to float:" in out
+    assert re.search(r"node_\w+: 0\.\d+ alone, costs \d\.\d\d ms; onnxruntime-int8 0\.\d+ -> 0\.\d+ score deviation", out)

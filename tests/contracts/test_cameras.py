@@ -11,13 +11,15 @@ import pytest
 
 from edgead.errors import BadInput, CameraError, CameraLost, CameraTimeout, EndOfStream, UnreadableFrame
 from edgead.runtime.cameras import open_camera
+from edgead.runtime.cameras.settings import CameraSettings
 from edgead.testing import FakeCamera, FakeClock
 from edgead.types import Camera, Frame, Image
-from tests.servers import RtspServer, rtsp_is_missing
+from tests.servers import GigeCamera, RtspServer, aravis_is_missing, pylon_is_missing, rtsp_is_missing
 
 FRAMES = 5
-KINDS = ("fake", "folder", "pattern", "video", "video-realtime", "simulated", "rtsp")
-FINITE = KINDS[:-1]
+FINITE = ("fake", "folder", "pattern", "video", "video-realtime", "simulated")
+LIVE = ("rtsp", "gige", "basler")
+KINDS = (*FINITE, *LIVE)
 
 Opener = Callable[[], Camera]
 
@@ -51,6 +53,16 @@ def rtsp() -> Iterator[RtspServer]:
     server.kill()
 
 
+@pytest.fixture(scope="module")
+def gige() -> Iterator[GigeCamera]:
+    if reason := aravis_is_missing():
+        pytest.skip(reason)
+    server = GigeCamera()
+    server.start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Opens the camera kind that the test is parametrised with."""
@@ -58,6 +70,13 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     if kind == "rtsp":
         server: RtspServer = request.getfixturevalue("rtsp")
         return lambda: open_camera(server.url)
+    if kind == "gige":
+        fake: GigeCamera = request.getfixturevalue("gige")
+        return lambda: open_camera(f"{fake.address}?roi=0,0,64,48&frame_rate_hz=50")
+    if kind == "basler":
+        if reason := pylon_is_missing():
+            pytest.skip(reason)
+        return lambda: open_camera("basler:0815-0000?roi=0,0,64,48")
     if kind == "fake":
         return lambda: FakeCamera(pictures())
     addresses: dict[str, Callable[[], str]] = {
@@ -129,6 +148,25 @@ def test_it_can_be_opened_again(opener: Opener) -> None:
         camera.close()
 
 
+@pytest.mark.parametrize("opener", LIVE, indirect=True)
+def test_a_live_camera_is_live_and_a_silent_one_would_time_out(camera: Camera) -> None:
+    assert getattr(camera, "live", False)
+    with pytest.raises(CameraTimeout):
+        for _ in range(20):  # what already arrived may still come, one frame a call
+            camera.grab(0.0)
+
+
+@pytest.mark.parametrize("opener", ("gige", "basler"), indirect=True)
+def test_counters_say_what_became_of_the_frames(opener: Opener) -> None:
+    camera = opener()
+    for _ in range(3):
+        camera.grab(5.0)
+    counters = camera.counters()  # type: ignore[attr-defined]
+    camera.close()
+    assert (counters["frames"], counters["incomplete"]) == (3, 0)
+    assert all(isinstance(value, int) and value >= 0 for value in counters.values())
+
+
 def test_a_folder_is_played_in_the_order_of_names_and_says_which_file(tmp_path: Path) -> None:
     frames = drain(open_camera(str(write_folder(tmp_path / "pictures"))))
     assert [Path(frame.source).name for frame in frames] == [f"{i}.png" for i in range(FRAMES)]
@@ -183,7 +221,19 @@ def test_a_real_video(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["nothing", "no/such/video.mp4", "no/such/*.png", "sim:fps=fast", "sim:colour=1", "ftp://a/b"]
+    "address",
+    [
+        "nothing",
+        "no/such/video.mp4",
+        "no/such/*.png",
+        "sim:fps=fast",
+        "sim:colour=1",
+        "ftp://a/b",
+        "gst:",
+        "usb:0?exposure=2000",
+        "gige:1.2.3.4?exposure_us=long",
+        "basler:1?roi=1,2,3",
+    ],
 )
 def test_an_address_that_means_nothing_is_bad_input(address: str) -> None:
     with pytest.raises(BadInput) as caught:
@@ -199,7 +249,15 @@ def test_an_empty_folder_and_a_text_file_are_bad_input(tmp_path: Path) -> None:
             open_camera(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("address", ["63", "usb:63", "/dev/video63", "rtsp://operator:s3cret@127.0.0.1:9/line?token=s3cret"])
+def test_only_devices_take_settings(tmp_path: Path) -> None:
+    for address in (str(write_folder(tmp_path / "pictures")), "rtsp://127.0.0.1:9/line", "sim"):
+        with pytest.raises(BadInput, match="takes no settings"):
+            open_camera(address, settings=CameraSettings(exposure_us=1000.0))
+
+
+@pytest.mark.parametrize(
+    "address", ["63", "usb:63", "/dev/video63", "/dev/v4l/by-id/none", "rtsp://operator:s3cret@127.0.0.1:9/line?token=s3cret"]
+)
 def test_a_camera_that_does_not_open_is_lost_and_tells_no_secret(address: str) -> None:
     with pytest.raises(CameraLost, match="does not open") as caught:
         open_camera(address)

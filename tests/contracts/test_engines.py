@@ -1,8 +1,9 @@
-"""What every engine promises, run against each backend and precision in a bundle of every family."""
+"""What every engine promises, run against each backend and precision; those of a GPU are built here, and skipped without one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,14 @@ from edgead.bundle import Bundle
 from edgead.engines import open_engine
 from edgead.errors import BadInput, EngineError
 from edgead.types import Engine, Image
-from tests.bundles import Tiny, part
+from tests.bundles import Tiny, built_here, part
 
-NAMES = [f"{backend}-{precision}" for backend in registry.ENGINES for precision in ("fp32", "int8")]
+GPU = ("tensorrt", "tensorrt-rtx")
+CPU = [backend for backend in registry.ENGINES if backend not in GPU]
+NAMES = [f"{backend}-{precision}" for backend in CPU for precision in ("fp32", "int8")] + [
+    pytest.param(f"{backend}-{precision}", marks=pytest.mark.gpu) for backend in GPU for precision in ("fp32", "fp16", "int8")
+]
+BACKENDS = [*CPU, *(pytest.param(backend, marks=pytest.mark.gpu) for backend in GPU)]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +30,24 @@ def bundle(tiny: Tiny) -> Bundle:
     return Bundle.open(tiny.bundle("patchcore"))
 
 
+@pytest.fixture(scope="module")
+def bundle_with(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+    """The bundle that holds an engine."""
+
+    @lru_cache
+    def gpu(backend: str) -> Bundle:
+        return built_here(tiny.bundle("patchcore"), tmp_path_factory.mktemp(backend), backend)
+
+    def find(name: str) -> Bundle:
+        backend = name.rpartition("-")[0]
+        return gpu(backend) if backend in GPU else Bundle.open(tiny.bundle("patchcore"))
+
+    return find
+
+
 @pytest.fixture(params=NAMES)
-def engine(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Engine]:
-    opened = open_engine(bundle, request.param, threads=1)
+def engine(request: pytest.FixtureRequest, bundle_with: Callable[[str], Bundle]) -> Iterator[Engine]:
+    opened = open_engine(bundle_with(request.param), request.param, threads=1)
     yield opened
     opened.close()
 
@@ -109,7 +130,9 @@ def test_fifty_inferences_leave_no_threads_and_files_behind(engine: Engine, pict
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_closing_gives_its_threads_back(name: str, bundle: Bundle, picture: Image) -> None:
+def test_closing_gives_its_threads_back(name: str, bundle_with: Callable[[str], Bundle], picture: Image) -> None:
+    bundle = bundle_with(name)
+
     def use() -> int:
         engine = open_engine(bundle, name, threads=2)
         engine.infer(picture)
@@ -122,8 +145,10 @@ def test_closing_gives_its_threads_back(name: str, bundle: Bundle, picture: Imag
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07" * 500], ids=["empty", "text", "bytes"])
-def test_a_damaged_file_is_one_clear_line(name: str, content: bytes, bundle: Bundle, tmp_path: Path) -> None:
-    record = bundle.manifest.engine(name)
+def test_a_damaged_file_is_one_clear_line(
+    name: str, content: bytes, bundle_with: Callable[[str], Bundle], tmp_path: Path
+) -> None:
+    record = bundle_with(name).manifest.engine(name)
     file = tmp_path / Path(record.file).name
     file.write_bytes(content)
     with pytest.raises(EngineError, match=file.name) as caught:
@@ -133,7 +158,8 @@ def test_a_damaged_file_is_one_clear_line(name: str, content: bytes, bundle: Bun
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_cut_short_is_one_clear_line(name: str, bundle: Bundle, tmp_path: Path) -> None:
+def test_a_file_cut_short_is_one_clear_line(name: str, bundle_with: Callable[[str], Bundle], tmp_path: Path) -> None:
+    bundle = bundle_with(name)
     record = bundle.manifest.engine(name)
     source = bundle.path / record.file
     for file in (source, source.with_suffix(".bin")):
@@ -145,13 +171,13 @@ def test_a_file_cut_short_is_one_clear_line(name: str, bundle: Bundle, tmp_path:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("backend", registry.ENGINES)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_missing_file_is_named(backend: str, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"nothing\.onnx"):
         registry.resolve("engine", backend)(tmp_path / "nothing.onnx", threads=1)
 
 
-@pytest.mark.parametrize("backend", registry.ENGINES)
+@pytest.mark.parametrize("backend", CPU)
 def test_a_graph_of_something_else_is_refused(backend: str, tmp_path: Path) -> None:
     import onnx
     from onnx import TensorProto, helper

@@ -10,39 +10,65 @@ from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput
 from edgead.preprocess import IMAGE_SUFFIXES
 from edgead.registry import CAMERAS, names, resolve
+from edgead.runtime.cameras.settings import CameraSettings, parse_settings
 from edgead.runtime.redact import redact
 from edgead.types import Camera
 
-EXAMPLES = "0, usb:1, /dev/video0, rtsp://host/stream, video.mp4, pictures/, 'pictures/*.png', sim"
+EXAMPLES = (
+    "0, usb:1, /dev/video0, gige:10.0.0.7, basler:22334455, rtsp://host/stream, video.mp4, pictures/, 'pictures/*.png', sim"
+)
 
-_LIVE = re.compile(r"\d+|usb:\d+|/dev/video\d+|(rtsp|rtsps|http|https)://.+", re.IGNORECASE)
+_STREAM = re.compile(r"(rtsp|rtsps|http|https)://.+", re.IGNORECASE)
+_USB = re.compile(r"\d+|usb:\d+|/dev/\S+", re.IGNORECASE)
+_VENDORS = {"gige": "aravis", "u3v": "aravis", "basler": "basler"}
+"""Schemes whose rest is a serial number or IP address."""
 
 
-def open_camera(address: str, *, clock: Clock | None = None, realtime: bool = False) -> Camera:
+def open_camera(
+    address: str, *, settings: CameraSettings | None = None, clock: Clock | None = None, realtime: bool = False
+) -> Camera:
     """Open what `address` names.
 
     ==========================================  ====================================================================
-    ``0``, ``usb:0``, ``/dev/video0``           USB camera (OpenCV)
+    ``0``, ``usb:0``, ``/dev/video0``           USB camera (OpenCV); also udev's names, ``/dev/v4l/by-id/...``
+    ``gige:NAME``, ``u3v:NAME``                 GigE Vision or USB3 Vision (Aravis): serial number or IP address
+    ``basler:NAME``                             Basler (pylon): serial number, own name or IP address
     ``rtsp://...``, ``http://...``              network stream (OpenCV and FFmpeg)
+    ``gst:PIPELINE``                            GStreamer pipeline, where this OpenCV has it
     a video file                                every frame in order; with `realtime` at its own speed, newest first
     a folder, a picture, ``'pictures/*.png'``   pictures in the order of their names
     ``sim``, ``sim:fps=5,defect_rate=0.2``      simulated conveyor (:class:`~edgead.runtime.cameras.simulated.SimulatedCamera`)
     ``NAME`` or ``NAME:REST``                   a camera registered by another package in ``edgead.cameras``
     ==========================================  ====================================================================
 
+    USB, ``gige:``, ``u3v:`` and ``basler:`` take settings after a question mark (see :class:`CameraSettings`):
+    ``gige:10.0.0.7?exposure_us=2000&trigger_source=line1``.
+
     Args:
         address: see above; user and password in it never reach a message.
+        settings: more of them; none may be given twice.
         clock: stamps the frames; the machine's monotonic clock by default.
         realtime: play a video file at its own speed, and drop what is not taken in time.
 
     Raises:
-        BadInput: nobody knows this address, or the file or folder is no good.
+        BadInput: nobody knows this address, the file or folder is no good, or the camera does not have or take a setting.
+        MissingExtra: the vendor's package is not installed.
         CameraLost: the camera does not open.
     """
     clock = clock or MonotonicClock()
-    if _LIVE.fullmatch(address):
-        return _make("opencv", address, clock=clock)
     name, _, rest = address.partition(":")
+    plain, _, query = address.partition("?")
+    if name.lower() in _VENDORS:
+        wanted = parse_settings(query).merged(settings or CameraSettings())
+        return _make(_VENDORS[name.lower()], plain.partition(":")[2], settings=wanted, clock=clock)
+    if _USB.fullmatch(plain):
+        return _make("opencv", plain, settings=parse_settings(query).merged(settings or CameraSettings()), clock=clock)
+    if settings is not None and settings.given():
+        raise BadInput(f"{redact(address)} takes no settings", hint=f"only usb:, {', '.join(f'{v}:' for v in _VENDORS)} do")
+    if _STREAM.fullmatch(address):
+        return _make("opencv", address, clock=clock)
+    if name.lower() == "gst":
+        return _make("gstreamer", rest, clock=clock)
     if name == "sim":
         return _make("simulated", clock=clock, **_options(rest))
     path = Path(address).expanduser()

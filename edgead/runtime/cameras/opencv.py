@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import cv2
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, CameraError, CameraLost, CameraTimeout, EndOfStream, UnreadableFrame
 from edgead.preprocess import to_bgr8
+from edgead.runtime.cameras.settings import CameraSettings
+from edgead.runtime.cameras.usb import configure, device_number
 from edgead.runtime.redact import redact
 from edgead.runtime.slot import Slot
 from edgead.types import Frame, Image
@@ -29,27 +30,37 @@ class OpenCvCamera:
     nobody grabbed show as gaps in ``frame_id``; ``captured_at_ns`` is when the frame left OpenCV.
 
     Args:
-        address: ``0``, ``usb:0``, ``/dev/video0`` or a stream's URL; RTSP goes over TCP unless the environment's
-            OPENCV_FFMPEG_CAPTURE_OPTIONS says otherwise.
+        address: ``0``, ``usb:0``, ``/dev/video0``, a link to it such as ``/dev/v4l/by-id/...``, or a stream's URL; RTSP goes over
+            TCP unless the environment's OPENCV_FFMPEG_CAPTURE_OPTIONS says otherwise.
+        settings: what a USB camera shall do (see :mod:`edgead.runtime.cameras.usb`); a stream takes none.
         clock: stamps the frames.
+
+    Attributes:
+        settings: what a USB camera really has, read back after opening; all None for a stream.
 
     Raises:
         CameraLost: it does not open, or gives no frame within 8 seconds.
+        BadInput: it does not have or take a setting.
     """
 
     live = True
 
-    def __init__(self, address: str, *, clock: Clock | None = None) -> None:
+    def __init__(self, address: str, *, settings: CameraSettings | None = None, clock: Clock | None = None) -> None:
         self._name = redact(address)
-        self._is_stream = "://" in address
+        self._is_stream = "://" in address or address.startswith("gst:")
         self._clock = clock or MonotonicClock()
         self._slot = Slot()
         self._closing = False
         self._gone: CameraError | None = None
-        capture = _open(address)
+        capture = self._open(address)
         if not capture.isOpened():
             capture.release()
             raise CameraLost(f"camera {self._name} does not open", hint=_hint(address))
+        try:
+            self.settings = configure(capture, settings or CameraSettings(), self._name)
+        except BaseException:
+            capture.release()
+            raise
         self._first = threading.Event()
         self._delivered = 0
         self._thread = threading.Thread(target=self._drain, args=(capture,), name="edgead-drain", daemon=True)
@@ -58,6 +69,10 @@ class OpenCvCamera:
         if not self._delivered:
             self.close()
             raise CameraLost(f"camera {self._name} opens but gives no frame", hint=_hint(address))
+
+    def _open(self, address: str) -> Any:
+        """An OpenCV capture; whether it is open is for the caller to check."""
+        return _open(address)
 
     def grab(self, timeout_s: float) -> Frame:
         """The newest frame that was not grabbed before, waiting for one if need be.
@@ -185,21 +200,31 @@ def _open(address: str) -> Any:
     """A VideoCapture that says nothing on stderr; check `isOpened`."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    if found := re.fullmatch(r"(?:usb:|/dev/video)?(\d+)", address):
-        return cv2.VideoCapture(int(found[1]), cv2.CAP_ANY)
-    limits: list[int] = []
-    if "://" in address:
-        limits = [
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            int(OPEN_TIMEOUT_S * 1000),
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            int(READ_TIMEOUT_S * 1000),
-        ]
-    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
+    quiet()
+    if (number := device_number(address)) is not None:
+        return cv2.VideoCapture(number, cv2.CAP_ANY)
+    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, time_limits() if "://" in address else [])
+
+
+def quiet() -> None:
+    """OpenCV shall not write to standard error: what matters is raised."""
+    if (control := getattr(cv2.utils, "logging", None)) is not None:  # distributions' builds of OpenCV lack it
+        control.setLogLevel(control.LOG_LEVEL_SILENT)
+
+
+def time_limits() -> list[int]:
+    """For VideoCapture: how long opening and one read may take."""
+    return [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        int(OPEN_TIMEOUT_S * 1000),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        int(READ_TIMEOUT_S * 1000),
+    ]
 
 
 def _hint(address: str) -> str:
+    if address.startswith("gst:"):
+        return "try the pipeline with gst-launch-1.0, its end replaced by autovideosink"
     if "://" in address:
         return "check address, user, password and network, e.g. with: ffplay URL"
     return "is it plugged in, may this user read /dev/video*, is another program using it? edgead doctor lists cameras"
