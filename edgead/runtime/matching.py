@@ -37,8 +37,8 @@ class FrameDoubtful(CameraError):
 class Matcher:
     """Gives each frame to the oldest part that still wants one and in whose window it was captured; thread-safe.
 
-    A part's window begins `delay_ns` after its trigger and ends `window_ns` later, or at its deadline if that comes first, or just
-    before the next part's begins: from then on, the next part is in the picture, and showing it for this one could be a wrong OK.
+    A part's window begins `delay_ns` after its trigger and ends `window_ns` later, or at its deadline if that comes first, or
+    just before the next part's begins: from then on the next part is in the picture, and could be a wrong OK for this one.
     Frames that nobody wants are kept for a moment (a trigger may be learned of later than its frame), then
     counted as dropped, "unused".
 

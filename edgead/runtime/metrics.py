@@ -163,6 +163,14 @@ class Metrics:
             ((camera, queue), depth) for camera, found in health.items() for queue, depth in found.queues.items()
         ]
         yield self._family("gauge", "queue_depth", "Items that wait", ("camera", "queue"), depths)
+        counted: list[_Sample] = [
+            ((camera, device, what), count)
+            for camera, found in health.items()
+            for device, counts in found.devices.items()
+            for what, count in counts.items()
+        ]
+        labels = ("camera", "device", "what")
+        yield self._family("counter", "device_events", "What cameras and outputs count themselves", labels, counted)
 
     def _storage(self) -> Iterator[Any]:
         def of(kind: str, name: str, text: str, things: Mapping[str, Any], attribute: str) -> Any:

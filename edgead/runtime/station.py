@@ -240,7 +240,15 @@ class Station:
         elif state == "ready" and camera == "lost":
             state, fault = "faulted", "the camera is lost"
         queues = {sink.name: sink.depth for sink in self._sinks}
-        return Health(state, fault, self._progress_at_ns, self._verdict_at_ns, open_parts, waiting, queues, camera)
+        return Health(
+            state, fault, self._progress_at_ns, self._verdict_at_ns, open_parts, waiting, queues, camera, self._counted()
+        )
+
+    def _counted(self) -> dict[str, dict[str, int]]:
+        """What devices count themselves, as far as they do."""
+        device = self._line.camera if self._line is not None else self._camera
+        counted = {"camera": dict(device.counters())} if hasattr(device, "counters") else {}
+        return counted | {_name(output): dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
 
     def close(self) -> None:
         """Close the camera, the trigger source and the outputs; may be called twice, not while `run` runs."""

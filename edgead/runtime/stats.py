@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Health:
         waiting_parts: how many of these the loop has not begun.
         queues: items that wait, by output and callback.
         camera: "ok", "silent", "lost" or "ended".
+        devices: what the camera and the outputs count themselves (lost packets, failed exchanges), by device.
     """
 
     state: str
@@ -42,6 +43,7 @@ class Health:
     waiting_parts: int
     queues: Mapping[str, int]
     camera: str
+    devices: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Histogram:

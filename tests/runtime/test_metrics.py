@@ -32,6 +32,18 @@ def samples(text: bytes) -> dict[tuple[str, ...], float]:
     return found
 
 
+class CountingCamera(FakeCamera):
+    def counters(self) -> dict[str, int]:
+        return {"incomplete": 3}
+
+
+def test_what_devices_count_themselves_stands_there() -> None:
+    station = Station(CountingCamera([FRAME]), FakeEngine([1.0]), PreprocessRecipe(64, 64), 100.0, clock=FakeClock())
+    with station:
+        station.run()
+    assert samples(Metrics({"line": station}).render()[1])["edgead_device_events_total", "camera", "incomplete", "line"] == 3
+
+
 def test_what_a_station_did_stands_there(tmp_path: Path) -> None:
     script = [FRAME, FRAME, CameraTimeout("silence"), FRAME, FRAME]
     clock = FakeClock()
