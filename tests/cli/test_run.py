@@ -121,10 +121,10 @@ def test_a_line_box_has_no_lab_and_the_records_come_through_the_pipe(bundle: Pat
 def test_a_signal_stops_it_cleanly(bundle: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "edgead", "run", str(bundle), "--camera", "sim:fps=50,width=64,height=64"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+        assert process.stdout is not None and process.stderr is not None
         first = process.stdout.readline()
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=60)
+        rest, errors = process.stdout.read(), process.stderr.read()  # communicate() would miss what readline() has read ahead
     assert process.returncode == 0
     ids = [json.loads(line)["part_id"] for line in (first + rest).splitlines()]
     assert ids == list(range(1, len(ids) + 1))
