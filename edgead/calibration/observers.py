@@ -18,6 +18,9 @@ SAMPLES = 200_000
 LEVELS = 127
 """Symmetric signed 8 bit: -127 to 127."""
 
+NOTHING = LEVELS * float(np.finfo(np.float32).tiny)
+"""A smaller magnitude counts as zero: its step would be no normal float32 number."""
+
 METHODS = ("minmax", "mse", "percentile")
 
 
@@ -35,7 +38,7 @@ class MagnitudeHistogram:
         largest = max(float(flat.max()), -float(flat.min())) if flat.size else 0.0
         if not np.isfinite(largest):
             raise ValueError("a value is not finite")
-        self.largest = max(self.largest, largest)
+        self.largest = max(self.largest, largest if largest >= NOTHING else 0.0)
         if self.largest == 0.0:
             self._counts[0] += min(flat.size, SAMPLES)
             return
@@ -44,7 +47,7 @@ class MagnitudeHistogram:
             self._top *= 2.0
             self._counts = np.concatenate([self._counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2)])
         step = max(1, -(-flat.size // SAMPLES))
-        bins = (np.abs(flat[::step]) * np.float32(BINS / self._top)).astype(np.int32)
+        bins = (np.abs(flat[::step]).astype(np.float64) * (BINS / self._top)).astype(np.int32)
         self._counts += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
 
     def scale(self, method: str, percentile: float = 99.99) -> float:

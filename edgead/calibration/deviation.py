@@ -1,0 +1,153 @@
+"""How far an INT8 engine is from the trained model, and how far it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgead.errors import BadInput
+from edgead.parity import Answers, FloatArray
+from edgead.types import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """An engine's answers against the trained model's on the same frames.
+
+    Attributes:
+        frames: how many.
+        score_deviation: mean |score - trained| over the standard deviation of the trained model's scores; the best single figure
+            for whether INT8 still separates parts.
+        map_deviation: mean |map - trained| over the standard deviation of all values of the trained model's maps.
+        rank_correlation: Spearman's, of the scores; 0 when all scores of one side are equal.
+        label_flips: frames whose label differs, each side with its own threshold.
+        auroc: of the engine on good frames against defects; None without both.
+        auroc_change: that minus the trained model's (negative: worse); None without both.
+    """
+
+    frames: int
+    score_deviation: float
+    map_deviation: float
+    rank_correlation: float
+    label_flips: int
+    auroc: float | None
+    auroc_change: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is tolerated of an INT8 engine.
+
+    Attributes:
+        max_flips: share of frames whose label differs; one frame is always tolerated, since with few frames a share says nothing.
+        max_auroc_drop: loss of AUROC, 0.005 being half a point; what one swapped pair of frames costs is always tolerated.
+        max_score_deviation: see :class:`Deviation`.
+    """
+
+    max_flips: float = 0.01
+    max_auroc_drop: float = 0.005
+    max_score_deviation: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, value in (("flips", self.max_flips), ("AUROC drop", self.max_auroc_drop)):
+            if not 0.0 <= value <= 1.0:
+                raise BadInput(f"a tolerated {name} of {value} is not usable", hint="give a share between 0 and 1")
+        if not 0.0 <= self.max_score_deviation < float("inf"):
+            raise BadInput(f"a tolerated score deviation of {self.max_score_deviation} is not usable", hint="give 0 or more")
+
+    def broken(self, found: Deviation, pairs: int) -> tuple[str, ...]:
+        """Words for each limit that is broken, none when all hold; `pairs` counts pairs of a good frame and a defect."""
+        words = []
+        flips = max(1, int(self.max_flips * found.frames))
+        drop = max(self.max_auroc_drop, 1.0 / pairs if pairs else 0.0)
+        if not found.score_deviation <= self.max_score_deviation:
+            words.append(f"score deviation {found.score_deviation:.3g} (allowed {self.max_score_deviation:g})")
+        if found.label_flips > flips:
+            words.append(f"{found.label_flips} of {found.frames} labels flip (allowed {flips})")
+        if found.auroc is not None and found.auroc_change is not None and -found.auroc_change > drop * (1 + 1e-9):
+            trained = found.auroc - found.auroc_change
+            words.append(f"AUROC {found.auroc:.4f} of {trained:.4f} (allowed drop {drop:.2g})")
+        return tuple(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """Frames, the trained model's answers on them, and the labels that AUROC is measured with.
+
+    Attributes:
+        images: H x W x 3 uint8 BGR at model size.
+        reference: the trained model's answers.
+        threshold: the trained model's.
+        own_threshold: an engine's scores on all frames -> its own threshold.
+        good, defect: which frames are good ones and defects for AUROC.
+        drawn: the defects are drawn onto good pictures, there being no real ones.
+    """
+
+    images: tuple[Image, ...]
+    reference: Answers
+    threshold: float
+    own_threshold: Callable[[FloatArray], float]
+    good: range
+    defect: range
+    drawn: bool = False
+
+    @property
+    def pairs(self) -> int:
+        return len(self.good) * len(self.defect)
+
+    def auroc(self, answers: Answers) -> float | None:
+        return auroc(*(answers.scores[part.start : part.stop] for part in (self.good, self.defect)))
+
+    def measure(self, answers: Answers) -> Deviation:
+        """An engine's answers on `images` against the reference."""
+        trained, told = self.auroc(self.reference), self.auroc(answers)
+        labels = self.reference.scores >= self.threshold
+        return Deviation(
+            frames=len(self.images),
+            score_deviation=self.score_deviation(answers, self.reference),
+            map_deviation=_relative(answers.maps, self.reference.maps, self.reference.maps),
+            rank_correlation=rank_correlation(self.reference.scores, answers.scores),
+            label_flips=int((labels != (answers.scores >= self.own_threshold(answers.scores))).sum()),
+            auroc=told,
+            auroc_change=None if told is None or trained is None else told - trained,
+        )
+
+    def score_deviation(self, one: Answers, other: Answers) -> float:
+        """Mean |score difference| over the standard deviation of the trained model's scores on all frames."""
+        return _relative(one.scores, other.scores, self.reference.scores)
+
+
+def auroc(good: npt.NDArray[np.float32], defect: npt.NDArray[np.float32]) -> float | None:
+    """Probability that a defect scores higher than a good part, ties count half; None when one kind is missing."""
+    if not len(good) or not len(defect):
+        return None
+    ordered = np.sort(good)
+    below = np.searchsorted(ordered, defect, "left") + np.searchsorted(ordered, defect, "right")
+    return float(below.mean() / (2 * len(good)))
+
+
+def rank_correlation(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """Spearman's rank correlation of two N scores, ties sharing their mean rank; 0 when either side is constant."""
+    ranks = []
+    for values in (one, other):
+        ordered = np.sort(values)
+        rank = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2.0
+        ranks.append(rank - rank.mean())
+    norm = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
+    return float((ranks[0] * ranks[1]).sum()) / norm if norm else 0.0
+
+
+def _relative(one: FloatArray, other: FloatArray, spread_of: FloatArray) -> float:
+    """Mean |one - other| over the standard deviation of the third; infinite where a value is not finite."""
+    delta = float(np.mean(np.abs(one.astype(np.float64) - other)))
+    spread = float(np.std(spread_of, dtype=np.float64))
+    if not np.isfinite(delta):
+        return float("inf")
+    return delta / spread if spread else (0.0 if delta == 0.0 else float("inf"))
