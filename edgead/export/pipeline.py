@@ -174,7 +174,6 @@ class _Export:
         self.measured: dict[tuple[str, str], Measured] = {}
         self.here = {job for job in jobs if BACKENDS[job[0]].runs_here(options.tensorrt)}
         self.deviations: dict[str, Deviation] = {}
-        self.keep_float: dict[str, tuple[str, ...]] = {}
         self.calibrated: list[CalibrationReport] = []
         self.guarded: list[GuardReport] = []
         self.speed: dict[str, float] = {}
@@ -305,13 +304,13 @@ class _Export:
         for job in jobs:
             name = _name(job)
             self.measured[job] = Measured.of(told.answers[name], self.frames, self.reference, self.rule)
-            self.deviations[name], self.keep_float[name] = told.deviations[name], told.keep_float
+            self.deviations[name] = told.deviations[name]
 
     def _candidate(self, job: tuple[str, str]) -> Candidate:
         def build(graph: Path) -> Path:
             file = BUILDS[job].make(graph, graph.parent, self.options.tensorrt)
-            final = file if file.is_relative_to(self.work) else self.work / file.relative_to(graph.parent)
-            self.files[job] = final  # what the guard tries elsewhere and accepts goes there
+            if graph.is_relative_to(self.work):  # what the guard tries lies elsewhere; what it accepts, it moves here
+                self.files[job] = file
             return file
 
         opens = (lambda file: self._open(job, file)) if job in self.here else None
@@ -434,7 +433,7 @@ class _Export:
             threshold=self.rule.own(told.answers[name].scores) if told else measured.threshold if measured else None,
             deviation=told.deviations[name] if told else self.deviations.get(name),
             latency_ms=self.speed.get(name),
-            kept_float=len(self.keep_float.get(name, ())),
+            kept_float=len(told.keep_float) if told else 0,
         )
 
 
