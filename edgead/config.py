@@ -106,7 +106,90 @@ class ModbusServer(Section):
     heartbeat_timeout_ms: NotNegative = 1000.0
 
 
-Plc = Annotated[ModbusClient | ModbusServer, Field(discriminator="type")]
+class S7(Section):
+    """edgead reads and writes a data block of a Siemens S7 (layout: deploy/plc/s7.md; PUT/GET must be permitted)."""
+
+    type: Literal["s7"]
+    host: str
+    port: Port = 102
+    rack: Annotated[int, Field(ge=0, le=7)] = 0
+    slot: Annotated[int, Field(ge=0, le=31)] = 1
+    """Of the CPU: 1 for S7-1200 and S7-1500, 2 for S7-300."""
+    db_number: Annotated[int, Field(ge=1, le=65535)] = 1
+    timeout_ms: Positive = 100.0
+    cycle_ms: Positive = 5.0
+    heartbeat_timeout_ms: NotNegative = 1000.0
+
+
+class EtherNetIp(Section):
+    """edgead reads and writes two DINT arrays of a Rockwell Logix controller (tag list: deploy/plc/ethernetip.md)."""
+
+    type: Literal["ethernetip"]
+    host: str
+    port: Port = 44818
+    slot: Annotated[int, Field(ge=0, le=255)] = 0
+    """Of the controller in its chassis; 0 for CompactLogix."""
+    to_plc_tag: str = "Edgead_ToPlc"
+    from_plc_tag: str = "Edgead_FromPlc"
+    timeout_ms: Positive = 250.0
+    cycle_ms: Positive = 10.0
+    heartbeat_timeout_ms: NotNegative = 1000.0
+
+
+class OpcUaClient(Section):
+    """edgead reads and writes variables of the PLC's OPC UA server (tag list: deploy/plc/opcua.md; docs/devices/opcua.md)."""
+
+    type: Literal["opcua-client"]
+    url: str
+    """opc.tcp://host:port/path"""
+    node: str = "ns=2;s=edgead.{block}.{signal}"
+    """Pattern of the variables' node ids; {block} becomes to_plc or from_plc. nsu=URI;s=... finds the namespace by name."""
+    nodes: dict[str, str] = {}
+    """Node ids of single signals, e.g. {from_plc.trigger: "ns=4;i=17"}."""
+    security: Literal["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss", "none"] = "Basic256Sha256"
+    """All messages are signed and encrypted; none sends everything in the clear, the password as well."""
+    certificate: Path | None = None
+    """Ours; the PLC must trust it."""
+    key: Path | None = None
+    key_password: str | None = None
+    server_certificate: Path | None = None
+    """The PLC's own."""
+    user: str | None = None
+    password: str | None = None
+    timeout_ms: Positive = 200.0
+    connect_timeout_ms: Positive = 2000.0
+    cycle_ms: Positive = 10.0
+    heartbeat_timeout_ms: NotNegative = 1000.0
+
+
+class OpcUaServer(Section):
+    """edgead is an OPC UA server after OPC 40100-1, machine vision (docs/devices/opcua.md)."""
+
+    type: Literal["opcua-server"]
+    bind: str = "127.0.0.1"
+    """Address to listen on; name the box's own address on the plant's network."""
+    port: Port = 4840
+    certificate: Path = Path("opcua.pem")
+    """Made, self-signed, when neither this file nor `key` is there."""
+    key: Path = Path("opcua.key")
+    key_password: str | None = None
+    user: str | None = None
+    password: str | None = None
+    anonymous: bool = False
+    """Anybody may enter who reaches the port, and has a certificate of `trusted` when there are any."""
+    trusted: tuple[Path, ...] = ()
+    """Certificates of the clients that may enter; none: any."""
+    pause_ms: Positive = 100.0
+    """From part to part in continuous execution, at least."""
+
+    @model_validator(mode="after")
+    def _entered(self) -> OpcUaServer:
+        if not self.anonymous and not (self.user and self.password):
+            raise ValueError("an OPC UA server needs user and password, or anonymous: true")
+        return self
+
+
+Plc = Annotated[ModbusClient | ModbusServer | S7 | EtherNetIp | OpcUaClient | OpcUaServer, Field(discriminator="type")]
 
 
 class LogOutput(Section):
@@ -147,6 +230,46 @@ class GpioOutput(Section):
     """A part that is so much by already when its verdict would take effect is rejected."""
 
 
+class MqttOutput(Section):
+    """Each verdict as JSON to TOPIC/inspection, and whether edgead is connected to TOPIC/state. Telemetry, not a handshake."""
+
+    type: Literal["mqtt"]
+    host: str
+    topic: str
+    """Below which it publishes, e.g. factory/line1/top; another one for each camera."""
+    port: Port | None = None
+    """8883 with TLS, 1883 without, if not given."""
+    tls: bool = True
+    ca: Path | None = None
+    """PEM file of who signed the broker's certificate; none: the system's list."""
+    cert: Path | None = None
+    key: Path | None = None
+    """The client's own certificate and key, where the broker asks for them."""
+    user: str | None = None
+    password: str | None = None
+    client_id: str | None = None
+    keepalive_s: Count = 10
+    max_waiting: Count = 1000
+    """Verdicts that are held while the broker is away; more are lost and counted."""
+    which: Literal["all", "not_ok"] = "all"
+
+
+class WebhookOutput(Section):
+    """An HTTP POST with JSON for each verdict, from a queue of its own."""
+
+    type: Literal["webhook"]
+    url: str
+    headers: dict[str, str] = {}
+    """Such as Authorization: Bearer ${HOOK_TOKEN}."""
+    ca: Path | None = None
+    which: Literal["all", "not_ok"] = "not_ok"
+    timeout_ms: Positive = 3000.0
+    attempts: Count = 4
+    deadline_ms: Positive = 15_000.0
+    """After so long a verdict is given up."""
+    max_waiting: Count = 200
+
+
 class OtherOutput(Section):
     """An output that another package registered under ``edgead.outputs``."""
 
@@ -155,7 +278,7 @@ class OtherOutput(Section):
     options: dict[str, Any] = {}
 
 
-Output = Annotated[LogOutput | CommandOutput | GpioOutput | OtherOutput, Field(discriminator="type")]
+Output = Annotated[LogOutput | CommandOutput | GpioOutput | MqttOutput | WebhookOutput | OtherOutput, Field(discriminator="type")]
 
 
 class StageBudgets(Section):
@@ -167,6 +290,24 @@ class StageBudgets(Section):
     decision: Positive | None = None
 
 
+class SelfCheck(Section):
+    """Golden frames of the bundle are asked about again while the line runs; while they fail, parts are UNKNOWN."""
+
+    every_s: Positive = 3600.0
+
+
+class Drift(Section):
+    """Warns when light, sharpness, contrast, position or scores move away from what the bundle's golden frames show."""
+
+    every_ms: Positive = 500.0
+    """A picture is measured at most so often."""
+    max_ng: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """More NG than this share of the last 50 parts is a warning."""
+
+
+RecipeNumber = Annotated[int, Field(ge=1, le=65535)]
+
+
 class CameraConfig(Section):
     """One camera with its bundle, its triggers and who is told."""
 
@@ -174,7 +315,14 @@ class CameraConfig(Section):
     """For logs, records and metrics."""
     address: str
     """As `edgead run --camera`: usb:0, rtsp://user:${CAM_PASSWORD}@host/stream, a folder, sim:fps=5, ..."""
-    bundle: Path
+    bundle: Path | None = None
+    """What answers; or `recipes`, when the line makes several products."""
+    recipes: dict[RecipeNumber, Path] = {}
+    """A bundle for each product, by the number that the PLC (or `recipe_file`) asks for it with."""
+    recipe: RecipeNumber | None = None
+    """The recipe to begin with, when `recipe_file` does not tell; the first if not given."""
+    recipe_file: Path | None = None
+    """A file that holds the number of the recipe to run; it is looked at all the time."""
     engine: str | None = None
     """Engine in the bundle; its default one if not given."""
     threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
@@ -208,6 +356,10 @@ class CameraConfig(Section):
     """So many identical pictures in a row are a frozen camera; none: not checked."""
     realtime: bool = False
     """Play a video file at its own speed, as a camera would."""
+    selfcheck: SelfCheck | None = SelfCheck()
+    """null switches it off."""
+    drift: Drift | None = Drift()
+    """null switches it off."""
     plc: Plc | None = None
     outputs: tuple[Output, ...] = ()
 
@@ -223,7 +375,23 @@ class CameraConfig(Section):
             raise ValueError("frames_per_part needs a trigger; without one there is settle_frames")
         if isinstance(self.combine, int) and self.combine > self.frames_per_part:
             raise ValueError(f"combine: {self.combine} of {self.frames_per_part} frames can never be")
+        self._check_recipes()
         return self
+
+    def _check_recipes(self) -> None:
+        if (self.bundle is None) == (not self.recipes):
+            raise ValueError("name one bundle, or recipes: {1: BUNDLE, 2: BUNDLE}")
+        if not self.recipes and (self.recipe is not None or self.recipe_file is not None):
+            raise ValueError("recipe and recipe_file need recipes")
+        if self.recipe is not None and self.recipe not in self.recipes:
+            raise ValueError(f"recipe: there is no recipe {self.recipe}")
+        if self.recipes and (self.threshold is not None or self.fallback_bundle is not None):
+            raise ValueError("threshold and fallback_bundle do not go with recipes: set each bundle's own with edgead threshold")
+
+    @property
+    def bundles(self) -> tuple[Path, ...]:
+        """All bundles that may answer, without the fallback's."""
+        return (self.bundle,) if self.bundle is not None else tuple(self.recipes.values())
 
 
 class Pictures(Section):
@@ -297,9 +465,9 @@ class StationConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two cameras are called {twice[0]}")
-        servers = [(c.plc.bind, c.plc.port) for c in self.cameras if isinstance(c.plc, ModbusServer)]
+        servers = [(c.plc.bind, c.plc.port) for c in self.cameras if isinstance(c.plc, (ModbusServer, OpcUaServer))]
         if len(set(servers)) < len(servers):
-            raise ValueError("two Modbus servers cannot have the same bind and port")
+            raise ValueError("two servers for PLCs cannot have the same bind and port")
         return self
 
 
@@ -316,7 +484,8 @@ def read_station(path: Path) -> StationConfig:
     except ValidationError as error:
         raise _explained(located, error) from None  # the original may show secrets
     config._secrets = tuple(located.secrets)
-    return _absolute(config, path.absolute().parent)
+    absolute: StationConfig = _absolute(config, path.absolute().parent)
+    return absolute
 
 
 def schema() -> dict[str, Any]:
@@ -324,13 +493,20 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **StationConfig.model_json_schema()}
 
 
+_PLAIN = re.compile(
+    r"://[^\s/:@]*:(?!\$\{)[^\s/]+@"  # scheme://user:password@
+    r"|\b[\w-]*(?:password|authorization|token|secret|api-?key)[\"']?:\s*(?!\s|$|[^,}]*\$\{)",
+    re.IGNORECASE,
+)
+
+
 def _no_plain_passwords(path: Path) -> None:
-    """Refuses ``scheme://user:password@`` unless the password is a ``${...}``."""
+    """Refuses passwords, tokens and Authorization headers that are not ``${...}``."""
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if re.search(r"://[^\s/:@]*:(?!\$\{)[^\s/]+@", line.split("#")[0]):
+        if _PLAIN.search(line.split("#")[0]):
             raise BadInput(
                 f"{path}, line {number}: a password stands in the file",
-                hint="write ${CAM_PASSWORD} there and set it in the environment, or ${file:/run/secrets/cam}",
+                hint="write ${NAME} there and set NAME in the environment, or ${file:/run/secrets/name}",
             )
 
 
@@ -374,12 +550,14 @@ def _all_keys(schema: Any) -> set[str]:
     return set()
 
 
-def _absolute(config: StationConfig, base: Path) -> StationConfig:
-    def full(path: Path | None) -> Path | None:
-        return None if path is None else base / path.expanduser()
-
-    cameras = tuple(
-        c.model_copy(update={"bundle": full(c.bundle), "fallback_bundle": full(c.fallback_bundle)}) for c in config.cameras
-    )
-    storage = config.storage and config.storage.model_copy(update={"folder": full(config.storage.folder)})
-    return config.model_copy(update={"cameras": cameras, "storage": storage})
+def _absolute(value: Any, base: Path) -> Any:
+    """`value` with each path in it, however deep, relative to `base`."""
+    if isinstance(value, Path):
+        return base / value.expanduser()
+    if isinstance(value, Section):
+        return value.model_copy(update={name: _absolute(getattr(value, name), base) for name in type(value).model_fields})
+    if isinstance(value, tuple):
+        return tuple(_absolute(item, base) for item in value)
+    if isinstance(value, dict):
+        return {key: _absolute(item, base) for key, item in value.items()}
+    return value

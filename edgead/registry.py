@@ -33,11 +33,16 @@ OUTPUTS: Mapping[str, str] = {
     "command": "edgead.runtime.outputs.command:CommandOutput",
     "gpio": "edgead.runtime.outputs.gpio:GpioOutput",
     "log": "edgead.runtime.outputs.log:LogOutput",
+    "mqtt": "edgead.runtime.outputs.mqtt:MqttOutput",
+    "webhook": "edgead.runtime.outputs.webhook:WebhookOutput",
 }
 
 LINKS: Mapping[str, str] = {
+    "ethernetip": "edgead.runtime.outputs.ethernetip:EtherNetIpLink",
     "modbus-client": "edgead.runtime.outputs.modbus:ModbusClientLink",
     "modbus-server": "edgead.runtime.outputs.modbus:ModbusServerLink",
+    "opcua-client": "edgead.runtime.outputs.opcua:OpcUaClientLink",
+    "s7": "edgead.runtime.outputs.s7:S7Link",
 }
 """What carries the PLC handshake (:class:`edgead.runtime.plc.PlcLink`)."""
 

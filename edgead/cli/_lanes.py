@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,19 +13,18 @@ if TYPE_CHECKING:
     from edgead.bundle import Bundle, EngineRecord
     from edgead.clock import Clock
     from edgead.config import CameraConfig, Plc, Storage
-    from edgead.config import GpioOutput as GpioConfig
     from edgead.config import GpioTrigger as GpioTriggerConfig
-    from edgead.config import Output as OutputConfig
     from edgead.decision import Rule
+    from edgead.runtime.drift import Usual
     from edgead.runtime.examiner import Answerer
+    from edgead.runtime.outputs.opcua_vision import OpcUaServer
     from edgead.runtime.overlay import HeatScale
     from edgead.runtime.pictures import PictureFolder
     from edgead.runtime.plc import PlcDevice
+    from edgead.runtime.recipes import Product, RecipeBook
     from edgead.runtime.station import Station
     from edgead.runtime.store import RecordStore
     from edgead.types import Camera, Engine, Output, TriggerSource
-
-GPIO_LINES = ("ok", "reject", "kick", "ready", "busy", "heartbeat", "green", "yellow", "red")
 
 
 @dataclass(slots=True)
@@ -40,16 +39,26 @@ class Lane:
     scale: HeatScale
     store: RecordStore | None = None
     pictures: PictureFolder | None = None
+    recipes: RecipeBook | None = None
 
 
 @dataclass(slots=True)
 class Loaded:
-    """A bundle with one of its engines, proved on this device."""
+    """A bundle with one of its engines, proved on this device; `users` hold it."""
 
     bundle: Bundle
     record: EngineRecord
     engine: Engine
     calm: float
+    users: int = 0
+
+
+@dataclass(slots=True)
+class Faces:
+    """What pictures of each product look like, by the name of the engine that answers."""
+
+    looks: dict[str, tuple[HeatScale, tuple[int, int, int, int] | None]] = field(default_factory=dict)
+    usual: dict[str, Usual] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -69,28 +78,45 @@ class Workshop:
     threads: int | None = None
     on_idle: Callable[[], None] | None = None
     allow_unverified: bool = False
-    _engines: dict[tuple[Path, str | None], Loaded] = field(default_factory=dict)
+    _engines: dict[tuple[Path, str, str], Loaded] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def load(self, path: Path, engine: str | None) -> Loaded:
-        """Open a bundle and its engine once, however many cameras use it.
+        """Open a bundle and its engine once, however many cameras use it; each gives it back by `release`. From any thread.
 
         Raises:
             EdgeadError: it does not open, or does not answer here as the trained model did.
         """
-        from edgead.bundle import Bundle
+        from edgead.bundle import Bundle, file_digest
+
+        with self._lock:
+            bundle = Bundle.open(path)
+            record = bundle.manifest.engine(engine)
+            key = (path.resolve(), record.name, file_digest(path / "manifest.json"))
+            if key not in self._engines:
+                self._engines[key] = self._open(bundle, record)
+            self._engines[key].users += 1
+            return self._engines[key]
+
+    def release(self, loaded: Loaded) -> None:
+        """The last one closes the engine."""
+        with self._lock:
+            loaded.users -= 1
+            if loaded.users == 0:
+                self._engines = {key: kept for key, kept in self._engines.items() if kept is not loaded}
+                loaded.engine.close()
+
+    def _open(self, bundle: Bundle, record: EngineRecord) -> Loaded:
         from edgead.cli._proof import prove
         from edgead.engines import open_engine
         from edgead.runtime.group import SharedEngine
 
-        key = (path.resolve(), engine)
-        if key not in self._engines:
-            bundle = Bundle.open(path)
-            opened = open_engine(bundle, engine, self.threads, unverified=self.allow_unverified)
-            self.stack.callback(opened.close)
-            record = bundle.manifest.engine(engine)
-            calm = prove(bundle, record, opened)
-            self._engines[key] = Loaded(bundle, record, SharedEngine(opened), calm)
-        return self._engines[key]
+        opened = open_engine(bundle, record.name, self.threads, unverified=self.allow_unverified)
+        try:
+            return Loaded(bundle, record, SharedEngine(opened), prove(bundle, record, opened))
+        except BaseException:
+            opened.close()
+            raise
 
     def build(self, camera: CameraConfig, storage: Storage | None = None, extra: tuple[Output, ...] = ()) -> Lane:
         """The station of one camera, with `extra` outputs; nothing runs yet.
@@ -101,33 +127,81 @@ class Workshop:
         from edgead.runtime.cameras import open_camera
         from edgead.runtime.overlay import HeatScale
 
-        main = self.load(camera.bundle, camera.engine)
+        faces = Faces()
+        main, product = self._product(camera, _first_recipe(camera), faces)
+        if not camera.recipes:
+            self.stack.callback(product.close)  # else the book does it
         rule = _rule(main.record, camera.threshold)
-        fallback = self._fallback(camera)
 
         def reopen() -> Camera:
             return open_camera(camera.address, clock=self.clock, realtime=camera.realtime)
 
         with ExitStack() as unfinished:  # what is opened here belongs to the station once there is one
+            if camera.recipes:
+                unfinished.callback(product.close)
             store = self._store(camera, storage)
             triggers, outputs = self._devices(camera, store, unfinished)
             opened = reopen()
             unfinished.callback(opened.close)
-            station = self._station(camera, opened, reopen, main, rule, fallback, triggers, (*outputs, *extra), store)
+            station = self._station(camera, opened, reopen, product, triggers, (*outputs, *extra), store)
             unfinished.pop_all()
         self.stack.callback(station.close)
         lane = Lane(camera.name, station, main.bundle, main.record, rule, HeatScale(main.calm, rule.level), store)
-        _keep(lane, camera, storage)
+        _keep(lane, camera, storage, faces)
+        _watch(lane, camera, faces)
+        if camera.recipes:
+            lane.recipes = self._recipes(camera, station, product, outputs, faces)
         return lane
+
+    def _product(self, camera: CameraConfig, number: int, faces: Faces) -> tuple[Loaded, Product]:
+        """Engines, rule and self-check of one recipe of a camera; number 0 is its only bundle. Raises EdgeadError."""
+        from edgead.engines.verify import trained_threshold
+        from edgead.runtime.drift import Usual
+        from edgead.runtime.examiner import Answerer
+        from edgead.runtime.overlay import HeatScale
+        from edgead.runtime.recipes import Product
+        from edgead.runtime.selfcheck import SelfCheck
+
+        path = camera.recipes[number] if number else camera.bundle
+        assert path is not None  # one of them is there
+        with ExitStack() as held:
+            main = self.load(path, camera.engine)
+            held.callback(self.release, main)
+            bundle, record, recipe = main.bundle, main.record, main.bundle.manifest.preprocess
+            rule = _rule(record, camera.threshold)
+            name = f"{path.stem}/{record.name}" if number else record.name
+            fallback = self._fallback(camera, path, held)
+            check = None
+            if camera.selfcheck is not None:
+                check = SelfCheck.of_bundle(bundle, record, main.engine, every_s=camera.selfcheck.every_s, clock=self.clock)
+            if camera.drift is not None:
+                faces.usual[name] = Usual(bundle.golden(), recipe, rule, trained_threshold(bundle))
+            faces.looks[name] = (HeatScale(main.calm, rule.level), recipe.roi)
+            return main, Product(number, Answerer(main.engine, recipe, rule, name), fallback, check, held.pop_all().close)
+
+    def _recipes(
+        self, camera: CameraConfig, station: Station, running: Product, outputs: list[Output], faces: Faces
+    ) -> RecipeBook:
+        from edgead.runtime.outputs.opcua_vision import OpcUaServer
+        from edgead.runtime.plc import PlcDevice
+        from edgead.runtime.recipes import RecipeBook
+
+        book = RecipeBook(
+            station,
+            lambda number: self._product(camera, number, faces)[1],
+            camera.recipes,
+            running,
+            plc=next((output for output in outputs if isinstance(output, (PlcDevice, OpcUaServer))), None),
+            file=camera.recipe_file,
+        )
+        return self.stack.enter_context(book)
 
     def _station(
         self,
         camera: CameraConfig,
         opened: Camera,
         reopen: Callable[[], Camera],
-        main: Loaded,
-        rule: Rule,
-        fallback: Answerer | None,
+        product: Product,
         triggers: TriggerSource | None,
         outputs: tuple[Output, ...],
         store: RecordStore | None,
@@ -138,16 +212,16 @@ class Workshop:
         limits = {name: value for name, value in camera.stage_budget_ms if value is not None}
         return Station(
             opened,
-            main.engine,
-            main.bundle.manifest.preprocess,
-            rule,
+            product.main.engine,
+            product.main.recipe,
+            product.main.rule,
             LatencyBudget(camera.budget_ms),
             outputs,
             self.clock,
             reopen=reopen,
             frame_timeout_s=camera.frame_timeout_ms / 1000,
             max_age_s=camera.max_age_ms / 1000,
-            engine_name=main.record.name,
+            engine_name=product.main.name,
             triggers=triggers,
             trigger_delay_s=camera.trigger_delay_ms / 1000,
             frame_window_s=None if camera.frame_window_ms is None else camera.frame_window_ms / 1000,
@@ -159,17 +233,19 @@ class Workshop:
             frozen_after=camera.frozen_after,
             stage_limits_ms=limits,
             on_late=camera.on_late,
-            fallback=fallback,
+            fallback=product.fallback,
             first_part_id=1 if store is None else store.last_part_id() + 1,
             on_idle=self.on_idle,
+            check=product.check,
         )
 
-    def _fallback(self, camera: CameraConfig) -> Answerer | None:
+    def _fallback(self, camera: CameraConfig, path: Path, held: ExitStack) -> Answerer | None:
         from edgead.runtime.examiner import Answerer
 
         if camera.fallback_bundle is None and camera.fallback_engine is None:
             return None
-        found = self.load(camera.fallback_bundle or camera.bundle, camera.fallback_engine)
+        found = self.load(camera.fallback_bundle or path, camera.fallback_engine)
+        held.callback(self.release, found)
         return Answerer(found.engine, found.bundle.manifest.preprocess, found.record.threshold.rule, found.record.name)
 
     def _store(self, camera: CameraConfig, storage: Storage | None) -> RecordStore | None:
@@ -187,16 +263,43 @@ class Workshop:
         self, camera: CameraConfig, store: RecordStore | None, stack: ExitStack
     ) -> tuple[TriggerSource | None, list[Output]]:
         """The trigger source, and the outputs; both may be one PLC."""
+        from edgead.cli._links import open_output
+
         plc = None
         if camera.plc is not None:
-            plc = _plc(camera.plc, camera.budget_ms, self.clock, store)
+            plc = _plc(camera.plc, camera, self.clock, store)
             stack.callback(plc.close)
         outputs: list[Output] = [] if plc is None else [plc]
         for config in camera.outputs:
-            output = _output(config, self.clock)
+            output = open_output(config, self.clock, camera.name)
             stack.callback(output.close)
             outputs.append(output)
         return _triggers(camera, plc, self.clock, stack), outputs
+
+
+def _first_recipe(camera: CameraConfig) -> int:
+    """The recipe to begin with; 0 when there is one bundle only. Raises BadInput: the file names none."""
+    from edgead.errors import BadInput
+    from edgead.runtime.recipes import number_in
+
+    if not camera.recipes:
+        return 0
+    file = camera.recipe_file
+    if file is not None and file.is_file() and (text := file.read_text("utf-8", "replace").strip()):
+        number = number_in(text, file)
+        if number not in camera.recipes:
+            raise BadInput(f"{file} asks for recipe {number}, which {camera.name} does not have")
+        return number
+    return camera.recipe or next(iter(camera.recipes))
+
+
+def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:
+    """Warnings when pictures or scores drift."""
+    from edgead.runtime.drift import DriftWatch
+
+    if camera.drift is not None:
+        watch = DriftWatch(faces.usual, lane.station.notice, every_s=camera.drift.every_ms / 1000, max_ng=camera.drift.max_ng)
+        lane.station.on_inspection(watch.see)
 
 
 def _rule(record: EngineRecord, threshold: float | None) -> Rule:
@@ -205,7 +308,7 @@ def _rule(record: EngineRecord, threshold: float | None) -> Rule:
     return record.threshold.rule if threshold is None else Rule(threshold)
 
 
-def _triggers(camera: CameraConfig, plc: PlcDevice | None, clock: Clock, stack: ExitStack) -> TriggerSource | None:
+def _triggers(camera: CameraConfig, plc: PlcDevice | OpcUaServer | None, clock: Clock, stack: ExitStack) -> TriggerSource | None:
     from edgead.config import GpioTrigger, IntervalTrigger
     from edgead.runtime import triggers
 
@@ -225,7 +328,7 @@ def _triggers(camera: CameraConfig, plc: PlcDevice | None, clock: Clock, stack: 
     return source
 
 
-def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None) -> None:
+def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Faces) -> None:
     """Records and pictures, as far as they are wanted."""
     from edgead.runtime.pictures import PictureFolder
 
@@ -244,73 +347,27 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None) -> None:
         min_free_mb=limits.min_free_mb,
         ok_every=limits.ok_every or 0,
         on_saved=lane.store.attach,
+        looks=faces.looks,
     )
     lane.station.on_inspection(lane.pictures.save)
 
 
-def _plc(config: Plc, budget_ms: float | None, clock: Clock, store: RecordStore | None) -> PlcDevice:
-    from edgead.config import ModbusClient
+def _plc(config: Plc, camera: CameraConfig, clock: Clock, store: RecordStore | None) -> PlcDevice | OpcUaServer:
+    from edgead.cli._links import answer_timeout_s, open_link, open_vision
+    from edgead.config import OpcUaServer as OpcUaServerConfig
     from edgead.runtime.handshake import Timing
-    from edgead.runtime.outputs.modbus import ModbusClientLink, ModbusServerLink
-    from edgead.runtime.plc import PlcDevice, PlcLink
+    from edgead.runtime.plc import PlcDevice
 
-    link: PlcLink
-    if isinstance(config, ModbusClient):
-        link = ModbusClientLink(
-            config.host,
-            config.port,
-            config.unit,
-            to_plc_address=config.to_plc_address,
-            from_plc_address=config.from_plc_address,
-            word_order=config.word_order,
-            timeout_s=config.timeout_ms / 1000,
-            combined=config.combined,
-        )
-    else:
-        link = ModbusServerLink(
-            config.bind,
-            config.port,
-            config.unit,
-            to_plc_address=config.to_plc_address,
-            from_plc_address=config.from_plc_address,
-            word_order=config.word_order,
-            silent_s=config.silent_ms / 1000,
-        )
+    if isinstance(config, OpcUaServerConfig):
+        return open_vision(config, camera, clock)
     return PlcDevice(
-        link,
+        open_link(config),
         clock,
         config.cycle_ms / 1000,
-        timing=Timing(answer_timeout_s=max(2.0, 2 * (budget_ms or 0.0) / 1000)),
+        timing=Timing(answer_timeout_s=answer_timeout_s(camera.budget_ms)),
         heartbeat_timeout_s=config.heartbeat_timeout_ms / 1000,
         on_taken=store.acknowledge if store is not None else lambda part_id: None,
     )
-
-
-def _output(config: OutputConfig, clock: Clock) -> Output:
-    from edgead import config as models
-    from edgead.registry import resolve
-    from edgead.runtime.outputs.command import CommandOutput
-    from edgead.runtime.outputs.log import LogOutput
-
-    if isinstance(config, models.LogOutput):
-        return LogOutput(sys.stdout)
-    if isinstance(config, models.CommandOutput):
-        return CommandOutput(config.on_ng)
-    if isinstance(config, models.GpioOutput):
-        return _gpio_output(config, clock)
-    made: Output = resolve("output", config.name)(**config.options)
-    return made
-
-
-def _gpio_output(config: GpioConfig, clock: Clock) -> Output:
-    from edgead.runtime.gate import GateOutput
-    from edgead.runtime.outputs.gpio import GpioOutput
-
-    lines = {name: getattr(config, name) for name in GPIO_LINES}
-    output = GpioOutput(config.chip, **lines, active_low=config.active_low, pulse_s=config.pulse_ms / 1000, clock=clock)
-    if config.gate_delay_ms is None:
-        return output
-    return GateOutput(output, delay_s=config.gate_delay_ms / 1000, slack_s=config.gate_slack_ms / 1000, clock=clock)
 
 
 def _gpio_trigger(config: GpioTriggerConfig) -> TriggerSource:

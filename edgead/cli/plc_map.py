@@ -1,6 +1,7 @@
-"""Write the register map for the PLC's programmer: modbus.csv and modbus.md (signals), causes.csv (numbers for messages).
+"""Write the register map for the PLC's programmer: modbus.csv and modbus.md (signals), causes.csv (numbers for messages),
+s7.md and s7.db (data block), ethernetip.md (tags), inspection.schema.json (what MQTT and webhooks carry).
 
-Made from the same table as the code, for the addresses that your station.yaml uses.
+Made from the same table as the code; the Modbus map for the addresses that your station.yaml uses.
 """
 
 from __future__ import annotations

@@ -8,10 +8,21 @@ from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 
+from edgead.runtime import tags
 from edgead.runtime.outputs.modbus import FROM_PLC_ADDRESS, TO_PLC_ADDRESS, check_blocks
 from edgead.runtime.signals import CAUSES, FAULTS, LAYOUT, WIDTH, Direction, Signal, WordOrder, signals, words_in
 
-FILES = ("modbus.csv", "modbus.md", "causes.csv")
+FILES = (
+    "modbus.csv",
+    "modbus.md",
+    "causes.csv",
+    "s7.md",
+    "s7.db",
+    "ethernetip.md",
+    "opcua.csv",
+    "opcua.md",
+    "inspection.schema.json",
+)
 
 _COLUMNS = ("block", "name", "register", "modicon", "bit", "type", "registers", "written by", "meaning")
 _TYPES = {"bool": "BOOL", "u16": "UINT (u16)", "u32": "UDINT (u32)", "f32": "REAL (f32)"}
@@ -67,6 +78,12 @@ def write(
         modbus_csv(to_plc_address, from_plc_address),
         modbus_markdown(to_plc_address, from_plc_address, word_order),
         causes_csv(),
+        tags.s7_markdown(),
+        tags.s7_source(),
+        tags.ethernetip_markdown(),
+        tags.opcua_csv(),
+        tags.opcua_markdown(),
+        tags.payload_schema(),
     )
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in zip(FILES, texts, strict=True):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +15,25 @@ import pytest
 from edgead.errors import OutputError
 from edgead.runtime.gate import GateOutput
 from edgead.runtime.outputs.command import CommandOutput
+from edgead.runtime.outputs.ethernetip import EtherNetIpLink
 from edgead.runtime.outputs.gpio import GpioOutput
 from edgead.runtime.outputs.log import LogOutput
 from edgead.runtime.outputs.modbus import ModbusClientLink, ModbusServerLink
+from edgead.runtime.outputs.mqtt import MqttOutput
+from edgead.runtime.outputs.opcua import OpcUaClientLink
+from edgead.runtime.outputs.opcua_vision import OpcUaServer
+from edgead.runtime.outputs.s7 import S7Link
+from edgead.runtime.outputs.webhook import WebhookOutput
 from edgead.runtime.plc import PlcDevice
 from edgead.testing import FakeClock, FakeOutput
 from edgead.testing_plc import FakeChip, FakePlc, FakePlcLink
 from edgead.types import Frame, Inspection, Output, StageTimes, Verdict
+
+
+def vision_server() -> Output:
+    with tempfile.TemporaryDirectory() as folder:  # for the self-signed pair that it makes
+        return OpcUaServer(port=0, certificate=Path(folder, "a.pem"), key=Path(folder, "a.key"), anonymous=True)
+
 
 MAKERS: dict[str, Callable[[], Output]] = {
     "fake": FakeOutput,
@@ -28,6 +42,12 @@ MAKERS: dict[str, Callable[[], Output]] = {
     "plc": lambda: PlcDevice(FakePlcLink(FakePlc(free_running=True))),
     "modbus-client": lambda: PlcDevice(ModbusClientLink("127.0.0.1", 9)),  # nobody there
     "modbus-server": lambda: PlcDevice(ModbusServerLink(port=0)),
+    "s7": lambda: PlcDevice(S7Link("127.0.0.1", port=9)),  # nobody there, as for all below
+    "ethernetip": lambda: PlcDevice(EtherNetIpLink("127.0.0.1", port=9)),
+    "opcua-client": lambda: PlcDevice(OpcUaClientLink("opc.tcp://127.0.0.1:9", security="none")),
+    "opcua-server": vision_server,
+    "mqtt": lambda: MqttOutput("127.0.0.1", "plant/line1", port=9),
+    "webhook": lambda: WebhookOutput("http://127.0.0.1:9/", attempts=1),
     "gate": lambda: GateOutput(FakeOutput(), delay_s=0.1),
     "gpio": lambda: GpioOutput(FakeChip(), ok=1, reject=2),
 }

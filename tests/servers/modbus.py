@@ -1,8 +1,9 @@
 """A PLC as a process of its own: FakePlc's program over a Modbus TCP server that edgead writes into, by pymodbus.
 
-``modbus.py PORT LOG [--answer-ms N] [--cycle-ms N] [--in-flight N] [--start-id N]`` prints "ready". Each line on standard
-input is a number of parts to trigger. Each verdict, ignored result and error is one JSON line in LOG, appended, so that it
-survives SIGKILL and restarts; so is each change of the heartbeat's state, as the PLC sees it, and when each result arrived.
+``modbus.py PORT LOG [--answer-ms N] [--cycle-ms N] [--in-flight N] [--start-id N] [--rude 1]`` prints "ready". Each line on
+standard input is a number of parts to trigger, or ``rN``: from now on recipe N is asked for. Each verdict, ignored result and
+error is one JSON line in LOG, appended, so that it survives SIGKILL and restarts; so is each change of the heartbeat's state, as
+the PLC sees it, and when each part's trigger was raised and its result arrived.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from edgead.runtime.signals import Direction, FromPlc, to_plc_of, to_words, words_in
+from edgead.runtime.signals import Direction, FromPlc, from_plc_of, to_plc_of, to_words, words_in
 from edgead.testing_plc import FakePlc
 
 TO, FROM = 0, 100
@@ -29,12 +30,13 @@ class Machine:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.answer_s, self.cycle_s = arguments.answer_ms / 1000, arguments.cycle_ms / 1000
-        self.plc = FakePlc(in_flight=arguments.in_flight, start_id=arguments.start_id)
+        self.plc = FakePlc(in_flight=arguments.in_flight, start_id=arguments.start_id, rude=bool(getattr(arguments, "rude", 0)))
         self.station = [0] * TO_WORDS
         self.mine = to_words(FromPlc())
         self.log = open(arguments.log, "a", buffering=1)  # noqa: SIM115, PTH123
         self.written = [0, 0, 0]
         self.arrived = -1
+        self.raised: dict[int, int] = {}  # when each part's trigger came up
         self.beat, self.beat_at, self.beating = 0, 0.0, False
 
     async def access(self, code, start, address, count, registers, values):  # type: ignore[no-untyped-def]
@@ -51,16 +53,22 @@ class Machine:
         station = to_plc_of(self.station)
         if station.result_valid and station.result_part_id != self.arrived:
             self.arrived = station.result_part_id
-            self.write(arrived=self.arrived, at_ns=now_ns)
+            self.write(arrived=self.arrived, at_ns=now_ns, raised_ns=self.raised.pop(self.arrived, None))
 
     async def run(self) -> None:
         while True:
-            now_ns = time.monotonic_ns()
-            station = to_plc_of(self.station)
-            self.mine = to_words(self.plc.scan(station, now_ns))
-            self.report()
-            self.watch(station.heartbeat, now_ns / 1e9)
+            self.cycle()
             await asyncio.sleep(self.cycle_s)
+
+    def cycle(self) -> None:
+        now_ns = time.monotonic_ns()
+        station = to_plc_of(self.station)
+        said = self.plc.scan(station, now_ns)
+        if said.trigger:
+            self.raised.setdefault(said.part_id, now_ns)
+        self.mine = to_words(said)
+        self.report()
+        self.watch(station.heartbeat, now_ns / 1e9)
 
     def watch(self, beat: int, now_s: float) -> None:
         if beat != self.beat:
@@ -73,7 +81,9 @@ class Machine:
     def report(self) -> None:
         told = (self.plc.verdicts, self.plc.ignored, self.plc.errors)
         for verdict in self.plc.verdicts[self.written[0] :]:
-            self.write(part=verdict.part_id, verdict=verdict.verdict.value, cause=verdict.cause, by=verdict.by)
+            self.write(
+                part=verdict.part_id, verdict=verdict.verdict.value, cause=verdict.cause, by=verdict.by, score=verdict.score
+            )
         for part_id in self.plc.ignored[self.written[1] :]:
             self.write(ignored=part_id)
         for code in self.plc.errors[self.written[2] :]:
@@ -87,7 +97,12 @@ class Machine:
         data = os.read(0, 4096)
         if not data:
             os._exit(0)  # the test is gone
-        self.plc.wanted += sum(int(number) for number in data.split())
+        for order in data.split():
+            if order.startswith(b"r"):
+                self.plc.recipe = int(order[1:])
+                self.write(recipe=self.plc.recipe, last_part=from_plc_of(self.mine).part_id)
+            else:
+                self.plc.wanted += int(order)
 
 
 async def main(arguments: argparse.Namespace) -> None:
@@ -112,4 +127,5 @@ if __name__ == "__main__":
     parser.add_argument("--cycle-ms", type=float, default=5.0)
     parser.add_argument("--in-flight", type=int, default=1)
     parser.add_argument("--start-id", type=int, default=0)
+    parser.add_argument("--rude", type=int, default=0)
     asyncio.run(main(parser.parse_args()))

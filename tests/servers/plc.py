@@ -1,8 +1,9 @@
-"""The PLC process of modbus.py, seen from a test."""
+"""The PLC processes of modbus.py, s7.py and ethernetip.py, seen from a test, and the smallest station to talk to them."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -21,13 +22,19 @@ class ModbusPlc:
     Args:
         folder: where the log is kept.
         options: of tests/servers/modbus.py, e.g. ``answer_ms=20``.
+
+    Attributes:
+        path: of the log, one JSON object a line.
     """
+
+    module = "tests.servers.modbus"
 
     def __init__(self, folder: Path, **options: float) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        self._log = folder / "plc.jsonl"
+        self.path = folder / "plc.jsonl"
+        self._arguments = [str(self.port), str(self.path)]
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -35,8 +42,10 @@ class ModbusPlc:
         """Start and wait until it listens."""
         given = {**self._options, **options}
         flags = [f"--{name.replace('_', '-')}={value:g}" for name, value in given.items()]
-        command = [sys.executable, "-m", "tests.servers.modbus", str(self.port), str(self._log), *flags]
-        self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        command = [sys.executable, "-m", self.module, *self._arguments, *flags]
+        self._process = subprocess.Popen(
+            command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
         assert self._process.stdout is not None
         assert self._process.stdout.readline().strip() == b"ready"
 
@@ -44,6 +53,12 @@ class ModbusPlc:
         """So many parts come in front of the camera, one after the other."""
         assert self._process is not None and self._process.stdin is not None
         self._process.stdin.write(b"%d\n" % parts)
+        self._process.stdin.flush()
+
+    def ask_for(self, recipe: int) -> None:
+        """The product changes; logged under "recipe" with the last part that was triggered before."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(b"r%d\n" % recipe)
         self._process.stdin.flush()
 
     def pause(self) -> None:
@@ -66,12 +81,24 @@ class ModbusPlc:
 
     def log(self, key: str = "part") -> list[dict[str, Any]]:
         """What it wrote down so far: lines with this key ("part", "ignored", "error", "heartbeat", "arrived")."""
-        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
         return [entry for entry in map(json.loads, lines) if key in entry]
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
-        self._process.send_signal(number)
+        os.killpg(self._process.pid, number)  # with its children
+
+
+class S7Plc(ModbusPlc):
+    """A real S7 server (python-snap7's) with a PLC's program in DB 7."""
+
+    module = "tests.servers.s7"
+
+
+class EtherNetIpPlc(ModbusPlc):
+    """A real EtherNet/IP server (cpppo) with a PLC's program beside it."""
+
+    module = "tests.servers.ethernetip"
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:

@@ -1,0 +1,172 @@
+"""From the configuration of a PLC or an output to the adapter that talks to it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, TypeAlias
+
+from edgead import config as models
+
+if TYPE_CHECKING:
+    from edgead.clock import Clock
+    from edgead.runtime.outputs.opcua_vision import OpcUaServer
+    from edgead.runtime.plc import PlcLink
+    from edgead.types import Output
+
+Handshaken: TypeAlias = models.ModbusClient | models.ModbusServer | models.S7 | models.EtherNetIp | models.OpcUaClient
+"""PLCs that follow docs/handshake.md."""
+
+GPIO_LINES = ("ok", "reject", "kick", "ready", "busy", "heartbeat", "green", "yellow", "red")
+
+
+def open_link(config: Handshaken) -> PlcLink:
+    """What carries the handshake to this PLC; it connects later, by itself.
+
+    Raises:
+        EdgeadError: an address or file that cannot be used, or a package that is missing.
+    """
+    if isinstance(config, models.S7):
+        from edgead.runtime.outputs.s7 import S7Link
+
+        timeout_s = config.timeout_ms / 1000
+        return S7Link(config.host, config.rack, config.slot, config.db_number, port=config.port, timeout_s=timeout_s)
+    if isinstance(config, models.EtherNetIp):
+        from edgead.runtime.outputs.ethernetip import EtherNetIpLink
+
+        return EtherNetIpLink(
+            config.host,
+            config.slot,
+            port=config.port,
+            to_plc_tag=config.to_plc_tag,
+            from_plc_tag=config.from_plc_tag,
+            timeout_s=config.timeout_ms / 1000,
+        )
+    if isinstance(config, models.OpcUaClient):
+        return _opcua(config)
+    return _modbus(config)
+
+
+def _opcua(config: models.OpcUaClient) -> PlcLink:
+    from edgead.runtime.outputs.opcua import OpcUaClientLink
+
+    return OpcUaClientLink(
+        config.url,
+        node=config.node,
+        nodes=config.nodes,
+        security=config.security,
+        certificate=config.certificate,
+        key=config.key,
+        key_password=config.key_password,
+        server_certificate=config.server_certificate,
+        user=config.user,
+        password=config.password,
+        timeout_s=config.timeout_ms / 1000,
+        connect_timeout_s=config.connect_timeout_ms / 1000,
+    )
+
+
+def open_vision(config: models.OpcUaServer, camera: models.CameraConfig, clock: Clock) -> OpcUaServer:
+    """edgead as an OPC UA server; it listens when it is there. Raises EdgeadError."""
+    from edgead.runtime.outputs.opcua_vision import OpcUaServer
+
+    return OpcUaServer(
+        config.bind,
+        config.port,
+        certificate=config.certificate,
+        key=config.key,
+        key_password=config.key_password,
+        user=config.user,
+        password=config.password,
+        anonymous=config.anonymous,
+        trusted=config.trusted,
+        name=camera.name,
+        recipe=camera.bundle.stem if camera.bundle is not None else "recipe",
+        recipes=tuple(camera.recipes),
+        starts=camera.trigger.source == "plc",
+        pause_s=config.pause_ms / 1000,
+        answer_timeout_s=answer_timeout_s(camera.budget_ms),
+        clock=clock,
+    )
+
+
+def answer_timeout_s(budget_ms: float | None) -> float:
+    """How long a PLC waits for a verdict before it is told UNKNOWN."""
+    return max(2.0, 2 * (budget_ms or 0.0) / 1000)
+
+
+def _modbus(config: models.ModbusClient | models.ModbusServer) -> PlcLink:
+    from edgead.runtime.outputs.modbus import ModbusClientLink, ModbusServerLink
+
+    if isinstance(config, models.ModbusClient):
+        return ModbusClientLink(
+            config.host,
+            config.port,
+            config.unit,
+            to_plc_address=config.to_plc_address,
+            from_plc_address=config.from_plc_address,
+            word_order=config.word_order,
+            timeout_s=config.timeout_ms / 1000,
+            combined=config.combined,
+        )
+    return ModbusServerLink(
+        config.bind,
+        config.port,
+        config.unit,
+        to_plc_address=config.to_plc_address,
+        from_plc_address=config.from_plc_address,
+        word_order=config.word_order,
+        silent_s=config.silent_ms / 1000,
+    )
+
+
+def open_output(config: models.Output, clock: Clock, station: str) -> Output:
+    """An output that tells the verdicts of the camera called `station`.
+
+    Raises:
+        EdgeadError: whatever cannot be opened, in one line.
+    """
+    from edgead.registry import resolve
+    from edgead.runtime.outputs.command import CommandOutput
+    from edgead.runtime.outputs.log import LogOutput
+
+    if isinstance(config, models.LogOutput):
+        return LogOutput(sys.stdout)
+    if isinstance(config, models.CommandOutput):
+        return CommandOutput(config.on_ng)
+    if isinstance(config, models.GpioOutput):
+        return _gpio(config, clock)
+    if isinstance(config, models.MqttOutput):
+        from edgead.runtime.outputs.mqtt import MqttOutput
+
+        return MqttOutput(station=station, **config.model_dump(exclude={"type"}))
+    if isinstance(config, models.WebhookOutput):
+        return _webhook(config, station)
+    made: Output = resolve("output", config.name)(**config.options)
+    return made
+
+
+def _webhook(config: models.WebhookOutput, station: str) -> Output:
+    from edgead.runtime.outputs.webhook import WebhookOutput
+
+    return WebhookOutput(
+        config.url,
+        station=station,
+        headers=config.headers,
+        ca=config.ca,
+        which=config.which,
+        timeout_s=config.timeout_ms / 1000,
+        attempts=config.attempts,
+        deadline_s=config.deadline_ms / 1000,
+        max_waiting=config.max_waiting,
+    )
+
+
+def _gpio(config: models.GpioOutput, clock: Clock) -> Output:
+    from edgead.runtime.gate import GateOutput
+    from edgead.runtime.outputs.gpio import GpioOutput
+
+    lines = {name: getattr(config, name) for name in GPIO_LINES}
+    output = GpioOutput(config.chip, **lines, active_low=config.active_low, pulse_s=config.pulse_ms / 1000, clock=clock)
+    if config.gate_delay_ms is None:
+        return output
+    return GateOutput(output, delay_s=config.gate_delay_ms / 1000, slack_s=config.gate_slack_ms / 1000, clock=clock)

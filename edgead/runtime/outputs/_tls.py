@@ -1,0 +1,46 @@
+"""TLS for clients: certificates and names are always verified."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from edgead.errors import BadInput
+
+
+class _Tidy(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
+def tls_context(ca: Path | None = None, cert: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+    """TLS 1.2 or newer that trusts `ca` alone, or the system's list without it; `cert` and `key` are the client's own.
+
+    Raises:
+        BadInput: a file is missing or not PEM, or there is a key without a certificate.
+    """
+    if key is not None and cert is None:
+        raise BadInput("a key without its certificate", hint="give cert too")
+    for path in (ca, cert, key):
+        if path is not None and not path.is_file():
+            raise BadInput(f"there is no file {path}", hint="give a PEM file")
+    try:
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    except (ssl.SSLError, OSError) as error:
+        raise BadInput(f"{ca} holds no certificates: {error}", hint="give a PEM file") from error
+    context.sslsocket_class = _Tidy
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cert is not None:
+        try:
+            context.load_cert_chain(cert, key, password=lambda: "")
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise BadInput(
+                f"{cert} is no certificate that fits its key: {error}", hint="give PEM files; the key must not be encrypted"
+            ) from error
+    return context

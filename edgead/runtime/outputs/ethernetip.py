@@ -1,0 +1,176 @@
+"""The handshake in two DINT arrays of a Rockwell Logix controller, by EtherNet/IP. Tag list: deploy/plc/ethernetip.md.
+
+The only file that knows pylogix (1.1): explicit messages of CIP class 3, Read Tag and Write Tag, TCP port 44818.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from edgead.errors import BadInput
+from edgead.optional import require
+from edgead.runtime.plc import LinkError
+from edgead.runtime.signals import WIDTH, Direction, FromPlc, Signal, ToPlc, from_plc_of, signals, to_words, words_in
+
+TO_PLC_TAG = "Edgead_ToPlc"
+FROM_PLC_TAG = "Edgead_FromPlc"
+
+REFRESH_EXCHANGES = 10
+"""A block that has not changed is written again after so many exchanges, in case the PLC's memory was cleared."""
+
+TIMEOUT_S = 0.25
+DINT = 0xC4
+_ARRAYS = "the controller needs both tags as DINT arrays with external access Read/Write (deploy/plc/ethernetip.md)"
+
+
+def elements(direction: Direction) -> tuple[tuple[Signal, int], ...]:
+    """The signals of a direction, each with its element of the array: all bits in element 0, then one element for each number."""
+    found: list[tuple[Signal, int]] = []
+    last = 0
+    for signal in signals(direction):
+        last += signal.bit is None
+        found.append((signal, 0 if signal.bit is not None else last))
+    return tuple(found)
+
+
+def length(direction: Direction) -> int:
+    """Elements of a direction's array."""
+    return max(element for _, element in elements(direction)) + 1
+
+
+def to_dints(shown: ToPlc | FromPlc) -> list[int]:
+    """The array that carries `shown`; u32 are the same 32 bits as a signed number, f32 is its bit pattern (IEEE 754)."""
+    direction = Direction.TO_PLC if isinstance(shown, ToPlc) else Direction.FROM_PLC
+    words = to_words(shown)
+    dints = [0] * length(direction)
+    for signal, element in elements(direction):
+        value = words[signal.word]
+        if WIDTH[signal.type] == 2:
+            value = value << 16 | words[signal.word + 1]
+        dints[element] = value - (1 << 32) if value >> 31 else value
+    return dints
+
+
+def words_of(dints: list[int], direction: Direction) -> list[int]:
+    """The block of 16-bit words (high word first) that an array carries."""
+    words = [0] * words_in(direction)
+    for signal, element in elements(direction):
+        high, low = divmod(dints[element] & 0xFFFFFFFF, 1 << 16)
+        words[signal.word : signal.word + WIDTH[signal.type]] = (high, low)[-WIDTH[signal.type] :]
+    return words
+
+
+class EtherNetIpLink:
+    """Writes the station's array into the controller and reads the controller's array from there.
+
+    It connects on the first exchange and again after each fault, and then reads both arrays first: a controller that stands still
+    gets no writes that it could find later. Each step waits `timeout_s` at most and is not repeated: an exchange takes
+    2 x `timeout_s`, one that connects 8 x. Explicit messages have neither encryption nor a password.
+
+    Args:
+        host, port: the controller or its Ethernet module, by address or name.
+        slot: of the controller in its chassis; 0 for CompactLogix.
+        to_plc_tag, from_plc_tag: the arrays; ``Program:MAIN.NAME`` for tags of a program.
+        timeout_s: for connecting and for each answer.
+
+    Raises:
+        BadInput: a slot, tag or time that cannot be.
+        MissingExtra: pylogix is not installed.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        slot: int = 0,
+        *,
+        port: int = 44818,
+        to_plc_tag: str = TO_PLC_TAG,
+        from_plc_tag: str = FROM_PLC_TAG,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        if not 0 <= slot <= 255:
+            raise BadInput(f"there is no slot {slot} in a chassis", hint="0 to 16; CompactLogix is 0")
+        if not (to_plc_tag and from_plc_tag) or to_plc_tag == from_plc_tag:
+            raise BadInput("the two tags must have different names", hint="see deploy/plc/ethernetip.md")
+        if not timeout_s > 0:
+            raise BadInput(f"an EtherNet/IP timeout of {timeout_s} s is too short")
+        self._pylogix = require("pylogix", extra="ethernetip", why="EtherNet/IP")
+        self._options = {"ip_address": host, "slot": slot, "timeout": timeout_s, "port": port}
+        self._write_tag, self._read_tag = to_plc_tag, from_plc_tag
+        self._name = f"the PLC at {host}:{port}"
+        self._plc: Any = None
+        self._written: list[int] = []
+        self._unchanged = 0
+        self._closed = False
+
+    def exchange(self, to_plc: ToPlc) -> FromPlc:
+        if self._closed:
+            raise LinkError(f"{self._name} is closed", cause="closed")
+        try:
+            if self._plc is None:
+                self._connect()
+            dints = to_dints(to_plc)
+            self._unchanged += 1
+            if dints != self._written or self._unchanged >= REFRESH_EXCHANGES:
+                self._written = []
+                self._check(self._plc.Write(self._write_tag, dints, DINT), self._write_tag)
+                self._written, self._unchanged = dints, 0
+            dints = self._read(self._read_tag, length(Direction.FROM_PLC))
+            return from_plc_of(words_of(dints, Direction.FROM_PLC))
+        except LinkError:
+            self._drop()
+            raise
+        except (OSError, ValueError, IndexError, KeyError, TypeError, struct.error) as error:  # an answer that pylogix trips over
+            self._drop()
+            raise LinkError(
+                f"{self._name} broke the connection: {_one_line(error)}", cause="connect", hint="check network and PLC"
+            ) from error
+
+    def close(self) -> None:
+        self._closed = True
+        self._drop()
+
+    def _connect(self) -> None:
+        self._plc = self._pylogix.PLC(**self._options)
+        self._plc.conn.msg_socket.close()  # of a listener that is not used
+        done, why = self._plc.conn.connect()
+        if not done:
+            raise LinkError(
+                f"{self._name} does not accept a connection: {_one_line(why)}",
+                cause="connect",
+                hint="check address, slot, network and PLC",
+            )
+        for tag, direction in ((self._read_tag, Direction.FROM_PLC), (self._write_tag, Direction.TO_PLC)):
+            self._read(tag, length(direction))
+            kind = self._plc.KnownTags[tag.split("[")[0]][0]
+            if kind != DINT:
+                name = self._plc.CIPTypes.get(kind, (0, hex(kind)))[1]
+                raise LinkError(f"{self._name}: the tag {tag} is {name}, not DINT", cause="refused", hint=_ARRAYS)
+
+    def _read(self, tag: str, count: int) -> list[int]:
+        response = self._plc.Read(tag, count)
+        self._check(response, tag)
+        values = response.Value if isinstance(response.Value, list) else [response.Value]
+        if len(values) != count:
+            raise LinkError(f"{self._name} gave {len(values)} of {count} elements of {tag}", cause="refused", hint=_ARRAYS)
+        return values
+
+    def _check(self, response: Any, tag: str) -> None:
+        if response.Status == "Success":
+            return
+        if not self._plc.conn.SocketConnected:  # pylogix tells a timeout and a cut connection alike
+            raise LinkError(f"{self._name} does not answer", cause="timeout", hint="check network and PLC")
+        raise LinkError(f"{self._name} refuses {tag}: {response.Status}", cause="refused", hint=_ARRAYS)
+
+    def _drop(self) -> None:
+        plc, self._plc, self._written = self._plc, None, []
+        if plc is None:
+            return
+        if plc.conn.SocketConnected:
+            plc.Close()
+        plc.conn.Socket.close()
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,235 @@
+"""Verdicts for dashboards and databases by MQTT 3.1.1 (OASIS, 2014): QoS 1, TLS, last will. Telemetry, not a handshake.
+
+The only file that knows paho-mqtt (2.x).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+from edgead.errors import BadInput, OutputError
+from edgead.optional import require
+from edgead.runtime.outputs._tls import tls_context
+from edgead.runtime.payload import encode
+from edgead.types import Inspection, Verdict
+
+CONNECT_S = 3.0
+RECONNECT_S = (1, 10)
+"""First and longest pause before connecting again; it doubles in between."""
+
+LINGER_S = 1.0
+"""How long closing waits for the broker to confirm what is still held."""
+
+STOP_S = 5.0
+LONGEST_TOPIC = 1000
+_log = logging.getLogger("edgead.mqtt")
+
+
+class MqttOutput:
+    """Publishes each verdict to ``TOPIC/inspection`` and, retained, whether it is connected to ``TOPIC/state``.
+
+    A verdict is held until the broker confirms it, through lost connections and restarts of the broker, so it may come twice,
+    but not through a restart of edgead. When `max_waiting` are held, further ones are lost and counted. The network is paho's own
+    thread: no call here waits for it but `close`.
+
+    The state is ``online``, ``offline`` with the reason "closed", or, by the broker as the last will, with the reason "lost": at
+    once when this process dies, 1.5 x `keepalive_s` after the box or the network does. It says nothing about the loop; a PLC
+    that must know is told by the handshake's heartbeat.
+
+    Args:
+        host, port: the broker; port 8883 with TLS and 1883 without, unless given.
+        topic: below which it publishes, without wildcards.
+        station: name for the messages.
+        tls: encrypt, and verify the broker's certificate and name.
+        ca, cert, key: PEM files: who may have signed the broker's certificate (none: the system's list), and the client's own.
+        user, password: for the broker.
+        client_id: the same after a restart, so that the broker knows the old connection for dead; by default from the topic.
+        keepalive_s: whole seconds; a silent broker is lost after about twice that.
+        max_waiting: verdicts that may be held.
+        which: "all" verdicts, or only those that are "not_ok".
+
+    Raises:
+        BadInput: a topic or file that cannot be used, a password without a user.
+        MissingExtra: paho-mqtt is not installed.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        topic: str,
+        *,
+        port: int | None = None,
+        station: str = "edgead",
+        tls: bool = True,
+        ca: Path | None = None,
+        cert: Path | None = None,
+        key: Path | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        client_id: str | None = None,
+        keepalive_s: int = 10,
+        max_waiting: int = 1000,
+        which: Literal["all", "not_ok"] = "all",
+    ) -> None:
+        _check(host, topic, user, password, keepalive_s, max_waiting)
+        if not tls and (ca or cert or key):
+            raise BadInput("certificates are given, but tls is off", hint="tls: true")
+        paho = require("paho.mqtt.client", extra="mqtt", why="MQTT")
+        port = port or (8883 if tls else 1883)
+        self._name, self._topic, self._station, self._which = f"the MQTT broker at {host}:{port}", topic, station, which
+        self._queue_is_full = paho.MQTT_ERR_QUEUE_SIZE
+        self._changed = threading.Condition()
+        self._counts: Counter[str] = Counter()
+        self._connected = self._refused = self._closed = False
+        self._fault = "has not been reached yet"
+        self._states: set[int] = set()  # message ids of state messages; the network thread's own
+        client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, client_id=client_id or "edgead-" + topic.replace("/", "-"), protocol=paho.MQTTv311
+        )
+        client.max_queued_messages_set(max_waiting)
+        client.reconnect_delay_set(*RECONNECT_S)
+        client.connect_timeout = CONNECT_S
+        client.will_set(f"{topic}/state", self._state("offline", "lost"), qos=1, retain=True)
+        if tls:
+            client.tls_set_context(tls_context(ca, cert, key))
+        if user is not None:
+            client.username_pw_set(user, password)
+            if not tls:
+                _log.warning("%s gets user and password unencrypted: tls is off", self._name)
+        client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
+        client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
+        client.connect_async(host, port, keepalive_s)
+        client.loop_start()
+        self._client: Any = client
+
+    @property
+    def connected(self) -> bool:
+        """The broker has accepted the connection."""
+        return self._connected
+
+    def counts(self) -> dict[str, int]:
+        """Verdicts "accepted", "confirmed", "waiting" and "lost", and failures by cause ("failed:connect", ...)."""
+        with self._changed:
+            return {**self._counts, "waiting": self._waiting()}
+
+    def signal(self, inspection: Inspection) -> None:
+        """Hand the verdict over. Raises OutputError when closed, or when so many are held that this one is lost."""
+        if self._closed:
+            raise OutputError("the MQTT output is closed")
+        if self._which == "not_ok" and inspection.verdict is Verdict.OK:
+            return
+        info = self._client.publish(f"{self._topic}/inspection", encode(inspection, self._station), qos=1)
+        with self._changed:
+            lost = info.rc == self._queue_is_full
+            self._counts["lost" if lost else "accepted"] += 1
+            waiting, fault = self._waiting(), self._fault or "does not confirm"
+        if lost:
+            raise OutputError(
+                f"a verdict is lost to MQTT: {waiting} are held already, and {self._name} {fault}", hint="check the broker"
+            )
+
+    def heartbeat(self) -> None:
+        """Nothing: MQTT is telemetry."""
+
+    def fail_safe(self) -> None:
+        """Nothing: it asserts nothing."""
+
+    def close(self) -> None:
+        """Give the broker a moment to confirm what is held, say goodbye and disconnect."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting() or not self._connected, LINGER_S)
+            left = self._waiting()
+            self._counts["lost"] += left
+            self._counts["accepted"] -= left
+        if left:
+            _log.error("%s has not confirmed %d verdicts: they are lost, or were delivered unconfirmed", self._name, left)
+        client, self._client = self._client, None
+        client.on_connect = client.on_connect_fail = client.on_disconnect = client.on_publish = None
+        if self._connected:
+            client.publish(f"{self._topic}/state", self._state("offline", "closed"), qos=0, retain=True)
+        client.disconnect()
+        stopper = threading.Thread(target=client.loop_stop, name="edgead-mqtt-stop", daemon=True)
+        stopper.start()  # paho waits without a limit, and connecting takes as long as the network likes
+        stopper.join(STOP_S)
+        if stopper.is_alive():
+            _log.error("%s does not answer; its thread is left behind", self._name)
+
+    def _waiting(self) -> int:
+        return self._counts["accepted"] - self._counts["confirmed"]
+
+    def _state(self, state: str, reason: str = "") -> bytes:
+        message = {"format": "edgead.state/1", "station": self._station, "state": state, "reason": reason}
+        return json.dumps(message, ensure_ascii=False).encode()
+
+    # The network thread. paho calls `_on_publish` under its own lock: nothing here may call paho while holding ours.
+
+    def _on_connect(self, client: Any, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
+        self._refused = code.is_failure
+        if code.is_failure:
+            denied = str(code) in ("Bad user name or password", "Not authorized")
+            self._failed("credentials" if denied else "refused", f"refuses: {code}")
+            return
+        info = client.publish(f"{self._topic}/state", self._state("online"), qos=0, retain=True)
+        self._states = {info.mid}  # one of a former connection was never sent
+        with self._changed:
+            self._connected, self._fault = True, ""
+        _log.info("%s is connected", self._name)
+
+    def _on_connect_fail(self, _client: Any, _data: Any) -> None:
+        error = sys.exc_info()[1]  # paho calls this where it caught it
+        cause = "certificate" if isinstance(error, ssl.SSLError) else "connect"
+        self._failed(cause, f"cannot be reached: {error}")
+
+    def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
+        if self._connected:
+            self._failed("lost", f"is gone: {code}")
+        elif not self._refused:
+            self._failed(
+                "refused", "closes the connection at once: is TLS on at one side alone, or a client certificate missing?"
+            )
+        self._refused = False
+
+    def _on_publish(self, _client: Any, _data: Any, mid: int, _code: Any, _properties: Any) -> None:
+        if mid in self._states:
+            self._states.discard(mid)
+            return
+        with self._changed:
+            self._counts["confirmed"] += 1
+            self._changed.notify_all()
+
+    def _failed(self, cause: str, text: str) -> None:
+        text = " ".join(text.split())[:200]
+        with self._changed:
+            news = text != self._fault
+            self._connected, self._fault = False, text
+            self._counts[f"failed:{cause}"] += 1
+            self._changed.notify_all()
+        if news:
+            _log.warning("%s %s", self._name, text)
+
+
+def _check(host: str, topic: str, user: str | None, password: str | None, keepalive_s: int, max_waiting: int) -> None:
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise BadInput(f"{host!r} is no host name") from error
+    if not host:
+        raise BadInput("the MQTT broker's host is empty")
+    if not topic or set(topic) & set("+#\0") or topic[0] in "$/" or topic[-1] == "/" or len(topic.encode()) > LONGEST_TOPIC:
+        raise BadInput(
+            f"the MQTT topic {topic[:80]!r} cannot be published to", hint="like factory/line1/top: no + # $, no / at the ends"
+        )
+    if password is not None and user is None:
+        raise BadInput("an MQTT password needs a user")
+    if keepalive_s < 1 or max_waiting < 1:
+        raise BadInput("keepalive and room for waiting verdicts must be at least 1")

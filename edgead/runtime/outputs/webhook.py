@@ -1,0 +1,235 @@
+"""Verdicts as HTTP requests: a POST with JSON for each part that is not OK, or for all. Standard library only."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import re
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from edgead import __version__
+from edgead.errors import BadInput, OutputError
+from edgead.runtime.outputs._tls import tls_context
+from edgead.runtime.payload import encode
+from edgead.runtime.worker import Worker
+from edgead.types import Inspection, Verdict
+
+FIRST_PAUSE_S = 0.2
+"""Between two attempts; it doubles."""
+
+LINGER_S = 2.0
+"""How long closing goes on delivering what waits."""
+
+_TOO_EARLY = (408, 425, 429)
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_log = logging.getLogger("edgead.webhook")
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    body: bytes
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    cause: str
+    text: str
+    again: bool = True
+
+
+class WebhookOutput:
+    """Posts verdicts one after the other from a thread of its own, so `signal` never waits for the receiver.
+
+    Each attempt takes `timeout_s` at most (name resolution aside), and each verdict is given up after `deadline_s` or `attempts`,
+    or at once when the receiver refuses it (4xx). 2xx is taken; 408, 425, 429, 5xx, timeouts and lost connections are tried
+    again, so a verdict may come twice: `station`, `part_id` and `captured_ns` tell. Redirects are never followed, and proxies
+    not used. Neither path nor headers appear in a message or log: both may hold secrets.
+
+    Args:
+        url: https://, or http:// inside a machine network.
+        station: name for the messages.
+        headers: added to each request, e.g. ``{"Authorization": "Bearer ..."}``.
+        ca: PEM file of who may have signed the receiver's certificate; none: the system's list.
+        which: "all" verdicts, or only those that are "not_ok".
+        timeout_s, attempts, deadline_s: see above.
+        max_waiting: verdicts that may wait; more lose the oldest.
+
+    Raises:
+        BadInput: an address, header or number that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        station: str = "edgead",
+        headers: Mapping[str, str] | None = None,
+        ca: Path | None = None,
+        which: Literal["all", "not_ok"] = "not_ok",
+        timeout_s: float = 3.0,
+        attempts: int = 4,
+        deadline_s: float = 15.0,
+        max_waiting: int = 200,
+    ) -> None:
+        self._host, self._port, self._secure, self._path = _address(url)
+        if not (timeout_s > 0 and deadline_s > 0 and attempts >= 1 and max_waiting >= 1):
+            raise BadInput("a webhook needs times above 0 s, and room and attempts of at least 1")
+        self._headers = _checked({"Content-Type": "application/json", "User-Agent": f"edgead/{__version__}", **(headers or {})})
+        self._context = tls_context(ca) if self._secure else None
+        self._name = f"the webhook at {'https' if self._secure else 'http'}://{self._host}:{self._port}"
+        if headers and not self._secure:
+            _log.warning("%s gets its headers unencrypted: the address is http", self._name)
+        self._station, self._which = station, which
+        self._timeout_s, self._attempts, self._deadline_s = timeout_s, attempts, deadline_s
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._fault = ""
+        self._closing = threading.Event()
+        self._closing_until_s = float("inf")
+        self._worker: Worker[_Letter] = Worker("webhook", self._deliver, capacity=max_waiting, on_error=self._broken)
+
+    def counts(self) -> dict[str, int]:
+        """Verdicts "accepted", "delivered", "waiting" and "lost", and failed attempts by cause: "failed:timeout", ..."""
+        with self._lock:
+            return {**self._counts, "waiting": self._worker.depth}
+
+    def signal(self, inspection: Inspection) -> None:
+        """Hand the verdict over. Raises OutputError when closed, or when so many wait that the oldest is lost."""
+        if self._closing.is_set():
+            raise OutputError("the webhook is closed")
+        if self._which == "not_ok" and inspection.verdict is Verdict.OK:
+            return
+        self._count("accepted")
+        if not self._worker.put(_Letter(encode(inspection, self._station), time.monotonic() + self._deadline_s)):
+            self._count("lost")
+            raise OutputError(f"a verdict is lost: too many wait for {self._name}, which {self._fault or 'is too slow'}")
+
+    def heartbeat(self) -> None:
+        """Nothing: nobody watches."""
+
+    def fail_safe(self) -> None:
+        """Nothing: it asserts nothing."""
+
+    def close(self) -> None:
+        """Go on delivering for a moment, then give up what still waits."""
+        if self._closing.is_set():
+            return
+        self._closing_until_s = time.monotonic() + LINGER_S
+        self._closing.set()
+        if not self._worker.close(LINGER_S + self._timeout_s):
+            _log.error("%s does not answer; its thread is left behind", self._name)
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+    # The worker's thread
+
+    def _deliver(self, letter: _Letter) -> None:
+        pause_s = FIRST_PAUSE_S
+        for _ in range(self._attempts):
+            left_s = min(letter.until_s, self._closing_until_s) - time.monotonic()
+            if left_s <= 0:
+                break
+            fault = self._post(letter.body, min(self._timeout_s, left_s))
+            if fault is None:
+                self._count("delivered")
+                self._fault = ""
+                return
+            self._note(fault)
+            if not fault.again or self._closing.wait(min(pause_s, left_s)):
+                break
+            pause_s *= 2
+        self._count("lost")
+
+    def _post(self, body: bytes, timeout_s: float) -> _Fault | None:
+        if self._context is not None:
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                self._host, self._port, timeout=timeout_s, context=self._context
+            )
+        else:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        guard = threading.Timer(timeout_s, _cut, (connection,))  # the socket's timeout alone starts again with each byte
+        guard.start()
+        try:
+            connection.request("POST", self._path, body, self._headers)
+            return _judged(connection.getresponse().status)
+        except ssl.SSLCertVerificationError as error:
+            return _Fault("certificate", f"has no valid certificate: {error.verify_message}", again=False)
+        except TimeoutError:
+            return _Fault("timeout", "does not answer in time")
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
+            if not guard.is_alive():
+                return _Fault("timeout", "does not answer in time")
+            return _Fault("connect", f"cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}")
+        finally:
+            guard.cancel()
+            guard.join()
+            connection.close()
+
+    def _note(self, fault: _Fault) -> None:
+        self._count(f"failed:{fault.cause}")
+        if fault.text != self._fault:
+            _log.warning("%s %s", self._name, fault.text)
+        self._fault = fault.text
+
+    def _broken(self, error: Exception) -> None:
+        self._count("lost")
+        _log.error("%s: %s", self._name, type(error).__name__)
+
+
+def _judged(status: int) -> _Fault | None:
+    if 200 <= status < 300:
+        return None
+    if 300 <= status < 400:
+        return _Fault("redirect", f"answers {status}: redirects are not followed, give the final address", again=False)
+    if status in (401, 403):
+        return _Fault("credentials", f"answers {status}: it wants other credentials", again=False)
+    again = status in _TOO_EARLY or status >= 500
+    return _Fault("refused", f"answers {status}", again=again)
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    if connection.sock is not None:
+        try:
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+        except OSError:  # it is gone already
+            return
+
+
+def _address(url: str) -> tuple[str, int, bool, str]:
+    """Host, port, whether it is https, and path with query; no message shows the path or what stands before an @."""
+    hint = "like https://mes.example.com/inspections"
+    if re.search(r"[\x00-\x20\x7f]", url) or not url.isascii():
+        raise BadInput("the webhook's address holds spaces or characters that must be escaped", hint=hint)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise BadInput("the webhook's address has no valid port or host", hint=hint) from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadInput("the webhook's address must begin with https:// or http:// and a host", hint=hint)
+    if parts.username is not None or parts.password is not None:
+        raise BadInput("the webhook's address holds a user or password", hint="headers: {Authorization: 'Bearer ${TOKEN}'}")
+    secure = parts.scheme == "https"
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return parts.hostname, port or (443 if secure else 80), secure, path
+
+
+def _checked(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not _HEADER.fullmatch(name):
+            raise BadInput("a webhook header has a name that is none", hint="letters, digits and -")
+        if re.search(r"[^\x20-\x7e]", value) or name.lower() in ("host", "content-length", "transfer-encoding"):
+            raise BadInput(f"the webhook header {name} cannot be sent", hint="printable ASCII, no Host, no lengths")
+    return headers
