@@ -6,7 +6,8 @@ The whole station with an engine that only takes its time, pictures of the simul
 Modbus TCP server process that plays the PLC on loopback. "overhead" begins when this process has read the trigger and ends
 when the result is in the PLC's registers; the PLC's own cycle and the 5 ms between two looks at its trigger bit are not in it.
 With parts that come faster than about 25 ms a result also waits for the PLC's cycles in which it acknowledges the one before.
-On a machine that does other work too, run it by `chrt -f 50`, as a station would be.
+The process is set up as `edgead run` does. On a machine that does other work too, give --realtime-priority, as a station would
+have it (process: realtime_priority); the PLC's process, which no box shares with a station, gets the same.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras.simulated import SimulatedCamera
 from edgead.runtime.outputs.modbus import ModbusClientLink
 from edgead.runtime.plc import PlcDevice
+from edgead.runtime.process import ProcessOptions, tuned
 from edgead.runtime.signals import FromPlc, ToPlc
 from edgead.runtime.station import Station
 from edgead.testing import FakeEngine
@@ -83,8 +85,13 @@ class TimedLink:
         self._link.close()
 
 
-def measure(parts: int, size_px: int, interval_s: float, engine_s: float) -> dict[str, Any]:
+def measure(parts: int, size_px: int, interval_s: float, engine_s: float, realtime_priority: int | None) -> dict[str, Any]:
     """Run the station until it has inspected `parts` parts that come every `interval_s`."""
+    with tuned(ProcessOptions(realtime_priority=realtime_priority)) as on_idle:
+        return _measure(parts, size_px, interval_s, engine_s, on_idle)
+
+
+def _measure(parts: int, size_px: int, interval_s: float, engine_s: float, on_idle: Callable[[], None] | None) -> dict[str, Any]:
     inspections: list[Inspection] = []
 
     def infer(_image: Image) -> float:
@@ -108,6 +115,7 @@ def measure(parts: int, size_px: int, interval_s: float, engine_s: float) -> dic
                 [device],
                 clock,
                 triggers=device,
+                on_idle=on_idle,
             ).on_inspection(inspections.append, capacity=parts + WARM_UP)
             with station:
                 feeder = threading.Thread(target=_feed, args=(plc, parts + WARM_UP, interval_s))
@@ -169,9 +177,10 @@ def main() -> int:
     parser.add_argument("--interval-ms", type=float, default=30.0, help="from one part to the next (default 30: 2000 a minute)")
     parser.add_argument("--engine-ms", type=float, default=5.0, help="how long an inference takes (asleep; not in the overhead)")
     parser.add_argument("--size", type=int, default=512, help="width and height of the camera's pictures")
+    parser.add_argument("--realtime-priority", type=int, metavar="N", help="SCHED_FIFO priority of the station (default: none)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    row = measure(args.parts, args.size, args.interval_ms / 1000, args.engine_ms / 1000)
+    row = measure(args.parts, args.size, args.interval_ms / 1000, args.engine_ms / 1000, args.realtime_priority)
     print(f"{row['parts']} parts, {row['parts_per_s']} a second, {row['cpu_share']:.0%} of a core, PLC saw {row['verdicts']}")
     for name in ("overhead_ms", "trigger_to_verdict_ms", "verdict_to_plc_ms", "exchange_ms"):
         print(f"{name:<24}" + "".join(f"{key:>6} {value:8.3f}" for key, value in row[name].items()))
@@ -183,6 +192,7 @@ def main() -> int:
             "size_px": args.size,
             "interval_ms": args.interval_ms,
             "engine_ms": args.engine_ms,
+            "realtime_priority": args.realtime_priority,
             **row,
         }
         args.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,17 +13,15 @@ from edgead import __version__
 
 if TYPE_CHECKING:
     from edgead.cli._lanes import Lane
+    from edgead.cli.run import Stopper
     from edgead.clock import Clock
     from edgead.config import Process, StationConfig
-    from edgead.runtime.group import StationGroup
     from edgead.runtime.process import ProcessOptions
 
 _log = logging.getLogger("edgead.run")
 
 
-def run_file(
-    file: Path, max_parts: int | None, stopped_by_signals: Callable[[StationGroup], AbstractContextManager[None]]
-) -> int:
+def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
     """Run what a station.yaml says until it is stopped; 0 after a clean stop.
 
     Raises:
@@ -49,9 +46,9 @@ def run_file(
         lanes = [workshop.build(camera, config.storage) for camera in config.cameras]
         group = StationGroup({lane.name: lane.station for lane in lanes})
         _supervise(config, lanes, clock, stack)
-        with stopped_by_signals(group):
-            _log.info("edgead %s runs %s: %s", __version__, config.name, "; ".join(_described(lane) for lane in lanes))
-            found = group.run(max_parts)
+        stopper.attach(group)
+        _log.info("edgead %s runs %s: %s", __version__, config.name, "; ".join(_described(lane) for lane in lanes))
+        found = group.run(max_parts)
     for lane in lanes:
         print(f"{lane.name}: ", end="", file=sys.stderr)
         kept: dict[str, Any] = {"records": lane.store, "pictures": lane.pictures}

@@ -81,7 +81,8 @@ def _run_file(args: argparse.Namespace) -> int:
     given = [name for name in _BUNDLE_ONLY if getattr(args, name) not in (None, False)]
     if given:
         raise BadInput(f"--{given[0].replace('_', '-')} does not go with a station file", hint=f"set it in {args.target}")
-    return run_file(args.target, args.max_parts, stopped_by_signals)
+    with stopped_by_signals() as stopper:
+        return run_file(args.target, args.max_parts, stopper)
 
 
 def _run_bundle(args: argparse.Namespace) -> int:
@@ -95,12 +96,12 @@ def _run_bundle(args: argparse.Namespace) -> int:
     given = {name: value for name in _LIKE_CONFIG if (value := getattr(args, name)) is not None}
     # not validated here: the station itself says what is wrong, in terms of numbers and not of keys
     camera = CameraConfig.model_construct(name="camera", address=args.camera, bundle=args.target, outputs=tuple(outputs), **given)
-    with ExitStack() as stack:
+    with stopped_by_signals() as stopper, ExitStack() as stack:
         lane = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=args.allow_unverified).build(camera)
         sinks = _sinks(args, lane, stack)
-        with stopped_by_signals(lane.station):
-            print(_headline(args, lane), file=sys.stderr)
-            stats = lane.station.run(args.max_parts)
+        stopper.attach(lane.station)
+        print(_headline(args, lane), file=sys.stderr)
+        stats = lane.station.run(args.max_parts)
     summarise(stats, sinks, sys.stdout if _human(args) else sys.stderr)
     return 0
 
@@ -135,20 +136,44 @@ def _human(args: argparse.Namespace) -> bool:
     return args.records != "-" and sys.stdout.isatty()
 
 
+class Stopper:
+    """Stops a station whenever that is asked for, also while it is still being put together."""
+
+    def __init__(self) -> None:
+        self._station: Station | StationGroup | None = None
+        self._asked = False
+
+    def attach(self, station: Station | StationGroup) -> None:
+        """This is the station; when a stop was asked for before, its run ends at once."""
+        self._station = station
+        if self._asked:
+            station.stop()
+
+    def stop(self) -> None:
+        self._asked = True
+        if self._station is not None:
+            self._station.stop()
+
+
 @contextmanager
-def stopped_by_signals(station: Station | StationGroup) -> Iterator[None]:
-    """SIGINT and SIGTERM stop the station cleanly; a second SIGINT interrupts."""
+def stopped_by_signals() -> Iterator[Stopper]:
+    """SIGINT and SIGTERM stop the station cleanly; a second SIGINT interrupts, a second SIGTERM changes nothing.
+
+    Everything that must be closed well (stores, outputs) belongs inside.
+    """
+    stopper = Stopper()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stopper
         return
 
     def stop(number: int, frame: object) -> None:
-        station.stop()
-        signal.signal(number, before[signal.Signals(number)] or signal.SIG_DFL)
+        stopper.stop()
+        if number == signal.SIGINT:
+            signal.signal(number, before[signal.SIGINT] or signal.SIG_DFL)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stopper
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
