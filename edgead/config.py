@@ -394,6 +394,43 @@ class CameraConfig(Section):
         return (self.bundle,) if self.bundle is not None else tuple(self.recipes.values())
 
 
+class PartConfig(Section):
+    """One part that several cameras look at: one trigger for all of them, one verdict, one PLC."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    """For records."""
+    cameras: tuple[str, ...]
+    """Names of cameras that have no trigger, budget, PLC, outputs and recipes of their own; each with its own bundle."""
+    combine: Literal["any", "all"] | Count = "any"
+    """The part is NG when any view is, when all are, or when so many are; with a view missing it is never OK."""
+    trigger: Trigger
+    budget_ms: Positive
+    """From the trigger to the verdict on the part; later is UNKNOWN."""
+    plc: Plc | None = None
+    outputs: tuple[Output, ...] = ()
+
+    @property
+    def bundle(self) -> None:
+        """A part has none of its own."""
+
+    @property
+    def recipes(self) -> dict[int, Path]:
+        """A part has none of its own."""
+        return {}
+
+    @model_validator(mode="after")
+    def _whole(self) -> PartConfig:
+        if len(set(self.cameras)) < 2 or len(set(self.cameras)) < len(self.cameras):
+            raise ValueError("a part needs two cameras or more, each once; a single camera needs no part")
+        if self.trigger.source in ("free", "camera"):
+            raise ValueError("the cameras of a part need one trigger for all: plc, gpio or interval")
+        if self.trigger.source == "plc" and self.plc is None:
+            raise ValueError("trigger: {source: plc} needs the section plc")
+        if isinstance(self.combine, int) and self.combine > len(self.cameras):
+            raise ValueError(f"combine: {self.combine} of {len(self.cameras)} views can never be")
+        return self
+
+
 class Pictures(Section):
     """NG and UNKNOWN pictures with their heat maps."""
 
@@ -447,6 +484,8 @@ class StationConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     cameras: tuple[CameraConfig, ...]
+    parts: tuple[PartConfig, ...] = ()
+    """Cameras that look at the same part."""
     storage: Storage | None = None
     supervision: Supervision = Supervision()
     process: Process = Process()
@@ -465,10 +504,30 @@ class StationConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two cameras are called {twice[0]}")
-        servers = [(c.plc.bind, c.plc.port) for c in self.cameras if isinstance(c.plc, (ModbusServer, OpcUaServer))]
+        self._check_parts()
+        both: tuple[CameraConfig | PartConfig, ...] = (*self.cameras, *self.parts)
+        servers = [(c.plc.bind, c.plc.port) for c in both if isinstance(c.plc, (ModbusServer, OpcUaServer))]
         if len(set(servers)) < len(servers):
             raise ValueError("two servers for PLCs cannot have the same bind and port")
         return self
+
+    def _check_parts(self) -> None:
+        cameras = {camera.name: camera for camera in self.cameras}
+        names = [name for part in self.parts for name in part.cameras]
+        for part in self.parts:
+            if part.name in cameras or [other.name for other in self.parts].count(part.name) > 1:
+                raise ValueError(f"parts: the name {part.name} is taken")
+        for name in names:
+            if name not in cameras:
+                raise ValueError(f"parts: there is no camera {name}")
+            if names.count(name) > 1:
+                raise ValueError(f"parts: {name} cannot look at two parts")
+            camera = cameras[name]
+            own = camera.budget_ms is not None or camera.plc is not None or camera.outputs or camera.recipes
+            if own or camera.trigger.source != "free" or camera.settle_frames != 1 or camera.hysteresis:
+                raise ValueError(
+                    f"parts: camera {name} cannot have a trigger, budget_ms, plc, outputs, recipes or settling of its own"
+                )
 
 
 def read_station(path: Path) -> StationConfig:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, EngineRecord
     from edgead.clock import Clock
-    from edgead.config import CameraConfig, Plc, Storage
+    from edgead.config import CameraConfig, PartConfig, Plc, Storage
     from edgead.config import GpioTrigger as GpioTriggerConfig
     from edgead.decision import Rule
     from edgead.runtime.drift import Usual
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgead.runtime.recipes import Product, RecipeBook
     from edgead.runtime.station import Station
     from edgead.runtime.store import RecordStore
+    from edgead.runtime.views import Fanout, Views
     from edgead.types import Camera, Engine, Output, TriggerSource
 
 
@@ -59,6 +60,17 @@ class Faces:
 
     looks: dict[str, tuple[HeatScale, tuple[int, int, int, int] | None]] = field(default_factory=dict)
     usual: dict[str, Usual] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Cell:
+    """A part that several cameras look at."""
+
+    name: str
+    views: Views
+    fanout: Fanout
+    budget_ms: float
+    store: RecordStore | None = None
 
 
 @dataclass(slots=True)
@@ -118,8 +130,33 @@ class Workshop:
             opened.close()
             raise
 
-    def build(self, camera: CameraConfig, storage: Storage | None = None, extra: tuple[Output, ...] = ()) -> Lane:
-        """The station of one camera, with `extra` outputs; nothing runs yet.
+    def cell(self, part: PartConfig, storage: Storage | None) -> Cell:
+        """The outputs and triggers of a part, which its cameras' stations share; the outputs work from now on.
+
+        Raises:
+            EdgeadError: whatever cannot be opened, in one line.
+        """
+        from edgead.budget import LatencyBudget
+        from edgead.runtime.views import Fanout, Views
+
+        store = self._store(part, storage)
+        with ExitStack() as unfinished:
+            triggers, outputs = self._devices(part, store, unfinished)
+            assert triggers is not None  # the configuration has one
+            first = 1 if store is None else store.last_part_id() + 1
+            budget = LatencyBudget(part.budget_ms)
+            views = Views(part.cameras, budget, outputs, self.clock, combine=part.combine, first_part_id=first)
+            unfinished.pop_all()
+        fanout = Fanout(triggers, part.cameras)
+        self.stack.callback(fanout.close)
+        if store is not None:
+            views.on_record(store.write)
+        return Cell(part.name, self.stack.enter_context(views), fanout, part.budget_ms, store)
+
+    def build(
+        self, camera: CameraConfig, storage: Storage | None = None, extra: tuple[Output, ...] = (), cell: Cell | None = None
+    ) -> Lane:
+        """The station of one camera, with `extra` outputs; `cell` when it is one of several on a part. Nothing runs yet.
 
         Raises:
             EdgeadError: whatever cannot be opened, in one line.
@@ -141,6 +178,9 @@ class Workshop:
                 unfinished.callback(product.close)
             store = self._store(camera, storage)
             triggers, outputs = self._devices(camera, store, unfinished)
+            if cell is not None:
+                triggers, extra = cell.fanout.of(camera.name), (*extra, cell.views.output(camera.name))
+                camera = camera.model_copy(update={"budget_ms": cell.budget_ms})
             opened = reopen()
             unfinished.callback(opened.close)
             station = self._station(camera, opened, reopen, product, triggers, (*outputs, *extra), store)
@@ -248,7 +288,7 @@ class Workshop:
         held.callback(self.release, found)
         return Answerer(found.engine, found.bundle.manifest.preprocess, found.record.threshold.rule, found.record.name)
 
-    def _store(self, camera: CameraConfig, storage: Storage | None) -> RecordStore | None:
+    def _store(self, camera: CameraConfig | PartConfig, storage: Storage | None) -> RecordStore | None:
         from edgead.runtime.store import RecordStore
 
         if storage is None:
@@ -260,7 +300,7 @@ class Workshop:
         return store
 
     def _devices(
-        self, camera: CameraConfig, store: RecordStore | None, stack: ExitStack
+        self, camera: CameraConfig | PartConfig, store: RecordStore | None, stack: ExitStack
     ) -> tuple[TriggerSource | None, list[Output]]:
         """The trigger source, and the outputs; both may be one PLC."""
         from edgead.cli._links import open_output
@@ -308,7 +348,9 @@ def _rule(record: EngineRecord, threshold: float | None) -> Rule:
     return record.threshold.rule if threshold is None else Rule(threshold)
 
 
-def _triggers(camera: CameraConfig, plc: PlcDevice | OpcUaServer | None, clock: Clock, stack: ExitStack) -> TriggerSource | None:
+def _triggers(
+    camera: CameraConfig | PartConfig, plc: PlcDevice | OpcUaServer | None, clock: Clock, stack: ExitStack
+) -> TriggerSource | None:
     from edgead.config import GpioTrigger, IntervalTrigger
     from edgead.runtime import triggers
 
@@ -352,7 +394,7 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Face
     lane.station.on_inspection(lane.pictures.save)
 
 
-def _plc(config: Plc, camera: CameraConfig, clock: Clock, store: RecordStore | None) -> PlcDevice | OpcUaServer:
+def _plc(config: Plc, camera: CameraConfig | PartConfig, clock: Clock, store: RecordStore | None) -> PlcDevice | OpcUaServer:
     from edgead.cli._links import answer_timeout_s, open_link, open_vision
     from edgead.config import OpcUaServer as OpcUaServerConfig
     from edgead.runtime.handshake import Timing

@@ -65,7 +65,7 @@ def _opcua(config: models.OpcUaClient) -> PlcLink:
     )
 
 
-def open_vision(config: models.OpcUaServer, camera: models.CameraConfig, clock: Clock) -> OpcUaServer:
+def open_vision(config: models.OpcUaServer, camera: models.CameraConfig | models.PartConfig, clock: Clock) -> OpcUaServer:
     """edgead as an OPC UA server; it listens when it is there. Raises EdgeadError."""
     from edgead.runtime.outputs.opcua_vision import OpcUaServer
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgead import __version__
 
 if TYPE_CHECKING:
-    from edgead.cli._lanes import Lane
+    from edgead.cli._lanes import Cell, Lane
     from edgead.cli.run import Stopper
     from edgead.clock import Clock
     from edgead.config import Process, StationConfig
     from edgead.runtime.process import ProcessOptions
+    from edgead.runtime.supervision import Observed
 
 _log = logging.getLogger("edgead.run")
 
@@ -43,12 +44,17 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
         stack.enter_context(logging_to(sys.stderr, level=watch.level, form=form, secrets=config.secrets))
         on_idle = stack.enter_context(tuned(_process(config.process)))
         workshop = Workshop(stack, clock, config.process.threads, on_idle)
-        lanes = [workshop.build(camera, config.storage) for camera in config.cameras]
+        cells = [workshop.cell(part, config.storage) for part in config.parts]
+        seats = {name: cell for part, cell in zip(config.parts, cells, strict=True) for name in part.cameras}
+        lanes = [workshop.build(camera, config.storage, cell=seats.get(camera.name)) for camera in config.cameras]
         group = StationGroup({lane.name: lane.station for lane in lanes})
-        _supervise(config, lanes, clock, stack)
+        _supervise(config, lanes, cells, clock, stack)
         stopper.attach(group)
         _log.info("edgead %s runs %s: %s", __version__, config.name, "; ".join(_described(lane) for lane in lanes))
         found = group.run(max_parts)
+    for cell in cells:
+        print(f"{cell.name}: ", end="", file=sys.stderr)
+        summarise(cell.views.stats, {} if cell.store is None else {"records": cell.store}, sys.stderr)
     for lane in lanes:
         print(f"{lane.name}: ", end="", file=sys.stderr)
         kept: dict[str, Any] = {"records": lane.store, "pictures": lane.pictures}
@@ -67,10 +73,11 @@ def _process(config: Process) -> ProcessOptions:
     )
 
 
-def _supervise(config: StationConfig, lanes: list[Lane], clock: Clock, stack: ExitStack) -> None:
+def _supervise(config: StationConfig, lanes: list[Lane], cells: list[Cell], clock: Clock, stack: ExitStack) -> None:
     from edgead.runtime.supervision import Notifier, Supervisor
 
-    stations = {lane.name: lane.station for lane in lanes}
+    stations: dict[str, Observed] = {lane.name: lane.station for lane in lanes}
+    stations |= {cell.name: cell.views for cell in cells}
     stalled_after_s = config.supervision.stalled_after_ms / 1000
     supervisor = Supervisor(stations, stalled_after_s=stalled_after_s, notifier=Notifier(os.environ), clock=clock)
     stack.enter_context(supervisor)
@@ -79,9 +86,10 @@ def _supervise(config: StationConfig, lanes: list[Lane], clock: Clock, stack: Ex
     from edgead.runtime.health import HealthServer
     from edgead.runtime.metrics import Metrics
 
+    kept = {lane.name: lane.store for lane in lanes} | {cell.name: cell.store for cell in cells}
     metrics = Metrics(
         stations,
-        stores={lane.name: lane.store for lane in lanes if lane.store is not None},
+        stores={name: store for name, store in kept.items() if store is not None},
         folders={lane.name: lane.pictures for lane in lanes if lane.pictures is not None},
         clock=clock,
     )

@@ -69,7 +69,8 @@ def _check(file: Path) -> int:
     config = read_station(file)
     out = console()
     for camera in config.cameras:
-        for path, engine in ((camera.bundle, camera.engine), (camera.fallback_bundle, camera.fallback_engine)):
+        wanted = [(path, camera.engine) for path in camera.bundles]
+        for path, engine in (*wanted, (camera.fallback_bundle, camera.fallback_engine)):
             if path is not None:
                 bundle = Bundle.open(path)
                 record = bundle.manifest.engine(engine)

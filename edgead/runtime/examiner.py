@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,6 +80,9 @@ class Examiner:
     With a `fallback`, a part that the main engine, at its last pace, would not finish in time together with those that wait
     behind it, is answered by the fallback. The main engine is forgiven slowly, so that it gets another chance.
 
+    `change` puts another engine in the place of both: for parts that begin (:attr:`Part.start_ns`) from that moment on. All views
+    of a part are answered by the same engine, and parts that wait already by the one that was there when they came.
+
     Args:
         main: the engine.
         clock: of triggers and frames.
@@ -110,15 +114,48 @@ class Examiner:
                     f"the stage limit {stage}={limit_ms} ms cannot be kept", hint=f"stages: {', '.join(LIMITED)}; above 0"
                 )
         self._clock, self._combine, self._check, self._late_verdict = clock, combine, check, late_verdict
-        self._main = _Answering(main, clock)
-        self._fallback = _Answering(fallback, clock) if fallback is not None else None
-        self._main_ms = 0.0
+        self._size: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+        self._eras = [_Era(main, fallback, clock)]  # the last one is the present one
 
     def unknown(self, part: Part, cause: str) -> Inspection:
         """UNKNOWN, with what is known of the part."""
         total_ms = (self._clock.now_ns() - part.start_ns) / 1e6
         times = StageTimes(total_ms=total_ms)
-        return Inspection(part.part_id, Verdict.UNKNOWN, cause, math.nan, self._main.threshold, None, times, part.frame)
+        threshold = self._era(part).main.threshold
+        return Inspection(part.part_id, Verdict.UNKNOWN, cause, math.nan, threshold, None, times, part.frame)
+
+    def change(self, main: Answerer, fallback: Answerer | None = None, retired: Callable[[], None] = lambda: None) -> None:
+        """Parts that begin from now on are answered by `main`; from any thread.
+
+        Args:
+            main, fallback: as in the constructor.
+            retired: called by `retire` when the engines before them are no longer used.
+
+        Raises:
+            BadInput: recipe and engine do not fit, or the recipe does not fit the camera's pictures. Then nothing has changed.
+        """
+        era = _Era(main, fallback, self._clock)
+        if self._size is not None:
+            main.recipe.apply(np.zeros((*self._size, 3), np.uint8))
+        with self._lock:
+            old = self._eras[-1]
+            old.retired, old.until_ns = retired, self._clock.now_ns()
+            self._eras.append(era)
+
+    def retire(self, patience_ns: int) -> None:
+        """Let go of engines that were replaced longer ago than a part may be open. By the loop, between two looks."""
+        while len(self._eras) > 1 and self._clock.now_ns() > (self._eras[0].until_ns or 0) + patience_ns:
+            with self._lock:
+                old = self._eras.pop(0)
+            old.retired()
+
+    def bar(self, engine: Engine, cause: str) -> None:
+        """This main engine is not to be believed: its parts are UNKNOWN with this cause; "" ends that. From any thread."""
+        with self._lock:
+            for era in self._eras:
+                if era.main.answerer.engine is engine:
+                    era.barred = cause
 
     def lateness(self, part: Part, cause: str, finding: Inspection | None) -> Inspection:
         """The verdict on a part that is late, with or without a finding."""
@@ -164,49 +201,69 @@ class Examiner:
             return self.unknown(part, "bad_frame: the camera's adapter gave no H x W x 3 uint8 picture")
         if self._check is not None and (cause := self._check.fault(entry.image)):
             return self.unknown(part, cause)
+        self._size = (image.shape[0], image.shape[1])
+        era = self._era(part)
+        if era.barred:
+            return self.unknown(part, era.barred)
         part.enter("resize", now_ns)
-        answering = self._choose(part, now_ns, waiting)
+        answering = self._choose(era, part, now_ns, waiting)
         inspection = answering.inspect(part, entry)
-        if answering is self._main:
+        if answering is era.main:
             times = inspection.times
-            self._main_ms = times.resize_ms + times.inference_ms + times.decision_ms
+            era.main_ms = times.resize_ms + times.inference_ms + times.decision_ms
         return inspection
 
-    def _choose(self, part: Part, now_ns: int, waiting: int) -> _Answering:
-        if self._fallback is None or part.deadline_ns is None:
-            return self._main
-        if self._main_ms * (1 + waiting) * self._combine.views <= (part.deadline_ns - now_ns) / 1e6:
-            return self._main
-        self._main_ms *= FORGET
-        return self._fallback
+    def _era(self, part: Part) -> _Era:
+        with self._lock:
+            return next(era for era in self._eras if era.until_ns is None or part.start_ns < era.until_ns)
+
+    def _choose(self, era: _Era, part: Part, now_ns: int, waiting: int) -> _Answering:
+        if era.fallback is None or part.deadline_ns is None:
+            return era.main
+        if era.main_ms * (1 + waiting) * self._combine.views <= (part.deadline_ns - now_ns) / 1e6:
+            return era.main
+        era.main_ms *= FORGET
+        return era.fallback
+
+
+class _Era:
+    """The engines between two changes."""
+
+    def __init__(self, main: Answerer, fallback: Answerer | None, clock: Clock) -> None:
+        self.main = _Answering(main, clock)
+        self.fallback = _Answering(fallback, clock) if fallback is not None else None
+        self.main_ms = 0.0
+        self.barred = ""
+        self.until_ns: int | None = None  # parts that begin from then on are not theirs; None: the present engines
+        self.retired: Callable[[], None] = lambda: None
 
 
 class _Answering:
     """An inspector whose engine tells the part when its inference begins and ends: so the referee knows where a part hangs."""
 
     def __init__(self, answerer: Answerer, clock: Clock) -> None:
-        self._answerer, self._clock = answerer, clock
+        self.answerer, self._clock = answerer, clock
         self._part: Part | None = None
         self._inspector = Inspector(self, answerer.recipe, answerer.rule, LatencyBudget(None), clock)
         self.threshold = self._inspector.threshold
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._answerer.engine.inputs
+        return self.answerer.engine.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._answerer.engine.outputs
+        return self.answerer.engine.outputs
 
     def inspect(self, part: Part, frame: Frame) -> Inspection:
         self._part = part
-        return replace(self._inspector.inspect(part.part_id, frame), engine=self._answerer.name)
+        return replace(self._inspector.inspect(part.part_id, frame), engine=self.answerer.name)
 
     def infer(self, image: Image) -> tuple[float, AnomalyMap]:
         assert self._part is not None
         self._part.enter("inference", self._clock.now_ns())
         try:
-            return self._answerer.engine.infer(image)
+            return self.answerer.engine.infer(image)
         finally:
             self._part.enter("decision", self._clock.now_ns())
 

@@ -166,6 +166,10 @@ class Handshake:
         self._parts.append(part)
         return True
 
+    def report(self, fault: Fault) -> None:
+        """Tell the PLC of an error, once until it acknowledges it."""
+        self._latch(fault)
+
     def make_safe(self, *, final: bool = False) -> None:
         """Nothing is asserted: verdicts that are not acknowledged become UNKNOWN, and not ready until the next `beat`.
 

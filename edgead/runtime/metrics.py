@@ -169,6 +169,9 @@ class Metrics:
             for device, counts in found.devices.items()
             for what, count in counts.items()
         ]
+        noticed: list[_Sample] = [((camera, what), 1) for camera, found in health.items() for what in found.notices]
+        text = "1 while there is something to look at; health tells in words"
+        yield self._family("gauge", "notice", text, ("camera", "what"), noticed)
         labels = ("camera", "device", "what")
         yield self._family("counter", "device_events", "What cameras and outputs count themselves", labels, counted)
 

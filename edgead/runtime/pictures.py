@@ -33,6 +33,7 @@ class PictureFolder:
     Args:
         folder: made if need be; one station a folder.
         scale, roi: for the overlay.
+        looks: the same by the name of the engine that answered (:attr:`Inspection.engine`), where they differ. May grow.
         max_mb: of all pictures together; None is no limit.
         max_days: older ones are removed; a date that jumps forward removes none.
         min_free_mb: of the disk stay free.
@@ -57,10 +58,11 @@ class PictureFolder:
         ok_every: int = 0,
         on_saved: Callable[[int, Path, Path], None] | None = None,
         wall: WallClock | None = None,
+        looks: Mapping[str, tuple[HeatScale, tuple[int, int, int, int] | None]] | None = None,
     ) -> None:
         if not (max_mb is None or max_mb > 0) or not (max_days is None or max_days > 0) or min_free_mb < 0 or ok_every < 0:
             raise BadInput("pictures need max_mb and max_days above 0, min_free_mb and ok_every not below")
-        self._folder, self._scale, self._roi = folder, scale, roi
+        self._folder, self._usual_look, self._looks = folder, (scale, roi), looks if looks is not None else {}
         self._max_age = None if max_days is None else timedelta(days=max_days)
         self._ok_every, self._oks, self._on_saved = ok_every, 0, on_saved
         self._wall = wall or WallClock()
@@ -117,7 +119,7 @@ class PictureFolder:
 
     def _store(self, name: str, inspection: Inspection, image: Image) -> str:
         """Write both files; returns why there is no room. Raises OSError."""
-        overlay = draw_overlay(inspection, self._scale, self._roi)
+        overlay = draw_overlay(inspection, *self._looks.get(inspection.engine, self._usual_look))
         files = {
             f"{name}.jpg": _encode(".jpg", overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]),
             f"{name}.png": _encode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]),

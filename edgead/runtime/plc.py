@@ -17,7 +17,7 @@ from typing import Protocol
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
 from edgead.runtime.handshake import Accepted, Handshake, Result, Timing
-from edgead.runtime.signals import Cause, FromPlc, ToPlc
+from edgead.runtime.signals import Cause, Fault, FromPlc, ToPlc
 from edgead.types import Inspection, Trigger, Verdict
 
 BACKOFF_S = (0.02, 1.0)
@@ -34,7 +34,8 @@ _log = logging.getLogger("edgead.plc")
 
 
 class LinkError(OutputError):
-    """An exchange failed. `cause` is one word for counters: "connect", "timeout", "refused", "silent", "closed", "adapter"."""
+    """An exchange failed. `cause` is one word for counters: "connect", "timeout", "refused", "silent", "closed",
+    "login", "certificate", "adapter"."""
 
     def __init__(self, message: str, *, cause: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -130,6 +131,12 @@ class PlcDevice:
         """Tell the PLC which recipe runs now."""
         with self._lock:
             self._handshake.recipe = recipe
+            self._wake()
+
+    def refuse_recipe(self) -> None:
+        """Tell the PLC that the recipe that it asks for cannot run."""
+        with self._lock:
+            self._handshake.report(Fault.RECIPE_REFUSED)
             self._wake()
 
     def counts(self) -> dict[str, int]:

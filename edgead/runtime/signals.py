@@ -112,6 +112,7 @@ class Cause(IntEnum):
     RESULT_NOT_TAKEN = 23
     PLC_LOST = 24
     END_OF_STREAM = 25
+    SELFCHECK_FAILED = 26
     TRIGGER_LOST = 29
     STALE_TRIGGER = 30
     TRIGGER_OVERRUN = 31
@@ -154,6 +155,7 @@ CAUSES: Mapping[Cause, str] = {
     Cause.RESULT_NOT_TAKEN: "the PLC did not take the result in time",
     Cause.PLC_LOST: "the PLC was away while the part was in work",
     Cause.END_OF_STREAM: "the recording has no more pictures",
+    Cause.SELFCHECK_FAILED: "the engine does not answer golden pictures as the trained model did",
     Cause.TRIGGER_LOST: "this box learned of the trigger only by counting: the part has moved on",
     Cause.STALE_TRIGGER: "the trigger may be old: it was there when the station started or came back",
     Cause.TRIGGER_OVERRUN: "the trigger came while no more parts could be held",
@@ -176,6 +178,7 @@ class Fault(IntEnum):
     PLC_RESTARTED = 6
     RESULT_LOST = 7
     TRIGGER_NOT_READY = 8
+    RECIPE_REFUSED = 9
 
 
 FAULTS: Mapping[Fault, str] = {
@@ -188,6 +191,7 @@ FAULTS: Mapping[Fault, str] = {
     Fault.PLC_RESTARTED: "the PLC's heartbeat jumped back: parts in work were forgotten, use reset at start-up",
     Fault.RESULT_LOST: "free-running: a result came while no more could be held",
     Fault.TRIGGER_NOT_READY: "a trigger came while not ready: its result's cause says why",
+    Fault.RECIPE_REFUSED: "the recipe that was asked for cannot run: the one before goes on, and not ready while it is asked for",
 }
 
 _TO, _FROM = Direction.TO_PLC, Direction.FROM_PLC

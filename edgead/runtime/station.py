@@ -28,6 +28,7 @@ from edgead.runtime.examiner import Answerer, Examiner, PictureCheck
 from edgead.runtime.ledger import Ledger
 from edgead.runtime.lines import SLICE_S, Core, FreeRunning, Line, Triggered
 from edgead.runtime.records import to_record
+from edgead.runtime.selfcheck import SELFCHECK_FAILED, SelfCheck, SpareTime
 from edgead.runtime.sinks import FLUSH_S, Sink
 from edgead.runtime.stats import Health, Stats
 from edgead.runtime.triggers import CameraTrigger
@@ -81,6 +82,7 @@ class Station:
         first_part_id: the number of the first part, to go on after a restart.
         on_idle: called by the loop after a verdict when no other part waits, and several times a second without parts
             (:func:`edgead.runtime.process.tuned`); must take well below a millisecond.
+        check: asks the engine about golden frames in spare moments; while it fails, parts are UNKNOWN("selfcheck_failed").
 
     Raises:
         BadInput: values that make no sense, or recipe and engine do not fit.
@@ -116,6 +118,7 @@ class Station:
         output_capacity: int = 64,
         first_part_id: int = 1,
         on_idle: Callable[[], None] | None = None,
+        check: SelfCheck | None = None,
     ) -> None:
         if not frame_timeout_s > 0 or (max_age_s is not None and not max_age_s > 0):
             raise BadInput("frame timeout and largest age must be above 0 s")
@@ -140,6 +143,11 @@ class Station:
             limits_ms=stage_limits_ms,
             late_verdict=Verdict.NG if on_late == "reject" else Verdict.UNKNOWN,
         )
+        self._check, self._check_failed = check, ""
+        self._spare = SpareTime(self._budget.total_ms)
+        self._notices: dict[str, str] = {}
+        waits_s = (1.0, max_age_s or 0.0, (self._budget.total_ms or 0.0) / 1000)
+        self._patience_ns = round(2e9 * max(waits_s))  # a part is not open for longer
         self._settling = (settle_frames, hysteresis)
         self._settle = Settle(*self._settling)
         self._camera, self._outputs, self._reopen, self._triggers = camera, tuple(outputs), reopen, triggers
@@ -227,6 +235,39 @@ class Station:
         """Let `run` return soon; from any thread, and from a signal handler. Before `run`, the next one ends at once."""
         self._stopping = True
 
+    def change(
+        self,
+        main: Answerer,
+        fallback: Answerer | None = None,
+        *,
+        check: SelfCheck | None = None,
+        retired: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Answer parts that begin (their trigger; free-running their frame) from now on with another engine; from any thread.
+
+        Parts that began before are answered by the engine that was there then, all views of a part by the same. Nothing waits.
+
+        Args:
+            main, fallback, check: as in the constructor; `main.name` is the engine's name for the records.
+            retired: called by the loop when the engines from before are no longer used, in two seconds or so.
+
+        Raises:
+            BadInput: recipe and engine do not fit, or the recipe does not fit the camera's pictures. Then nothing has changed.
+        """
+        self._examiner.change(main, fallback, retired)
+        self._check, self._check_failed, self._engine_name = check, "", main.name
+
+    def notice(self, name: str, text: str) -> None:
+        """What people should know while the station works, shown by `health` and logged when it changes; "" takes it back."""
+        if text == self._notices.get(name, ""):
+            return
+        if text:
+            self._notices = {**self._notices, name: text}
+            _log.warning("%s: %s", name, text)
+        else:
+            self._notices = {key: value for key, value in self._notices.items() if key != name}
+            _log.info("%s: all is well again", name)
+
     def health(self) -> Health:
         """How the station is doing; cheap, from any thread."""
         open_parts, waiting, taken = self._ledger.busy()
@@ -239,9 +280,20 @@ class Station:
             state, fault = "faulted", f"part {taken.part_id} hangs in {taken.stage}"
         elif state == "ready" and camera == "lost":
             state, fault = "faulted", "the camera is lost"
+        elif state == "ready" and self._check_failed:
+            state, fault = "faulted", f"the self-check failed: {self._check_failed}"
         queues = {sink.name: sink.depth for sink in self._sinks}
         return Health(
-            state, fault, self._progress_at_ns, self._verdict_at_ns, open_parts, waiting, queues, camera, self._counted()
+            state,
+            fault,
+            self._progress_at_ns,
+            self._verdict_at_ns,
+            open_parts,
+            waiting,
+            queues,
+            camera,
+            self._counted(),
+            self._notices,
         )
 
     def _counted(self) -> dict[str, dict[str, int]]:
@@ -280,6 +332,7 @@ class Station:
         inspection = self._settle(inspection)
         self._verdict_at_ns = self._clock.now_ns()
         self.stats.add(inspection)
+        self._spare.seen(inspection)
         for sink in self._sinks:
             sink.tell(inspection)
 
@@ -288,8 +341,28 @@ class Station:
         self._progress_at_ns = self._clock.now_ns()
         for sink in self._sinks:
             sink.beat()
+        self._examiner.retire(self._patience_ns)
         if idle and self._on_idle is not None:
             self._on_idle()
+        if idle and self._check is not None and self._check.due():
+            self._look_at(self._check)
+
+    def _look_at(self, check: SelfCheck) -> None:
+        """One step of the self-check, if no part is late because of it."""
+        if not self._check_failed and not self._spare.there(self._clock.now_ns()):
+            if check.waited_s() > check.every_s and self._spare.known:
+                self.notice("self-check", "no spare moment for it: the budget leaves no time between the parts")
+            return
+        fault = check.step()
+        if fault is None or check is not self._check:  # another engine has come meanwhile
+            return
+        self._examiner.bar(check.engine, SELFCHECK_FAILED if fault else "")
+        if fault and not self._check_failed:
+            _log.error("the self-check failed, parts are UNKNOWN until it passes again: %s", fault)
+        elif self._check_failed and not fault:
+            _log.warning("the self-check passes again")
+        self._check_failed = fault
+        self.notice("self-check", "")
 
     def _let_go(self, line: Line, loop: _Loop) -> None:
         """The end of a run: the loop, the triggers, the open parts, the camera; outputs follow."""

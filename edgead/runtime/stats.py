@@ -33,6 +33,7 @@ class Health:
         queues: items that wait, by output and callback.
         camera: "ok", "silent", "lost" or "ended".
         devices: what the camera and the outputs count themselves (lost packets, failed exchanges), by device.
+        notices: what people should know while the station works (a refused recipe, darker pictures), by what noticed it.
     """
 
     state: str
@@ -44,6 +45,7 @@ class Health:
     queues: Mapping[str, int]
     camera: str
     devices: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    notices: Mapping[str, str] = field(default_factory=dict)
 
 
 class Histogram:

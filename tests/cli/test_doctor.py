@@ -66,7 +66,10 @@ def test_tensorrt_without_a_gpu_is_a_note_and_without_the_package_missing(monkey
     monkeypatch.setattr("edgead.engines.cuda.CudaPython", _no_gpu)
     monkeypatch.setattr("edgead.engines.cuda.PyCuda", _no_gpu)
     found = checks()["tensorrt-rtx"]
-    assert (found.state, found.detail) == ("note", "installed, builds ahead of time; no NVIDIA driver or GPU is usable here (a test)")
+    assert (found.state, found.detail) == (
+        "note",
+        "installed, builds ahead of time; no NVIDIA driver or GPU is usable here (a test)",
+    )
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     found = checks()["tensorrt-rtx"]
     assert found.state == "missing"
