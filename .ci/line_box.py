@@ -41,6 +41,10 @@ def main() -> int:
     good = next(p for p in root.rglob("good") if p.parent.name == "test")
     edgead("verify", str(bundle))
     edgead("run", str(bundle), "--camera", str(good), "--max-parts", "5", "--engine", "openvino-int8")
+    station = next(root.rglob("station.yaml"))
+    edgead("station", "check", str(station))
+    edgead("run", str(station), "--max-parts", "5")
+    edgead("records", str(station.parent / "data/top"), "--summary")
     print(f"import edgead.runtime.station: {import_seconds():.2f} s (goal 0.5)")
     return 0
 
