@@ -148,7 +148,7 @@ class Engine(Protocol):
 class Camera(Protocol):
     """A source of frames.
 
-    Three more members are optional; whoever uses them looks first: ``live`` (False: a recording, which is asked and loses nothing),
+    Three more members are optional; whoever uses them looks first: ``live`` (False: a recording; it is asked and loses nothing),
     ``software_trigger()`` (asks for one picture, which `grab` then gives; raises CameraError; there only while the camera is set
     to be asked), and ``counters() -> dict[str, int]`` (what became of the frames since opening: frames, incomplete, missed and
     those of the vendor's library, e.g. packets_missing).

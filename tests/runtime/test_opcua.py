@@ -1,0 +1,443 @@
+"""The handshake over OPC UA against a real, encrypted server process, and edgead as a vision system that a stranger drives."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from asyncua import ua
+from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+from asyncua.crypto.uacrypto import CertProperties
+from asyncua.sync import Client
+
+from edgead.budget import LatencyBudget
+from edgead.clock import MonotonicClock
+from edgead.errors import BadInput, OutputError, StorageError
+from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.outputs.opcua import OpcUaClientLink, tags, write_order
+from edgead.runtime.outputs.opcua_certificates import make_identity, read_certificate, read_identity
+from edgead.runtime.outputs.opcua_states import VisionStates
+from edgead.runtime.outputs.opcua_vision import OpcUaServer
+from edgead.runtime.plc import LinkError, PlcDevice, PlcLink
+from edgead.runtime.signals import Direction, ToPlc
+from edgead.runtime.station import Station
+from edgead.testing import FakeCamera, FakeClock, FakeEngine
+from edgead.types import Inspection, StageTimes, Trigger, Verdict
+from tests.runtime._rig import LinkFaults
+from tests.servers.opcua_plc import PASSWORD, USER, OpcUaPlc, make_keys, opcua_link
+from tests.servers.plc import until
+
+OK, NG = Verdict.OK, Verdict.NG
+COUNTS = (ua.VariantType.UInt32, ua.VariantType.UInt32, ua.VariantType.Int32)
+CLIENT = Path(__file__).resolve().parents[1] / "servers/vision_client.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_keys(tmp_path_factory.mktemp("keys"))
+
+
+# The client link
+
+
+class TestOpcUa(LinkFaults):
+    plc_class = OpcUaPlc
+    many: ClassVar[int] = 20
+
+    def new_link(self, port: int) -> PlcLink:
+        return opcua_link(port)
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[OpcUaPlc]:
+    plc = OpcUaPlc(tmp_path)
+    plc.start()
+    yield plc
+    plc.kill()
+
+
+def test_wrong_credentials_and_nodes_are_one_line_each_and_cost_no_verdict(
+    started: OpcUaPlc, keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    plc = started
+    stranger = {"certificate": keys / "stranger.pem", "key": keys / "stranger.key"}
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        ({"password": "wrong-one"}, "login", "rejects user or password"),
+        ({"user": None, "password": None}, "login", "rejects user or password"),
+        (stranger, "certificate", "rejects the certificate"),
+        ({"certificate": keys / "expired.pem", "key": keys / "expired.key"}, "certificate", "expired on"),
+        ({"server_certificate": keys / "expired.pem"}, "certificate", "expired on"),
+        ({"server_certificate": keys / "stranger.pem", "connect_timeout_s": 0.5}, "certificate", "does not answer our encrypted"),
+        ({"security": "none"}, "refused|connect", "the PLC at"),
+        ({"node": "ns=2;s=nobody.{block}.{signal}"}, "refused", "from_plc.enable .* cannot be read: BadNodeIdUnknown"),
+        ({"node": "nsu=urn:nobody;s=edgead.{block}.{signal}"}, "refused", "has no namespace urn:nobody"),
+        ({"nodes": {"from_plc.part_id": "ns=0;i=2254"}}, "refused", "from_plc.part_id holds list, not a u32"),
+    ]
+    for changes, cause, text in cases:
+        device = PlcDevice(opcua_link(plc.port, **changes))
+        until(lambda device=device: any(name.startswith("failed:") for name in device.counts()))
+        with pytest.raises(OutputError, match=text) as caught:
+            device.wait(0)
+        device.close()
+        assert {name for name in device.counts() if name.startswith("failed:")} <= {f"failed:{c}" for c in cause.split("|")}
+        assert caught.value.hint and "\n" not in str(caught.value)
+    link = opcua_link(plc.port, node="nsu=urn:test:plc;s=edgead.{block}.{signal}")
+    assert link.exchange(ToPlc()).reset
+    link.close()
+    assert plc.log() == []
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == len(cases)
+    assert PASSWORD not in told and "wrong-one" not in told
+
+
+def test_a_half_written_block_never_says_more_than_the_whole_one() -> None:
+    rising = [signal.name for signal in write_order(falling=False)]
+    assert rising[-1] == "result_valid" and rising.index("result_part_id") < rising.index("trigger_ack")
+    assert next(signal.name for signal in write_order(falling=True)) == "result_valid"
+    assert {signal.name for signal in write_order(falling=True)} == set(rising)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"url": "http://plc"}, "opc.tcp://HOST"),
+        ({"url": "opc.tcp://edgead:geheim@plc:4840"}, "carries no user or password"),
+        ({"security": "Basic128"}, "unknown security"),
+        ({"certificate": None}, "needs certificate, key and server_certificate"),
+        ({"node": "ns=2;s=all"}, "needs {block} and {signal}"),
+        ({"node": "edgead.{block}.{signal}"}, "is not a node id"),
+        ({"nodes": {"to_plc.redy": "ns=2;i=4"}}, "no signal 'to_plc.redy'"),
+        ({"nodes": {"to_plc.ready": "ns=2;i=4", "to_plc.busy": "ns=2;i=4"}}, "same node id"),
+        ({"timeout_s": 0.0}, "above 0 s"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(keys: Path, changes: dict[str, Any], text: str) -> None:
+    options: dict[str, Any] = {"url": "opc.tcp://plc:4840", "certificate": keys / "trusted.pem", "key": keys / "trusted.key"}
+    options = {**options, "server_certificate": keys / "plc.pem", **changes}
+    with pytest.raises(BadInput) as caught:
+        OpcUaClientLink(options.pop("url"), **options)
+    assert text in str(caught.value) and "geheim" not in str(caught.value)
+
+
+def test_nobody_there_is_one_line(keys: Path) -> None:
+    link = opcua_link(9)
+    with pytest.raises(LinkError, match="does not accept a connection") as caught:
+        link.exchange(ToPlc())
+    assert caught.value.cause == "connect" and caught.value.hint
+    link.close()
+    link.close()
+    with pytest.raises(LinkError, match="closed"):
+        link.exchange(ToPlc())
+
+
+def test_node_ids_follow_the_pattern_and_the_table() -> None:
+    made = tags('ns=3;s="edgead"."{block}"."{signal}"', {"from_plc.trigger": "ns=4;i=17"})
+    assert made[Direction.TO_PLC, "heartbeat"] == 'ns=3;s="edgead"."to_plc"."heartbeat"'
+    assert made[Direction.FROM_PLC, "heartbeat"] == 'ns=3;s="edgead"."from_plc"."heartbeat"'
+    assert made[Direction.FROM_PLC, "trigger"] == "ns=4;i=17"
+
+
+# Certificates
+
+
+def test_a_self_signed_pair_is_private_and_overwrites_nothing(tmp_path: Path, keys: Path) -> None:
+    made = make_identity(tmp_path / "a.pem", tmp_path / "a.key", uri="urn:line7:edgead", hosts=("10.0.0.5", "line7"))
+    assert (tmp_path / "a.key").stat().st_mode & 0o077 == 0
+    assert made.certificate.uri == "urn:line7:edgead" and made.certificate.problem() == ""
+    assert b"PRIVATE" not in repr(made).encode()
+    with pytest.raises(StorageError, match=r"cannot write .*a.key: File exists"):
+        make_identity(tmp_path / "a.pem", tmp_path / "a.key", uri="urn:x")
+    with pytest.raises(BadInput, match="does not belong to"):
+        read_identity(tmp_path / "a.pem", keys / "plc.key")
+    with pytest.raises(BadInput, match="cannot be opened as a private key"):
+        read_identity(tmp_path / "a.pem", tmp_path / "a.pem")
+    with pytest.raises(BadInput, match="is not a certificate"):
+        read_certificate(tmp_path / "a.key")
+    with pytest.raises(BadInput, match="cannot read the certificate"):
+        read_certificate(tmp_path / "none.pem")
+
+
+# edgead as the server of OPC 40100-1
+
+
+@pytest.fixture
+def served(keys: Path) -> Iterator[Callable[..., OpcUaServer]]:
+    made: list[OpcUaServer] = []
+
+    def serve(**options: Any) -> OpcUaServer:
+        given = {"certificate": keys / "plc.pem", "key": keys / "plc.key", "user": USER, "password": PASSWORD, **options}
+        made.append(OpcUaServer(port=0, **given))
+        return made[-1]
+
+    yield serve
+    for server in made:
+        server.close()
+
+
+def drive(server: OpcUaServer, keys: Path, *parts: str, who: str = "trusted", password: str = PASSWORD) -> Any:
+    """What the client process says; its last line of complaint when it fails."""
+    files = [keys / "plc.pem", keys / f"{who}.pem", keys / f"{who}.key"]
+    command = [sys.executable, CLIENT, f"opc.tcp://127.0.0.1:{server.port}/edgead", *files, USER, password, *parts]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else done.stderr.splitlines()[-1]
+
+
+def test_a_client_that_knows_only_the_standard_drives_inspections(
+    served: Callable[..., OpcUaServer], keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = served(trusted=[keys / "trusted.pem"])
+    camera = FakeCamera([np.zeros((64, 64, 3), np.uint8)], clock=MonotonicClock(), loop=True)
+    engine, told = FakeEngine([1.0, 3.0]), []
+    budget = LatencyBudget(5000)
+    station = Station(camera, engine, PreprocessRecipe(64, 64), 2.0, budget, [server], MonotonicClock(), triggers=server)
+    station.on_inspection(told.append)
+    with station:
+        runner = threading.Thread(target=station.run, name="test-station")
+        runner.start()
+        said = drive(server, keys, "7", "box-8")
+        refused = [drive(server, keys, "9", password="wrong-one"), drive(server, keys, "9", who="stranger")]
+        assert "'jobs': 2" in str(station.health())
+        station.stop()
+        runner.join()
+    job = ["StateChangedEventType", "JobStartedEventType", "ResultReadyEventType", "StateChangedEventType", "ReadyEventType"]
+    first = {"error": 0, "same job": True, "part": "7", "state": 1, "content": ["OK", "", 1.0, 2.0]}
+    second = {**first, "part": "box-8", "content": ["NG", "", 3.0, 2.0]}
+    assert said == {
+        "type": "VisionSystemType",
+        "events": job + job,
+        "results": [{**result, "again": [result["part"], result["content"], 0]} for result in (first, second)],
+        "kept": [True, 1, ["box-8"], 0],
+        "outer": "Operational",
+    }
+    assert "BadUserAccessDenied" in refused[0] and "BadCertificateUntrusted" in refused[1]
+    assert [(i.trigger.part_id, i.verdict) for i in told if i.trigger] == [(7, OK), (None, NG)]
+    assert server.counts() == {"jobs": 2, "results": 2, "refused:login": 1, "refused:certificate": 1}
+    assert not any("wrong-one" in record.getMessage() or PASSWORD in record.getMessage() for record in caplog.records)
+
+
+class Remote:
+    """A client in this process: calls methods of the standard, and sees states and results."""
+
+    def __init__(self, server: OpcUaServer, keys: Path) -> None:
+        self._client = Client(f"opc.tcp://127.0.0.1:{server.port}/edgead")
+        key = CertProperties(keys / "trusted.key", "pem")
+        self._client.set_security(SecurityPolicyBasic256Sha256, keys / "trusted.pem", key, server_certificate=keys / "plc.pem")
+        self._client.set_user(USER)
+        self._client.set_password(PASSWORD)
+        self._client.connect()
+        self._index = self._client.get_namespace_index("http://opcfoundation.org/UA/MachineVision")
+        self._system = self._client.nodes.objects.get_child(["3:edgead"])
+        self._machine = self._child(self._system, "VisionStateMachine")
+        self._automatic = self._child(self._machine, "AutomaticModeStateMachine")
+
+    def close(self) -> None:
+        self._client.disconnect()
+
+    def _child(self, node: Any, name: str) -> Any:
+        return node.get_child([f"{self._index}:{name}"])
+
+    def state(self) -> str:
+        """Of the inner machine, when it has one."""
+        outer, inner = (node.get_child(["0:CurrentState"]).read_value().Text for node in (self._machine, self._automatic))
+        return str(inner or outer)
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """The Error of a state machine's method (and the job of a start), or the name of the status code."""
+        node = self._machine if name in ("Halt", "Reset", "SelectModeAutomatic") else self._automatic
+        if not arguments and name != "SelectModeAutomatic":
+            arguments = (ua.Variant(1, ua.VariantType.Int32), "because")
+        try:
+            return node.call_method(f"{self._index}:{name}", *arguments)
+        except ua.UaStatusCodeError as error:
+            return type(error).__name__
+
+    def start(self, name: str, part: str = "", recipe: str = "") -> Any:
+        ids = (ua.MeasIdDataType(Id="m"), ua.PartIdDataType(Id=part), ua.RecipeIdExternalDataType(Id=recipe))
+        return self.call(name, *ids, ua.ProductIdDataType(Id="p"), ua.Variant([], ua.VariantType.Variant))
+
+    def ask(self, owner: str, name: str, *arguments: Any) -> Any:
+        """A method of a management object."""
+        return self._child(self._system, owner).call_method(f"{self._index}:{name}", *arguments)
+
+    def results(self, job: Any = None) -> list[tuple[str, str, str, int]]:
+        """Part, verdict, cause and ResultState of what was inspected, of one job or of all."""
+        nothing = (ua.MeasIdDataType(), ua.PartIdDataType(), ua.RecipeIdExternalDataType(), ua.RecipeIdInternalDataType())
+        more = (ua.ConfigurationIdDataType(), ua.ConfigurationIdDataType(), ua.ProductIdDataType(), job or ua.JobIdDataType())
+        numbers = [ua.Variant(0, kind) for kind in COUNTS]
+        state = ua.Variant(0, ua.VariantType.Int32)
+        found = self.ask("ResultManagement", "GetResultListFiltered", state, *nothing, *more, *numbers)[3]
+        return [(r.PartId.Id, r.ResultContent[0].Value, r.ResultContent[1].Value, r.ResultState) for r in found or []]
+
+
+Connect = Callable[[OpcUaServer], Remote]
+Serve = Callable[..., OpcUaServer]
+
+
+@pytest.fixture
+def remote(keys: Path, served: Serve) -> Iterator[Connect]:
+    made: list[Remote] = []
+
+    def connect(server: OpcUaServer) -> Remote:
+        made.append(Remote(server, keys))
+        return made[-1]
+
+    yield connect
+    for one in made:
+        one.close()
+
+
+def answer(server: OpcUaServer, verdict: Verdict, trigger: Trigger | None = None, deadline_ns: int | None = None) -> None:
+    """The station's verdict on the next trigger."""
+    trigger = trigger or server.wait(5)
+    assert trigger is not None
+    server.signal(Inspection(1, verdict, "", 1.5, 2.0, None, StageTimes(), None, trigger, deadline_ns))
+
+
+def go_on(server: OpcUaServer, clock: FakeClock, seconds: float) -> None:
+    """Time goes by while the station lives."""
+    for _ in range(math.ceil(seconds / 0.5)):
+        clock.advance(0.5)
+        server.heartbeat()
+
+
+def test_states_follow_the_methods_and_each_job_has_exactly_one_result(served: Serve, remote: Connect) -> None:
+    clock = FakeClock()
+    server = served(clock=clock, pause_s=1.0)
+    client = remote(server)
+    assert client.state() == "Preoperational" and client.call("Stop") == "BadInvalidState"
+    server.heartbeat()
+    until(lambda: client.state() == "Ready")
+
+    job, error = client.start("StartSingleJob", "21")
+    assert error == 0 and client.state() == "SingleExecution"
+    assert client.start("StartSingleJob", "22") == "BadInvalidState"
+    trigger = server.wait(5)
+    assert trigger is not None and (trigger.part_id, trigger.source) == (21, "opcua")
+    answer(server, NG, trigger)
+    until(lambda: client.state() == "Ready")
+    answer(server, OK, trigger)  # a second verdict on it is dropped
+    until(lambda: server.counts().get("dropped"))
+    assert client.results(job) == [("21", "NG", "", 1)]
+
+    job, _ = client.start("StartSingleJob", "late")
+    answer(server, OK, deadline_ns=clock.now_ns() - 1)
+    until(lambda: client.state() == "Ready")
+    assert client.results(job) == [("late", "UNKNOWN", "late_output", 4)]
+
+    job, _ = client.start("StartSingleJob", "mute")
+    go_on(server, clock, 2.5)
+    until(lambda: client.state() == "Ready")
+    assert client.results(job) == [("mute", "UNKNOWN", "no_answer", 4)] and server.wait(0) is None
+
+    job, _ = client.start("StartSingleJob", "stopped")
+    trigger = server.wait(5)
+    assert client.call("Abort") == 0 and client.state() == "Ready"
+    answer(server, OK, trigger)
+    until(lambda: server.counts()["dropped"] == 2)
+    assert client.results(job) == [("stopped", "UNKNOWN", "aborted", 3)]
+
+    assert client.call("Halt") == 0 and client.state() == "Halted"
+    assert client.call("Halt") == client.call("SelectModeAutomatic") == client.start("StartSingleJob") == "BadInvalidState"
+    assert client.call("Reset") == 0 and client.state() == "Preoperational"
+    assert client.call("SelectModeAutomatic") == 0 and client.state() == "Ready"
+
+    job, _ = client.start("StartSingleJob", "hang")
+    clock.advance(1.1)
+    until(lambda: client.state() == "Error")
+    assert client.results(job) == [("hang", "UNKNOWN", "loop_stalled", 4)]
+    server.heartbeat()
+    until(lambda: client.state() == "Ready")
+
+    server.signal(Inspection(77, NG, "", 3.0, 2.0, None, StageTimes(), None))  # without a job
+    until(lambda: client.results()[-1] == ("77", "NG", "", 1))
+    job, _ = client.start("StartSingleJob", "last")
+    server.fail_safe()
+    until(lambda: client.state() == "Preoperational")
+    assert client.results(job) == [("last", "UNKNOWN", "stopped", 3)]
+    assert server.counts()["results"] == 7
+
+
+def test_continuous_execution_triggers_until_stop(served: Serve, remote: Connect) -> None:
+    clock = FakeClock()
+    server = served(clock=clock, pause_s=1.0)
+    client = remote(server)
+    server.heartbeat()
+    until(lambda: client.state() == "Ready")
+    job, _ = client.start("StartContinuous", "batch")
+    assert client.state() == "ContinuousExecution"
+    for number, verdict in enumerate((OK, NG), start=1):
+        answer(server, verdict)
+        until(lambda number=number: len(client.results(job)) == number)
+        assert server.wait(0.1) is None  # not before pause_s is over
+        go_on(server, clock, 1.0)
+    trigger = server.wait(5)
+    assert client.call("Stop") == 0 and client.state() == "Ready"
+    answer(server, OK, trigger)
+    until(lambda: len(client.results(job)) == 3)
+    assert [verdict for _, verdict, _, _ in client.results(job)] == ["OK", "NG", "OK"]
+    go_on(server, clock, 1.0)
+    assert server.wait(0.1) is None and client.state() == "Ready"
+
+
+def test_a_recipe_is_asked_for_by_prepare_recipe(served: Serve, remote: Connect) -> None:
+    server = served(clock=FakeClock(), recipes=(1, 2))
+    client = remote(server)
+    server.set_recipe(1)
+    server.heartbeat()
+    until(lambda: client.state() == "Ready")
+
+    def prepare(name: str) -> tuple[Any, ...]:
+        ids = (ua.RecipeIdExternalDataType(Id=name), ua.RecipeIdInternalDataType())
+        internal, *rest = client.ask("RecipeManagement", "PrepareRecipe", *ids)
+        return (internal.Id, *rest)
+
+    assert prepare("3") == ("", False, -1) and client.state() == "Ready"
+    assert prepare("2") == ("2", False, 0)
+    assert server.recipe_request == 2 and client.state() == "Initialized"
+    assert client.start("StartSingleJob") == "BadInvalidState"
+    server.set_recipe(2)
+    assert client.state() == "Ready" and prepare("2") == ("2", True, 0)
+    assert client.start("StartSingleJob", recipe="1")[1] == -1 and client.state() == "Ready"
+    assert prepare("1") == ("1", False, 0)
+    server.refuse_recipe()
+    assert server.recipe_request == 0 and client.state() == "Initialized"
+    assert prepare("2") == ("2", True, 0) and client.state() == "Ready"
+    configuration = client.ask("ConfigurationManagement", "GetConfigurationList", *[ua.Variant(0, k) for k in COUNTS])[3][0]
+    assert client.ask("ConfigurationManagement", "ActivateConfiguration", configuration.InternalId) == 0
+
+
+def test_a_server_that_cannot_be_is_refused_in_one_line(keys: Path) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"user": None}, "needs a user and a password"),
+        ({"pause_s": 0.0}, "above 0 s"),
+        ({"certificate": keys / "expired.pem", "key": keys / "expired.key"}, "expired on"),
+        ({"trusted": [keys / "none.pem"]}, "cannot read the certificate"),
+        ({"port": port}, f"cannot serve OPC UA on 127.0.0.1:{port}"),
+    ]
+    for changes, text in cases:
+        options: dict[str, Any] = {"certificate": keys / "plc.pem", "key": keys / "plc.key", "user": USER, "password": PASSWORD}
+        with pytest.raises(BadInput) as caught:
+            OpcUaServer(**{"port": 0, **options, **changes})
+        assert text in str(caught.value)
+    taken.close()
+
+
+def test_transitions_that_the_standard_does_not_have_are_not_made() -> None:
+    states = VisionStates()
+    assert states.go("PreoperationalToReady") is None and states.go("HaltedToPreoperational") is None
+    assert not states.end("Abort") and not states.start(continuous=True) and states.state == "Preoperational"
+    made = states.loop(runs=True, stalled=False)
+    assert [step.transition for step in made] == ["PreoperationalToInitializedAuto", "InitializedToReadyAuto"]
+    assert [step.transition for step in states.loop(runs=True, stalled=True)] == ["OperationalToErrorAuto"]

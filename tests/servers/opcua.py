@@ -1,0 +1,120 @@
+"""A PLC as a process of its own: FakePlc's program over the variables of an OPC UA server, by asyncua.
+
+``opcua.py PORT LOG`` with the options of program.py prints "ready". The folder $EDGEAD_TEST_KEYS holds plc.pem and plc.key, its
+own, and trusted.pem, the only client certificate that it trusts. It is entered by user and password alone, encrypted alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+
+from asyncua import Server, ua
+from asyncua.common.utils import ServiceError
+from asyncua.crypto.permission_rules import User, UserRole
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from edgead.runtime.outputs.opcua import tags
+from edgead.runtime.signals import SIGNALS, Direction, ToPlc, signals
+from tests.servers.opcua_plc import PASSWORD, USER
+from tests.servers.program import Program, parse
+
+KINDS = {"bool": ua.VariantType.Boolean, "u16": ua.VariantType.UInt16, "u32": ua.VariantType.UInt32, "f32": ua.VariantType.Float}
+
+
+class Users:
+    def get_user(self, iserver, username=None, password=None, certificate=None):  # type: ignore[no-untyped-def]
+        return User(role=UserRole.User) if (username, password) == (USER, PASSWORD) else None
+
+
+class Variables:
+    """The server's variables as the blocks of a program."""
+
+    def __init__(self, server: Server, program: Program) -> None:
+        self.space, self.program = server.iserver.aspace, program
+        self.ids = {place: ua.NodeId.from_string(tag) for place, tag in tags().items()}
+
+    async def add(self, server: Server) -> None:
+        folder = await server.nodes.objects.add_object(2, "edgead")
+        for signal in SIGNALS:
+            node_id = self.ids[signal.direction, signal.name]
+            zero = ua.Variant(False if signal.type == "bool" else 0, KINDS[signal.type])
+            name = f"{signal.direction.value}.{signal.name}"
+            node = await folder.add_variable(node_id, ua.QualifiedName(name, 2), zero, zero.VariantType)
+            if signal.direction is Direction.TO_PLC:
+                await node.set_writable()
+
+    async def cycle(self) -> None:
+        values = {s.name: self.value(Direction.TO_PLC, s.name) for s in signals(Direction.TO_PLC)}
+        seen = self.program.scan(ToPlc(**values))
+        for signal in signals(Direction.FROM_PLC):
+            value = getattr(seen, signal.name)
+            if value != self.value(Direction.FROM_PLC, signal.name):
+                now = datetime.now(timezone.utc)
+                data = ua.DataValue(ua.Variant(value, KINDS[signal.type]), SourceTimestamp=now, ServerTimestamp=now)
+                await self.space.write_attribute_value(self.ids[signal.direction, signal.name], ua.AttributeIds.Value, data)
+
+    def value(self, direction: Direction, name: str) -> object:
+        return self.space.read_attribute_value(self.ids[direction, name], ua.AttributeIds.Value).Value.Value
+
+
+def trusting(path: Path):  # type: ignore[no-untyped-def]
+    """Whether a client's certificate is this one, and not expired."""
+    trusted = x509.load_pem_x509_certificate(path.read_bytes())
+
+    async def validate(certificate: x509.Certificate, _: ua.ApplicationDescription) -> None:
+        if certificate.public_bytes(Encoding.DER) != trusted.public_bytes(Encoding.DER):
+            raise ServiceError(ua.StatusCodes.BadCertificateUntrusted)
+        if certificate.not_valid_after_utc < datetime.now(timezone.utc):
+            raise ServiceError(ua.StatusCodes.BadCertificateTimeInvalid)
+
+    return validate
+
+
+def slowly(server: Server, answer_s: float) -> None:
+    """Every read and write takes so long."""
+    session = type(server.iserver.isession)
+    read, write = session.read, session.write
+
+    async def slow_read(self, params):  # type: ignore[no-untyped-def]
+        await asyncio.sleep(answer_s * self.external)
+        return await read(self, params)
+
+    async def slow_write(self, params):  # type: ignore[no-untyped-def]
+        await asyncio.sleep(answer_s * self.external)
+        return await write(self, params)
+
+    session.read, session.write = slow_read, slow_write  # type: ignore[method-assign]
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
+    server = Server(user_manager=Users())  # type: ignore[arg-type]
+    await server.init()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{arguments.port}/plc")
+    server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
+    server.set_identity_tokens([ua.UserNameIdentityToken])
+    folder = Path(os.environ["EDGEAD_TEST_KEYS"])
+    await server.load_certificate(folder / "plc.pem")
+    await server.load_private_key(folder / "plc.key", format="pem")
+    server.set_certificate_validator(trusting(folder / "trusted.pem"))
+    await server.register_namespace("urn:test:plc")
+    program = Program(arguments)
+    variables = Variables(server, program)
+    await variables.add(server)
+    if arguments.answer_ms:
+        slowly(server, arguments.answer_ms / 1000)
+    await server.start()
+    print("ready", flush=True)
+    while True:
+        await variables.cycle()
+        await asyncio.sleep(program.cycle_s)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(parse()))
