@@ -48,21 +48,23 @@ class Line:
 
     Args:
         folder: of logs, configuration and, if `records` is not given, the records.
-        bundle: scores of LIMIT and above are NG.
+        bundle: scores of LIMIT and above are NG; several by their numbers are recipes, the first running.
         address: the camera's.
         records: folder of the records.
         plc: options of tests/servers/modbus.py.
+        link: further keys of the camera's `plc` in station.yaml.
         camera: further keys of the camera in station.yaml; `threshold` moves the limit.
     """
 
     def __init__(
         self,
         folder: Path,
-        bundle: Path,
+        bundle: Path | dict[int, Path],
         address: str,
         *,
         records: Path | None = None,
         plc: dict[str, float] | None = None,
+        link: dict[str, float] | None = None,
         **camera: Any,
     ) -> None:
         self.limit = float(camera.get("threshold", LIMIT))
@@ -70,16 +72,19 @@ class Line:
         self.http = ModbusPlc(folder).port  # another free port
         self.records = (records or folder / "kept") / "cam/records.db"
         device = {"type": "modbus-client", "host": "127.0.0.1", "port": self.plc.port}
+        products = (
+            {"recipes": {n: str(path) for n, path in bundle.items()}} if isinstance(bundle, dict) else {"bundle": str(bundle)}
+        )
         content = {
             "name": "faults",
             "cameras": [
                 {
                     "name": "cam",
                     "address": address,
-                    "bundle": str(bundle),
+                    **products,
                     "trigger": {"source": "plc"},
                     "budget_ms": BUDGET_S * 1000,
-                    "plc": {**device, "timeout_ms": 200, "heartbeat_timeout_ms": 600},
+                    "plc": {**device, "timeout_ms": 200, "heartbeat_timeout_ms": 600, **(link or {})},
                     **camera,
                 }
             ],
