@@ -287,7 +287,8 @@ class Views:
     def _late(self, part: Part, cause: str, finding: Inspection | None) -> Inspection:
         if finding is None:
             return self._combined(part)
-        return finding if finding.verdict is Verdict.UNKNOWN else replace(finding, verdict=Verdict.UNKNOWN, cause=cause)
+        # NG rests on views that were there in time (a late one is UNKNOWN), so it stays what it would be without the last one
+        return replace(finding, verdict=Verdict.UNKNOWN, cause=cause) if finding.verdict is Verdict.OK else finding
 
 
 class _View:
