@@ -22,10 +22,11 @@ def truth(part_id: int) -> Verdict:
 
 
 class Loop:
-    """A thread that answers each trigger by the truth, and beats."""
+    """A thread that answers each trigger by the truth, and beats as long as `beating`."""
 
     def __init__(self, device: PlcDevice) -> None:
         self.device = device
+        self.beating = True
         self.answered: list[int] = []
         self._stop = False
         self._thread = threading.Thread(target=self._run, name="test-loop")
@@ -37,7 +38,8 @@ class Loop:
 
     def _run(self) -> None:
         while not self._stop:
-            self.device.heartbeat()
+            if self.beating:
+                self.device.heartbeat()
             try:
                 trigger = self.device.wait(0.02)
             except OutputError:

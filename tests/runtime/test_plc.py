@@ -26,6 +26,7 @@ from edgead.runtime.station import Station
 from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.testing_plc import FakePlc, FakePlcLink
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
+from tests.runtime._rig import Loop, Rig, truth
 from tests.servers.plc import ModbusPlc, until
 
 OK, NG, UNKNOWN = Verdict.OK, Verdict.NG, Verdict.UNKNOWN
@@ -36,40 +37,6 @@ def inspection(
     verdict: Verdict, trigger: Trigger | None, *, part_id: int = 1, cause: str = "", deadline_ns: int | None = None
 ) -> Inspection:
     return Inspection(part_id, verdict, cause, 1.25, 2.0, None, StageTimes(), None, trigger, deadline_ns)
-
-
-def truth(part_id: int) -> Verdict:
-    """What this part is: each third one is bad."""
-    return NG if part_id % 3 == 0 else OK
-
-
-class Loop:
-    """The smallest station: a thread that answers each trigger by the truth, and beats."""
-
-    def __init__(self, device: PlcDevice) -> None:
-        self.device = device
-        self.beating = True
-        self.answered: list[int] = []
-        self._stop = False
-        self._thread = threading.Thread(target=self._run, name="test-loop")
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop = True
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop:
-            if self.beating:
-                self.device.heartbeat()
-            try:
-                trigger = self.device.wait(0.02)
-            except OutputError:
-                continue
-            if trigger is not None and trigger.part_id is not None:
-                verdict = UNKNOWN if trigger.refused else truth(trigger.part_id)
-                self.device.signal(inspection(verdict, trigger, cause=trigger.refused))
-                self.answered.append(trigger.part_id)
 
 
 @pytest.fixture
@@ -256,44 +223,13 @@ def test_in_a_station_each_trigger_has_one_record_even_when_it_came_too_early(ru
 # A real Modbus server that plays the PLC
 
 
-class Rig:
-    """A PLC process, the device that talks to it, and the smallest loop."""
-
-    def __init__(self, folder: Path, link_options: dict[str, float] | None = None, **plc: float) -> None:
-        self.plc = ModbusPlc(folder, **plc)
-        self.plc.start()
-        self.link_options = link_options or {}
-        self.device = self.connect(boot=1)
-        self.loop = Loop(self.device)
-
-    def connect(self, boot: int) -> PlcDevice:
-        link = ModbusClientLink("127.0.0.1", self.plc.port, **self.link_options)  # type: ignore[arg-type]
-        return PlcDevice(link, boot=boot, heartbeat_timeout_s=0.4)
-
-    def close(self) -> None:
-        self.loop.close()
-        self.device.close()
-        self.plc.kill()
-
-    def parts(self) -> list[int]:
-        return [entry["part"] for entry in self.plc.log()]
-
-    def judge(self, *, mostly: int = 0) -> None:
-        """One verdict for each part, in order, and no wrong OK; at least `mostly` of them right and from the station."""
-        log = self.plc.log()
-        ids = [entry["part"] for entry in log]
-        assert ids == sorted(set(ids))
-        for entry in log:
-            assert entry["verdict"] in (truth(entry["part"]).value, "UNKNOWN")
-        assert sum(entry["by"] == "station" and entry["verdict"] != "UNKNOWN" for entry in log) >= mostly
-
-
 @pytest.fixture
 def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
     made: list[Rig] = []
 
-    def make(**options: object) -> Rig:
-        made.append(Rig(tmp_path, **options))  # type: ignore[arg-type]
+    def make(link_options: dict[str, float] | None = None, **options: float) -> Rig:
+        plc, given = ModbusPlc(tmp_path, **options), link_options or {}
+        made.append(Rig(plc, lambda: ModbusClientLink("127.0.0.1", plc.port, **given), 0.4))  # type: ignore[arg-type]
         return made[-1]
 
     yield make
