@@ -27,8 +27,13 @@ class Resized(Detector):
             resize_matrix(frame_size[1], inner.image_size[1], antialias=antialias),
         )
 
+    def inner_pixels(self, pixels: Tensor) -> Tensor:
+        """Pixels of a frame -> the inner detector's."""
+        resized: Tensor = self.resize(pixels)
+        return resized
+
     def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inner.detect(self.resize(pixels))
+        return self.inner.detect(self.inner_pixels(pixels))
 
 
 def build(family: type[Detector], config: Mapping[str, Any], image_size: tuple[int, int]) -> Detector:

@@ -1,0 +1,7 @@
+"""Rewrites of EfficientAD."""
+
+from __future__ import annotations
+
+from edgead.models.rewrites import Rewrite
+
+REWRITES: tuple[Rewrite, ...] = ()

@@ -1,0 +1,7 @@
+"""Rewrites of PatchCore and SimpleNet."""
+
+from __future__ import annotations
+
+from edgead.models.rewrites import Rewrite
+
+REWRITES: tuple[Rewrite, ...] = ()
