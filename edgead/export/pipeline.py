@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -32,14 +32,15 @@ from edgead.export.report import EngineRow, ReportData, check_report, write_repo
 from edgead.export.tensorrt import BuildOptions, check_options
 from edgead.models.detector import Detector, load_detector
 from edgead.models.graph import IrDetector
+from edgead.models.rewrites import Applied, Material, Setting, plan_for, rewrite
 from edgead.optional import require
-from edgead.parity import Answers, ask
+from edgead.parity import Answers, ask, compare
 from edgead.preprocess import PreprocessRecipe
 from edgead.registry import resolve
 from edgead.types import Engine, TensorSpec
 
 FP32_LIMIT = 1e-4
-"""Largest error of an FP32 engine on score and map, relative to the range of the trained model's maps."""
+"""Largest error of an FP32 engine on score and map, relative to the range of the maps of the model that it was made of."""
 
 GRAPH_FILES = {"float": "model.onnx", "half": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
@@ -64,6 +65,9 @@ class ExportOptions:
         golden_count: frames stored in the bundle for `edgead verify`.
         limits: what is tolerated of an INT8 or FP16 engine.
         guard: how long the guard may look for layers to blame.
+        rewrites: those asked for (:mod:`edgead.models.rewrites`) with their settings; what is on by default needs no mention.
+        left_out: rewrites not to apply.
+        search: what a search for these options found, for the manifest.
         max_false_reject: choose thresholds by this share of good parts; None keeps what training chose.
         report: also write what was measured to this .html or .md file, even when the export fails over it.
         tensorrt: how TensorRT builds; other backends take no notice.
@@ -83,6 +87,9 @@ class ExportOptions:
     golden_count: int = 8
     limits: Limits = field(default_factory=Limits)
     guard: GuardOptions = field(default_factory=GuardOptions)
+    rewrites: Mapping[str, Setting] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    search: Mapping[str, Any] = field(default_factory=dict)
     max_false_reject: float | None = None
     report: Path | None = None
     tensorrt: BuildOptions = field(default_factory=BuildOptions)
@@ -162,14 +169,17 @@ class _Export:
         self.work, self.options, self.jobs, self.report = work, options, jobs, report
         detector, self.info = load_detector(model_dir)
         self.detector: Detector = detector
+        self.plan = plan_for(detector.family, options.rewrites, options.left_out)
+        self.applied: tuple[Applied, ...] = ()
         self.recipe = PreprocessRecipe.from_json(self.info["preprocess"])
-        lossy = any(precision != "fp32" for _, precision in jobs)
+        lossy = bool(options.rewrites) or any(precision != "fp32" for _, precision in jobs)
         self.frames = read_frames(model_dir, self.recipe, self._labelled_root(), options.frames_per_class, draw=lossy)
         self.calibration: CalibrationSet | None = None
-        if any(BUILDS[job].graph == "int8" for job in jobs):
+        folder = options.calibration or model_dir / "calibration"
+        if any(BUILDS[job].graph == "int8" for job in jobs) or (self.plan and folder.is_dir()):
             own = options.calibration  # goes through the whole recipe; what training set aside already went through it
             recipe = self.recipe if own else replace(self.recipe, roi=None, crop_from=None)
-            self.calibration = CalibrationSet.from_folder(own or model_dir / "calibration", recipe, options.calibration_count)
+            self.calibration = CalibrationSet.from_folder(folder, recipe, options.calibration_count)
         self.files: dict[tuple[str, str], Path] = {}
         self.measured: dict[tuple[str, str], Measured] = {}
         self.here = {job for job in jobs if BACKENDS[job[0]].runs_here(options.tensorrt)}
@@ -195,12 +205,25 @@ class _Export:
             defect,
             bool(self.frames.drawn),
         )
+        self._rewrite()
         graphs = self._graphs()
         for job in self.jobs:
             if BUILDS[job].graph != "int8":
                 self._build(job, graphs[BUILDS[job].graph])
         self._int8(graphs.get("float"))
         self._write(*self._latency())
+
+    def _rewrite(self) -> None:
+        """Change the detector as planned; what the FP32 engines must answer, within rounding, is what it answers then."""
+        self.exact = self.reference
+        if not self.plan:
+            return
+        self.report("rewrites", 0.0)
+        pictures = self.calibration.images if self.calibration else self.frames.held_out  # an import without pictures for INT8
+        self.detector, self.applied = rewrite(self.detector, self.plan, Material.of(pictures))
+        if any(done.kept and not done.exact for done in self.applied):
+            self.exact = trained_answers(self.detector, self.frames.all, self._told("rewritten model"))
+        self.report("rewrites", 1.0)
 
     def _labelled_root(self) -> Path | None:
         if self.options.labelled is not None:
@@ -243,18 +266,22 @@ class _Export:
             engine.close()
         self.measured[job] = measured = Measured.of(answers, self.frames, self.reference, self.rule)
         self.deviations[name] = self.yardstick.measure(answers)
-        errors = [measured.parity.score_error, measured.parity.map_error]
+        lossy = self.exact is not self.reference
+        parity = compare(self.exact, answers, self.rule.trained.value) if lossy else measured.parity
+        errors = [parity.score_error, parity.map_error]
         if not np.isfinite(errors).all():
             raise EngineError(f"{name} gives values that are not finite", hint="please report it")
         worst = max(errors)
         if job[1] == "fp32" and worst > FP32_LIMIT:
+            whose = "rewritten" if lossy else "trained"
             raise ParityFailed(
-                f"{name} is off by {worst:.2g} of the trained model's map range (allowed {FP32_LIMIT:g}); no bundle written",
+                f"{name} is off by {worst:.2g} of the {whose} model's map range (allowed {FP32_LIMIT:g}); no bundle written",
                 hint="please report it with the versions that edgead doctor shows",
             )
-        broken = self.options.limits.broken(self.deviations[name], self.yardstick.pairs) if job[1] != "fp32" else ()
-        if broken:
-            raise ParityFailed(f"{name}: {', '.join(broken)}; no bundle written", hint="try --precision fp32")
+        judged = lossy or job[1] != "fp32"
+        if broken := self.options.limits.broken(self.deviations[name], self.yardstick.pairs) if judged else ():
+            hint = "give milder --rewrite settings, or none" if job[1] == "fp32" else "try --precision fp32"
+            raise ParityFailed(f"{name}: {', '.join(broken)}; no bundle written", hint=hint)
 
     def _open(self, job: tuple[str, str], file: Path) -> Engine:
         engine: Engine = resolve("engine", job[0])(file, threads=self.options.threads)
@@ -377,7 +404,7 @@ class _Export:
         self.report("bundle", 1.0)
 
     def _calibration_facts(self) -> dict[str, Any] | None:
-        if self.calibration is None:
+        if self.calibration is None or not self.calibrated:
             return None
         first = self.calibrated[0]
         findings = {str(finding): finding.to_json() for told in self.calibrated for finding in told.findings}
@@ -399,6 +426,8 @@ class _Export:
             "auroc": self.frames.auroc(self.reference),
             "frames": frames | ({"drawn": len(self.frames.drawn)} if self.frames.drawn else {}),
             "limits": {"fp32": FP32_LIMIT, **asdict(self.options.limits)},
+            "rewrites": [done.to_json() for done in self.applied],
+            "search": dict(self.options.search),
             "deviations": {name: deviation.to_json() for name, deviation in self.deviations.items()},
             "guard": [told.to_json() for told in self.guarded],
             "literal": {_name(job): asdict(self.measured[job].parity) for job in self.jobs if job not in self.here},
