@@ -474,6 +474,8 @@ class Process(Section):
     cpus: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     threads: Count | None = None
     """CPU threads of each engine."""
+    keep_compiled: bool = True
+    """Keep compiled engines in the cache folder ($EDGEAD_CACHE, or the service's own), so that the next start is faster."""
     realtime_priority: Annotated[int, Field(ge=1, le=99)] | None = None
     lock_memory: bool = False
     collect_garbage_when_idle: bool = True

@@ -44,6 +44,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(_no_gpu())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled engines are kept in the tests' own folder, also by processes that they start."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("EDGEAD_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Tiny trained models and bundles of all families, made on demand, once."""

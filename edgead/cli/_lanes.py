@@ -83,6 +83,7 @@ class Workshop:
         threads: CPU threads of each engine; None: all cores.
         on_idle: for the stations.
         allow_unverified: run engines whose parity was never measured.
+        keep: keep compiled engines in the user's cache from one start to the next.
     """
 
     stack: ExitStack
@@ -90,6 +91,7 @@ class Workshop:
     threads: int | None = None
     on_idle: Callable[[], None] | None = None
     allow_unverified: bool = False
+    keep: bool = True
     _engines: dict[tuple[Path, str, str], Loaded] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -123,7 +125,7 @@ class Workshop:
         from edgead.engines import open_engine
         from edgead.runtime.group import SharedEngine
 
-        opened = open_engine(bundle, record.name, self.threads, unverified=self.allow_unverified)
+        opened = open_engine(bundle, record.name, self.threads, unverified=self.allow_unverified, keep=self.keep)
         try:
             return Loaded(bundle, record, SharedEngine(opened), prove(bundle, record, opened))
         except BaseException:
@@ -351,18 +353,17 @@ def _rule(record: EngineRecord, threshold: float | None) -> Rule:
 def _triggers(
     camera: CameraConfig | PartConfig, plc: PlcDevice | OpcUaServer | None, clock: Clock, stack: ExitStack
 ) -> TriggerSource | None:
-    from edgead.config import GpioTrigger, IntervalTrigger
-    from edgead.runtime import triggers
-
     config = camera.trigger
     if config.source == "free":
         return None
+    from edgead.runtime import triggers
+
     if config.source == "plc":
         return plc
     source: TriggerSource
-    if isinstance(config, IntervalTrigger):
+    if config.source == "interval":
         source = triggers.IntervalTrigger(config.every_ms / 1000, clock)
-    elif isinstance(config, GpioTrigger):
+    elif config.source == "gpio":
         source = _gpio_trigger(config)
     else:
         source = triggers.CameraTrigger()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, TypeAlias
 
-from edgead import config as models
-
 if TYPE_CHECKING:
+    from edgead import config as models  # not needed by `edgead run BUNDLE`, and slow to import
     from edgead.clock import Clock
     from edgead.runtime.outputs.opcua_vision import OpcUaServer
     from edgead.runtime.plc import PlcLink
     from edgead.types import Output
 
-Handshaken: TypeAlias = models.ModbusClient | models.ModbusServer | models.S7 | models.EtherNetIp | models.OpcUaClient
-"""PLCs that follow docs/handshake.md."""
+    Handshaken: TypeAlias = models.ModbusClient | models.ModbusServer | models.S7 | models.EtherNetIp | models.OpcUaClient
+    """PLCs that follow docs/handshake.md."""
 
 GPIO_LINES = ("ok", "reject", "kick", "ready", "busy", "heartbeat", "green", "yellow", "red")
 
@@ -25,12 +24,12 @@ def open_link(config: Handshaken) -> PlcLink:
     Raises:
         EdgeadError: an address or file that cannot be used, or a package that is missing.
     """
-    if isinstance(config, models.S7):
+    if config.type == "s7":
         from edgead.runtime.outputs.s7 import S7Link
 
         timeout_s = config.timeout_ms / 1000
         return S7Link(config.host, config.rack, config.slot, config.db_number, port=config.port, timeout_s=timeout_s)
-    if isinstance(config, models.EtherNetIp):
+    if config.type == "ethernetip":
         from edgead.runtime.outputs.ethernetip import EtherNetIpLink
 
         return EtherNetIpLink(
@@ -41,7 +40,7 @@ def open_link(config: Handshaken) -> PlcLink:
             from_plc_tag=config.from_plc_tag,
             timeout_s=config.timeout_ms / 1000,
         )
-    if isinstance(config, models.OpcUaClient):
+    if config.type == "opcua-client":
         return _opcua(config)
     return _modbus(config)
 
@@ -97,7 +96,7 @@ def answer_timeout_s(budget_ms: float | None) -> float:
 def _modbus(config: models.ModbusClient | models.ModbusServer) -> PlcLink:
     from edgead.runtime.outputs.modbus import ModbusClientLink, ModbusServerLink
 
-    if isinstance(config, models.ModbusClient):
+    if config.type == "modbus-client":
         return ModbusClientLink(
             config.host,
             config.port,
@@ -129,17 +128,17 @@ def open_output(config: models.Output, clock: Clock, station: str) -> Output:
     from edgead.runtime.outputs.command import CommandOutput
     from edgead.runtime.outputs.log import LogOutput
 
-    if isinstance(config, models.LogOutput):
+    if config.type == "log":
         return LogOutput(sys.stdout)
-    if isinstance(config, models.CommandOutput):
+    if config.type == "command":
         return CommandOutput(config.on_ng)
-    if isinstance(config, models.GpioOutput):
+    if config.type == "gpio":
         return _gpio(config, clock)
-    if isinstance(config, models.MqttOutput):
+    if config.type == "mqtt":
         from edgead.runtime.outputs.mqtt import MqttOutput
 
         return MqttOutput(station=station, **config.model_dump(exclude={"type"}))
-    if isinstance(config, models.WebhookOutput):
+    if config.type == "webhook":
         return _webhook(config, station)
     made: Output = resolve("output", config.name)(**config.options)
     return made

@@ -21,7 +21,8 @@ from edgead import machine
 from edgead.budget import LatencyBudget
 from edgead.bundle import Bundle
 from edgead.clock import MonotonicClock
-from edgead.engines import open_engine
+from edgead.engines import infer_many, open_engine
+from edgead.engines.timing import LatencyStats
 from edgead.errors import EngineError
 from edgead.runtime.inspector import Inspector
 from edgead.types import Engine, Frame, Image, StageTimes, Verdict
@@ -43,22 +44,6 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """Milliseconds over all samples."""
-
-    mean_ms: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
-
-    @classmethod
-    def of(cls, samples_ms: Sequence[float]) -> Spread:
-        p50, p95, p99 = np.percentile(samples_ms, (50, 95, 99))
-        return cls(float(np.mean(samples_ms)), float(p50), float(p95), float(p99), float(max(samples_ms)))
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """What was measured of one engine.
 
@@ -68,6 +53,7 @@ class Result:
         samples: timed parts.
         stages: "resize", "inference", "decision", "total" -> milliseconds.
         throughput_per_s: parts per second, one after the other.
+        many_per_s: parts per second, several at once (see :func:`many`), or None when not measured.
         load_ms: opening the engine in this process.
         cold_start_ms: process start to the first verdict, or None when not measured.
         resident_mb, peak_mb: memory of a fresh process after some verdicts in MiB, or None.
@@ -78,25 +64,26 @@ class Result:
     backend: str
     precision: str
     samples: int
-    stages: dict[str, Spread]
+    stages: dict[str, LatencyStats]
     throughput_per_s: float
     load_ms: float
     cold_start_ms: float | None = None
     resident_mb: float | None = None
     peak_mb: float | None = None
+    many_per_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def load(bundle: Bundle, name: str, threads: int | None) -> Candidate:
-    """Open one engine.
+def load(bundle: Bundle, name: str, threads: int | None, *, keep: bool = True) -> Candidate:
+    """Open one engine; `keep`: as in :func:`edgead.engines.open_engine`.
 
     Raises:
         EdgeadError: whatever :func:`edgead.engines.open_engine` raises.
     """
     began = time.perf_counter_ns()
-    engine = open_engine(bundle, name, threads)
+    engine = open_engine(bundle, name, threads, keep=keep)
     load_ms = (time.perf_counter_ns() - began) / 1e6
     rule = replace(bundle.manifest.engine(name).threshold.rule, unknown_band=None)  # being unsure is no failure here
     inspector = Inspector(engine, bundle.manifest.preprocess, rule, LatencyBudget(None), MonotonicClock())
@@ -153,22 +140,48 @@ def _inspect(candidate: Candidate, picture: Image) -> StageTimes:
 
 
 def _result(candidate: Candidate, taken: Sequence[StageTimes]) -> Result:
-    stages = {stage: Spread.of([getattr(times, f"{stage}_ms") for times in taken]) for stage in STAGES}
+    stages = {stage: LatencyStats.of([getattr(times, f"{stage}_ms") for times in taken]) for stage in STAGES}
     record = candidate.bundle.manifest.engine(candidate.name)
     rate = 1000 / stages["total"].mean_ms
     head = (str(candidate.bundle.path), record.name, record.backend, record.precision, len(taken))
     return Result(*head, stages, rate, candidate.load_ms)
 
 
-def cold(bundle: Path, name: str, *, threads: int | None, frame: tuple[int, int], runs: int) -> dict[str, float]:
+def many(candidate: Candidate, *, frame: tuple[int, int], threads: int | None, parts: int, rounds: int = 3) -> float:
+    """Parts per second when several are worked on at once, one a core: resize, inference, decision; the median of `rounds`.
+
+    Each single part takes longer than alone, so this is for going through many recorded pictures.
+    """
+    bundle, cores = candidate.bundle, threads or machine.usable_cores()
+    recipe, rule = bundle.manifest.preprocess, candidate.inspector.rule
+    picture = camera_picture(bundle, frame)
+    engine = open_engine(bundle, candidate.name, cores, streams=cores)
+    try:
+        rates = []
+        for _ in range(rounds + 1):
+            began = time.perf_counter()
+            for score, anomaly_map in infer_many(engine, (recipe.apply(picture) for _ in range(parts))):
+                rule.decide(score, anomaly_map)
+            rates.append(parts / (time.perf_counter() - began))
+        return float(np.median(rates[1:]))
+    finally:
+        engine.close()
+
+
+def cold(
+    bundle: Path, name: str, *, threads: int | None, frame: tuple[int, int], runs: int, keep: bool = True
+) -> dict[str, float]:
     """Start a fresh process `runs` times; medians of cold_start_ms, resident_mb and peak_mb.
+
+    With `keep` the first start may fill the cache of compiled engines; the others find it there.
 
     Raises:
         EngineError: it failed.
     """
     seen: list[dict[str, float]] = []
     for _ in range(runs):
-        command = [sys.executable, "-m", "edgead.cli._measure", str(bundle), name, str(threads or 0), *map(str, frame)]
+        settings = (str(threads or 0), str(int(keep)), *map(str, frame))
+        command = [sys.executable, "-m", "edgead.cli._measure", str(bundle), name, *settings]
         try:
             done = subprocess.run(
                 [*command, str(time.time_ns())], capture_output=True, text=True, check=True, timeout=COLD_TIMEOUT_S
@@ -184,11 +197,12 @@ def fresh_process(arguments: Sequence[str]) -> dict[str, float]:
     """What the fresh process does: open, inspect one part, note the time; inspect some more, note the memory.
 
     Args:
-        arguments: bundle, engine, threads (0: the backend's choice), width, height, start (ns since the epoch).
+        arguments: bundle, engine, threads (0: the backend's choice), 1 to use kept compiled engines, width, height, start (ns
+            since the epoch).
     """
-    path, name, threads, width, height, started_ns = arguments
+    path, name, threads, keep, width, height, started_ns = arguments
     bundle = Bundle.open(Path(path))
-    candidate = load(bundle, name, int(threads) or None)
+    candidate = load(bundle, name, int(threads) or None, keep=keep == "1")
     picture = camera_picture(bundle, (int(width), int(height)))
     _inspect(candidate, picture)
     cold_start_ms = (time.time_ns() - int(started_ns)) / 1e6

@@ -43,7 +43,7 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
         form: Literal["auto", "json"] = "auto" if watch.log == "text" else "json"
         stack.enter_context(logging_to(sys.stderr, level=watch.level, form=form, secrets=config.secrets))
         on_idle = stack.enter_context(tuned(_process(config.process)))
-        workshop = Workshop(stack, clock, config.process.threads, on_idle)
+        workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=config.process.keep_compiled)
         cells = [workshop.cell(part, config.storage) for part in config.parts]
         seats = {name: cell for part, cell in zip(config.parts, cells, strict=True) for name in part.cameras}
         lanes = [workshop.build(camera, config.storage, cell=seats.get(camera.name)) for camera in config.cameras]

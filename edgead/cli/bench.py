@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frame", type=frame_size, default=(1920, 1080), metavar="WxH", help="camera picture (default 1920x1080)"
     )
+    parser.add_argument(
+        "--throughput",
+        action="store_true",
+        help="also parts per second with several pictures at once, one a core (OpenVINO), for going through recorded pictures: "
+        "on two cores 1.1 to 2 times as many as one after the other, but each one alone takes longer, so not for a line",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="compile engines anew at each start (see edgead run)")
     parser.add_argument("--no-cold", action="store_true", help="leave out cold start and memory, which need fresh processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, with the machine's facts, as JSON")
 
@@ -86,18 +93,28 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             results = time_all(
                 candidates, frame=args.frame, rounds=args.rounds, warmup=args.warmup, tick=lambda: bar.advance(task)
             )
+        if args.throughput:
+            results = with_many(candidates, results, args)
     finally:
         for candidate in candidates:
             candidate.engine.close()
     if not args.no_cold:
         with progress() as bar:
             task = bar.add_task("cold starts", total=len(results))
-            results = with_cold(results, threads=args.threads, frame=args.frame, runs=COLD_RUNS, tick=lambda: bar.advance(task))
+            results = with_cold(
+                results,
+                threads=args.threads,
+                frame=args.frame,
+                runs=COLD_RUNS,
+                keep=not args.no_cache,
+                tick=lambda: bar.advance(task),
+            )
     settings = {
         "rounds": args.rounds,
         "warmup": args.warmup,
         "threads": args.threads,
         "frame": list(args.frame),
+        "cache": not args.no_cache,
         "cold_runs": 0 if args.no_cold else COLD_RUNS,
     }
     return {"results": results, "skipped": skipped, "settings": settings, "machine": machine.facts()}
@@ -109,6 +126,7 @@ def with_cold(
     threads: int | None,
     frame: tuple[int, int],
     runs: int,
+    keep: bool = True,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Result]:
     """The same results with cold start and memory, each from `runs` fresh processes; `tick` is called after each engine."""
@@ -118,10 +136,27 @@ def with_cold(
 
     done = []
     for result in results:
-        seen = cold(Path(result.bundle), result.engine, threads=threads, frame=frame, runs=runs)
+        seen = cold(Path(result.bundle), result.engine, threads=threads, frame=frame, runs=runs, keep=keep)
         times = {"cold_start_ms": seen["cold_start_ms"], "resident_mb": seen["resident_mb"], "peak_mb": seen["peak_mb"]}
         done.append(replace(result, **times))  # type: ignore[arg-type]
         tick()
+    return done
+
+
+def with_many(candidates: list[Candidate], results: list[Result], args: argparse.Namespace) -> list[Result]:
+    """The same results with the parts per second of several at once."""
+    from dataclasses import replace
+
+    from edgead.cli._console import progress
+    from edgead.cli._measure import BURST, many
+
+    with progress() as bar:
+        task = bar.add_task("several at once", total=len(results))
+        done = []
+        for candidate, result in zip(candidates, results, strict=True):
+            parts = max(BURST, args.rounds * BURST // 4)
+            done.append(replace(result, many_per_s=many(candidate, frame=args.frame, threads=args.threads, parts=parts)))
+            bar.advance(task)
     return done
 
 
@@ -137,7 +172,7 @@ def _open(args: argparse.Namespace) -> tuple[list[Candidate], list[dict[str, str
         names = [record.name for record in bundle.manifest.engines] if args.engine == "all" else [args.engine]
         for name in names:
             try:
-                candidates.append(load(bundle, name, args.threads))
+                candidates.append(load(bundle, name, args.threads, keep=not args.no_cache))
             except EdgeadError as error:
                 if args.engine != "all":
                     raise
@@ -148,7 +183,7 @@ def _open(args: argparse.Namespace) -> tuple[list[Candidate], list[dict[str, str
     return candidates, skipped
 
 
-TITLES = ("resize", "infer", "decide", "p50", "p95", "p99", "max", "parts/s", "load", "cold", "MiB")
+TITLES = ("resize", "infer", "decide", "p50", "p95", "p99", "max", "parts/s", "many/s", "load", "cold", "MiB")
 
 
 def show(results: list[Result]) -> None:
@@ -161,7 +196,8 @@ def show(results: list[Result]) -> None:
     names = {id(result): f"{Path(result.bundle).name} {result.engine}" if several else result.engine for result in results}
     width = max(len(name) for name in names.values())
     out = console()
-    out.print("milliseconds (stages: medians; p50 to max: frame's arrival to verdict; cold: process start to first verdict)\n")
+    out.print("milliseconds (stages: medians; p50 to max: frame's arrival to verdict; cold: process start to first verdict)")
+    out.print("parts a second: one after the other, and several at once (--throughput)\n")
     out.print(Text(f"{'engine':<{width}}" + "".join(f"{title:>8}" for title in TITLES), style="bold"))
     for result in sorted(results, key=lambda r: r.stages["total"].p50_ms):
         out.print(Text(f"{names[id(result)]:<{width}}" + "".join(f"{cell:>8}" for cell in _cells(result))))
@@ -174,7 +210,8 @@ def _cells(result: Result) -> list[str]:
     spread = [f"{value:.1f}" for value in (total.p50_ms, total.p95_ms, total.p99_ms, total.max_ms)]
     cold = "-" if result.cold_start_ms is None else f"{result.cold_start_ms:.0f}"
     memory = "-" if result.resident_mb is None else f"{result.resident_mb:.0f}"
-    return [*medians, *spread, f"{result.throughput_per_s:.1f}", f"{result.load_ms:.0f}", cold, memory]
+    many = "-" if result.many_per_s is None else f"{result.many_per_s:.1f}"
+    return [*medians, *spread, f"{result.throughput_per_s:.1f}", many, f"{result.load_ms:.0f}", cold, memory]
 
 
 def _write(file: Path, report: dict[str, Any]) -> None:

@@ -38,17 +38,17 @@ _MODULES = {"import": "import_", "plc-map": "plc_map"}
 
 EPILOG = (
     "Exit codes: 0 done, 1 internal error, 2 bad input, 3 bundle refused, 4 parity failed, 5 missing extra or engine, "
-    "6 camera or output, 7 storage, 130 interrupted."
+    "6 camera or output, 7 storage, 8 no engine within the budget, 130 interrupted."
 )
 DESCRIPTION = "Trained visual anomaly detectors, verified and running on the box beside the camera."
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with every verb."""
+def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+    """The parser with these verbs; each costs the import of its module."""
     parser = argparse.ArgumentParser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"edgead {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for verb in VERBS:
+    for verb in verbs:
         module = importlib.import_module(f"edgead.cli.{_MODULES.get(verb, verb)}")
         sub = subparsers.add_parser(
             verb, help=module.SUMMARY, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -61,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (see :mod:`edgead.errors`)."""
-    args = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = build_parser(argv[:1] if argv and argv[0] in VERBS else VERBS).parse_args(argv)
     level = logging.DEBUG if args.debug else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:

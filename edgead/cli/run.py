@@ -15,10 +15,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from edgead.cli._lanes import Lane
+    from edgead.config import CameraConfig
     from edgead.runtime.group import StationGroup
     from edgead.runtime.station import Station
     from edgead.runtime.stats import Stats
@@ -27,7 +29,37 @@ SUMMARY = "inspect what a camera sees, or run a station.yaml"
 
 _LIKE_CONFIG = ("engine", "threshold", "budget_ms", "max_age_ms", "frame_timeout_ms", "realtime")
 """Options that are keys of a camera in a station.yaml, too."""
-_BUNDLE_ONLY = ("camera", *_LIKE_CONFIG, "records", "save_ng", "show", "on_ng", "threads", "allow_unverified")
+_BUNDLE_ONLY = ("camera", *_LIKE_CONFIG, "records", "save_ng", "show", "on_ng", "threads", "allow_unverified", "no_cache")
+
+
+CAMERA_DEFAULTS: dict[str, Any] = {
+    "recipes": {},
+    "recipe": None,
+    "recipe_file": None,
+    "engine": None,
+    "threshold": None,
+    "trigger": SimpleNamespace(source="free"),
+    "budget_ms": None,
+    "stage_budget_ms": (),
+    "on_late": "unknown",
+    "fallback_bundle": None,
+    "fallback_engine": None,
+    "trigger_delay_ms": 0.0,
+    "frame_window_ms": None,
+    "max_waiting": 64,
+    "frames_per_part": 1,
+    "combine": "any",
+    "settle_frames": 1,
+    "hysteresis": 0.0,
+    "frame_timeout_ms": 1000.0,
+    "max_age_ms": 1000.0,
+    "frozen_after": None,
+    "realtime": False,
+    "selfcheck": SimpleNamespace(every_s=3600.0),
+    "drift": SimpleNamespace(every_ms=500.0, max_ng=0.3),
+    "plc": None,
+}
+"""Those of :class:`edgead.config.CameraConfig` (a test compares them)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frame-timeout-ms", type=float, metavar="MS", help="silence that is a fault (default 1000)")
     parser.add_argument(
         "--allow-unverified", action="store_true", help="run an engine that was built ahead of time and never measured"
+    )
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="compile the engine anew; otherwise its compiled form is kept for faster starts below $EDGEAD_CACHE or "
+        "~/.cache/edgead (EDGEAD_CACHE=off: never)",
     )
     parser.add_argument("--realtime", action="store_true", help="play a video file at its own speed, as a camera would")
 
@@ -88,22 +126,28 @@ def _run_file(args: argparse.Namespace) -> int:
 def _run_bundle(args: argparse.Namespace) -> int:
     from edgead.cli._lanes import Workshop
     from edgead.clock import MonotonicClock
-    from edgead.config import CameraConfig, CommandOutput, LogOutput
 
-    outputs: list[LogOutput | CommandOutput] = [LogOutput(type="log")] if _human(args) else []
-    if args.on_ng:
-        outputs.append(CommandOutput(type="command", on_ng=args.on_ng))
-    given = {name: value for name in _LIKE_CONFIG if (value := getattr(args, name)) is not None}
-    # not validated here: the station itself says what is wrong, in terms of numbers and not of keys
-    camera = CameraConfig.model_construct(name="camera", address=args.camera, bundle=args.target, outputs=tuple(outputs), **given)
+    camera = only_camera(args)
     with stopped_by_signals() as stopper, ExitStack() as stack:
-        lane = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=args.allow_unverified).build(camera)
+        keep, unverified = not args.no_cache, args.allow_unverified
+        lane = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=unverified, keep=keep).build(camera)
         sinks = _sinks(args, lane, stack)
         stopper.attach(lane.station)
         print(_headline(args, lane), file=sys.stderr)
         stats = lane.station.run(args.max_parts)
     summarise(stats, sinks, sys.stdout if _human(args) else sys.stderr)
     return 0
+
+
+def only_camera(args: argparse.Namespace) -> CameraConfig:
+    """What a station.yaml says of a camera, by its defaults and the options: not the model itself, since pydantic and all models
+    cost a fifth of the way to the first verdict, and not validated: the station says what is wrong with numbers."""
+    outputs = [SimpleNamespace(type="log")] if _human(args) else []
+    if args.on_ng:
+        outputs.append(SimpleNamespace(type="command", on_ng=args.on_ng))
+    given = {name: value for name in _LIKE_CONFIG if (value := getattr(args, name)) is not None}
+    own = {"name": "camera", "address": args.camera, "bundle": args.target, "outputs": tuple(outputs)}
+    return cast("CameraConfig", SimpleNamespace(**{**CAMERA_DEFAULTS, **own, **given}))
 
 
 def _sinks(args: argparse.Namespace, lane: Lane, stack: ExitStack) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
 
 from edgead.types import Engine, Image
 
@@ -12,20 +16,71 @@ ROUNDS, FEWEST = 20, 3
 MAX_S = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class LatencyStats:
+    """Milliseconds over `n` samples; percentiles are interpolated, so p99 of fewer than 100 samples is close to the largest."""
+
+    n: int
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+
+    @classmethod
+    def of(cls, samples_ms: Sequence[float]) -> LatencyStats:
+        """From single times in milliseconds, one or more."""
+        p50, p95, p99 = np.percentile(samples_ms, (50, 95, 99))
+        return cls(len(samples_ms), float(np.mean(samples_ms)), float(p50), float(p95), float(p99), float(max(samples_ms)))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = ROUNDS,
+    max_s: float = MAX_S,
+    burst: int = 1,
+    tick: Callable[[], None] = lambda: None,
+) -> dict[str, LatencyStats]:
+    """Time several things in turn, so that the machine's moods hit all alike.
+
+    The first round warms up. With a `burst` above 1 each one is called once more than that in a round: its first call finds the
+    others' data in the CPU's caches, as no engine on a line does, and is not counted.
+
+    Args:
+        calls: what to time by name, e.g. ``functools.partial(engine.infer, image)``.
+        rounds: counted rounds, 1 or more.
+        max_s: after so many seconds `FEWEST` rounds are enough (all of them when fewer were asked for).
+        burst: counted calls of each one in a round.
+        tick: called after each round.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    start = time.perf_counter()
+    for done in range(rounds + 1):
+        if done > FEWEST and time.perf_counter() - start > max_s:
+            break
+        for name, call in calls.items():
+            taken = [_timed_ms(call) for _ in range(burst + (burst > 1))]
+            if done:
+                times[name] += taken[-burst:]
+        tick()
+    return {name: LatencyStats.of(values) for name, values in times.items()}
+
+
 def interleaved_ms(engines: Mapping[str, Engine], image: Image, rounds: int = ROUNDS) -> dict[str, float]:
-    """Median milliseconds of one inference per engine, the engines taking turns so that the machine's moods hit all alike.
+    """Median milliseconds of one inference per engine, by :func:`interleaved`.
 
     Args:
         image: H x W x 3 uint8 BGR at model size.
-        rounds: inferences counted per engine; one more warms up. After `MAX_S` seconds `FEWEST` are enough.
     """
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    start = time.perf_counter()
-    for done in range(rounds + 1):
-        if done > FEWEST and time.perf_counter() - start > MAX_S:
-            break
-        for name, engine in engines.items():
-            began = time.perf_counter()
-            engine.infer(image)
-            times[name].append((time.perf_counter() - began) * 1e3)
-    return {name: round(statistics.median(values[1:]), 3) for name, values in times.items()}
+    found = interleaved({name: partial(engine.infer, image) for name, engine in engines.items()}, rounds=rounds)
+    return {name: round(stats.p50_ms, 3) for name, stats in found.items()}
+
+
+def _timed_ms(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) * 1e3

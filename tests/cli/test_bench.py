@@ -62,16 +62,25 @@ def test_every_engine_is_measured_side_by_side(tiny_bundle: Path, tmp_path: Path
     assert [result["engine"] for result in report["results"]] == ["onnxruntime-fp32", "openvino-fp32"]
     for result in report["results"]:
         assert set(result["stages"]) == {"resize", "inference", "decision", "total"}
-        assert set(result["stages"]["total"]) == {"mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"}
+        assert set(result["stages"]["total"]) == {"n", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"}
         total = result["stages"]["total"]
         assert 0 < total["p50_ms"] <= total["p95_ms"] <= total["p99_ms"] <= total["max_ms"]
         assert result["samples"] == 10
         assert result["cold_start_ms"] is None
+        assert result["many_per_s"] is None
     assert report["machine"]["cores"] >= 1
     assert report["settings"]["frame"] == [64, 48]
     shown = capsys.readouterr().out
     assert "openvino-fp32" in shown
     assert "p99" in shown
+
+
+def test_throughput_of_several_parts_at_once_is_told(tiny_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    assert main(["bench", str(tiny_bundle), *QUICK, "--no-cold", "--throughput", "--no-cache", "--json", str(file)]) == 0
+    report = json.loads(file.read_text())
+    assert all(result["many_per_s"] > 0 for result in report["results"])
+    assert not report["settings"]["cache"]
 
 
 def test_cold_start_and_memory_come_from_a_fresh_process(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,14 +15,16 @@ import pytest
 
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
 from edgead.cli._probes import PROBE
-from edgead.cli.main import main
+from edgead.cli.main import build_parser, main
+from edgead.cli.run import only_camera
+from edgead.config import CameraConfig, CommandOutput
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import TensorSpec
 
 WITHOUT_LAB = """
 import sys
-for name in ("torch", "onnx", "sklearn", "safetensors"):
+for name in ("torch", "onnx", "sklearn", "safetensors", "pydantic"):
     sys.modules[name] = None  # importing it raises ModuleNotFoundError
 from edgead.cli.main import main
 sys.exit(main())
@@ -173,3 +176,18 @@ def test_the_runtime_imports_no_lab() -> None:
     code = "import sys, edgead.runtime.station; print([m for m in ('torch', 'onnx', 'rich', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_camera_of_the_command_line_has_the_defaults_of_a_station_file() -> None:
+    wanted = CameraConfig(name="camera", address="0", bundle=Path("part.edgead")).model_dump()
+    args = build_parser(["run"]).parse_args(["run", "part.edgead", "--camera", "0", "--on-ng", "true", "--records", "-"])
+    found = vars(only_camera(args))
+    assert set(found) == set(wanted)
+    for name, value in found.items():
+        if isinstance(value, SimpleNamespace):
+            assert vars(value) == wanted[name], name
+        elif name not in ("stage_budget_ms", "outputs"):
+            assert value == wanted[name], name
+    assert not any(wanted["stage_budget_ms"].values())
+    assert not found["stage_budget_ms"]
+    assert [vars(output) for output in found["outputs"]] == [CommandOutput(type="command", on_ng="true").model_dump()]
