@@ -28,8 +28,24 @@ BY = ("score", "area")
 UNSURE = "unsure"
 """Cause of UNKNOWN inside the band."""
 
+_SLACK = 1e-5
+"""Share by which rounding may lift an enlarged map above the values that it comes from, with room to spare."""
+
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 BoolMap = npt.NDArray[np.bool_]
+
+
+def tells_no_map(map_shape: Sequence[int]) -> bool:
+    """Is a map of height, width `map_shape` none: one cell, which holds the score?"""
+    return tuple(map_shape) == (1, 1)
+
+
+def enlarged(anomaly_map: AnomalyMap, shape: Sequence[int]) -> AnomalyMap:
+    """A map of h x w at height, width `shape`: bilinear at half-pixel centres, as the graphs themselves enlarge theirs. Shares
+    memory with the given one only when it has that size already."""
+    if anomaly_map.shape == tuple(shape):
+        return anomaly_map
+    return np.asarray(cv2.resize(anomaly_map, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +106,14 @@ class PixelRule:
         threshold: pixels at or above are hot, raw model units.
         min_area_px: so many connected hot pixels are NG; counted in pixels of the MAP, which is often smaller than the picture.
         regions: where to look; empty is everywhere.
+        grid: height, width at which the map is looked at: a smaller one, of an engine that tells its map at the network's own
+            resolution, is enlarged first, so that areas mean the same. None takes the map as it comes.
     """
 
     threshold: float
     min_area_px: int = 1
     regions: tuple[Region, ...] = ()
+    grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         _check_level("a pixel threshold", self.threshold)
@@ -112,16 +131,30 @@ class PixelRule:
             Region(tuple((float(x), float(y)) for x, y in one["points"]), bool(one["include"]), one["threshold"])
             for one in data["regions"]
         )
-        return cls(data["threshold"], data["min_area_px"], regions)
+        grid = data.get("grid")
+        return cls(data["threshold"], data["min_area_px"], regions, None if grid is None else (int(grid[0]), int(grid[1])))
+
+    def grid_of(self, map_shape: Sequence[int]) -> tuple[int, int]:
+        """Height, width at which maps of that height, width are looked at."""
+        height, width = map_shape
+        larger = self.grid is not None and height <= self.grid[0] and width <= self.grid[1]
+        return self.grid if larger and self.grid is not None else (height, width)
+
+    def looked_at(self, anomaly_map: AnomalyMap) -> AnomalyMap:
+        """The map on the rule's grid: enlarged when it is smaller."""
+        return enlarged(anomaly_map, self.grid_of(anomaly_map.shape))
 
     def largest_area(self, anomaly_map: AnomalyMap, threshold: float | None = None) -> int:
         """Map pixels of the largest connected hot piece; `threshold` in the place of the rule's own."""
-        hot = self._hot(anomaly_map, self.threshold if threshold is None else threshold)
+        hot = self._hot(self.looked_at(anomaly_map), self.threshold if threshold is None else threshold)
         return _largest_piece(hot) if hot.any() else 0
 
     def reached(self, anomaly_map: AnomalyMap, threshold: float | None = None) -> bool:
         """Whether a connected hot piece has the minimal area."""
-        hot = self._hot(anomaly_map, self.threshold if threshold is None else threshold)
+        level = self.threshold if threshold is None else threshold
+        if self._is_calm(anomaly_map, level):
+            return False
+        hot = self._hot(self.looked_at(anomaly_map), level)
         count = np.count_nonzero(hot)
         return bool(count >= self.min_area_px and (self.min_area_px == 1 or _largest_piece(hot) >= self.min_area_px))
 
@@ -130,6 +163,7 @@ class PixelRule:
 
         Regions with a threshold of their own keep it: +inf when they alone make the map NG. -inf when nothing ever does.
         """
+        anomaly_map = self.looked_at(anomaly_map)
         if self.reached(anomaly_map, math.inf):
             return math.inf
         plain = anomaly_map if not self.regions else anomaly_map[_mask(self.regions, *anomaly_map.shape)[0]]
@@ -147,6 +181,12 @@ class PixelRule:
         """The share of a map of height, width `shape` that is looked at, 0 to 1."""
         plain, own = _mask(self.regions, *shape)
         return float((plain | np.isfinite(own)).mean())
+
+    def _is_calm(self, anomaly_map: AnomalyMap, threshold: float) -> bool:
+        """Can no pixel be hot? Told from the map as it comes, since enlarging raises no value: a good part costs none."""
+        lowest = min([threshold, *(region.threshold for region in self.regions if region.threshold is not None)])
+        highest = float(anomaly_map.max())
+        return highest + _SLACK * abs(highest) < lowest
 
     def _hot(self, anomaly_map: AnomalyMap, threshold: float) -> BoolMap:
         level = np.float32(threshold)
@@ -241,10 +281,16 @@ class Rule:
         """Refuse a rule that could never say NG on maps of height, width `map_shape`.
 
         Raises:
-            BadInput: the regions hold no connected piece of the minimal area.
+            BadInput: the regions hold no connected piece of the minimal area, or there is no map.
         """
         if self.pixel is None:
             return
+        if tells_no_map(map_shape):
+            raise BadInput(
+                "a rule by area needs an anomaly map, and this engine tells only a score",
+                hint="decide by score, or export without the rewrite score_only",
+            )
+        map_shape = self.pixel.grid_of(map_shape)
         plain, own = _mask(self.pixel.regions, *map_shape)
         room = _largest_piece(plain | np.isfinite(own))
         if room < self.pixel.min_area_px:

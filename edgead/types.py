@@ -13,7 +13,8 @@ Image = npt.NDArray[np.uint8]
 """H x W x 3, uint8, BGR as the camera gives it."""
 
 AnomalyMap = npt.NDArray[np.float32]
-"""h x w, float32, raw model units (larger is more anomalous)."""
+"""h x w, float32, raw model units (larger is more anomalous). It covers the whole inspected picture, at the model's input size or
+at the network's own, smaller resolution; 1 x 1 is no map: one cell that holds the score."""
 
 
 class Verdict(str, Enum):
@@ -100,7 +101,7 @@ class Inspection:
         cause: why the verdict is UNKNOWN (e.g. "late", "camera_timeout", "score_not_finite"), else "".
         score: raw model units; NaN when there is none.
         threshold: the score, or by area the map's pixel value, at and above which a part is NG, raw model units.
-        anomaly_map: h x w float32 raw model units, or None.
+        anomaly_map: h x w float32 raw model units, as the engine told it; None when it told none.
         times: milliseconds per stage.
         frame: the inspected frame, or None when there was none; of several, the one that decided.
         trigger: what asked for the verdict; None when free-running.
@@ -124,7 +125,11 @@ class Inspection:
 
 
 class Engine(Protocol):
-    """A loaded model that answers on this device (see the graph contract in docs/architecture.md)."""
+    """A loaded model that answers on this device (see the graph contract in docs/architecture.md).
+
+    One more member is optional: ``infer_many(images) -> Iterator[(score, anomaly map)]``, several pictures at once, answers in
+    their order; ask by :func:`edgead.engines.infer_many`, which does without it.
+    """
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -136,6 +141,9 @@ class Engine(Protocol):
 
     def infer(self, image: Image) -> tuple[float, AnomalyMap]:
         """Score and anomaly map of one H x W x 3 uint8 BGR image at model size.
+
+        The map is a NEW float32 array on each call: it belongs to the caller. The image is the caller's too: it is not changed,
+        and not looked at after the call (the caller may use the same buffer for the next one).
 
         Raises:
             EngineError: the backend failed.

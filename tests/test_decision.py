@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgead.decision import PixelRule, Region, Rule
+from edgead.decision import PixelRule, Region, Rule, enlarged
 from edgead.errors import BadInput
 from edgead.types import AnomalyMap, Verdict
 
@@ -121,8 +121,23 @@ def test_the_order_of_regions_does_not_matter(pixel: PixelRule, drawn: AnomalyMa
     assert turned.largest_area(drawn) == pixel.largest_area(drawn)
 
 
-@given(PIXELS)
-def test_a_pixel_rule_is_read_as_it_was_written(pixel: PixelRule) -> None:
+@settings(deadline=None, max_examples=100)
+@given(PIXELS, MAPS)
+def test_on_its_grid_a_small_map_is_judged_as_the_same_map_enlarged(pixel: PixelRule, drawn: AnomalyMap) -> None:
+    grid = (3 * drawn.shape[0], 4 * drawn.shape[1])
+    small, large = Rule(0.0, None, dataclasses.replace(pixel, grid=grid), "area"), Rule(0.0, None, pixel, "area")
+    wide = enlarged(drawn, grid)
+    assert small.statistic(0.0, drawn) == large.statistic(0.0, wide)
+    for level in (*LEVELS, float(wide.max())):
+        at = small.with_level(level), large.with_level(level)
+        assert at[0].decide(0.0, drawn) == at[1].decide(0.0, wide) == at[0].decide(0.0, wide)
+    assert small.pixel is not None
+    assert small.pixel.largest_area(drawn) == pixel.largest_area(wide)
+
+
+@given(PIXELS, st.none() | st.just((64, 48)))
+def test_a_pixel_rule_is_read_as_it_was_written(pixel: PixelRule, grid: tuple[int, int] | None) -> None:
+    pixel = dataclasses.replace(pixel, grid=grid)
     assert PixelRule.from_json(json.loads(json.dumps(dataclasses.asdict(pixel)))) == pixel
 
 
@@ -209,6 +224,15 @@ def test_a_rule_that_could_never_say_ng_is_refused_for_the_map_it_meets() -> Non
     islands = tuple(Region.rectangle(x, 0, 0.25, 0.5) for x in (0.0, 0.5))
     with pytest.raises(BadInput, match="at most 8 connected"):
         Rule(1.0, None, PixelRule(1.0, 9, islands), "area").check((8, 8))
+
+
+def test_the_room_for_a_piece_is_that_of_the_grid() -> None:
+    rule = Rule(1.0, None, PixelRule(1.0, 100, grid=(16, 16)), "area")
+    rule.check((8, 8))
+    with pytest.raises(BadInput, match="no part would ever be NG"):
+        Rule(1.0, None, PixelRule(1.0, 100), "area").check((8, 8))
+    with pytest.raises(BadInput, match="tells only a score"):
+        rule.check((1, 1))
 
 
 def test_rules_say_what_they_do() -> None:

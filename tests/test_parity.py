@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from edgead.decision import enlarged
 from edgead.parity import Answers, ask, compare
 from edgead.testing import FakeEngine
 
@@ -50,6 +52,30 @@ def test_what_is_not_finite_is_infinitely_wrong() -> None:
 
 def test_a_constant_reference_still_compares() -> None:
     assert compare(answers([1.0, 1.0]), answers([1.0, 1.5]), 2.0).score_error == 0.5
+
+
+def test_smaller_maps_are_compared_at_the_references_size() -> None:
+    rng = np.random.default_rng(0)
+    small = rng.normal(size=(3, 8, 8)).astype(np.float32)
+    large = np.stack([enlarged(one, (64, 64)) for one in small])
+    scores = np.zeros(3, np.float32)
+    assert compare(Answers(scores, large), Answers(scores, small), 1.0).map_error == 0
+    shifted = compare(Answers(scores, large), Answers(scores, small + np.float32(0.5 * np.ptp(large))), 1.0)
+    assert math.isclose(shifted.map_error, 0.5, rel_tol=1e-3)
+    small[1, 0, 0] = math.nan
+    assert compare(Answers(scores, large), Answers(scores, small), 1.0).map_error == math.inf
+    with pytest.raises(ValueError, match="do not fit"):
+        compare(Answers(scores, small), Answers(scores, large), 1.0)
+
+
+def test_where_only_a_score_is_told_only_scores_are_compared() -> None:
+    reference = Answers(np.array([1.0, 2.0], np.float32), np.arange(32, dtype=np.float32).reshape(2, 4, 4))
+    told = Answers(np.array([1.0, 2.5], np.float32), np.array([1.0, 2.5], np.float32)[:, None, None])
+    report = compare(reference, told, 9.0)
+    assert report.map_error == 0.0
+    assert math.isclose(report.score_error, 0.5 / 31, rel_tol=1e-6)
+    broken = Answers(told.scores, np.array([1.0, math.inf], np.float32)[:, None, None])
+    assert compare(reference, broken, 9.0).map_error == math.inf
 
 
 def test_asking_no_frames_gives_no_answers() -> None:

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead.errors import BadInput
-from edgead.preprocess import PreprocessRecipe, list_images, read_image, to_bgr8
+from edgead.preprocess import RESIZE_RULES, PreprocessRecipe, list_images, read_image, to_bgr8
+from edgead.types import Image
 
 SIDES = st.integers(1, 90)
 
 
 @settings(max_examples=60, deadline=None)
-@given(SIDES, SIDES, st.integers(16, 80), st.integers(16, 80), st.sampled_from(["area", "linear"]), st.integers(0, 255))
+@given(SIDES, SIDES, st.integers(16, 80), st.integers(16, 80), st.sampled_from(["box", "area", "linear"]), st.integers(0, 255))
 def test_any_picture_becomes_the_models_size_and_an_even_grey_stays_even(
     height: int, width: int, model_h: int, model_w: int, resize: str, grey: int
 ) -> None:
@@ -49,6 +50,78 @@ def test_area_averages_and_linear_does_not() -> None:
     stripes[:, ::4] = 255
     assert np.ptp(PreprocessRecipe(16, 16, resize="area").apply(stripes)) == 0
     assert PreprocessRecipe(16, 16, resize="linear").apply(stripes).max() == 0
+
+
+def test_recipes_written_before_box_give_the_same_pictures() -> None:
+    old = {"width": 32, "height": 24, "roi": [3, 2, 150, 101], "resize": "area"}  # as in a manifest of before
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8)
+    expected = cv2.resize(image[2:103, 3:153], (32, 24), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(PreprocessRecipe.from_json(old).apply(image), expected)
+
+
+def by_the_book(image: Image, width: int, height: int) -> Image:
+    """The rule "box" as :func:`edgead.preprocess.box_steps` says it, in whole numbers but for its last step."""
+    steps = [
+        max((k for k in range(14) if wanted << k <= side), default=0)
+        for side, wanted in ((image.shape[0], height), (image.shape[1], width))
+    ]
+    spare_y, spare_x = image.shape[0] % 2 ** steps[0], image.shape[1] % 2 ** steps[1]
+    high, wide = image.shape[0] - spare_y, image.shape[1] - spare_x
+    cells = image[spare_y // 2 :, spare_x // 2 :][:high, :wide].astype(int)
+    for k in range(max(steps)):
+        if k < min(steps):
+            cells = (cells[::2, ::2] + cells[1::2, ::2] + cells[::2, 1::2] + cells[1::2, 1::2] + 2) >> 2
+        elif k < steps[1]:
+            cells = (cells[:, ::2] + cells[:, 1::2] + 1) >> 1
+        else:
+            cells = (cells[::2] + cells[1::2] + 1) >> 1
+    return np.asarray(cv2.resize(cells.astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(16, 40), st.integers(16, 40), st.booleans())
+def test_box_is_what_its_description_says_on_views_too(height: int, width: int, model_h: int, model_w: int, view: bool) -> None:
+    whole = np.random.default_rng(height * 301 + width).integers(0, 256, (height + 3, width + 5, 3)).astype(np.uint8)
+    image = whole[1 : 1 + height, 2 : 2 + width] if view else np.ascontiguousarray(whole[:height, :width])
+    out = PreprocessRecipe(model_w, model_h, resize="box").apply(image)
+    assert np.array_equal(out, by_the_book(image, model_w, model_h))
+
+
+def test_box_does_not_alias_where_linear_does() -> None:
+    stripes = np.zeros((270, 480, 3), np.uint8)
+    stripes[:, ::4] = 255
+    for size in (64, 100, 120):
+        exact = PreprocessRecipe(size, 60, resize="area").apply(stripes).astype(int)
+        box, linear = (np.abs(PreprocessRecipe(size, 60, resize=r).apply(stripes) - exact).mean() for r in ("box", "linear"))
+        assert box < 0.3 * linear
+
+
+@given(
+    st.sampled_from(RESIZE_RULES),
+    st.none() | st.just((3, 2, 50, 41)),
+    st.none() | st.just((40, 0)),
+    st.sampled_from([32, 48, 97]),
+)
+def test_a_given_buffer_gets_the_same_picture(
+    resize: str, roi: tuple[int, int, int, int] | None, crop_from: tuple[int, int] | None, side: int
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
+    recipe = PreprocessRecipe(32, 32, roi if side > 60 else None, resize, crop_from)
+    out = np.empty((32, 32, 3), np.uint8)
+    assert recipe.apply(image, out) is out
+    assert np.array_equal(out, recipe.apply(image))
+    out[:] = 0
+    assert np.array_equal(image, np.random.default_rng(0).integers(0, 256, (side, side, 3)))
+
+
+def test_a_buffer_or_picture_of_another_kind_is_refused() -> None:
+    recipe, image = PreprocessRecipe(32, 32), np.zeros((64, 64, 3), np.uint8)
+    for out in (np.empty((32, 31, 3), np.uint8), np.empty((32, 32, 3), np.float32), np.empty((32, 64, 3), np.uint8)[:, ::2]):
+        with pytest.raises(BadInput, match="cannot hold a 32 x 32 px input"):
+            recipe.apply(image, out)
+    for wrong in (image[..., 0], image[..., :2], image.astype(np.float32)):
+        with pytest.raises(BadInput, match="is not H x W x 3 uint8"):
+            recipe.apply(wrong)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ class Yardstick:
 
     def measure(self, answers: Answers) -> Deviation:
         """An engine's answers on `images` against the reference."""
+        answers = answers.on(self.reference)
         trained, told = self.auroc(self.reference), self.auroc(answers)
         labels = self.reference.scores >= self.threshold
         return Deviation(

@@ -177,6 +177,7 @@ def layer_errors(
                 with closing(open_engine(file)) as engine:
                     told = ask(engine, chosen)
             floats = Answers(reference.scores[frames], reference.maps[frames])
+            told = told.on(floats)
             score, rounding = (float(np.mean(np.abs(a.scores - floats.scores))) / spread[0] for a in (told, literal))
             kernel = float(np.mean(np.abs(told.scores - literal.scores))) / spread[0]
             found.append(LayerError(layer, score, float(np.mean(np.abs(told.maps - floats.maps))) / spread[1], rounding, kernel))

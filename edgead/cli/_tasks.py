@@ -42,11 +42,17 @@ class Task:
         return dataclasses.replace(found.pixel, threshold=0.0) == dataclasses.replace(before, threshold=0.0)
 
 
-def task_for(args: argparse.Namespace, record: EngineRecord, map_shape: tuple[int, int]) -> Task:
+def task_for(
+    args: argparse.Namespace, record: EngineRecord, map_shape: tuple[int, int], grid: tuple[int, int] | None = None
+) -> Task:
     """By score or by area, choosing a threshold or a minimal area: what the arguments say, else as the engine has it now.
 
+    Args:
+        map_shape: height, width of the engine's maps.
+        grid: at which areas are counted when that is larger.
+
     Raises:
-        BadInput: no threshold is given and none can be chosen, or a value is not usable.
+        BadInput: no threshold is given and none can be chosen, a value is not usable, or areas are asked for without a map.
     """
     now = record.threshold
     asks_pixels = any(value is not None for value in (args.pixel_threshold, args.min_area, args.region))
@@ -62,8 +68,9 @@ def task_for(args: argparse.Namespace, record: EngineRecord, map_shape: tuple[in
     least = before.min_area_px if before else 1
     pixel = PixelRule(
         before.threshold if before else 0.0,
-        least if args.min_area is None else _pixels(args.min_area, map_shape),
+        least if args.min_area is None else _pixels(args.min_area, grid or map_shape),
         _regions(args.region, before.regions if before else ()),
+        grid,
     )
     Rule(now.value, None, pixel, "area").check(map_shape)
     if args.pixel_threshold is not None and args.min_area is None and (args.good or args.defects):

@@ -147,8 +147,8 @@ def _chosen(
     from edgead.cli._tasks import task_for
     from edgead.cli._thresholds import Row, show
 
-    height, width = next(t.shape for t in bundle.manifest.outputs if t.name == "anomaly_map")[-2:]
-    tasks = {record.name: task_for(args, record, (height, width)) for record in records}
+    shape, grid = _map_sizes(bundle)
+    tasks = {record.name: task_for(args, record, shape, grid) for record in records}
     good, defects = _ask(args, bundle, tasks)
     digest = digest_of([*good.digests, *defects.digests]) if good.digests or defects.digests else ""
     rows: list[Row] = []
@@ -160,11 +160,22 @@ def _chosen(
         choice = choose(*statistics, task.wish, task.above)
         facts = choice.chosen(task.wish, ON_THE_LINE, now, digest)
         found = dataclasses.replace(task.finish(choice), method=choice.method, chosen=facts)
-        found.rule.check((height, width))
+        found.rule.check(shape)
         before = int(np.count_nonzero(statistics[0] >= task.record.threshold.rule.level)) if task.comparable(found) else None
         rows.append(Row(task.record, found, choice, before))
-    show(rows, good, defects, (height, width))
+    show(rows, good, defects, grid or shape)
     return [(row.record, row.record.changed(row.threshold)) for row in rows]
+
+
+def _map_sizes(bundle: Bundle) -> tuple[tuple[int, int], tuple[int, int] | None]:
+    """Height, width of the engines' maps, and of the trained model's where these are larger (the engines tell theirs at the
+    network's own resolution): areas are counted on those, else None."""
+    from edgead.decision import tells_no_map
+
+    height, width = next(t.shape for t in bundle.manifest.outputs if t.name == "anomaly_map")[-2:]
+    trained_height, trained_width = bundle.golden().reference.maps.shape[-2:]
+    smaller = (height, width) != (trained_height, trained_width) and not tells_no_map((height, width))
+    return (height, width), (trained_height, trained_width) if smaller else None
 
 
 def _ask(args: argparse.Namespace, bundle: Bundle, tasks: Mapping[str, Task]) -> tuple[Asked, Asked]:

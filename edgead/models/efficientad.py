@@ -112,6 +112,28 @@ class Quantiles(nn.Module):
             self.register_buffer(f"qb_{kind}", torch.tensor(0.1))
 
 
+class ToPicture(nn.Module):
+    """From a PDN's grid to the picture, N x 1 x h x w -> N x 1 x H x W: a border of zeros where `padded`, then bilinear.
+
+    It has no weights. `pad` and `stretch` are its two steps (what lies between them is the map at feature resolution).
+    """
+
+    def __init__(self, image_size: tuple[int, int], padded: bool) -> None:
+        super().__init__()
+        self.image_size, self.padded = image_size, padded
+
+    def pad(self, difference: Tensor) -> Tensor:
+        """As large a grid as covers the picture (56 -> 64 cells at 256 px)."""
+        return pad_map(difference) if self.padded else difference
+
+    def stretch(self, grid: Tensor) -> Tensor:
+        """The grid over the whole picture."""
+        return F.interpolate(grid, self.image_size, mode="bilinear", align_corners=False)
+
+    def forward(self, difference: Tensor) -> Tensor:
+        return self.stretch(self.pad(difference))
+
+
 class EfficientAd(Detector):
     """EfficientAD-S or -M.
 
@@ -136,6 +158,7 @@ class EfficientAd(Detector):
         self.ae = Autoencoder(image_size, config.get("last_kernel"))
         self.mean_std = MeanStd()
         self.quantiles = Quantiles()
+        self.to_picture = ToPicture(image_size, bool(config.get("pad_maps", True)))
         self.register_buffer("mean", torch.tensor(TORCHVISION_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(TORCHVISION_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -184,11 +207,11 @@ class EfficientAd(Detector):
     def raw_maps(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Both :meth:`differences` at the picture's size, before quantile normalisation: float32 N x 1 x H x W each."""
         map_st, map_ae = self.differences(pixels)
-        return self._to_picture(map_st), self._to_picture(map_ae)
+        return self.to_picture(map_st), self.to_picture(map_ae)
 
     def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.get("pad_maps") == "normalized":
-            anomaly_map = self._to_picture(self._combine(*self.differences(pixels)))
+            anomaly_map = self.to_picture(self._combine(*self.differences(pixels)))
         else:
             anomaly_map = self._combine(*self.raw_maps(pixels))
         return anomaly_map.squeeze(1), anomaly_map.amax((1, 2, 3))
@@ -198,10 +221,6 @@ class EfficientAd(Detector):
         normal_st = 0.1 * (map_st - q.qa_st) / (q.qb_st - q.qa_st)
         normal_ae = 0.1 * (map_ae - q.qa_ae) / (q.qb_ae - q.qa_ae)
         return 0.5 * (normal_st + normal_ae)
-
-    def _to_picture(self, difference: Tensor) -> Tensor:
-        padded = pad_map(difference) if self.config.get("pad_maps", True) else difference
-        return F.interpolate(padded, self.image_size, mode="bilinear", align_corners=False)
 
 
 def last_layer(pdn: nn.Sequential) -> nn.Conv2d:

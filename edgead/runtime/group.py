@@ -31,10 +31,9 @@ class SharedEngine:
         return self._engine.outputs
 
     def infer(self, image: Image) -> tuple[float, AnomalyMap]:
-        """As the engine's own; the map is a copy, since the next caller may overwrite the engine's buffer."""
+        """As the engine's own."""
         with self._lock:
-            score, anomaly_map = self._engine.infer(image)
-            return score, anomaly_map.copy()
+            return self._engine.infer(image)
 
     def close(self) -> None:
         """Close the engine itself."""

@@ -8,14 +8,17 @@ import numpy as np
 
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
-from edgead.decision import Rule
+from edgead.decision import Rule, tells_no_map
 from edgead.errors import BadInput
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import AnomalyMap, Engine, Frame, Image, Inspection, StageTimes, Verdict
 
 
 class Inspector:
-    """Resize, inference and decision, timed.
+    """Resize, inference and decision, timed. Used by one thread at a time.
+
+    Every picture is resized into the same buffer, which the engine reads without a copy. Maps stay as the engine tells them:
+    those at the network's own resolution are enlarged only where a rule by area needs it, and where somebody draws them.
 
     Args:
         engine: answers; used by one thread at a time.
@@ -32,7 +35,7 @@ class Inspector:
     def __init__(self, engine: Engine, recipe: PreprocessRecipe, rule: Rule | float, budget: LatencyBudget, clock: Clock) -> None:
         self.rule = Rule.of(rule)
         if self.rule.pixel is not None:
-            self.rule.check(next(t.shape for t in engine.outputs if t.name == "anomaly_map")[-2:])
+            self.rule.check(_map_shape(engine))
         wanted = tuple(engine.inputs[0].shape[1:3])
         if wanted != (recipe.height, recipe.width):
             raise BadInput(
@@ -40,6 +43,8 @@ class Inspector:
                 hint="use the recipe of the engine's own bundle",
             )
         self._engine, self._recipe, self._budget, self._clock = engine, recipe, budget, clock
+        self._input: Image = np.empty((recipe.height, recipe.width, 3), np.uint8)
+        self._has_map = not tells_no_map(_map_shape(engine))
         self.threshold = self.rule.level
 
     def inspect(self, part_id: int, frame: Frame) -> Inspection:
@@ -71,19 +76,23 @@ class Inspector:
     def _answer(self, image: Image, marks: list[int]) -> tuple[float, AnomalyMap | None, str]:
         """Score, map and cause of failure; notes the time after each stage."""
         try:
-            resized = self._recipe.apply(image)
+            resized = self._recipe.apply(image, self._input)
         except Exception as error:  # noqa: BLE001 - no picture, however broken, may end the loop
             return math.nan, None, f"bad_frame: {one_line(error)}"
         marks.append(self._clock.now_ns())
         try:
             score, found = self._engine.infer(resized)
-            anomaly_map = np.array(found, np.float32)  # engines may reuse their output buffer
+            anomaly_map = np.asarray(found, np.float32)  # the caller's own by contract; what is no map has no finite values
             score = float(score)
         except Exception as error:  # noqa: BLE001 - nor may a backend, whatever it raises
             return math.nan, None, f"engine_error: {one_line(error)}"
         finally:
             marks.append(self._clock.now_ns())
-        return score, anomaly_map, ""
+        return score, anomaly_map if self._has_map else None, ""
+
+
+def _map_shape(engine: Engine) -> tuple[int, ...]:
+    return next(t.shape for t in engine.outputs if t.name == "anomaly_map")[-2:]
 
 
 def one_line(error: BaseException) -> str:

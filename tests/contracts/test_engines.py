@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from edgead import registry
 from edgead.bundle import Bundle
-from edgead.engines import open_engine
+from edgead.engines import infer_many, open_engine
 from edgead.errors import BadInput, EngineError
 from edgead.types import Engine, Image
 from tests.bundles import Tiny, built_here, part
@@ -88,6 +89,51 @@ def test_a_map_does_not_change_with_the_next_picture(engine: Engine, picture: Im
     assert np.array_equal(anomaly_map, before)
 
 
+def test_the_map_belongs_to_the_caller_and_the_picture_stays_as_it_was(engine: Engine, picture: Image) -> None:
+    buffer = picture.copy()
+    score, anomaly_map = engine.infer(buffer)
+    before = anomaly_map.copy()
+    assert np.array_equal(buffer, picture)
+    anomaly_map[:] = -1.0  # writing to it disturbs nothing
+    buffer[:] = 255 - picture  # the next frame, in the same buffer
+    other_score, other_map = engine.infer(buffer)
+    assert other_score == engine.infer(255 - picture)[0]
+    assert not np.shares_memory(other_map, anomaly_map)
+    buffer[:] = picture
+    again_score, again = engine.infer(buffer)
+    assert again_score == score
+    assert np.array_equal(again, before)
+
+
+def test_many_pictures_get_the_same_answers_in_their_order(engine: Engine, picture: Image) -> None:
+    pictures = [np.roll(picture, 5 * i, axis=1) for i in range(7)]
+    alone = [engine.infer(p) for p in pictures]
+    together = list(infer_many(engine, iter(pictures)))
+    assert [score for score, _ in together] == [score for score, _ in alone]
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(together, alone, strict=True))
+    assert not list(infer_many(engine, []))
+
+
+def test_many_pictures_may_be_left_in_the_middle(engine: Engine, picture: Image) -> None:
+    wanted = engine.infer(picture)[0]
+    answers = infer_many(engine, (picture for _ in range(9)))
+    assert next(iter(answers))[0] == wanted
+    del answers
+    with pytest.raises(BadInput, match="takes a 64 x 64"):
+        list(infer_many(engine, [picture, picture[:32]]))
+    assert engine.infer(picture)[0] == wanted
+
+
+def test_the_picture_may_change_once_it_is_answered(engine: Engine, picture: Image) -> None:
+    buffer = picture.copy()
+    wanted = engine.infer(buffer)[0]
+    buffer[:] = 255 - picture
+    other = engine.infer(buffer)[0]
+    buffer[:] = picture
+    assert engine.infer(buffer)[0] == wanted
+    assert other == engine.infer(255 - picture)[0]
+
+
 def test_it_takes_views_and_read_only_pictures(engine: Engine, picture: Image) -> None:
     view = np.ascontiguousarray(picture[:, ::-1])[:, ::-1]
     view.setflags(write=False)
@@ -143,6 +189,23 @@ def test_closing_gives_its_threads_back(name: str, bundle_with: Callable[[str], 
     assert max(use() for _ in range(3)) <= first
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core only")
+@pytest.mark.parametrize("name", NAMES)
+def test_it_keeps_to_the_cpus_of_its_process(name: str, bundle_with: Callable[[str], Bundle], picture: Image) -> None:
+    allowed = os.sched_getaffinity(0)
+    one = {max(allowed)}
+    before = {thread.id for thread in psutil.Process().threads()}
+    os.sched_setaffinity(0, one)
+    try:
+        engine = open_engine(bundle_with(name), name, keep=False)
+        engine.infer(picture)
+        started = {thread.id for thread in psutil.Process().threads()} - before
+        assert all(os.sched_getaffinity(thread) == one for thread in started)
+        engine.close()
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07" * 500], ids=["empty", "text", "bytes"])
 def test_a_damaged_file_is_one_clear_line(
@@ -169,6 +232,19 @@ def test_a_file_cut_short_is_one_clear_line(name: str, bundle_with: Callable[[st
     with pytest.raises(EngineError) as caught:
         registry.resolve("engine", record.backend)(tmp_path / source.name, threads=1)
     assert "\n" not in str(caught.value)
+
+
+def test_streams_work_on_several_pictures_at_once(bundle: Bundle, picture: Image) -> None:
+    pictures = [np.roll(picture, 5 * i, axis=1) for i in range(7)]
+    alone = open_engine(bundle, "openvino-int8", threads=2)
+    wide = open_engine(bundle, "openvino-int8", threads=2, streams=2)
+    try:
+        wanted = [alone.infer(p)[0] for p in pictures]
+        assert [score for score, _ in infer_many(wide, pictures)] == pytest.approx(wanted, rel=1e-4)
+        assert wide.infer(pictures[3])[0] == pytest.approx(wanted[3], rel=1e-4)
+    finally:
+        alone.close()
+        wide.close()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

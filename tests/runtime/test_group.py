@@ -21,14 +21,12 @@ def station(camera: FakeCamera, engine: object, output: FakeOutput | None = None
 
 def test_stations_share_an_engine_that_is_used_by_one_at_a_time() -> None:
     inside = threading.Semaphore(1)
-    buffer = np.zeros((8, 8), np.float32)
 
     class Single(FakeEngine):
         def infer(self, image: Image) -> tuple[float, AnomalyMap]:
             assert inside.acquire(blocking=False), "two at once"
             try:
-                buffer[:] = brightness(image)
-                return brightness(image), buffer
+                return brightness(image), np.full((8, 8), brightness(image), np.float32)
             finally:
                 inside.release()
 
@@ -39,9 +37,6 @@ def test_stations_share_an_engine_that_is_used_by_one_at_a_time() -> None:
     assert {name: dict(found.verdicts) for name, found in stats.items()} == {
         name: {"OK": 50, "NG": 50} for name in ("left", "right", "top")
     }
-    answer = engine.infer(GOOD)[1]
-    buffer[:] = 9.0
-    assert answer.max() == 10.0, "the map is the caller's own"
     engine.close()
     assert inner.closed
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgead.budget import LatencyBudget
-from edgead.decision import PixelRule, Rule
+from edgead.decision import PixelRule, Rule, enlarged
 from edgead.errors import BadInput, EngineError
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.inspector import Inspector
@@ -116,17 +116,36 @@ def test_times_are_told_by_stage() -> None:
     assert (times.resize_ms, times.decision_ms) == (0.0, 0.0)
 
 
-def test_the_map_is_a_copy_since_engines_reuse_their_buffers() -> None:
-    buffer = np.zeros((2, 2), np.float32)
+def test_a_map_at_the_networks_resolution_stays_small_and_areas_mean_the_same() -> None:
+    engine = FakeEngine([8.0], map_size=(8, 8))  # one cell of 8, the others 4; on 64 x 64 it is a hill
+    assert (found := inspect(engine).anomaly_map) is not None
+    assert found.shape == (8, 8)
+    for area, verdict in ((30, Verdict.NG), (60, Verdict.OK)):
+        rule = Rule(2.0, None, PixelRule(6.0, min_area_px=area, grid=(64, 64)), "area")
+        assert inspect(engine, threshold=rule).verdict is verdict
+        large = FakeEngine([8.0], map_size=(64, 64))
+        large.infer = lambda _: (8.0, enlarged(engine.infer(np.zeros((64, 64, 3), np.uint8))[1], (64, 64)))  # type: ignore[method-assign]
+        assert inspect(large, threshold=rule).verdict is verdict
 
-    class Reusing(FakeEngine):
-        def infer(self, image: np.ndarray) -> tuple[float, np.ndarray]:  # type: ignore[type-arg, override]
-            return 0.0, buffer
 
-    found = inspect(Reusing([0.0]))
-    buffer[:] = 9.0
-    assert found.anomaly_map is not None
-    assert found.anomaly_map.max() == 0.0
+def test_an_engine_that_tells_only_a_score_has_no_map_and_no_areas() -> None:
+    found = inspect(FakeEngine([3.0], map_size=(1, 1)))
+    assert (found.verdict, found.score, found.anomaly_map) == (Verdict.NG, 3.0, None)
+    with pytest.raises(BadInput, match="tells only a score"):
+        inspect(FakeEngine([3.0], map_size=(1, 1)), threshold=Rule(2.0, None, PixelRule(4.0), "area"))
+
+
+def test_a_picture_never_gets_the_answer_of_the_one_before_it() -> None:
+    """One buffer is used for all of them."""
+    engine, clock = FakeEngine(lambda image: float(image.mean())), FakeClock()
+    inspector = Inspector(engine, RECIPE, 100.0, LatencyBudget(None), clock)
+    grey = [np.full((48, 80, 3), level, np.uint8) for level in (200, 50)]
+    broken = [np.zeros((48, 80), np.uint8), np.zeros((48, 80, 3), np.float32), np.zeros((0, 80, 3), np.uint8)]
+    found = [inspector.inspect(i, Frame(picture, "fake", i, clock.now_ns())) for i, picture in enumerate([*grey, *broken])]
+    assert [one.score for one in found[:2]] == [200.0, 50.0]
+    for one in found[2:]:
+        assert one.verdict is Verdict.UNKNOWN
+        assert one.cause.startswith("bad_frame")
 
 
 @pytest.mark.parametrize("threshold", [math.nan, math.inf])
