@@ -51,6 +51,7 @@ class Product:
         axis: of the weight's output channels when each gets its own step, None for one step for all.
         out_axis: of the weight's output channels.
         pointwise: every output is a product with one column of inputs: a 1x1 convolution or a matrix product.
+        stored: the weight is stored as integers with a step for each output channel already; `weight` names the integers.
     """
 
     node: Any
@@ -59,6 +60,7 @@ class Product:
     axis: int | None
     out_axis: int
     pointwise: bool
+    stored: bool = False
 
 
 def load_graph(path: Path) -> Any:
@@ -106,6 +108,7 @@ def find_products(model: Any, keep_float: Sequence[str] = ()) -> tuple[list[Prod
     unknown = sorted(set(keep_float) - {node.name for node in model.graph.node})
     if unknown:
         raise BadInput(f"the graph has no node {unknown[0]!r} to keep float", hint="node names are in the calibration report")
+    stored = _stored_weights(model)
     tail = tail_tensors(model)
     joined = concatenated(model)
     found: list[Product] = []
@@ -113,7 +116,7 @@ def find_products(model: Any, keep_float: Sequence[str] = ()) -> tuple[list[Prod
     for node in model.graph.node:
         if node.op_type not in PRODUCTS:
             continue
-        product = _judge(node, weights, tail)
+        product = _judge(node, weights, stored, tail)
         if isinstance(product, Product) and product.activation in joined:
             product = "behind a concatenation"
         if node.name in keep_float:
@@ -125,10 +128,25 @@ def find_products(model: Any, keep_float: Sequence[str] = ()) -> tuple[list[Prod
     return found, kept
 
 
-def _judge(node: Any, weights: dict[str, tuple[int, ...]], tail: set[str]) -> Product | str:
+def _stored_weights(model: Any) -> dict[str, str]:
+    """Outputs of DequantizeLinear nodes of a float graph on constants with a step for each index of axis 0 (a compressed bank),
+    and the names of their integers."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    return {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+        and all(name in constants for name in node.input)
+        and next((a.i for a in node.attribute if a.name == "axis"), 1) == 0
+        and len(constants[node.input[1]].dims) == 1
+    }
+
+
+def _judge(node: Any, weights: dict[str, tuple[int, ...]], stored: dict[str, str], tail: set[str]) -> Product | str:
     """The product, or why it stays float."""
     attributes = {a.name: a.i for a in node.attribute}
-    shape = weights.get(node.input[1], ())
+    weight = stored.get(node.input[1], node.input[1])
+    shape = weights.get(weight, ())
     if any(name in tail for name in node.input):
         return "score tail"
     if not shape or node.input[0] in weights:
@@ -140,8 +158,10 @@ def _judge(node: Any, weights: dict[str, tuple[int, ...]], tail: set[str]) -> Pr
     if min(shape[:2]) < FEWEST_CHANNELS:
         return f"fewer than {FEWEST_CHANNELS} channels"
     first = node.op_type == "Conv" or bool(attributes.get("transB", 0))
+    if weight != node.input[1] and not first:
+        return "stored with steps on its other axis"
     pointwise = all(size == 1 for size in shape[2:])
-    return Product(node, node.input[0], node.input[1], 0 if first else None, 0 if first else 1, pointwise)
+    return Product(node, node.input[0], weight, 0 if first else None, 0 if first else 1, pointwise, weight != node.input[1])
 
 
 def concatenated(model: Any) -> set[str]:

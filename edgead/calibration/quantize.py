@@ -9,7 +9,7 @@ per output channel on axis 0 (Conv, Gemm with transB), per tensor else. x86 CPUs
 Weights of 1x1 convolutions and matrix products are rounded together (:mod:`edgead.calibration.rounding`), others each to the
 nearest integer. Either way rounding moves the mean of a product's output by (rounded - W) E[x]; the bias takes that back, with
 E[x] the mean input of each channel over the calibration pictures (Nagel et al. 2019, section 4.2, with measured means). A
-product without a bias gets one.
+product without a bias gets one. A weight that is stored as integers in the float graph (a compressed bank) stays as it is.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ class _Writer:
         step, method = self.tensors[product.activation].step(self.options)
         if product.activation not in self.done:
             before.extend(self._activation(product.activation, step))
+        if product.stored:  # nothing is left to round
+            self.done.add(product.activation)
+            product.node.input[0] = f"{product.activation}.q"
+            return Written(step, method, math.inf, 0.0)
         if product.weight not in self.done:
             before.extend(self._weight(product))
         self.done.update((product.activation, product.weight))

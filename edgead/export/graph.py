@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from edgead.errors import EngineError
+from edgead.export.rows import store_rows
 from edgead.models.detector import Detector
 from edgead.models.graph import GraphDetector
 from edgead.optional import require
@@ -54,6 +55,7 @@ def write_onnx(detector: Detector, target: Path) -> None:
         optimizer.optimize(program.model, input_size_limit=_LARGEST_FOLD, output_size_limit=_LARGEST_FOLD)
         model = program.model_proto
     _strip(model)
+    store_rows(model, detector)
     _check(onnx, model, (height, width))
     onnx.save(model, str(target))
 

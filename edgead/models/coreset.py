@@ -1,7 +1,9 @@
 """Greedy k-center coreset: few rows that cover many (Roth et al. 2022, algorithm 1; Gonzalez 1985).
 
-Distances are taken after a Gaussian random projection (Johnson & Lindenstrauss 1984). Every choice costs one matrix-vector
-product over the projected rows, and the memory is the projected rows plus three vectors: no N x N table exists at any time.
+Distances are taken after a Gaussian random projection (Johnson & Lindenstrauss 1984). Every row knows the chosen one that is
+nearest to it. A new one can only be nearer when it is less than twice as far from that one as the row is (triangle inequality;
+Elkan 2003 for k-means), so that most rows need not be looked at, and the choice is the same. The memory is the projected rows
+plus a few vectors: no N x N table exists at any time.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ PROJECTED = 64
 """Dimensions after projection; rows that have no more are taken as they are."""
 
 _CHUNK = 65536
+
+_QUARTER = 0.25 * (1.0 - 1e-4)
+"""Of a squared distance: half the distance, a little less so that float rounding skips no row."""
 
 
 def project(rows: Tensor, generator: torch.Generator, dimensions: int = PROJECTED) -> Tensor:
@@ -40,30 +45,39 @@ def greedy_coreset(points: Tensor, count: int, start: int = 0, report: Callable[
     """Choose rows one by one, each the farthest from all chosen before; a prefix of the answer is the answer for fewer.
 
     Args:
-        points: float32 N x D (see :func:`project`).
-        count: rows wanted; fewer come back when only copies of chosen rows are left.
+        points: float32 N x D (see :func:`project`), N at least 1.
+        count: rows wanted, from 1 on; fewer come back when only copies of chosen rows are left.
         start: the row chosen first.
         report: called now and then with the done share.
 
     Returns:
         int64 indices, at most min(count, N), in the order of choice.
     """
+    count = min(count, len(points))
     half_norms = points.square().sum(1) * 0.5
-    nearest = torch.full((len(points),), torch.inf)  # half the squared distance to the nearest chosen row
-    product = torch.empty(len(points))
-    chosen: list[int] = []
-    index = start
-    for step in range(min(count, len(points))):
-        chosen.append(index)
-        torch.mv(points, points[index], out=product)
-        torch.minimum(nearest, half_norms - product + half_norms[index], out=nearest)
-        nearest[index] = -torch.inf
+    nearest = half_norms - torch.mv(points, points[start]) + half_norms[start]  # half the squared distance to the nearest chosen
+    nearest[start] = -torch.inf
+    owner = torch.zeros(len(points), dtype=torch.int64)  # its place among the chosen
+    chosen = torch.empty(count, dtype=torch.int64)
+    chosen[0] = start
+    rows, norms = torch.empty(count, points.shape[1]), torch.empty(count)  # of the chosen
+    rows[0], norms[0] = points[start], half_norms[start]
+    for step in range(1, count):
         index = int(nearest.argmax())
-        if float(nearest[index]) <= 1e-6 * float(half_norms[index] + half_norms[chosen[-1]]):
-            break
+        row, norm = points[index], half_norms[index]
+        if float(nearest[index]) <= 1e-6 * float(norm + norms[step - 1]):
+            return chosen[:step]
+        between = norms[:step] - torch.mv(rows[:step], row) + norm
+        some = ((between * _QUARTER)[owner] < nearest).nonzero().flatten()
+        distance = half_norms[some] - torch.mv(points[some], row) + norm
+        closer = distance < nearest[some]
+        some = some[closer]
+        nearest[some], owner[some] = distance[closer], step
+        nearest[index] = -torch.inf
+        chosen[step], rows[step], norms[step] = index, row, norm
         if report is not None and step % 32 == 0:
-            report((step + 1) / count)
-    return torch.tensor(chosen, dtype=torch.int64)
+            report(step / count)
+    return chosen
 
 
 def nearest_rows(bank: Tensor, count: int) -> Tensor:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.models.backbones import Backbone
+from edgead.models.bank import rounded
 from edgead.models.coreset import nearest_rows
 from edgead.models.detector import Detector
-from edgead.models.patches import PatchFeatures, ToModelSize, build_features
+from edgead.models.patches import LinearFeatures, PatchFeatures, ToModelSize, build_features
 
 _FLOOR = 0.01
 """Smallest distance told, as a share of the bank's radius: below it float32 cancellation would speak, not the patch."""
@@ -25,26 +27,35 @@ class PatchCore(Detector):
     channels takes about twice the CPU time (OpenVINO 9.5 against 5.7 ms, ONNX Runtime 21.5 against 9.6, 2,048 rows).
     Distances are told in feature units, not squared.
 
-    Config keys: ``backbone``, ``layers``, ``rows`` R, ``channels`` C, ``neighbours`` b of the score's re-weighting (1: none). For
+    Config keys: ``backbone``, ``layers``, ``rows`` R, ``channels`` C, ``neighbours`` b of the score's re-weighting (1: none),
+    ``nested``: the rows are in the order of a greedy coreset, so the first ones are the smaller coreset. For
     imported models also ``features``, ``normalize``, ``map`` (see :mod:`edgead.models.patches`) and ``squared``: k, which tells
     the mean of the k smallest squared distances in place of the distance, as the authors' code does, and ``refine``: the distance
     to the nearest row is computed again by subtraction, which is exact near zero, in place of a floor.
+
+    A compressed one (:mod:`edgead.models.rewrites.patches`) also has ``dims`` D: patches and rows are projected to D dimensions,
+    each layer at its own resolution; and ``bank``: how rows are stored in the exported graph (:data:`edgead.models.bank.BANKS`).
+    Its weight holds rounded rows, and it has no table of neighbours, which would be larger than the rows: the neighbours of the
+    one row that the score asks about are looked up.
     """
 
     family: ClassVar[str] = "patchcore"
+    features: PatchFeatures | LinearFeatures
     centre: Tensor
     floor: Tensor
     neighbours: Tensor
 
     def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int], backbone: Backbone | None = None) -> None:
         super().__init__(config, image_size)
-        self.features = build_features(config, backbone)
-        self.to_model_size = ToModelSize(config, self.features, image_size)
+        features = build_features(config, backbone)
+        self.to_model_size = ToModelSize(config, features, image_size)
         rows, channels, b = int(config["rows"]), int(config["channels"]), int(config["neighbours"])
-        self.product = nn.Linear(channels, rows)
+        self.features = LinearFeatures(features, int(config["dims"])) if "dims" in config else features
+        self.product = nn.Linear(int(config.get("dims", channels)), rows)
         self.register_buffer("centre", torch.zeros(channels))
         self.register_buffer("floor", torch.zeros(()))
-        self.register_buffer("neighbours", torch.zeros(rows, b, dtype=torch.int64))
+        if "bank" not in config:
+            self.register_buffer("neighbours", torch.zeros(rows, b, dtype=torch.int64))
 
     @classmethod
     def build(cls, config: Mapping[str, Any], image_size: tuple[int, int]) -> PatchCore:
@@ -53,7 +64,7 @@ class PatchCore(Detector):
     @classmethod
     def from_bank(
         cls,
-        features: PatchFeatures,
+        features: PatchFeatures | LinearFeatures,
         bank: Tensor,
         neighbours: int,
         image_size: tuple[int, int],
@@ -63,52 +74,63 @@ class PatchCore(Detector):
         """A detector with this bank.
 
         Args:
-            features: with a loaded backbone.
-            bank: float32 R x C, rows of good patches.
+            features: with a loaded backbone; linear ones project to the D dimensions of the bank, about its mean.
+            bank: float32 R x C (or R x D), rows of good patches.
             neighbours: b, at most R are used.
             image_size: (height, width).
             extra: further config keys; `features` must have been built by them.
             floor: smallest distance told, as a share of the bank's radius.
         """
-        rows, channels = bank.shape
-        b = max(1, min(neighbours, rows))
+        linear = isinstance(features, LinearFeatures)
+        channels = features.features.channels if isinstance(features, LinearFeatures) else features.channels
+        b = max(1, min(neighbours, len(bank)))
         config = {
             "backbone": features.backbone.name, "layers": list(features.backbone.layers),
-            "rows": rows, "channels": channels, "neighbours": b, **(extra or {}),
+            "rows": len(bank), "channels": channels, "neighbours": b, **(extra or {}),
+            **({"dims": bank.shape[1]} if linear else {}),
         }  # fmt: skip
         detector = cls(config, image_size, features.backbone)
-        centre = bank.mean(0)
-        centred = bank - centre
-        norms = centred.square().sum(1)
+        centre = torch.zeros(()) if linear else bank.mean(0)  # linear features are centred already
+        weight = rounded(-2.0 * (bank - centre), config.get("bank", "fp32"))
+        norms = (weight * 0.5).square().sum(1)
         with torch.no_grad():
+            detector.features = features
             detector.centre.copy_(centre)
-            detector.product.weight.copy_(-2.0 * centred)
+            detector.product.weight.copy_(weight)
             detector.product.bias.copy_(norms)
             detector.floor.copy_(floor**2 * norms.mean())
-            detector.neighbours.copy_(nearest_rows(bank, b))
+            if "bank" not in config:
+                detector.neighbours.copy_(nearest_rows(bank, b))
         detector.requires_grad_(False)
         return detector.eval()
 
     def bank(self) -> Tensor:
-        """The rows, minus their mean: float32 R x C."""
+        """The rows, minus their mean: float32 R x C (R x D when projected)."""
         return self.product.weight * -0.5
 
     def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(pixels)
         n, _, h, w = features.shape
-        patches = features.flatten(2).transpose(1, 2) - self.centre  # N x P x C
+        distance, score = self.judge(features.flatten(2).transpose(1, 2))
+        return self.to_model_size(distance.view(n, h, w)), score
+
+    def judge(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """What the bank says: features float32 N x P x C (N x P x D when projected) -> distance N x P and score N."""
+        n, p, _ = patches.shape
+        if "dims" not in self.config:  # else the projection did it
+            patches = patches - self.centre
         norms, products = patches.square().sum(2), self.product(patches.flatten(0, 1))  # N x P, N P x R
         if "squared" in self.config:
-            nearest = products.topk(int(self.config["squared"]), 1, largest=False).values.mean(1).view(n, h * w)
+            nearest = products.topk(int(self.config["squared"]), 1, largest=False).values.mean(1).view(n, p)
             squared = torch.maximum(norms + nearest, self.floor)
-            return self.to_model_size(squared.view(n, h, w)), squared.amax(1)
+            return squared, squared.amax(1)
         if self.config.get("refine"):
-            rows = self.product.weight[products.argmin(1)].view(n, h * w, -1) * -0.5
+            rows = self._rows(products.argmin(1)).view(n, p, -1)
             squared = (patches - rows).square().sum(2)
         else:
-            squared = norms + products.amin(1).view(n, h * w)
-        distance = torch.maximum(squared, self.floor).sqrt()  # N x P
-        return self.to_model_size(distance.view(n, h, w)), self._score(patches, distance)
+            squared = norms + products.amin(1).view(n, p)
+        distance = torch.maximum(squared, self.floor).sqrt()
+        return distance, self._score(patches, distance)
 
     def _score(self, patches: Tensor, distance: Tensor) -> Tensor:
         """Equations 6 and 7: s = (1 - exp(s*) / sum over N_b(m*) of exp(||p* - m||)) s*, the worst patch being p*, its nearest
@@ -118,7 +140,19 @@ class PatchCore(Detector):
             return largest
         worst = patches.gather(1, place.view(-1, 1, 1).expand(-1, 1, patches.shape[2]))  # N x 1 x C
         nearest = self.product(worst.flatten(0, 1)).argmin(1)  # N
-        around = self.product.weight[self.neighbours[nearest]] * -0.5  # N x b x C
+        around = self._rows(self._neighbours(nearest))  # N x b x C
         to_neighbours = (worst - around).square().sum(2).sqrt()  # N x b, m* first
         weight = 1.0 - to_neighbours.softmax(1)[:, 0]
         return weight * largest
+
+    def _rows(self, places: Tensor) -> Tensor:
+        """Rows of the bank, minus its mean: int64 of any shape -> that shape x C. An embedding is exported as one Gather;
+        indexing would leave a second copy of a small bank in the graph."""
+        return F.embedding(places, self.product.weight) * -0.5
+
+    def _neighbours(self, rows: Tensor) -> Tensor:
+        """The b nearest rows of each of these, itself first: int64 N -> N x b."""
+        if "bank" not in self.config:
+            return self.neighbours.index_select(0, rows)
+        products: Tensor = self.product(self._rows(rows))
+        return products.topk(int(self.config["neighbours"]), 1, largest=False).indices

@@ -34,18 +34,31 @@ class PatchFeatures(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """float32 N x 3 x H x W RGB 0..255 -> float32 N x C x h x w, with h x w the finest of the layers' grids."""
-        maps = [F.avg_pool2d(f, 3, 1, 1, count_include_pad=False) for f in self.backbone(pixels)]
+        return torch.cat(self.aligned(self.pooled(pixels)), 1)
+
+    def pooled(self, pixels: Tensor) -> list[Tensor]:
+        """What is done to each layer at its own resolution: N x C_l x h_l x w_l each."""
+        return [F.avg_pool2d(f, 3, 1, 1, count_include_pad=False) for f in self.backbone(pixels)]
+
+    def aligned(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The rest, which is linear and treats all channels alike: any maps at the layers' resolutions -> on the common grid."""
         size = max((tuple(m.shape[-2:]) for m in maps), key=lambda hw: hw[0] * hw[1])
-        return torch.cat([m if tuple(m.shape[-2:]) == size else _resize(m, size) for m in maps], 1)
+        return [m if tuple(m.shape[-2:]) == size else _resize(m, size) for m in maps]
+
+    def shares(self, weight: Tensor) -> list[Tensor]:
+        """A linear map O x C of the features as a sum over the layers: O x C_l each, to be applied to what `pooled` gives."""
+        return list(torch.split(weight, list(self.backbone.channels), 1))
 
 
 class ZeroBorderFeatures(PatchFeatures):
     """As :class:`PatchFeatures`, but cells outside of the map count as zeros and the first layer gives the grid (anomalib)."""
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        maps = [F.avg_pool2d(f, 3, 1, 1) for f in self.backbone(pixels)]
+    def pooled(self, pixels: Tensor) -> list[Tensor]:
+        return [F.avg_pool2d(f, 3, 1, 1) for f in self.backbone(pixels)]
+
+    def aligned(self, maps: Sequence[Tensor]) -> list[Tensor]:
         size = tuple(maps[0].shape[-2:])
-        return torch.cat([m if tuple(m.shape[-2:]) == size else _resize(m, size) for m in maps], 1)
+        return [m if tuple(m.shape[-2:]) == size else _resize(m, size) for m in maps]
 
 
 class DoubledFeatures(PatchFeatures):
@@ -55,6 +68,14 @@ class DoubledFeatures(PatchFeatures):
         maps = self.backbone(pixels)
         size = (2 * maps[0].shape[-2], 2 * maps[0].shape[-1])
         return F.avg_pool2d(torch.cat([_resize(m, size) for m in maps], 1), 3, 1, 1)
+
+    def pooled(self, pixels: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.backbone(pixels)
+        return maps
+
+    def aligned(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        size = (2 * maps[0].shape[-2], 2 * maps[0].shape[-1])
+        return [F.avg_pool2d(_resize(m, size), 3, 1, 1) for m in maps]
 
 
 class BinnedFeatures(PatchFeatures):
@@ -72,10 +93,61 @@ class BinnedFeatures(PatchFeatures):
         self.channels = channels
 
     def forward(self, pixels: Tensor) -> Tensor:
-        maps = [bins(f) for bins, f in zip(self.binning, self.backbone(pixels), strict=True)]
-        size = tuple(maps[0].shape[-2:])
-        merged: Tensor = self.merge(torch.cat([m if tuple(m.shape[-2:]) == size else _resize(m, size) for m in maps], 1))
+        merged: Tensor = self.merge(super().forward(pixels))
         return merged
+
+    def pooled(self, pixels: Tensor) -> list[Tensor]:
+        return [bins(f) for bins, f in zip(self.binning, self.backbone(pixels), strict=True)]
+
+    def aligned(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        size = tuple(maps[0].shape[-2:])
+        return [m if tuple(m.shape[-2:]) == size else _resize(m, size) for m in maps]
+
+    def shares(self, weight: Tensor) -> list[Tensor]:
+        merge = self.merge.weight.flatten(1)  # C / groups outputs of a group see the same inputs
+        blocks = torch.split(merge, len(merge) // self.merge.groups)
+        merged: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]  # C x all bins
+        return list((weight @ merged).chunk(len(self.backbone.channels), 1))
+
+
+class LinearFeatures(nn.Module):
+    """A linear map of patch features that never makes the features themselves.
+
+    Averaging and bilinear resizing commute with a 1 x 1 convolution, so each layer is multiplied at its own resolution and the
+    products are added on the common grid: W [f1; up(f2)] + b = W1 f1 + b + up(W2 f2). It is exact.
+
+    Args:
+        features: the patch features, C channels.
+        outputs: O.
+    """
+
+    def __init__(self, features: PatchFeatures, outputs: int) -> None:
+        super().__init__()
+        self.features = features
+        shares = features.shares(torch.empty(0, features.channels))
+        self.layers = nn.ModuleList([nn.Conv2d(share.shape[1], outputs, 1, bias=False) for share in shares])
+        self.bias = nn.Parameter(torch.empty(outputs, 1, 1))
+
+    @classmethod
+    def of(cls, features: PatchFeatures, weight: Tensor, bias: Tensor) -> LinearFeatures:
+        """From a weight float32 O x C and a bias float32 O."""
+        made = cls(features, len(weight))
+        with torch.no_grad():
+            made.bias.copy_(bias.view(-1, 1, 1))
+            for layer, share in zip(made.layers, features.shares(weight), strict=True):
+                assert isinstance(layer, nn.Conv2d)
+                layer.weight.copy_(share[:, :, None, None])
+        return made
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.features.backbone
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """float32 N x 3 x H x W RGB 0..255 -> float32 N x O x h x w."""
+        maps: list[Tensor] = [layer(m) for layer, m in zip(self.layers, self.features.pooled(pixels), strict=True)]
+        first, *others = self.features.aligned(maps)
+        return sum(others, first + self.bias)
 
 
 FEATURES: dict[str, Callable[..., PatchFeatures]] = {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgead.models.backbones import Backbone
 from edgead.models.detector import Detector
-from edgead.models.patches import ToModelSize, build_features
+from edgead.models.patches import LinearFeatures, PatchFeatures, ToModelSize, build_features
 
 LEAK = 0.2
 """Slope of the leaky ReLU below zero, as in the authors' code."""
@@ -23,16 +23,21 @@ class SimpleNet(Detector):
     (:func:`edgead.training.simplenet.fold`). The anomaly of a patch is minus the discriminator's output.
 
     Config keys: ``backbone``, ``layers``, ``channels`` C, ``hidden``. For imported models also ``features``, ``normalize`` and
-    ``map`` (see :mod:`edgead.models.patches`).
+    ``map`` (see :mod:`edgead.models.patches`). With ``split`` the hidden layer's convolution is done on each layer of the
+    backbone at its own resolution (:class:`edgead.models.patches.LinearFeatures`), and `hidden` does nothing.
     """
 
     family: ClassVar[str] = "simplenet"
+    features: PatchFeatures | LinearFeatures
+    hidden: nn.Conv2d | nn.Identity
 
     def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int], backbone: Backbone | None = None) -> None:
         super().__init__(config, image_size)
-        self.features = build_features(config, backbone)
-        self.to_model_size = ToModelSize(config, self.features, image_size)
-        self.hidden = nn.Conv2d(int(config["channels"]), int(config["hidden"]), 1)
+        features = build_features(config, backbone)
+        self.to_model_size = ToModelSize(config, features, image_size)
+        split = "split" in config
+        self.features = LinearFeatures(features, int(config["hidden"])) if split else features
+        self.hidden = nn.Identity() if split else nn.Conv2d(int(config["channels"]), int(config["hidden"]), 1)
         self.anomaly = nn.Conv2d(int(config["hidden"]), 1, 1)
 
     @classmethod

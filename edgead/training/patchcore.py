@@ -73,4 +73,4 @@ def fit_patchcore(
     start = int(torch.randint(len(points), (1,), generator=generator))
     count = coreset_rows(options.coreset, patches)
     chosen = greedy_coreset(points, count, start, lambda done: progress("coreset", done))
-    return PatchCore.from_bank(features, rows[chosen], options.neighbours, image_size)
+    return PatchCore.from_bank(features, rows[chosen], options.neighbours, image_size, {"nested": True})

@@ -106,6 +106,7 @@ def fit_simplenet(
     }  # fmt: skip
     detector = SimpleNet(config, image_size, features.backbone)
     weight, bias, tail = fold(scale, adaptor, discriminator)
+    assert isinstance(detector.hidden, nn.Conv2d)
     with torch.no_grad():
         detector.hidden.weight.copy_(weight[:, :, None, None])
         detector.hidden.bias.copy_(bias)  # type: ignore[union-attr]

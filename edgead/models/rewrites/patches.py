@@ -1,7 +1,119 @@
-"""Rewrites of PatchCore and SimpleNet."""
+"""Rewrites of PatchCore and SimpleNet (docs/coreset.md).
+
+Fewer dimensions, fewer rows and fewer bits compose, in this order. The rows that are kept cover the others best where distances
+are measured: in the projected space, once there is one. On elpv (two draws) that gained 0.4 to 0.7 points of AUROC at 2,048 to
+6,144 rows of 32 dimensions.
+"""
 
 from __future__ import annotations
 
-from edgead.models.rewrites import Rewrite
+from typing import Any
 
-REWRITES: tuple[Rewrite, ...] = ()
+import torch
+from torch import Tensor, nn
+
+from edgead.errors import BadInput
+from edgead.models.bank import BANKS, principal_axes, random_axes
+from edgead.models.coreset import greedy_coreset, project
+from edgead.models.detector import Detector
+from edgead.models.patchcore import PatchCore
+from edgead.models.patches import LinearFeatures, PatchFeatures
+from edgead.models.rewrites import Material, Rewrite, Setting
+from edgead.models.simplenet import SimpleNet
+
+_OWN_KEYS = ("backbone", "layers", "rows", "channels", "neighbours", "dims")
+"""Config keys of a PatchCore that :meth:`PatchCore.from_bank` finds out."""
+
+
+def _split(detector: Detector, setting: Setting, material: Material) -> Detector | None:
+    """SimpleNet's hidden layer on each backbone layer at its own resolution."""
+    if not isinstance(detector, SimpleNet) or "split" in detector.config:
+        return None
+    features, hidden = detector.features, detector.hidden
+    assert isinstance(features, PatchFeatures) and isinstance(hidden, nn.Conv2d) and hidden.bias is not None
+    made = SimpleNet({**detector.config, "split": True}, detector.image_size, features.backbone)
+    made.features = LinearFeatures.of(features, hidden.weight.flatten(1), hidden.bias)
+    made.to_model_size, made.anomaly = detector.to_model_size, detector.anomaly
+    return made
+
+
+def _dims(detector: Detector, setting: Setting, material: Material) -> Detector | None:
+    """A projection to fewer dimensions."""
+    bank, plain = _bank_of(detector), detector.features
+    kind, _, count = str(setting).rpartition(":")
+    wanted, channels = int(count), bank.shape[1]
+    if not isinstance(plain, PatchFeatures):
+        raise BadInput(f"the bank has been projected to {channels} dimensions already", hint="start from the trained model")
+    if wanted > channels:
+        raise BadInput(f"{wanted} dimensions are more than the {channels} of the bank", hint="give fewer")
+    centre = bank.mean(0)
+    axes = random_axes(channels, wanted) if kind else principal_axes(bank - centre, wanted)
+    features = LinearFeatures.of(plain, axes, -axes @ centre)
+    return _with_bank(detector, features, (bank - centre) @ axes.T, {"nested": False})
+
+
+def _rows(detector: Detector, setting: Setting, material: Material) -> Detector | None:
+    """The first rows of the greedy order."""
+    bank, wanted = _bank_of(detector), int(setting)
+    if wanted > len(bank):
+        raise BadInput(f"{wanted} rows are more than the {len(bank)} of the bank", hint="train with a larger --coreset")
+    if wanted == len(bank):
+        return None
+    if not detector.config.get("nested"):  # trained elsewhere, or in another space: in no order that helps
+        bank = bank[greedy_coreset(project(bank, torch.Generator().manual_seed(0)), wanted)]
+    return _with_bank(detector, detector.features, bank[:wanted], {"nested": True})
+
+
+def _bank(detector: Detector, setting: Setting, material: Material) -> Detector | None:
+    """Rows in half precision or 8 bits."""
+    return _with_bank(detector, detector.features, _bank_of(detector), {"bank": str(setting)})
+
+
+def _bank_of(detector: Any) -> Tensor:
+    """The rows as they are compared with the detector's features: float32 R x C or R x D."""
+    assert isinstance(detector, PatchCore)
+    bank = detector.bank()
+    return bank if "dims" in detector.config else bank + detector.centre
+
+
+def _with_bank(detector: Any, features: Any, bank: Tensor, changes: dict[str, Any] | None = None) -> PatchCore:
+    """The same PatchCore with other rows, which are rounded as its config says."""
+    config = {key: value for key, value in detector.config.items() if key not in _OWN_KEYS} | (changes or {})
+    norm = float(detector.product.bias.mean())
+    floor = (float(detector.floor) / norm) ** 0.5 if norm > 0 else 0.0
+    made = PatchCore.from_bank(features, bank, int(detector.config["neighbours"]), detector.image_size, config, floor)
+    made.to_model_size = detector.to_model_size
+    return made
+
+
+def _parse_flag(text: str) -> Setting:
+    if text:
+        raise ValueError("it takes no value")
+    return True
+
+
+def _parse_count(text: str) -> Setting:
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError("give a whole number from 1 on")
+    return int(text)
+
+
+def _parse_dims(text: str) -> Setting:
+    count = _parse_count(text.removeprefix("random:"))
+    return text if text.startswith("random:") else count
+
+
+def _parse_bank(text: str) -> Setting:
+    if text not in BANKS[1:]:
+        raise ValueError(f"give {' or '.join(BANKS[1:])}")
+    return text
+
+
+REWRITES: tuple[Rewrite, ...] = (
+    Rewrite(
+        "split", ("simplenet",), True, "multiply each backbone layer at its own resolution", _parse_flag, _split, default=True
+    ),
+    Rewrite("dims", ("patchcore",), False, "project the bank: dims=32 (PCA) or dims=random:32", _parse_dims, _dims),
+    Rewrite("rows", ("patchcore",), False, "keep the first N rows of the bank: rows=1024", _parse_count, _rows),
+    Rewrite("bank", ("patchcore",), False, "store the rows with fewer bits: bank=fp16 or bank=int8", _parse_bank, _bank),
+)
