@@ -1,7 +1,7 @@
 """One exception tree. Every error carries a hint (how to fix it) and the exit code that the command line returns.
 
 Exit codes (documented in the README): 1 internal error, 2 bad usage or bad input, 3 bundle refused, 4 parity failed,
-5 missing extra or device support, 6 camera or output failed, 7 storage failed, 130 interrupted.
+5 missing extra or device support, 6 camera or output failed, 7 storage failed, 8 no engine within the budget, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -85,3 +85,9 @@ class StorageError(EdgeadError):
     """Reading or writing files failed: full disk, no permission."""
 
     exit_code = 7
+
+
+class BudgetMissed(EdgeadError):
+    """No engine answers within the time and the loss of accuracy that the user allows."""
+
+    exit_code = 8

@@ -3,21 +3,27 @@
 Every engine is compared with the trained model on held-out good frames and on labelled test frames; where there are none, on
 defects drawn onto good frames. When an INT8 engine does not answer as the model did, the layers to blame are returned to float,
 one at a time; when that does not help either, nothing is written and the exit code is 4.
+
+With --budget-ms, edgead searches on this device for the most accurate engine that answers in time; when there is none, nothing is
+written and the exit code is 8.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from edgead.cli import _budget
 from edgead.cli._importing import add_import_arguments, import_to, is_foreign, summary
 from edgead.errors import BadInput
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
+    from edgead.export import ExportOptions
     from edgead.export.tensorrt import BuildOptions
 
 METHODS = ("minmax", "mse", "percentile")
@@ -47,12 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     judging = parser.add_argument_group("what to accept")
     judging.add_argument("--labelled", type=Path, metavar="DIR", help="test/good and test/DEFECT... to compare on as well")
     judging.add_argument("--frames", type=int, default=100, help="frames compared of each kind, at most (default 100)")
-    judging.add_argument("--max-flips", type=_share, default=0.01, help="tolerated share of labels that change (default 1%%)")
+    judging.add_argument("--max-flips", type=_share, help="tolerated share of labels that change (default 1%%)")
     judging.add_argument("--max-auroc-drop", type=_share, default=0.005, help="tolerated loss of AUROC (default 0.005)")
     judging.add_argument(
-        "--max-score-deviation", type=_positive, default=0.2, help="mean score change over the scores' deviation (default 0.2)"
+        "--max-score-deviation", type=_positive, help="mean score change over the scores' deviation (default 0.2)"
     )
     judging.add_argument("--max-false-reject", type=_share, metavar="SHARE", help="choose thresholds by this share of good parts")
+    rewrites = parser.add_argument_group("rewrites: the same answers, or nearly, with less work (docs/rewrites.md)")
+    rewrites.add_argument("--rewrite", action="append", metavar="NAME=VALUE", help="apply this one; an unknown name lists them")
+    rewrites.add_argument("--no-rewrite", action="append", metavar="NAME", help="leave out one that is applied by default")
+    _budget.add_budget_arguments(parser)
     parser.add_argument("--report", type=Path, metavar="FILE", help="write what was measured to a .html or .md file")
     parser.add_argument("--threads", type=int, help="CPU threads of one inference (default: the engine's choice)")
     gpu = parser.add_argument_group("TensorRT (--backend tensorrt or tensorrt-rtx)")
@@ -70,34 +80,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    _budget.check_arguments(args)
     if args.on_device:
         return _on_device(args)
-    from edgead.cli._console import console, progress
+    from edgead.cli._console import console
     from edgead.optional import require
 
     for module in ("torch", "safetensors", "onnx", "onnxscript"):
         require(module, extra="export", why="Exporting")
-    from edgead.calibration.deviation import Limits
-    from edgead.export import ExportOptions, export_bundle
-
     if args.threads is not None and args.threads < 1:
         raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
-    options = ExportOptions(
-        backends=_backends(args),
-        precisions=_list(args.precision) if args.precision else _precisions(args),
-        weight_bits=args.weight_bits,
-        observer=args.observer,
-        tool=args.calibration_tool,
-        calibration=args.calibration,
-        allow_unsafe=args.allow_unsafe_calibration,
-        labelled=args.labelled,
-        frames_per_class=args.frames,
-        limits=Limits(args.max_flips, args.max_auroc_drop, args.max_score_deviation),
-        max_false_reject=args.max_false_reject,
-        report=args.report,
-        tensorrt=_build_options(args),
-        threads=args.threads,
-    )
+    options = _options(args)
     target = args.output or default_target(args.model)
     with tempfile.TemporaryDirectory(prefix="edgead-") as temporary:
         model_dir: Path = args.model
@@ -107,18 +100,16 @@ def run(args: argparse.Namespace) -> int:
             console().print(summary(imported, threshold, notes), markup=False)
             if imported.detector.family == "openvino_ir" and args.backend is None and args.precision is None:
                 options = dataclasses.replace(options, backends=("openvino",), precisions=("fp32",))
-        with progress() as bar:
-            task = bar.add_task("reading", total=1.0)
-            bundle = export_bundle(
-                model_dir, target, options, lambda stage, done: bar.update(task, description=stage, completed=done)
-            )
+        bundle = _exported(args, model_dir, target, options, Path(temporary))
+    if bundle is None:
+        return 130
     warn(bundle)
     show(bundle)
     if is_foreign(args.model) and args.precision is None and "int8" not in options.precisions:
         runs_as_is = "an OpenVINO IR runs in OpenVINO as it is"
         console().print(f"INT8 left out: {runs_as_is if args.images else 'it needs good pictures (--images GOOD_DIR)'}")
     missing = {"openvino", "onnxruntime"} - {record.backend for record in bundle.manifest.engines}
-    if options.backends is None and missing:
+    if options.backends is None and missing and args.budget_ms is None and args.like is None:
         console().print(f"left out, not installed: {', '.join(sorted(missing))}")
     if args.report is not None:
         console().print(f"report: {args.report}", markup=False)
@@ -126,6 +117,121 @@ def run(args: argparse.Namespace) -> int:
         f"wrote {bundle.path}\nnext: edgead verify {bundle.path}   or   edgead run {bundle.path} --camera 0", markup=False
     )
     return 0
+
+
+def _options(args: argparse.Namespace) -> ExportOptions:
+    from edgead.calibration.deviation import Limits
+    from edgead.export import ExportOptions
+    from edgead.models.rewrites import parse
+
+    return ExportOptions(
+        backends=_backends(args),
+        precisions=_list(args.precision) if args.precision else _precisions(args),
+        weight_bits=args.weight_bits,
+        observer=args.observer,
+        tool=args.calibration_tool,
+        calibration=args.calibration,
+        allow_unsafe=args.allow_unsafe_calibration,
+        labelled=args.labelled,
+        frames_per_class=args.frames,
+        limits=_budget.limits(args, Limits()),
+        max_false_reject=args.max_false_reject,
+        report=args.report,
+        tensorrt=_build_options(args),
+        threads=args.threads,
+        rewrites=parse(args.rewrite or ()),
+        left_out=tuple(args.no_rewrite or ()),
+    )
+
+
+def _exported(args: argparse.Namespace, model_dir: Path, target: Path, options: ExportOptions, temporary: Path) -> Bundle | None:
+    """The bundle, by a search, like another one, or as the options say; None when a search was interrupted."""
+    from edgead.cli._console import progress
+    from edgead.export import export_bundle
+
+    if args.budget_ms is not None:
+        return _searched(args, model_dir, target, options)
+    like = None
+    if args.like is not None:
+        model_dir, options, like = _like(args, model_dir, options, temporary)
+    with progress() as bar:
+        task = bar.add_task("reading", total=1.0)
+        bundle = export_bundle(
+            model_dir, target, options, lambda stage, done: bar.update(task, description=stage, completed=done)
+        )
+    if like is not None:
+        _compare(like, bundle)
+    return bundle
+
+
+def _searched(args: argparse.Namespace, model_dir: Path, target: Path, options: ExportOptions) -> Bundle | None:
+    from edgead.cli._console import console, progress
+    from edgead.export.search.search import NothingMeets, search_bundle
+
+    options, search = _budget.within_device(args, options), _budget.search_options(args, model_dir)
+    folder = search.folder or target.with_name(f"{target.name}.search")
+
+    def tell(facts: dict[str, Any]) -> None:
+        _budget.show_search(facts)
+        if plot := _budget.write_plot(facts, folder):
+            console().print(f"plot: {plot}", markup=False)
+
+    with progress() as bar:
+        task = bar.add_task("reading", total=1.0)
+        try:
+            bundle = search_bundle(
+                model_dir, target, options, search,
+                lambda stage, done: bar.update(task, description=stage, completed=done),
+                lambda line: bar.console.print(line, markup=False),
+            )  # fmt: skip
+        except NothingMeets as error:
+            bar.stop()
+            tell(error.facts)
+            raise
+        except KeyboardInterrupt:
+            bar.stop()
+            kept = f"; what was measured is in {folder}: the same command goes on" if folder.exists() else ""
+            print(f"edgead export: interrupted, no bundle was written{kept}", file=sys.stderr)
+            return None
+    facts = bundle.manifest.measured["search"]
+    tell(facts)
+    console().print(f"chosen: {_budget.summary(facts)}", markup=False)
+    return bundle
+
+
+def _like(
+    args: argparse.Namespace, model_dir: Path, options: ExportOptions, temporary: Path
+) -> tuple[Path, ExportOptions, Bundle]:
+    """The model (trained again at the size that a search chose), the options of a bundle's export, and that bundle."""
+    from edgead.bundle import Bundle
+
+    like = Bundle.open(args.like)
+    options = _budget.options_like(like, options)
+    size = (options.search.get("chosen") or {}).get("size")
+    if size is not None:
+        retrain, why_not = _budget.retrainer(model_dir)
+        if retrain is None:
+            raise BadInput(
+                f"{args.like} is of the model trained again at {size[0]} x {size[1]} px: {why_not}", hint="give --size"
+            )
+        model_dir = temporary / "again"
+        retrain((size[0], size[1]), model_dir, lambda: False)
+    return model_dir, options, like
+
+
+def _compare(like: Bundle, bundle: Bundle) -> None:
+    from edgead.cli._console import console
+
+    if not (differing := _budget.differing_graphs(like, bundle)):
+        console().print(f"the same graphs as in {like.path}, byte for byte", markup=False)
+        return
+    tools = [f"{n} {v} there, {bundle.manifest.tools.get(n, 'none')} here" for n, v in like.manifest.tools.items()]
+    others = [line for line in tools if line.split()[1] != line.split()[-2]]
+    console().print(
+        f"warning: {', '.join(differing)} not the same as in {like.path}: another model, other pictures"
+        + (f", or other versions ({'; '.join(others)})" if others else ", or another machine"),
+        markup=False,
+    )
 
 
 def _build_options(args: argparse.Namespace) -> BuildOptions:

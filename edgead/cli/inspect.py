@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     """Label and text of every line above the table; `size` is that of the bundle in bytes."""
+    from edgead.cli._budget import summary as search_summary
     from edgead.cli._thresholds import facts
 
     recipe = manifest.preprocess
@@ -62,6 +63,8 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("tools", _pairs(manifest.tools)),
         ("measured on", _pairs(manifest.machine)),
     ]
+    if (search := manifest.measured.get("search", {})).get("chosen"):
+        lines.append(("search", search_summary(search)))
     for engine in manifest.engines:
         since = f", {len(engine.history)} earlier" if engine.history else ""
         lines.append(("threshold", f"{engine.name}: {facts(engine.threshold)}{since}"))

@@ -15,6 +15,7 @@ from edgead.errors import BadInput
 
 if TYPE_CHECKING:
     from edgead.training.fit import TrainRequest, TrainResult
+    from edgead.training.tiles import Tiling
 
 SUMMARY = "train a model on a folder of good pictures"
 
@@ -29,11 +30,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("good_dir", type=Path, metavar="GOOD_DIR", help="folder of good pictures, or a folder in MVTec layout")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the trained model")
     parser.add_argument("--name", default="", help="name of the part (default: the folder's)")
-    parser.add_argument("--size", default="256", metavar="PX|WxH", help="model input size (default 256)")
+    parser.add_argument("--size", metavar="PX|WxH|native", help="model input size (default 256; with --tiles the pictures' own)")
     parser.add_argument("--roi", metavar="X,Y,W,H", help="inspected part of the camera picture, in pixels (default: all)")
-    parser.add_argument("--resize", choices=("area", "linear", "antialias"), default="area", help="area: no aliasing (default)")
+    parser.add_argument(
+        "--resize", choices=("box", "area", "linear", "antialias"), default="box", help="default box: fast, hardly any aliasing"
+    )
     parser.add_argument("--heldout", type=float, default=0.15, help="share of good pictures held out (default 0.15, at least 2)")
     parser.add_argument("--seed", type=int, default=0, help="of the split and the training")
+    tiles = parser.add_argument_group("big pictures")
+    tiles.add_argument("--tiles", metavar="PX|WxH", help="look at overlapping tiles of this size, such as 256")
+    tiles.add_argument("--overlap", type=int, metavar="PX", help="of neighbouring tiles (default: an eighth of a tile)")
+    tiles.add_argument(
+        "--coarse",
+        type=int,
+        metavar="N",
+        help="look at the whole picture at 1/N of its size first, then only at tiles that are not clearly good",
+    )
     backbone = parser.add_argument_group("patchcore and simplenet")
     backbone.add_argument("--backbone", help="efficientnet_lite0 (default), resnet18, wide_resnet50_2")
     backbone.add_argument("--layers", metavar="A,B", help="feature layers, e.g. blocks.4,blocks.10")
@@ -78,16 +90,37 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace) -> TrainRequest:
     from edgead.preprocess import PreprocessRecipe
+    from edgead.training.dataset import native_size
+    from edgead.training.fit import TrainRequest
 
-    width, height = parse_size(args.size)
     roi = parse_roi(args.roi) if args.roi else None
+    tiling = _tiling(args)
+    size = args.size or ("native" if tiling else "256")
+    width, height = native_size(args.good_dir, roi) if size == "native" else parse_size(size)
     recipe = PreprocessRecipe(width, height, roi, args.resize)
     options = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
     if "layers" in options:
         options["layers"] = tuple(options["layers"].split(","))
-    from edgead.training.fit import TrainRequest
+    return TrainRequest(args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed, tiling)
 
-    return TrainRequest(args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed)
+
+def _tiling(args: argparse.Namespace) -> Tiling | None:
+    from edgead.training.tiles import Tiling
+
+    if args.tiles is None:
+        if args.overlap is not None or args.coarse is not None:
+            raise BadInput("--overlap and --coarse say how tiles are used, and there are none", hint="give --tiles 256 too")
+        return None
+    width, height = parse_size(args.tiles)
+    return Tiling(height, width, args.overlap, args.coarse)
+
+
+def _told_of_tiles(tiling: Tiling, figures: dict[str, float]) -> str:
+    told = f"{figures['tiles']:.0f} of {tiling.width} x {tiling.height} px, overlapping by {tiling.shared} px or more"
+    if "tiles_run_good" not in figures:
+        return told
+    found = f"{figures['drawn_found']:.0f} of {figures['drawn']:.0f} drawn defects"
+    return f"{told}; {figures['tiles_run_good']:.0%} of them run on good pictures, none lost of {found} that the tiles find"
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -116,6 +149,8 @@ def _summary(request: TrainRequest, result: TrainResult) -> str:
         ("model", f"{request.family}, {request.recipe.width} x {request.recipe.height} px"),
         ("good images", f"{len(images.train)} trained on, {len(images.heldout)} held out"),
     ]
+    if request.tiling is not None:
+        rows.append(("tiles", _told_of_tiles(request.tiling, figures)))
     if images.duplicates:
         rows.append(("left out", f"{len(images.duplicates)} exact copies"))
     rows.append(("threshold", f"{result.threshold.value:.6g} ({result.threshold.method})"))

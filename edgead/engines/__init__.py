@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import platform
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 from edgead import machine
 from edgead.bundle import Bundle, EngineRecord
+from edgead.engines.cache import Kept
+from edgead.engines.coarse import SUFFIX, CoarseToFineEngine
 from edgead.errors import BundleMismatch, EngineError, MissingExtra
 from edgead.registry import resolve
-from edgead.types import Engine
+from edgead.types import AnomalyMap, Engine, Image
 
 
-def open_engine(bundle: Bundle, name: str | None = None, threads: int | None = None, *, unverified: bool = False) -> Engine:
+def open_engine(
+    bundle: Bundle,
+    name: str | None = None,
+    threads: int | None = None,
+    *,
+    unverified: bool = False,
+    streams: int = 1,
+    keep: bool = True,
+) -> Engine:
     """Load one engine of a bundle on this device; there is no fallback to another one.
 
     Args:
         bundle: an opened bundle (its digests are checked).
         name: the engine's name in the bundle, e.g. ``"openvino-int8"``; None takes the bundle's default.
-        threads: CPU threads for one inference; None leaves it to the backend (all cores).
+        threads: CPU threads for one inference; None takes what a search for a budget chose for this bundle, and without one the
+            backend's choice (all cores).
         unverified: open also an engine that was built ahead of time and never measured; `edgead verify` does it.
+        streams: pictures that `infer_many` works on at once, for backends that can (OpenVINO); one picture alone is then slower.
+        keep: take the compiled form from the user's cache, and put it there (:mod:`edgead.engines.cache`; OpenVINO).
 
     Raises:
         BadInput: the bundle holds no engine of that name, or nobody knows its backend.
@@ -28,6 +45,7 @@ def open_engine(bundle: Bundle, name: str | None = None, threads: int | None = N
         EngineError: the backend cannot load the file.
     """
     record = bundle.manifest.engine(name)
+    threads = threads or searched_threads(bundle)
     factory = resolve("engine", record.backend)
     try:
         if hasattr(factory, "check_record"):  # built for one kind of GPU and one version
@@ -39,17 +57,59 @@ def open_engine(bundle: Bundle, name: str | None = None, threads: int | None = N
                 f"engine {record.name} was built ahead of time and has never been measured",
                 hint=f"edgead verify {bundle.path} --engine {record.name}   (once, on the device that runs it)",
             )
-        engine: Engine = factory(bundle.path / record.file, threads=threads)
+
+        def load(file: Path) -> Engine:
+            part = dataclasses.replace(record, file=file.relative_to(bundle.path).as_posix())
+            if part.file not in bundle.manifest.files:  # nobody has checked its digest
+                raise EngineError(f"the bundle has no file {part.file}", hint="export it again")
+            options: dict[str, Any] = {"streams": streams, "kept": Kept.of(bundle, part) if keep else None}
+            taken = {option: value for option, value in options.items() if option in getattr(factory, "takes", ())}
+            made: Engine = factory(file, threads=threads, **taken)
+            return made
+
+        engine = open_file(bundle.path / record.file, load)
     except MissingExtra as error:
         raise MissingExtra(str(error), hint=f"{error.hint}{_other_engines(bundle, record)}") from error
     except EngineError as error:
         raise _explained(record, error) from error
+    machine.return_memory()  # compiling leaves tens of megabytes behind
     if engine.inputs != bundle.manifest.inputs or engine.outputs != bundle.manifest.outputs:
         engine.close()
         raise BundleMismatch(
             f"engine {record.name} does not have the inputs and outputs that the manifest states", hint="export the bundle again"
         )
     return engine
+
+
+def infer_many(engine: Engine, images: Iterable[Image]) -> Iterator[tuple[float, AnomalyMap]]:
+    """The engine's answers in the pictures' order: several at once where it can (see `streams` of :func:`open_engine`).
+
+    A picture must stay as it is until its answer is there, and nothing else may ask the engine before the iterator is used up.
+
+    Args:
+        images: H x W x 3 uint8 BGR at model size; they are fetched while earlier ones are worked on.
+
+    Raises:
+        BadInput, EngineError: as `infer`.
+    """
+    many: Callable[[Iterable[Image]], Iterator[tuple[float, AnomalyMap]]] | None = getattr(engine, "infer_many", None)
+    return many(images) if many is not None else (engine.infer(image) for image in images)
+
+
+def searched_threads(bundle: Bundle) -> int | None:
+    """The number of threads that a search for a budget chose (`edgead export --budget-ms`), no more than there are cores here."""
+    chosen = (bundle.manifest.measured.get("search") or {}).get("chosen") or {}
+    threads = chosen.get("threads")
+    return min(threads, machine.usable_cores()) if isinstance(threads, int) and threads > 0 else None
+
+
+def open_file(file: Path, load: Callable[[Path], Engine]) -> Engine:
+    """The engine of a file; one of a coarse-to-fine engine names two (:mod:`edgead.engines.coarse`).
+
+    Args:
+        load: a backend's way to open one of its files.
+    """
+    return CoarseToFineEngine.open(file, load) if file.suffix == SUFFIX else load(file)
 
 
 def check_device(record: EngineRecord) -> None:

@@ -55,7 +55,8 @@ def _figure(width: float, height: float) -> Iterator[Any]:
 
 def _saved(figure: Any, kind: str, dpi: int = 130) -> bytes:
     buffer = io.BytesIO()
-    how: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {"pil_kwargs": {"quality": 90}}
+    options: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "jpeg": {"pil_kwargs": {"quality": 90}}}
+    how = options.get(kind, {})
     figure.savefig(buffer, format=kind, dpi=dpi, facecolor="white", **how)
     return buffer.getvalue()
 
@@ -176,6 +177,47 @@ def latency_bars(latency_ms: Mapping[str, float]) -> bytes:
         return _saved(figure, "svg")
 
 
+def latency_against_auroc(search: Mapping[str, Any], kind: str = "svg") -> bytes:
+    """Every judged candidate of a search (``measured["search"]`` of a manifest), the budget and the tolerated loss.
+
+    Filled: within the limits of what may be lost. Line: what no other candidate beats. Star: the choice.
+    """
+    known = [row for row in search["candidates"] if row["latency"] and row["accuracy"]]
+    with _figure(8.6, 4.6) as figure:
+        axis = figure.subplots()
+        for backend, colour in zip(dict.fromkeys(row["backend"] for row in known), (GOOD, DEFECT, FLOAT, FAINT), strict=False):
+            for within, face in ((True, colour), (False, "none")):
+                rows = [r for r in known if r["backend"] == backend and r["accuracy"]["within_loss"] == within]
+                places = [r["latency"]["p99_ms"] for r in rows], [r["accuracy"]["auroc"] for r in rows]
+                label = f"{backend}" + ("" if within else ", over a limit")
+                if rows:
+                    axis.scatter(*places, s=42, facecolors=face, edgecolors=colour, linewidths=1.4, label=label, zorder=3)
+        best = sorted((r for r in known if r["front"]), key=lambda r: r["latency"]["p99_ms"])
+        steps = [r["latency"]["p99_ms"] for r in best], [r["accuracy"]["auroc"] for r in best]
+        axis.step(*steps, where="post", color=FAINT, linewidth=1, zorder=1, label="beaten by none")
+        axis.axvline(
+            search["budget_ms"], color=INK, linewidth=1.3, linestyle=(0, (4, 2)), label=f"budget {search['budget_ms']:g} ms"
+        )
+        trained, drop = search["trained"]["auroc"], search["limits"]["max_auroc_drop"]
+        axis.axhline(trained, color=FLOAT, linewidth=1, label=f"trained model {trained:.4f}")
+        axis.axhline(trained - drop, color=FLOAT, linewidth=1, linestyle=(0, (1, 2)), label=f"tolerated {trained - drop:.4f}")
+        for row in known:
+            if row["chosen"]:
+                place = row["latency"]["p99_ms"], row["accuracy"]["auroc"]
+                axis.scatter(
+                    *place, s=260, marker="*", color="#c2185b", edgecolors="white", zorder=4, label=f"chosen: {row['name']}"
+                )
+        if known and max(r["latency"]["p99_ms"] for r in known) > 6 * min(r["latency"]["p99_ms"] for r in known):
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
+            axis.xaxis.set_minor_formatter(lambda value, place: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
+        axis.set_xlabel("milliseconds from the camera's picture to the verdict, p99")
+        axis.set_ylabel("AUROC" + (" on drawn defects" if search["trained"]["drawn"] else ""))
+        axis.grid(color=GRID, linewidth=0.7)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8.5)
+        return _saved(figure, kind)
+
+
 def worst_pictures(
     images: Sequence[Image], captions: Sequence[str], frames: Sequence[int], reference: Answers, answers: Answers, engine: str
 ) -> bytes:
@@ -186,6 +228,7 @@ def worst_pictures(
         captions: for each of `frames`.
         frames: which of them.
     """
+    answers = answers.on(reference)
     shown = reference.maps[frames], answers.maps[frames]
     top = max(float(part.max()) for part in shown)
     low = float(np.quantile(reference.maps, 0.02))

@@ -19,17 +19,22 @@ from edgead.calibration.deviation import Deviation, Limits, Yardstick
 from edgead.calibration.guard import Candidate, GuardFailed, GuardOptions, GuardReport, guard
 from edgead.calibration.half import to_half
 from edgead.calibration.observe import Ranges, observe
-from edgead.calibration.screening import Reference
+from edgead.calibration.screening import Reference, screen
 from edgead.calibration.sets import CalibrationSet
 from edgead.calibration.targets import QuantizeOptions, Target, target_for
+from edgead.engines import open_file
+from edgead.engines.coarse import CoarseToFineEngine
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.timing import interleaved_ms
 from edgead.errors import BadInput, EngineError, MissingExtra, ParityFailed
 from edgead.export.builds import BACKENDS, BUILDS, PRECISIONS, facts, installed_backends
+from edgead.export.coarse import BACKENDS as COARSE_BACKENDS
+from edgead.export.coarse import TwoGraphs
 from edgead.export.graph import write_onnx
 from edgead.export.measure import Measured, ThresholdRule, pick_golden, read_frames, told_of, trained_answers
 from edgead.export.report import EngineRow, ReportData, check_report, write_report
 from edgead.export.tensorrt import BuildOptions, check_options
+from edgead.models.coarse import CoarseToFine
 from edgead.models.detector import Detector, load_detector
 from edgead.models.graph import IrDetector
 from edgead.models.rewrites import Applied, Material, Setting, plan_for, rewrite
@@ -67,6 +72,7 @@ class ExportOptions:
         guard: how long the guard may look for layers to blame.
         rewrites: those asked for (:mod:`edgead.models.rewrites`) with their settings; what is on by default needs no mention.
         left_out: rewrites not to apply.
+        keep_float: nodes of the float graph that INT8 leaves in float from the start.
         search: what a search for these options found, for the manifest.
         max_false_reject: choose thresholds by this share of good parts; None keeps what training chose.
         report: also write what was measured to this .html or .md file, even when the export fails over it.
@@ -89,6 +95,7 @@ class ExportOptions:
     guard: GuardOptions = field(default_factory=GuardOptions)
     rewrites: Mapping[str, Setting] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] = ()
     search: Mapping[str, Any] = field(default_factory=dict)
     max_false_reject: float | None = None
     report: Path | None = None
@@ -120,7 +127,11 @@ class ExportOptions:
 
 
 def export_bundle(
-    model_dir: Path, target: Path, options: ExportOptions | None = None, report: Report = lambda stage, fraction: None
+    model_dir: Path,
+    target: Path,
+    options: ExportOptions | None = None,
+    report: Report = lambda stage, fraction: None,
+    check: Callable[[Path], None] = lambda work: None,
 ) -> Bundle:
     """Export, build, measure, and only if every engine answers as the trained model did, write the bundle.
 
@@ -128,6 +139,7 @@ def export_bundle(
         model_dir: written by ``edgead train``.
         target: the new bundle's folder; an old bundle there is replaced at the very end.
         report: told the stage and the share of it that is done, 0 to 1.
+        check: looks at the finished bundle before it takes its place; what it raises leaves none.
 
     Raises:
         BadInput: no trained model, unusable pictures, `target` is something else.
@@ -156,6 +168,7 @@ def export_bundle(
             export.guarded.append(error.report)
             export.tell(failure=str(error))
             raise
+        check(work)
     export.tell(str(target))
     return Bundle.open(target)
 
@@ -169,6 +182,8 @@ class _Export:
         self.work, self.options, self.jobs, self.report = work, options, jobs, report
         detector, self.info = load_detector(model_dir)
         self.detector: Detector = detector
+        if options.tool == "nncf" and isinstance(detector, CoarseToFine):
+            raise BadInput("NNCF does not quantise coarse-to-fine engines", hint="leave --calibration-tool away")
         self.plan = plan_for(detector.family, options.rewrites, options.left_out)
         self.applied: tuple[Applied, ...] = ()
         self.recipe = PreprocessRecipe.from_json(self.info["preprocess"])
@@ -180,6 +195,7 @@ class _Export:
             own = options.calibration  # goes through the whole recipe; what training set aside already went through it
             recipe = self.recipe if own else replace(self.recipe, roi=None, crop_from=None)
             self.calibration = CalibrationSet.from_folder(folder, recipe, options.calibration_count)
+        self.two: TwoGraphs | None = None
         self.files: dict[tuple[str, str], Path] = {}
         self.measured: dict[tuple[str, str], Measured] = {}
         self.here = {job for job in jobs if BACKENDS[job[0]].runs_here(options.tensorrt)}
@@ -254,8 +270,23 @@ class _Export:
 
     def _build(self, job: tuple[str, str], graph: Path) -> None:
         """Build one engine that is not INT8, and judge it; one that does not run here is judged by its graph, run literally."""
+        two = self._two_graphs(job)
+        self.files[job] = (
+            two.build(job, self.options.tensorrt) if two else BUILDS[job].make(graph, self.work, self.options.tensorrt)
+        )
+        self._judge(job, graph)
+
+    def _two_graphs(self, job: tuple[str, str]) -> TwoGraphs | None:
+        """The graphs of a coarse-to-fine engine; None: this engine is made of one."""
+        if job[0] not in COARSE_BACKENDS or not isinstance(self.detector, CoarseToFine):
+            return None
+        if self.two is None:
+            self.two = TwoGraphs.write(self.detector, self.work)
+        return self.two
+
+    def _judge(self, job: tuple[str, str], graph: Path) -> None:
+        """Measure an engine; refuse it when it is over the limits."""
         name = _name(job)
-        self.files[job] = BUILDS[job].make(graph, self.work, self.options.tensorrt)
         if job in self.here:
             engine = self._open(job, self.files[job])
         else:
@@ -284,8 +315,7 @@ class _Export:
             raise ParityFailed(f"{name}: {', '.join(broken)}; no bundle written", hint=hint)
 
     def _open(self, job: tuple[str, str], file: Path) -> Engine:
-        engine: Engine = resolve("engine", job[0])(file, threads=self.options.threads)
-        return engine
+        return open_file(file, lambda part: resolve("engine", job[0])(part, threads=self.options.threads))
 
     def _int8(self, float_graph: Path | None) -> None:
         """Calibrate once for each kind of target, and let the guard build and judge its engines."""
@@ -295,6 +325,8 @@ class _Export:
             if BUILDS[job].graph == "int8":
                 o = self.options
                 target = target_for(job[0], weight_bits=o.weight_bits, method=o.observer, tool=o.tool)
+                if self._int8_tiles(job, target):
+                    continue
                 groups.setdefault(target.options, []).append(job)
                 targets.setdefault(target.options, target)
         if not groups or float_graph is None or self.calibration is None:
@@ -309,14 +341,26 @@ class _Export:
                 graph.parent.mkdir(exist_ok=True)
             self.calibrated.append(
                 calibrate(
-                    float_graph, self.calibration, targets[options], output=graph, ranges=ranges,
+                    float_graph, self.calibration, targets[options], self.options.keep_float, output=graph, ranges=ranges,
                     report=self._told("INT8"), threads=self.options.threads,
                 )
             )  # fmt: skip
             self._guard(float_graph, graph, jobs)
 
+    def _int8_tiles(self, job: tuple[str, str], target: Target) -> bool:
+        """Build and judge an INT8 engine of two graphs, if it is one (:mod:`edgead.export.coarse`)."""
+        two = self._two_graphs(job)
+        if two is None or self.calibration is None:
+            return False
+        known = Reference(self.frames.held_out, self.frames.held_out_scores(self.exact))
+        screen(self.calibration, reference=known, allow_unsafe=self.options.allow_unsafe)
+        self.calibrated.append(two.quantize(self.calibration, target, self.options.threads))
+        self.files[job] = two.build(job, self.options.tensorrt, target.options.weight_bits)
+        self._judge(job, self.work / GRAPH_FILES["float"])
+        return True
+
     def _observe(self, float_graph: Path, calibration: CalibrationSet) -> Ranges:
-        known = Reference(self.frames.held_out, self.frames.held_out_scores(self.reference))
+        known = Reference(self.frames.held_out, self.frames.held_out_scores(self.exact))
         return observe(
             float_graph, calibration, reference=known, allow_unsafe=self.options.allow_unsafe,
             report=self._told("calibration"), threads=self.options.threads,
@@ -350,8 +394,9 @@ class _Export:
             engines: dict[str, Engine] = {}
             for job in self.jobs:
                 if job in self.here:
-                    engines[_name(job)] = engine = self._open(job, self.files[job])
+                    engine = self._open(job, self.files[job])
                     stack.callback(engine.close)
+                    engines[_name(job)] = engine.slowest() if isinstance(engine, CoarseToFineEngine) else engine
             if not engines:  # all were built ahead of time for another machine
                 engine = OnnxRuntimeEngine(self.work / GRAPH_FILES["float"], threads=self.options.threads)
                 stack.callback(engine.close)
@@ -450,6 +495,7 @@ class _Export:
                 frames=self.frames.all, kinds=self.frames.kinds(), reference=self.reference, threshold=self.rule.trained,
                 auroc=self.yardstick.auroc(self.reference), drawn=bool(self.frames.drawn), limits=self.options.limits,
                 engines=rows, answers=answers, guards=self.guarded, calibrations=self.calibrated, machine=machine.facts(),
+                search=self.options.search,
             ),
         )  # fmt: skip
 

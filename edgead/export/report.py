@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class ReportData:
         answers: of the INT8 engines, by name.
         guards, calibrations: one for each INT8 graph.
         machine: facts of the machine that measured.
+        search: what a search for a budget found, as in the manifest; empty without one.
     """
 
     name: str
@@ -75,6 +76,7 @@ class ReportData:
     guards: Sequence[GuardReport]
     calibrations: Sequence[CalibrationReport]
     machine: Mapping[str, Any]
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_report(target: Path) -> None:
@@ -111,6 +113,7 @@ def _blocks(data: ReportData) -> list[Block]:
     return [
         verdict,
         *_summary(data),
+        *_search(data),
         *_engines(data),
         *_scores(data),
         *_pictures(data),
@@ -145,6 +148,36 @@ def _summary(data: ReportData) -> list[Block]:
             "They show whether INT8 still answers as the trained model does; they do not tell how well it finds your defects."
         )
     return [Tiles(tiles), Text(told)]
+
+
+def _search(data: ReportData) -> list[Block]:
+    search = data.search
+    if not search.get("candidates"):
+        return []
+    header = ("candidate", "p50", "p99", "AUROC", "change", "noise", "score deviation", "flips", "MiB", "")
+    rows = []
+    for row in sorted(search["candidates"], key=lambda r: r["latency"]["p99_ms"] if r["latency"] else float("inf")):
+        timed, judged = row["latency"], row["accuracy"]
+        times = [f"{timed['p50_ms']:.1f} ms", f"{timed['p99_ms']:.1f} ms"] if timed else ["", ""]
+        told = [""] * 5
+        if judged:
+            flips = "" if judged["label_flips"] is None else f"{judged['label_flips']} of {judged['frames']}"
+            change = f"{judged['auroc_change']:+.4f}"
+            told = [_number(judged["auroc"], 4), change, _number(judged["noise"], 4), _percent(judged["score_deviation"]), flips]
+        mark = "chosen" if row["chosen"] else "beaten by none" if row["front"] else row["failed"]
+        rows.append((row["name"], *times, *told, f"{row['bytes'] / 2**20:.1f}" if row["bytes"] else "", mark))
+    width, height = search["frame"]
+    words = (
+        f"At most {search['budget_ms']:g} ms from a picture of {width} x {height} px to the verdict at p99, and at most "
+        f"{search['limits']['max_auroc_drop']:g} of AUROC lost. Noise: one standard error of the difference."
+    )
+    return [
+        Heading("Search"),
+        Text(words),
+        Picture("search", figures.latency_against_auroc(search), "svg", "latency against accuracy of all candidates"),
+        Table(header, rows, ("candidate", "")),
+        *(Text(line, "faint") for line in search["notes"]),
+    ]
 
 
 def _engines(data: ReportData) -> list[Block]:

@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from edgead.models.coarse import build_coarse
 from edgead.models.detector import Detector
 from edgead.models.separable import Separable, resize_matrix
+from edgead.models.tiled import Tiled
 
 
 class Resized(Detector):
@@ -37,7 +39,17 @@ class Resized(Detector):
 
 
 def build(family: type[Detector], config: Mapping[str, Any], image_size: tuple[int, int]) -> Detector:
-    """A detector of `family`, behind a :class:`Resized` when its config says so."""
+    """A detector of `family`, and around it what its config asks for: from inside to outside :class:`Resized`,
+    :class:`~edgead.models.tiled.Tiled`, :class:`~edgead.models.coarse.CoarseToFine`.
+
+    Raises:
+        BadInput: tiles that do not fit the picture.
+    """
+    if "tiles" in config:
+        height, width = config["tiles"]["size"]
+        one = {key: value for key, value in config.items() if key not in {"tiles", "coarse"}}
+        tiled = Tiled(build(family, one, (int(height), int(width))), image_size, int(config["tiles"]["overlap"]))
+        return build_coarse(family, config["coarse"], tiled) if "coarse" in config else tiled
     if "resize" not in config:
         return family.build(config, image_size)
     inner = {key: value for key, value in config.items() if key != "resize"}

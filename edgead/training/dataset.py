@@ -148,6 +148,29 @@ def load_good(
     )
 
 
+def native_size(folder: Path, roi: tuple[int, int, int, int] | None = None) -> tuple[int, int]:
+    """(width, height) of the good pictures themselves, or of the inspected part of them.
+
+    Raises:
+        BadInput: no pictures, one that cannot be read, or two of different sizes (without `roi`).
+    """
+    if roi is not None:
+        return roi[2], roi[3]
+    files = list_images(find_good(folder)[0])
+    sizes: dict[tuple[int, int], Path] = {}
+    for file in files:
+        height, width = read_image(file).shape[:2]
+        sizes.setdefault((width, height), file)
+        if len(sizes) > 1:
+            (one, first), (other, second) = sizes.items()
+            raise BadInput(
+                f"the pictures have no common size: {first.name} is {one[0]} x {one[1]} px, {second.name} "
+                f"{other[0]} x {other[1]}",
+                hint="give --size WxH; pictures of other sizes are then resized",
+            )
+    return next(iter(sizes))
+
+
 def split(indices: list[int], heldout: float, seed: int) -> tuple[list[int], list[int]]:
     """Shuffled training and held-out indices (each sorted): round(heldout n) are held out, at least 2, at most n - 2."""
     order = np.random.default_rng(seed).permutation(indices)

@@ -23,6 +23,7 @@ from edgead.preprocess import PreprocessRecipe
 from edgead.training.dataset import GoodImages, encode_png, find_good, load_good
 from edgead.training.evaluate import evaluate, good_scores
 from edgead.training.progress import Progress, silent
+from edgead.training.tiles import Fit, Tiling, fit_shrunk, fit_tiled, join
 from edgead.types import Image
 
 
@@ -61,6 +62,7 @@ class TrainRequest:
         name: of the part or recipe; empty takes the name of the folder of images.
         heldout: share of good images for threshold and parity.
         seed: of split and fit.
+        tiling: fit on tiles of the pictures (see :class:`edgead.training.tiles.Tiling`); None fits on whole pictures.
     """
 
     family: str
@@ -71,6 +73,7 @@ class TrainRequest:
     name: str = ""
     heldout: float = 0.15
     seed: int = 0
+    tiling: Tiling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,7 @@ class TrainResult:
     elapsed_s: float
 
 
-def make_fit(
-    family: str, options: Mapping[str, Any], seed: int
-) -> Callable[[Sequence[Image], tuple[int, int], Progress], Detector]:
+def make_fit(family: str, options: Mapping[str, Any], seed: int) -> Fit:
     """The fit function of a family with its options bound.
 
     Raises:
@@ -112,16 +113,34 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     """
     began = time.monotonic()
     recipe, fit = request.recipe, make_fit(request.family, request.options, request.seed)
+    if request.tiling is not None:
+        request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
     with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
         images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress)
-        detector = fit(images.train, (recipe.height, recipe.width), progress)
+        detector, figures = _fit(request, fit, images, progress)
         threshold = threshold_from_good(good_scores(detector, images.heldout), tool="edgead train")
         root = find_good(request.good_dir)[1]
         metrics = {} if root is None else evaluate(detector, root, recipe, images.train, threshold.value, progress)
+        metrics |= figures
         _write_frames(work / "heldout", images.heldout)
         _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))
         save_detector(work, detector, _info(request, images, threshold, metrics, root))
     return TrainResult(detector, images, threshold, metrics, time.monotonic() - began)
+
+
+def _fit(request: TrainRequest, fit: Fit, images: GoodImages, progress: Progress) -> tuple[Detector, dict[str, float]]:
+    """The detector that was asked for, and what is worth knowing of its tiles."""
+    tiling, size = request.tiling, (request.recipe.height, request.recipe.width)
+    if tiling is None:
+        return fit(images.train, size, progress), {}
+    coarse = None if tiling.coarse is None else fit_shrunk(fit, images.train, tiling.coarse, progress)
+    tiled = fit_tiled(fit, images.train, tiling, request.seed, progress)
+    figures = {"tiles": float(len(tiled.grid))}
+    if coarse is None:
+        return tiled, figures
+    detector, facts = join(tiled, coarse, images.heldout, request.seed, progress)
+    told = {"tiles_run_good": facts.run_share, "drawn_found": float(facts.found), "drawn": float(facts.drawn)}
+    return detector, figures | told
 
 
 def _info(
@@ -129,6 +148,7 @@ def _info(
 ) -> dict[str, Any]:
     arguments = {
         "heldout": request.heldout, "seed": request.seed,
+        **({} if request.tiling is None else {"tiling": dataclasses.asdict(request.tiling)}),
         **{k: os.fspath(v) if isinstance(v, Path) else v for k, v in request.options.items()},
     }  # fmt: skip
     return {

@@ -136,7 +136,7 @@ def test_export_without_its_packages_names_the_extra(
 def test_inspect_shows_everything_and_json_is_the_manifest(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tiny.bundle())]) == 0
     out = capsys.readouterr().out
-    for text in ("tiny patchcore", "64 x 64 px (area)", "anomaly_map: float32 1 x 64 x 64", "openvino-int8", "weight_bits 7"):
+    for text in ("tiny patchcore", "64 x 64 px (box)", "anomaly_map: float32 1 x 64 x 64", "openvino-int8", "weight_bits 7"):
         assert text in out
     assert main(["inspect", str(tiny.bundle()), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((tiny.bundle() / "manifest.json").read_text())

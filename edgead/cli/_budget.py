@@ -1,0 +1,315 @@
+"""`edgead export --budget-ms`: the search's options, its table and its plot; and `--like`, the same export once more."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.errors import BadInput, MissingExtra
+
+if TYPE_CHECKING:
+    from edgead.bundle import Bundle
+    from edgead.calibration.deviation import Limits
+    from edgead.export import ExportOptions
+    from edgead.export.search.options import Retrain, SearchOptions
+
+FRAME = "1920x1080"
+MINUTES = 10.0
+WITH_DEFECTS = (0.05, 0.005, 1.0)
+"""Share of flips, loss of AUROC and score deviation that a search tolerates by default where real defects tell what an engine is
+worth: with a smaller bank all scores rise, each engine has its own threshold, and it is AUROC that counts."""
+
+WIDEST = 180
+"""Columns of the table of candidates, also where the terminal has fewer."""
+
+CPU, GPU = ("openvino", "onnxruntime"), ("tensorrt", "tensorrt-rtx")
+
+
+def add_budget_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("search (docs/budget.md)")
+    group.add_argument(
+        "--budget-ms",
+        type=float,
+        metavar="MS",
+        help="find the most accurate engine that answers within MS at p99 on this device, camera picture to verdict",
+    )
+    group.add_argument("--device", choices=("cpu", "gpu"), help="gpu: TensorRT (default: what is installed for the CPU)")
+    group.add_argument("--search-minutes", type=float, metavar="M", help=f"bound on the search (default {MINUTES:g})")
+    group.add_argument("--frame", metavar="WxH", help=f"size of the camera's pictures (default {FRAME})")
+    group.add_argument("--search-dir", type=Path, metavar="DIR", help="what was measured (default: BUNDLE.search)")
+    group.add_argument("--restart-search", action="store_true", help="measure again what an earlier search measured")
+    group.add_argument("--like", type=Path, metavar="BUNDLE", help="the same engines as in this bundle, without a search")
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse what does not go together, before any work. Raises BadInput."""
+    given = {
+        "--device": args.device, "--search-minutes": args.search_minutes, "--frame": args.frame, "--search-dir": args.search_dir,
+        "--restart-search": args.restart_search or None,
+    }  # fmt: skip
+    asked = [name for name, value in given.items() if value is not None]
+    if args.budget_ms is None and asked:
+        raise BadInput(f"{asked[0]} goes with --budget-ms only", hint="give --budget-ms, or leave it out")
+    clashes = {"--on-device": args.on_device, "--like": args.like is not None}
+    if args.budget_ms is not None and (clash := [name for name, there in clashes.items() if there]):
+        raise BadInput(f"--budget-ms does not go with {clash[0]}", hint="a search makes a new bundle from a trained model")
+    if args.like is not None:
+        chosen = {"--on-device": args.on_device, "--backend": args.backend, "--precision": args.precision,
+                  "--rewrite": args.rewrite, "--no-rewrite": args.no_rewrite, "--weight-bits": args.weight_bits}  # fmt: skip
+        if clash := [name for name, value in chosen.items() if value]:
+            raise BadInput(f"--like does not go with {clash[0]}", hint="the bundle says what to make")
+
+
+def limits(args: argparse.Namespace, usual: Limits) -> Limits:
+    """What the command line allows to be lost, `usual` where it says nothing."""
+    given = {"max_flips": args.max_flips, "max_score_deviation": args.max_score_deviation, "max_auroc_drop": args.max_auroc_drop}
+    return dataclasses.replace(usual, **{name: value for name, value in given.items() if value is not None})
+
+
+def search_options(args: argparse.Namespace, model_dir: Path) -> SearchOptions:
+    """What the command line asks of the search. Raises BadInput."""
+    from edgead.calibration.deviation import Limits
+    from edgead.cli.train import parse_size
+    from edgead.export.search.options import SearchOptions
+
+    frame = parse_size(args.frame or FRAME)
+    if min(frame) < 16:
+        raise BadInput(f"a camera picture of {frame[0]} x {frame[1]} px is not usable", hint="give --frame 1920x1080")
+    retrain, why_not = retrainer(model_dir)
+    minutes = MINUTES if args.search_minutes is None else args.search_minutes
+    return SearchOptions(
+        args.budget_ms,
+        frame,
+        minutes,
+        args.search_dir,
+        args.restart_search,
+        retrain,
+        why_not,
+        limits(args, Limits(*WITH_DEFECTS)),
+    )
+
+
+def within_device(args: argparse.Namespace, options: ExportOptions) -> ExportOptions:
+    """The backends that a search may take, all of which must run here.
+
+    Raises:
+        BadInput: those that were asked for are not of the device.
+        MissingExtra: there is none.
+    """
+    from edgead.export import BACKENDS, installed_backends
+
+    device = GPU if args.device == "gpu" else CPU
+    if options.backends is not None:
+        strange = [name for name in options.backends if args.device is not None and name not in device]
+        if strange:
+            raise BadInput(f"{strange[0]} does not run on the {args.device}", hint=f"choose {' or '.join(device)}")
+        return options
+    if args.device != "gpu":
+        backends = tuple(name for name in installed_backends() if name in CPU)
+        if not backends:
+            raise MissingExtra("no inference backend is installed", hint="pip install 'edgead[openvino]'")
+        return dataclasses.replace(options, backends=backends)
+    installed = tuple(name for name in GPU if BACKENDS[name].installed())
+    usable = tuple(name for name in installed if BACKENDS[name].runs_here(options.tensorrt))
+    if not usable:
+        what = "no GPU that TensorRT can use is here" if installed else "TensorRT is not installed"
+        raise MissingExtra(f"--device gpu: {what}", hint="see edgead doctor and docs/tensorrt.md, or search with --device cpu")
+    precisions = ("fp32", "fp16", "int8") if args.precision is None else options.precisions
+    return dataclasses.replace(options, backends=usable, precisions=precisions)
+
+
+def retrainer(model_dir: Path) -> tuple[Retrain | None, str]:
+    """How to train the model again at another input size; None and why not when that cannot be.
+
+    The pictures must be the same ones: their digest is checked before the first training.
+    """
+    info = _info(model_dir)
+    origin: Mapping[str, Any] = info.get("origin") or {}
+    path = str((origin.get("data") or {}).get("path", ""))
+    if origin.get("tool") != "edgead train" or "family" not in info:
+        return None, "this model was not trained by edgead train"
+    if not Path(path).is_dir():
+        return None, f"the pictures that it was trained on are not at {path} any more"
+    if (origin.get("arguments") or {}).get("tiling"):
+        return None, "this model looks at tiles, whose size is part of its training"
+    checked: list[bool] = []
+
+    def again(size: tuple[int, int], folder: Path, stop: Callable[[], bool]) -> None:
+        if not checked:
+            _check_pictures(info, Path(path))
+            checked.append(True)
+        _train(info, Path(path), size, folder, stop)
+
+    return again, ""
+
+
+def _info(model_dir: Path) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = json.loads((model_dir / "model.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}  # load_detector says what is wrong
+    return info if isinstance(info, dict) else {}
+
+
+def _check_pictures(info: Mapping[str, Any], path: Path) -> None:
+    from edgead.preprocess import PreprocessRecipe
+    from edgead.training.dataset import load_good
+
+    recipe, arguments = PreprocessRecipe.from_json(info["preprocess"]), info["origin"]["arguments"]
+    found = load_good(path, recipe, float(arguments["heldout"]), int(arguments["seed"])).digest
+    if found != info["origin"]["data"]["digest"]:
+        raise BadInput(f"the pictures in {path} are not those that the model was trained on", hint="train the model again")
+
+
+def _train(info: Mapping[str, Any], path: Path, size: tuple[int, int], folder: Path, stop: Callable[[], bool]) -> None:
+    from edgead.optional import require
+    from edgead.preprocess import PreprocessRecipe
+    from edgead.training.fit import TrainRequest, train
+
+    require("sklearn", extra="train", why="Training at another input size")
+    recipe = dataclasses.replace(PreprocessRecipe.from_json(info["preprocess"]), width=size[0], height=size[1], crop_from=None)
+    options = {key: _value(key, value) for key, value in info["origin"]["arguments"].items() if key not in ("heldout", "seed")}
+    arguments = info["origin"]["arguments"]
+    request = TrainRequest(
+        info["family"], path, folder, recipe, options, str(info["name"]), float(arguments["heldout"]), int(arguments["seed"])
+    )
+
+    def progress(stage: str, done: float) -> None:
+        if stop():
+            raise BadInput(f"training at {size[0]} x {size[1]} px takes longer than the search may", hint="--search-minutes")
+
+    train(request, progress)
+
+
+def _value(key: str, value: Any) -> Any:
+    """An argument of a training as JSON keeps it, as the family's options take it."""
+    if key in ("weights", "teacher", "outside") and isinstance(value, str):
+        return Path(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def show_search(facts: Mapping[str, Any]) -> None:
+    """The table of all candidates, fastest first."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from edgead.cli._console import console
+
+    names = ("p50", "p99 ms", "AUROC", "change", "noise", "dev.", "flips", "MiB", "")
+    columns = (Column(name, justify="right" if name else "left", no_wrap=True) for name in names)
+    table = Table(Column("candidate", no_wrap=True), *columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    trained, budget = facts["trained"], facts["budget_ms"]
+    table.add_row("trained model", "", "", f"{trained['auroc']:.4f}", "", "", "", "", "", "")
+    for row in sorted(facts["candidates"], key=lambda r: r["latency"]["p99_ms"] if r["latency"] else float("inf")):
+        table.add_row(*_cells(row, budget))
+    Console(highlight=False, soft_wrap=True, width=max(console().width, WIDEST)).print(table)
+    width, height = facts["frame"]
+    drawn = "; AUROC on drawn defects, there being no labelled ones" if trained["drawn"] else ""
+    console().print(
+        f"* chosen, + beaten by none, > over {budget:g} ms, - over a limit of what may be lost; ~ first look at a few parts; "
+        f"noise: one standard error; times from a picture of {width} x {height} px to the verdict{drawn}",
+        markup=False,
+    )
+
+
+def _cells(row: Mapping[str, Any], budget_ms: float) -> list[str]:
+    timed, judged = row["latency"], row["accuracy"]
+    if row["failed"]:
+        return [row["name"], *[""] * 8, f"failed: {row['failed'][:60]}"]
+    mark = "*" if row["chosen"] else "+" if row["front"] else ""
+    cells = [row["name"]]
+    if timed:
+        about = "" if timed["full"] else "~"
+        cells += [f"{about}{timed['p50_ms']:.1f}", f"{about}{timed['p99_ms']:.1f}"]
+        mark += ">" if timed["p99_ms"] > budget_ms else ""
+    else:
+        cells += ["", ""]
+    if judged:
+        deviation, flips = judged["score_deviation"], judged["label_flips"]
+        cells += [f"{judged['auroc']:.4f}", f"{judged['auroc_change']:+.4f}", f"{judged['noise']:.4f}"]
+        cells += [
+            "" if deviation is None else f"{100 * deviation:.1f} %",
+            "" if flips is None else f"{flips} of {judged['frames']}",
+        ]
+        mark += "" if judged["within_loss"] else "-"
+    else:
+        cells += [""] * 5
+    return [*cells, f"{row['bytes'] / 2**20:.1f}" if row["bytes"] else "", mark]
+
+
+def write_plot(facts: Mapping[str, Any], folder: Path) -> Path | None:
+    """Latency against accuracy as ``search.png``; None without matplotlib, or when nothing was judged."""
+    from edgead.bundle import storage_errors
+    from edgead.cli._console import console
+    from edgead.export.figures import latency_against_auroc
+
+    if not any(row["latency"] and row["accuracy"] for row in facts["candidates"]):
+        return None
+    try:
+        picture = latency_against_auroc(facts, "png")
+    except MissingExtra as error:
+        console().print(f"no plot: {error} ({error.hint})", markup=False)
+        return None
+    target = folder / "search.png"
+    with storage_errors(target):
+        target.write_bytes(picture)
+    return target
+
+
+def summary(facts: Mapping[str, Any]) -> str:
+    """One line on what was chosen and why, for `edgead export` and `edgead inspect`."""
+    chosen, built = facts["chosen"], facts.get("built")
+    row = next(row for row in facts["candidates"] if row["chosen"])
+    change = row["accuracy"]["auroc_change"]
+    time = f"p50 {built['p50_ms']:.1f} ms, p99 {built['p99_ms']:.1f} ms of {facts['budget_ms']:g} ms" if built else ""
+    return f"{chosen['name']}: {time}, AUROC {row['accuracy']['auroc']:.4f} ({change:+.4f} to the trained model's)"
+
+
+def options_like(bundle: Bundle, options: ExportOptions) -> ExportOptions:
+    """The export options that make a bundle's engines once more, from its manifest."""
+    from pathlib import Path as File
+
+    from edgead.calibration.deviation import Limits
+    from edgead.models.rewrites import known
+
+    manifest = bundle.manifest
+    measured, calibration = manifest.measured, manifest.calibration or {}
+    applied = {one["name"]: one for one in measured.get("rewrites", ())}
+    usual = [one.name for one in known() if manifest.family in one.families and one.default is not None]
+    search = dict(measured.get("search") or {})
+    guarded = [name for told in measured.get("guard", ()) for name in told["keep_float"]]
+    chosen = search.get("chosen") or {}
+    limits = {name: value for name, value in measured["limits"].items() if name != "fp32"}
+
+    def folder(name: str, given: File | None) -> File | None:
+        return given or (File(search[name]) if search.get(name) else None)
+
+    return dataclasses.replace(
+        options,
+        backends=tuple(dict.fromkeys(record.backend for record in manifest.engines)),
+        precisions=tuple(dict.fromkeys(record.precision for record in manifest.engines)),
+        weight_bits=calibration.get("weight_bits"),
+        observer=calibration.get("method", options.observer),
+        tool=calibration.get("tool", options.tool),
+        calibration=folder("calibration", options.calibration),
+        calibration_count=search.get("calibration_count", options.calibration_count),
+        labelled=folder("labelled", options.labelled),
+        frames_per_class=search.get("frames_per_class", options.frames_per_class),
+        limits=Limits(**limits),
+        rewrites={name: one["setting"] for name, one in applied.items() if name not in usual},
+        left_out=tuple(name for name in usual if name not in applied),
+        keep_float=(*chosen.get("keep_float", ()), *guarded),
+        threads=options.threads or chosen.get("threads"),
+        search=search,
+    )
+
+
+def differing_graphs(one: Bundle, other: Bundle) -> list[str]:
+    """Names of the graphs that are not the same, byte for byte, in two bundles."""
+    names = [name for name in one.manifest.files if Path(name).parent == Path() and name.endswith(".onnx")]
+    return [name for name in names if one.manifest.files[name] != other.manifest.files.get(name)]

@@ -1,0 +1,329 @@
+"""Builds a candidate with the pieces that an export is made of, and measures it: time from picture to verdict, and accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgead.bundle import file_digest
+from edgead.calibration.calibrate import calibrate
+from edgead.calibration.deviation import Yardstick
+from edgead.calibration.half import to_half
+from edgead.calibration.layers import Graphs, layer_errors
+from edgead.calibration.observe import Ranges, observe
+from edgead.calibration.screening import Reference
+from edgead.calibration.sets import CalibrationSet
+from edgead.calibration.targets import QuantizeOptions, target_for
+from edgead.decision import Rule
+from edgead.engines.timing import LatencyStats, interleaved
+from edgead.errors import BadInput, EngineError
+from edgead.export.builds import BUILDS
+from edgead.export.graph import write_onnx
+from edgead.export.measure import ThresholdRule, read_frames, trained_answers
+from edgead.export.pipeline import ExportOptions
+from edgead.export.search.journal import Accuracy, Latency
+from edgead.export.search.space import Choice, Size
+from edgead.models.detector import Detector, load_detector
+from edgead.models.rewrites import Material, Setting, plan_for, rewrite
+from edgead.parity import Answers, ask
+from edgead.preprocess import PreprocessRecipe
+from edgead.registry import resolve
+from edgead.types import Engine, Image
+
+BURST, QUICK_ROUNDS, FULL_ROUNDS = 5, 3, 40
+"""Parts timed in a row, the engines taking turns: a first look has 15 parts, a full measurement 200."""
+
+QUICK_S, FULL_S = 2.0, 20.0
+DISTURBED, AGAIN = 1.15, 2
+"""A measurement in which the reference engine was so many times slower than at its best is made again, so often at most."""
+
+FEWEST_FRAMES = 16
+"""Of each kind, however slow the model is."""
+
+SHARE_FOR_FRAMES = 0.1
+"""Of the search's time, what the trained model's own answers may take."""
+
+Told = Callable[[str, float], None]
+
+
+class Bench:
+    """One trained model, its frames and the trained answers on them.
+
+    Args:
+        model_dir: written by ``edgead train`` or ``import``.
+        options: of the export; backends, precisions, rewrites and threads come from the candidates.
+        scratch: an empty folder for graphs and engines.
+        frame: width and height of the camera's pictures.
+        per_class: at most so many frames of each kind; see :func:`affordable_frames`.
+
+    Raises:
+        BadInput: no trained model, unusable pictures, or the region of interest does not fit the frame.
+    """
+
+    def __init__(self, model_dir: Path, options: ExportOptions, scratch: Path, frame: Size, per_class: int, told: Told) -> None:
+        self.model_dir, self.options, self.scratch, self.told = model_dir, options, scratch, told
+        self.detector, self.info = load_detector(model_dir)
+        self.recipe = PreprocessRecipe.from_json(self.info["preprocess"])
+        self.frames = read_frames(model_dir, self.recipe, self._labelled_root(), per_class, draw=True)
+        self.calibration = self._calibration_set()
+        picture = cv2.resize(self.frames.held_out[0], frame, interpolation=cv2.INTER_LINEAR)
+        self.picture: Image = np.asarray(picture, np.uint8)
+        self.recipe.apply(self.picture)
+        self._graphs: dict[str, Path] = {}
+        self._held_out: dict[Path, npt.NDArray[np.float32]] = {}
+        self._ranges: dict[Path, Ranges] = {}
+        self._quietest_ms = np.inf
+
+    def ask_trained(self) -> None:
+        """The trained model's answers, which everything is compared with.
+
+        Raises:
+            BadInput: they are all the same.
+        """
+        images = self.frames.all
+        self.reference = trained_answers(self.detector, images, lambda done: self.told("trained model", done))
+        if not np.ptp(self.reference.scores) > 0.0:
+            raise BadInput("the trained model gives every picture the same score", hint="train it again")
+        scores = self.frames.held_out_scores(self.reference)
+        self.rule = ThresholdRule.of(self.info, scores, self.options.max_false_reject)
+        own, judged, drawn = (lambda s: self.rule.own(s).value), self.frames.judged(), bool(self.frames.drawn)
+        self.yardstick = Yardstick(images, self.reference, self.rule.trained.value, own, *judged, drawn)
+        self.trained = self.accuracy_of(self.reference, None)
+
+    def accuracy_of(self, answers: Answers, original: Bench | None) -> Accuracy:
+        """Against this bench's trained model, or, when that was trained again, against the original one's bench."""
+        good, defect = (
+            tuple(map(float, answers.scores[part.start : part.stop])) for part in (self.yardstick.good, self.yardstick.defect)
+        )
+        auroc = self.yardstick.auroc(answers)
+        assert auroc is not None  # there are drawn defects at least
+        if original is None:
+            found = self.yardstick.measure(answers)
+            change, deviation, flips = found.auroc_change or 0.0, found.score_deviation, found.label_flips
+            return Accuracy(auroc, change, deviation, flips, found.frames, good, defect)
+        trained = original.trained.auroc
+        same = len(original.frames.all) == len(self.frames.all)
+        labels = original.reference.scores >= original.rule.trained.value
+        own = answers.scores >= self.rule.own(answers.scores).value
+        return Accuracy(auroc, auroc - trained, None, int((labels != own).sum()) if same else None, len(own), good, defect)
+
+    def build(self, choice: Choice) -> Path:
+        """The engine's file, made as an export makes it."""
+        build = BUILDS[choice.job]
+        graph = self.graph(choice)
+        folder = graph.parent / str(choice)
+        file = folder / "built"
+        if file.is_file():
+            return Path(file.read_text("utf-8"))
+        folder.mkdir(exist_ok=True)
+        made = build.make(graph, folder, self.options.tensorrt)
+        file.write_text(str(made), "utf-8")
+        return made
+
+    def graph(self, choice: Choice) -> Path:
+        """The ONNX graph that the choice's engine is made of."""
+        kind = BUILDS[choice.job].graph
+        whole = self._float_graph(choice.settings)
+        if kind == "float":
+            return whole
+        if kind == "half":
+            half = whole.with_name("model.fp16.onnx")
+            if not half.is_file():
+                to_half(whole, half, self.calibration)
+            return half
+        return self._int8_graph(whole, choice)
+
+    def open(self, choice: Choice) -> Engine:
+        engine: Engine = resolve("engine", choice.backend)(self.build(choice), threads=choice.threads)
+        return engine
+
+    def size_bytes(self, choice: Choice) -> int:
+        """Of the engine's files: an IR's weights lie beside it."""
+        made = self.build(choice)
+        return sum(file.stat().st_size for file in {made, made.with_suffix(".bin")} if file.is_file())
+
+    def digest(self, choice: Choice) -> str:
+        return file_digest(self.graph(choice))
+
+    def answers(self, choice: Choice) -> Answers:
+        """On all frames.
+
+        Raises:
+            EngineError: values that are not finite.
+        """
+        images = self.frames.all
+
+        def shown() -> Iterator[Image]:
+            for i, image in enumerate(images):
+                yield image
+                self.told(f"{choice}: accuracy", (i + 1) / len(images))
+
+        with closing(self.open(choice)) as engine:
+            answers = ask(engine, shown())
+        if not np.isfinite(answers.scores).all():
+            raise EngineError(f"{choice} gives values that are not finite", hint="please report it")
+        return answers
+
+    def verdict(self, engine: Engine) -> Callable[[], object]:
+        """From the camera's picture to the verdict, once."""
+        recipe, picture, rule = self.recipe, self.picture, Rule(self.rule.trained.value)
+
+        def inspect() -> object:
+            return rule.decide(*engine.infer(recipe.apply(picture)))
+
+        return inspect
+
+    def latency(self, engine: Engine, reference: Callable[[], object], full: bool, again: int = AGAIN) -> Latency:
+        """Time an engine beside the reference, up to so many times again when the machine was busy with something else meanwhile;
+        the measurement in which the reference was fastest counts."""
+        rounds, max_s = (FULL_ROUNDS, FULL_S) if full else (QUICK_ROUNDS, QUICK_S)
+        calls = {"reference": reference, "candidate": self.verdict(engine)}
+        best: dict[str, LatencyStats] = {}
+        for _ in range(1 + again):
+            found = interleaved(calls, rounds=rounds, max_s=max_s, burst=BURST)
+            if not best or found["reference"].p50_ms < best["reference"].p50_ms:
+                best = found
+            self._quietest_ms = min(self._quietest_ms, best["reference"].p50_ms)
+            disturbed = best["reference"].p50_ms > DISTURBED * self._quietest_ms
+            if not disturbed:
+                break
+        took = best["candidate"]
+        return Latency(took.p50_ms, took.p99_ms, took.n, best["reference"].p50_ms, full, disturbed)
+
+    def worst_layers(self, choice: Choice) -> list[tuple[str, ...]]:
+        """Names of the nodes of each group of layers, the one first that INT8 loses most in."""
+        plain = replace(choice, keep_float=())
+        graphs = Graphs(self._float_graph(plain.settings), self.graph(plain))
+        errors = layer_errors(
+            graphs, self.yardstick.images, self.reference, max_s=self.options.guard.sensitivity_s, threads=self.options.threads,
+            report=lambda done: self.told("error of each layer", done),
+        )  # fmt: skip
+        return [tuple(graphs.names(error.layer.nodes)) for error in errors]
+
+    def frames_digest(self) -> str:
+        """SHA-256 of all frames and the calibration pictures."""
+        sha = hashlib.sha256()
+        for image in self.frames.all:
+            sha.update(repr(image.shape).encode() + image.tobytes())
+        if self.calibration is not None:
+            sha.update(self.calibration.digest.encode())
+        return sha.hexdigest()
+
+    def _labelled_root(self) -> Path | None:
+        if self.options.labelled is not None:
+            return self.options.labelled
+        known = self.info.get("labelled_root")
+        return Path(known) if known and (Path(known) / "test").is_dir() else None
+
+    def _calibration_set(self) -> CalibrationSet | None:
+        folder = self.options.calibration or self.model_dir / "calibration"
+        if not folder.is_dir() and self.options.calibration is None:
+            return None
+        own = self.options.calibration  # goes through the whole recipe; what training set aside already went through it
+        recipe = self.recipe if own else replace(self.recipe, roi=None, crop_from=None)
+        return CalibrationSet.from_folder(folder, recipe, self.options.calibration_count)
+
+    def _float_graph(self, settings: Mapping[str, Setting]) -> Path:
+        key = repr(sorted(settings.items()))
+        if key not in self._graphs:
+            self.told("ONNX", 0.0)
+            folder = self.scratch / str(len(self._graphs))
+            folder.mkdir()
+            detector = self._rewritten(settings)
+            graph = folder / "model.onnx"
+            write_onnx(detector, graph)
+            self._graphs[key] = graph
+            self._held_out[graph] = self.frames.held_out_scores(self.reference)
+            if settings or self.options.rewrites:  # scores of its own
+                self._held_out[graph] = trained_answers(detector, self.frames.held_out, lambda done: None).scores
+        return self._graphs[key]
+
+    def _rewritten(self, settings: Mapping[str, Setting]) -> Detector:
+        plan = plan_for(self.detector.family, {**self.options.rewrites, **settings}, self.options.left_out)
+        if not plan:
+            return self.detector
+        pictures = self.calibration.images if self.calibration else self.frames.held_out
+        return rewrite(self.detector, plan, Material.of(pictures))[0]
+
+    def _int8_graph(self, whole: Path, choice: Choice) -> Path:
+        if self.calibration is None:
+            raise BadInput("INT8 needs good pictures, and the model has none", hint="give --calibration DIR, or --precision fp32")
+        o = self.options
+        target = target_for(choice.backend, weight_bits=o.weight_bits, method=o.observer, tool=o.tool)
+        folder = whole.parent / _int8_name(target.options, choice.keep_float)
+        graph = folder / "model.int8.onnx"
+        if o.tool == "nncf":
+            graph = folder / "openvino/int8.xml"
+        if not graph.is_file():
+            graph.parent.mkdir(parents=True, exist_ok=True)
+            if whole not in self._ranges:
+                self._ranges[whole] = self._observe(whole, self.calibration)
+            told = lambda done: self.told("INT8", done)  # noqa: E731
+            calibrate(
+                whole, self.calibration, target, choice.keep_float, output=graph, ranges=self._ranges[whole], report=told,
+                threads=o.threads,
+            )  # fmt: skip
+        return graph
+
+    def _observe(self, whole: Path, calibration: CalibrationSet) -> Ranges:
+        known = Reference(self.frames.held_out, self._held_out[whole])
+        return observe(
+            whole, calibration, reference=known, allow_unsafe=self.options.allow_unsafe,
+            report=lambda done: self.told("calibration", done), threads=self.options.threads,
+        )  # fmt: skip
+
+
+def _int8_name(options: QuantizeOptions, keep_float: tuple[str, ...]) -> str:
+    kept = hashlib.sha256("\n".join(keep_float).encode()).hexdigest()[:8]
+    return f"int8-w{options.weight_bits}-{kept}"
+
+
+def affordable_frames(model_dir: Path, wanted: int, search_s: float) -> int:
+    """Frames of each kind that the trained model can answer in `SHARE_FOR_FRAMES` of the time, `FEWEST_FRAMES` at least."""
+    detector, _ = load_detector(model_dir)
+    height, width = detector.image_size
+    picture = torch.zeros((1, height, width, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        detector(picture)
+        began = time.perf_counter()
+        detector(picture)
+    each_s = max(time.perf_counter() - began, 1e-6)
+    return min(wanted, max(FEWEST_FRAMES, int(SHARE_FOR_FRAMES * search_s / (3 * each_s))))
+
+
+def model_digest(model_dir: Path) -> str:
+    """SHA-256 of everything in a trained model's folder that an export looks at, but for the time at which it was made: other
+    tools' files are imported anew each time."""
+    _, info = load_detector(model_dir)
+    origin = {key: value for key, value in info["origin"].items() if key != "created_at"}
+    sha = hashlib.sha256(json.dumps({**info, "origin": origin}, sort_keys=True).encode())
+    for file in sorted(p for p in model_dir.rglob("*") if p.is_file()):
+        if file.name == "model.safetensors" or file.parent.name in ("heldout", "calibration"):
+            sha.update(file.relative_to(model_dir).as_posix().encode() + b"\0" + file_digest(file).encode())
+    return sha.hexdigest()
+
+
+def facts_of(options: ExportOptions, frame: Size) -> dict[str, Any]:
+    """What of the options changes any figure, JSON-able."""
+    return {
+        "frame": list(frame),
+        "weight_bits": options.weight_bits,
+        "observer": options.observer,
+        "tool": options.tool,
+        "calibration_count": options.calibration_count,
+        "max_false_reject": options.max_false_reject,
+        "rewrites": dict(options.rewrites),
+        "left_out": list(options.left_out),
+        "tensorrt": repr(options.tensorrt),
+    }

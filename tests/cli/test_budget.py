@@ -1,0 +1,189 @@
+"""`edgead export --budget-ms` and `--like` as a user calls them, with good and bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgead.bundle import Bundle
+from edgead.cli import _budget
+from edgead.cli.main import main
+from edgead.errors import BadInput
+from edgead.export import figures
+from edgead.export.search.bench import Bench
+from edgead.preprocess import PreprocessRecipe
+from edgead.training.fit import TrainRequest, train
+from tests.bundles import Tiny, write_parts
+
+QUICK = ["--backend", "onnxruntime", "--threads", "1", "--frames", "6", "--frame", "320x240", "--allow-unsafe-calibration"]
+WIDE = ["--max-flips", "1", "--max-auroc-drop", "1", "--max-score-deviation", "1000000"]
+ENOUGH = ["--budget-ms", "10000000", *QUICK, *WIDE]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fonts() -> None:
+    """matplotlib keeps the fonts that it has used open, for good."""
+    row = {"backend": "a", "name": "a", "front": True, "chosen": True, "latency": {"p99_ms": 1.0}}
+    facts = {"candidates": [{**row, "accuracy": {"auroc": 1.0, "within_loss": True}}], "budget_ms": 1.0}
+    facts |= {"trained": {"auroc": 1.0, "drawn": True}, "limits": {"max_auroc_drop": 0.1}}
+    figures.latency_bars({"bold and plain-fp32": 1.0})
+    figures.score_histograms([("bold", np.arange(3, dtype=np.float32), 1.0)], np.array([False, True, True]), "d")
+    for kind in ("svg", "png"):
+        figures.latency_against_auroc(facts, kind)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few parts are timed."""
+    monkeypatch.setattr("edgead.export.search.bench.FULL_ROUNDS", 4)
+
+
+def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.strip().splitlines()
+
+
+def test_a_budget_is_shown_written_inspected_and_made_again(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = ["--report", "page.html", "-o", "part.edgead"]
+    assert main(["export", str(tiny.model()), "--precision", "int8", "--rewrite", "rows=32", *ENOUGH, *report]) == 0
+    out = capsys.readouterr().out
+    assert "onnxruntime-int8 1 thread" in out
+    assert "chosen: onnxruntime-int8 1 thread: p50" in out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["page.html", "part.edgead", "part.edgead.search"]
+    assert (tmp_path / "part.edgead.search/search.png").stat().st_size > 10_000
+    assert "latency against accuracy of all candidates" in Path("page.html").read_text("utf-8")
+    assert main(["inspect", "part.edgead"]) == 0
+    assert "of 1e+07 ms, AUROC" in capsys.readouterr().out
+
+    assert main(["export", str(tiny.model()), "--like", "part.edgead", "-o", "again.edgead", "--allow-unsafe-calibration"]) == 0
+    assert "the same graphs as in part.edgead, byte for byte" in capsys.readouterr().out
+    one, other = (Bundle.open(Path(name)).manifest for name in ("part.edgead", "again.edgead"))
+    assert {name: other.files[name] for name in ("model.onnx", "model.int8.onnx")} == {
+        name: one.files[name] for name in ("model.onnx", "model.int8.onnx")
+    }
+    assert other.measured["search"] == one.measured["search"]
+    assert other.default_engine == one.default_engine
+
+
+def test_a_budget_that_nothing_keeps_ends_with_8_and_its_table(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--budget-ms", "0.001", "--precision", "fp32", *QUICK, *WIDE, "--search-minutes", "0.001"]
+    assert main(["export", str(tiny.model()), *arguments, "-o", str(tmp_path / "p.edgead")]) == 8
+    captured = capsys.readouterr()
+    assert "onnxruntime-fp32 1 thread" in captured.out
+    assert "no engine answers within 0.001 ms at p99" in captured.err
+    assert not (tmp_path / "p.edgead").exists()
+
+
+def test_an_interrupted_search_says_how_to_go_on(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: Bench, choice: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bench, "answers", interrupted)
+    target = tmp_path / "p.edgead"
+    assert main(["export", str(tiny.model()), "--precision", "fp32", *ENOUGH, "-o", str(target)]) == 130
+    assert "p.edgead.search: the same command goes on" in errors(capsys)[-1]
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["MODEL", "--budget-ms", "0"], 2, "a budget of 0 ms is not usable"),
+        (["MODEL", "--budget-ms", "-3"], 2, "a budget of -3 ms is not usable"),
+        (["MODEL", "--budget-ms", "9", "--search-minutes", "0"], 2, "0 minutes of search"),
+        (["MODEL", "--budget-ms", "9", "--frame", "big"], 2, "'big' is not a size"),
+        (["MODEL", "--budget-ms", "9", "--frame", "8x8"], 2, "8 x 8 px is not usable"),
+        (["MODEL", "--budget-ms", "9", "--backend", "abacus"], 2, "cannot export for abacus"),
+        (["MODEL", "--budget-ms", "9", "--backend", "openvino", "--device", "gpu"], 2, "openvino does not run on the gpu"),
+        (["MODEL", "--budget-ms", "9", "-o", "MODEL"], 2, "exists and is not a bundle"),
+        (["BUNDLE", "--budget-ms", "9", "--on-device"], 2, "--budget-ms does not go with --on-device"),
+        (["MODEL", "--budget-ms", "9", "--like", "BUNDLE"], 2, "--budget-ms does not go with --like"),
+        (["MODEL", "--search-minutes", "3"], 2, "--search-minutes goes with --budget-ms only"),
+        (["MODEL", "--restart-search"], 2, "--restart-search goes with --budget-ms only"),
+        (["MODEL", "--like", "BUNDLE", "--precision", "fp32"], 2, "--like does not go with --precision"),
+        (["MODEL", "--like", "MODEL"], 3, "has no manifest.json"),
+        (["MODEL", "--rewrite", "magic=3"], 2, "there is no rewrite 'magic'"),
+        (["MODEL", "--rewrite", "rows=few"], 2, "'rows=few' is not usable"),
+        (["MODEL", "--no-rewrite", "magic"], 2, "there is no rewrite 'magic'"),
+        (["nowhere", "--budget-ms", "9"], 2, "holds no trained model"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tiny: Tiny,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = {"MODEL": tiny.model(), "BUNDLE": tiny.bundle()}
+    assert main(["export", *(str(known.get(a, a)) for a in arguments)]) == code
+    lines = errors(capsys)
+    assert message in lines[0]
+    assert len(lines) <= 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_gpu_one_line_says_so(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr("edgead.export.builds.gpu_here", lambda backend: None)
+    assert main(["export", str(tiny.model()), "--budget-ms", "9", "--device", "gpu", "-o", str(tmp_path / "p.edgead")]) == 5
+    lines = errors(capsys)
+    assert "--device gpu: " in lines[0]
+    assert len(lines) == 2
+
+
+def test_a_model_is_trained_again_only_on_its_own_pictures(tmp_path: Path) -> None:
+    write_parts(tmp_path / "good", range(8), 64)
+    options = {"layers": ("blocks.4", "blocks.10"), "coreset": 16.0}
+    train(TrainRequest("patchcore", tmp_path / "good", tmp_path / "model", PreprocessRecipe(96, 96), options))
+    retrain, why_not = _budget.retrainer(tmp_path / "model")
+    assert retrain is not None
+    assert not why_not
+    retrain((64, 64), tmp_path / "again", lambda: False)
+    one, other = (json.loads((tmp_path / name / "model.json").read_text()) for name in ("model", "again"))
+    assert other["image_size"] == [64, 64]
+    assert other["config"] == one["config"]
+    assert other["origin"]["arguments"] == one["origin"]["arguments"]
+
+    with pytest.raises(BadInput, match="longer than the search may"):
+        retrain((64, 64), tmp_path / "late", lambda: True)
+    (tmp_path / "good/0000.png").unlink()
+    changed, _ = _budget.retrainer(tmp_path / "model")
+    assert changed is not None
+    with pytest.raises(BadInput, match="are not those that the model was trained on"):
+        changed((64, 64), tmp_path / "never", lambda: False)
+    shutil.rmtree(tmp_path / "good")
+    assert _budget.retrainer(tmp_path / "model") == (
+        None,
+        f"the pictures that it was trained on are not at {tmp_path / 'good'} any more",
+    )
+    assert not (tmp_path / "late").exists()
+    assert not (tmp_path / "never").exists()
+
+
+def test_an_imported_model_is_not_trained_again(tiny: Tiny) -> None:
+    assert _budget.retrainer(tiny.model()) == (None, "this model was not trained by edgead train")
+
+
+def test_like_takes_bundles_that_were_exported_without_a_search(tiny: Tiny) -> None:
+    from edgead.export import ExportOptions
+
+    options = _budget.options_like(Bundle.open(tiny.bundle()), ExportOptions())
+    assert options.backends == ("openvino", "onnxruntime")
+    assert options.precisions == ("fp32", "int8")
+    assert options.weight_bits == 7
+    assert options.limits.max_flips == 1.0
+    assert dict(options.rewrites) == {}
