@@ -116,15 +116,16 @@ def _mvtec(name: str) -> Callable[[], tuple[list[Path], list[Entry]]]:
     return find
 
 
+def _area(width: int, height: int) -> PreprocessRecipe:
+    """By the rule that the stored results were measured with; the default has become "box" since."""
+    return PreprocessRecipe(width, height, resize="area")
+
+
 SETS: Mapping[str, ImageSet] = {
-    "elpv": ImageSet(PreprocessRecipe(256, 256), PreprocessRecipe(128, 128), Sizes(200, 150, 150), _elpv, pooled=True),
-    "magnetic_tile": ImageSet(
-        PreprocessRecipe(256, 256), PreprocessRecipe(128, 128), Sizes(200, 100, 30), _mvtec("magnetic_tile"), pooled=False
-    ),
-    "casting": ImageSet(
-        PreprocessRecipe(384, 384), PreprocessRecipe(256, 256), Sizes(200, 100, 100), _mvtec("casting"), pooled=False
-    ),
-    "screws": ImageSet(PreprocessRecipe(256, 320), PreprocessRecipe(192, 256), Sizes(18, 9, 30), _mvtec("screws"), pooled=True),
+    "elpv": ImageSet(_area(256, 256), _area(128, 128), Sizes(200, 150, 150), _elpv, pooled=True),
+    "magnetic_tile": ImageSet(_area(256, 256), _area(128, 128), Sizes(200, 100, 30), _mvtec("magnetic_tile"), pooled=False),
+    "casting": ImageSet(_area(384, 384), _area(256, 256), Sizes(200, 100, 100), _mvtec("casting"), pooled=False),
+    "screws": ImageSet(_area(256, 320), _area(192, 256), Sizes(18, 9, 30), _mvtec("screws"), pooled=True),
 }
 """Input sizes were chosen by PatchCore's AUROC on one draw (seed 7) of 60 good and 60 defective images: casting 256 px .852,
 320 px .895, 384 px .936; magnetic_tile .840, .761, .778. That draw comes from the same test images as the reported ones, so
