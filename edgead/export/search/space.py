@@ -125,7 +125,7 @@ def _settings(family: str, config: Mapping[str, Any]) -> list[tuple[str, tuple[S
             ("rows", tuple(r for r in (rows // 2, rows // 4, rows // 8, rows // 16) if r >= 64)),
         ]
     if family == "efficientad":
-        return [smaller_map, ("first_conv", (True,)), ("rotate", ("128", "64", "32")), ("conv2", (128, 96, 64))]
+        return [smaller_map, ("rotate", ("128,32", "64,16", "48,16")), ("conv2", (96, 64, 48))]
     return [smaller_map]
 
 
