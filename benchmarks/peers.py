@@ -46,7 +46,7 @@ from edgead.training.metrics import auroc
 
 _EFFICIENTAD: dict[str, Setting] = {"conv2": 48, "rotate": "64,16", "feature_map": True}
 REWRITES: dict[str, dict[str, Setting]] = {
-    "patchcore": {"dims": 64, "feature_map": True},
+    "patchcore": {"dims": 96, "feature_map": True},
     "simplenet": {"feature_map": True},
     "efficientad": _EFFICIENTAD,
     "efficientad-separate": _EFFICIENTAD | {"first_conv": True},
