@@ -49,7 +49,7 @@ class Plan:
 
 
 FULL = Plan(picture_px=512, model_px=256, good=80, test_good=20, per_defect=4, parts=60, rounds=5)
-QUICK = Plan(picture_px=256, model_px=128, good=40, test_good=10, per_defect=2, parts=20, rounds=1)
+QUICK = Plan(picture_px=512, model_px=128, good=40, test_good=10, per_defect=2, parts=20, rounds=1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
