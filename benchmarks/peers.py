@@ -170,7 +170,7 @@ def run(built: Built, plan: Plan, skipped: dict[str, str]) -> list[dict[str, Any
             {
                 "model": built.family, "threads": threads, "variant": name, **took[name].to_json(),
                 "auroc": round(told[name], 4), "trained_auroc": round(reference, 4), "tested": len(labels),
-                "float_layers": spoken.get(name, "float32"),
+                "float_layers": spoken.get(name, "f32"),
             }
             for name in runners
         ]  # fmt: skip

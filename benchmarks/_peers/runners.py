@@ -128,7 +128,7 @@ class OpenVino:
         if f32:
             config |= {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         model = ov.Core().compile_model(str(file), "CPU", config)
-        return cls(model, size, str(model.get_property("INFERENCE_PRECISION_HINT")))
+        return cls(model, size, model.get_property("INFERENCE_PRECISION_HINT").get_type_name())
 
     def __call__(self, frame: Image) -> tuple[float, bool]:
         image = cv2.cvtColor(frame if self.size is None else resized(frame, self.size), cv2.COLOR_BGR2RGB)
