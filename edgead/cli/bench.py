@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--throughput",
         action="store_true",
         help="also parts per second with several pictures at once, one a core (OpenVINO), for going through recorded pictures: "
-        "on two cores 1.1 to 2 times as many as one after the other, but each one alone takes longer, so not for a line",
+        "more of them in the same time, but each one alone takes longer, so not for a line",
     )
     parser.add_argument("--no-cache", action="store_true", help="compile engines anew at each start (see edgead run)")
     parser.add_argument("--no-cold", action="store_true", help="leave out cold start and memory, which need fresh processes")
