@@ -285,6 +285,12 @@ def page(data: dict[str, Any]) -> str:
                 row["float_layers"],
             )
             lines.append(f"| {' | '.join(cells)} |")
+        if model == "efficientad-separate":
+            lines += [
+                "",
+                "Teacher and student have trunks of their own here, as in the paper: a stand-in made of the model above by disturbing",
+            ]
+            lines[-1] += " the student. It tells good from bad no better than chance, so only its times count."
     lines += ["", "| goal | reached | |", "|---|---|---|"]
     lines += [f"| {g['goal']} | {g['reached']:g} {g['unit']} | {'met' if g['met'] else 'missed'} |" for g in data["goals"]]
     lines += [f"- Left out: {what}: {reason}." for what, reason in data["skipped"].items()]
