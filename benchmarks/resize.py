@@ -2,7 +2,8 @@
 
     python -m benchmarks.resize --json benchmarks/results/resize.json
 
-- *Rules*: `PreprocessRecipe.apply` of camera pictures (uint8 BGR, drawn with noise) into a buffer, one thread.
+- *Rules*: `PreprocessRecipe.apply` of camera pictures (uint8 BGR, drawn with noise) into a buffer, one thread; `box` also on two,
+  as a station uses what OpenCV takes by itself: all cores.
 - *Host side*: an `Inspector` around an engine that answers at once with a new map, as engines do: resize, copies, map and
   decision. "before" is what edgead did until it had the rule "box": area, a new input and two copies of a map at its size.
 - Four pictures take turns, so that they do not stay in the CPU's caches, as on a line.
@@ -40,6 +41,7 @@ STRIDE = 8
 """Of the feature map: 32 x 32 at 256 px, as PatchCore and SimpleNet have it."""
 
 GOAL_MS = 1.0
+TWO_THREADS = "box on 2 threads"
 
 
 class Instant:
@@ -107,6 +109,9 @@ def run(quick: bool) -> dict[str, Any]:
             out = np.empty((size_px, size_px, 3), np.uint8)
             calls = {r: taking_turns(partial(recipe.apply, out=out), images) for r, recipe in recipes.items()}
             found = interleaved(calls, rounds=rounds, max_s=max_s)
+            cv2.setNumThreads(2)  # by itself: a change of the number starts OpenCV's threads anew
+            found |= interleaved({TWO_THREADS: calls["box"]}, rounds=rounds, max_s=max_s)
+            cv2.setNumThreads(1)
             exact = recipes["area"].apply(image).astype(np.int16)
             off = {r: float(np.abs(recipe.apply(image) - exact).mean()) for r, recipe in recipes.items()}
             rules.append({**head, "ms": {r: stats.p50_ms for r, stats in found.items()}, "from_area": off})
@@ -121,7 +126,7 @@ def tables(data: dict[str, Any]) -> tuple[str, str]:
     rules, sides = list(data["rules"][0]["ms"]), list(data["host"][0]["ms"])
     first = [f"| picture | to | {' | '.join(rules)} |", f"|---|---|{'---|' * len(rules)}"]
     for row in data["rules"]:
-        cells = [f"{row['ms'][r]:.2f}" + (f" ({row['from_area'][r]:.2f})" if r != "area" else "") for r in rules]
+        cells = [f"{row['ms'][r]:.2f}" + (f" ({row['from_area'][r]:.2f})" if row["from_area"].get(r) else "") for r in rules]
         first.append(f"| {row['picture']} | {row['size_px']} px | {' | '.join(cells)} |")
     second = [f"| picture | to | {' | '.join(sides)} | now / before |", f"|---|---|{'---|' * len(sides)}---|"]
     for row in data["host"]:
@@ -134,8 +139,8 @@ def tables(data: dict[str, Any]) -> tuple[str, str]:
 def page(data: dict[str, Any]) -> str:
     """The section of docs/performance.md."""
     rules, sides = tables(data)
-    full_hd = next(row["ms"]["box"] for row in data["rules"] if row["picture"] == "1080p" and row["size_px"] == SIZES_PX[0])
-    met = "met" if full_hd < data["goal_ms"] else "MISSED"
+    full_hd = next(row["ms"] for row in data["rules"] if row["picture"] == "1080p" and row["size_px"] == SIZES_PX[0])
+    took = [f"{full_hd[r]:.2f} ms ({'met' if full_hd[r] < data['goal_ms'] else 'MISSED'})" for r in ("box", TWO_THREADS)]
     return f"""## The host side
 
 From the camera's buffer to the model's input, and everything else but inference, on {data["threads"]} thread, four pictures
@@ -145,7 +150,8 @@ drawn picture with edges and noise.
 
 {rules}
 
-Goal: 1080p to 256 px by `box` below {data["goal_ms"]:g} ms: {full_hd:.2f} ms, {met}.
+Goal: 1080p to 256 px by `box` below {data["goal_ms"]:g} ms: {took[0]} on one thread, {took[1]} on two. A station lets OpenCV
+take all cores.
 
 Milliseconds of the host side in all, around an engine that answers at once. "before": `area`, a new input array and two copies of
 a map at the input's size. `feature_map` and `score_only` are rewrites: a map at the network's own resolution, or none; "now" is
