@@ -42,7 +42,7 @@ def interleaved(
     *,
     rounds: int = ROUNDS,
     max_s: float = MAX_S,
-    burst: int = 1,
+    burst: int | Mapping[str, int] = 1,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, LatencyStats]:
     """Time several things in turn, so that the machine's moods hit all alike.
@@ -54,7 +54,7 @@ def interleaved(
         calls: what to time by name, e.g. ``functools.partial(engine.infer, image)``.
         rounds: counted rounds, 1 or more.
         max_s: after so many seconds `FEWEST` rounds are enough (all of them when fewer were asked for).
-        burst: counted calls of each one in a round.
+        burst: counted calls of each one in a round; by name where they differ.
         tick: called after each round.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -63,9 +63,10 @@ def interleaved(
         if done > FEWEST and time.perf_counter() - start > max_s:
             break
         for name, call in calls.items():
-            taken = [_timed_ms(call) for _ in range(burst + (burst > 1))]
+            count = burst if isinstance(burst, int) else burst[name]
+            taken = [_timed_ms(call) for _ in range(count + (count > 1))]
             if done:
-                times[name] += taken[-burst:]
+                times[name] += taken[-count:]
         tick()
     return {name: LatencyStats.of(values) for name, values in times.items()}
 

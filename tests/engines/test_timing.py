@@ -27,6 +27,13 @@ def test_the_first_call_of_a_burst_is_not_counted() -> None:
     assert found["a"].n == 6
 
 
+def test_bursts_may_differ() -> None:
+    order: list[str] = []
+    found = interleaved(calls(order), rounds=2, burst={"a": 1, "b": 3})
+    assert "".join(order) == "abbbb" * 3
+    assert (found["a"].n, found["b"].n) == (2, 6)
+
+
 def test_slow_ones_get_few_rounds() -> None:
     order: list[str] = []
     assert interleaved(calls(order), rounds=50, max_s=0.0)["a"].n == FEWEST

@@ -68,7 +68,7 @@ class Record:
         latency, accuracy: None: not measured (yet, or not needed).
         failed: why it could not be built or run; "" when it could.
         bytes: of the engine's files.
-        graph: SHA-256 of the ONNX graph that the engine was made of.
+        graph: SHA-256 of the ONNX graph that the engine was made of; "" when no more than a look was had at it.
     """
 
     choice: Choice

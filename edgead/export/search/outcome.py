@@ -8,9 +8,9 @@ from typing import Any
 
 from edgead.calibration.deviation import Limits
 from edgead.export.search.journal import Accuracy, Latency, Record
-from edgead.export.search.pareto import front, meets, noise, within_loss
+from edgead.export.search.pareto import broken, front, meets, noise, within_loss
 
-HINT = "allow more: a larger --budget-ms, --max-auroc-drop or --search-minutes, or a faster device"
+HINT = "allow more: --budget-ms, --max-auroc-drop, --max-flips or --search-minutes; or take a faster device"
 
 
 def rows(
@@ -43,13 +43,14 @@ def nothing(records: Sequence[Record], budget_ms: float, limits: Limits) -> str:
     """One line on why there is no engine, and what there is."""
     timed = [record for record in records if record.latency is not None and not record.failed]
     judged = [record for record in timed if record.accuracy is not None]
-    told = [f"no engine answers within {budget_ms:g} ms at p99 with at most {limits.max_auroc_drop:g} of AUROC lost"]
+    told = [f"no engine answers within {budget_ms:g} ms at p99 and loses no more than is tolerated"]
     if kept := [record for record in judged if record.accuracy and within_loss(record.accuracy, limits)]:
         best = min(kept, key=p99)
         told.append(f"fastest within the loss: {p99(best):.1f} ms ({best.choice})")
     if quick := [record for record in judged if p99(record) <= budget_ms]:
         best = max(quick, key=_change)
-        told.append(f"most accurate within {budget_ms:g} ms: {best.choice}, loses {max(0.0, -_change(best)):.4f}")
+        lost = broken(best.accuracy, limits) if best.accuracy else ()
+        told.append(f"most accurate within {budget_ms:g} ms: {best.choice} ({', '.join(lost) or 'a first look at a few parts'})")
     elif timed:
         best = min(timed, key=p99)
         told.append(f"fastest of all: {p99(best):.1f} ms ({best.choice})")

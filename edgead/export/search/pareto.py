@@ -37,7 +37,12 @@ def _variance(values: npt.NDArray[np.float64]) -> float:
 
 
 def within_loss(found: Accuracy, limits: Limits) -> bool:
-    """Whether a candidate loses no more than is tolerated. What was not measured (see :class:`Accuracy`) breaks no limit."""
+    """Whether a candidate loses no more than is tolerated."""
+    return not broken(found, limits)
+
+
+def broken(found: Accuracy, limits: Limits) -> tuple[str, ...]:
+    """Words for each limit that a candidate breaks. What was not measured (see :class:`Accuracy`) breaks no limit."""
     deviation = Deviation(
         frames=found.frames,
         score_deviation=found.score_deviation or 0.0,
@@ -47,7 +52,7 @@ def within_loss(found: Accuracy, limits: Limits) -> bool:
         auroc=found.auroc,
         auroc_change=found.auroc_change,
     )
-    return not limits.broken(deviation, len(found.good) * len(found.defect))
+    return limits.broken(deviation, len(found.good) * len(found.defect))
 
 
 def front(records: Sequence[Record]) -> list[Record]:

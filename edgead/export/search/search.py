@@ -2,18 +2,20 @@
 
 In stages, each only as long as nothing before it is within the budget and as accurate as the trained model, as far as the frames
 can tell: engines without lossy rewrites; other numbers of threads; the layers that INT8 loses most in left float; lossy rewrites,
-the mildest first; smaller inputs, trained again. A first look at the time comes before accuracy, and what is too slow is not
-looked at further. Everything measured is in the journal at once (:mod:`edgead.export.search.journal`).
+the mildest first; smaller inputs, trained again. A first look at the time, with rewrites and INT8 fitted on a few pictures only,
+comes before accuracy, and what is too slow is not looked at further. Everything measured is in the journal at once
+(:mod:`edgead.export.search.journal`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,8 +30,8 @@ from edgead.export.pipeline import ExportOptions, export_bundle
 from edgead.export.search.bench import Bench, affordable_frames, facts_of, model_digest
 from edgead.export.search.journal import Journal, Record
 from edgead.export.search.options import Retrain, SearchOptions
-from edgead.export.search.outcome import HINT, figures, nothing, p50, rows
-from edgead.export.search.pareto import noise, ranking, within_loss
+from edgead.export.search.outcome import HINT, figures, nothing, p50, p99, rows
+from edgead.export.search.pareto import meets, noise, ranking, within_loss
 from edgead.export.search.space import (
     Axis,
     Choice,
@@ -49,6 +51,9 @@ from edgead.models.rewrites import known
 WORTH = 0.02
 """Share of the time that a rewrite's last setting must save to be tried further, and another number of threads as well."""
 
+CPU_BACKENDS = ("openvino", "onnxruntime")
+"""Those whose number of threads may be chosen."""
+
 LAYERS_FLOAT = (1, 2, 4, 8)
 BASES = 2
 """Backends and precisions that rewrites and sizes are tried with: the fastest ones."""
@@ -59,7 +64,7 @@ OFTEN = 6
 FALLBACKS = 4
 """When nothing meets the budget: so many of the fastest are judged, to tell what there is."""
 
-RESERVE, RESERVE_S = 0.25, 15.0
+RESERVE, RESERVE_S = 0.25, 30.0
 """Of the time, what is kept for building and measuring the chosen bundle."""
 
 Report = Callable[[str, float], None]
@@ -137,7 +142,7 @@ class _Search:
             )
         began = time.monotonic()
         self.bench.ask_trained()
-        self.reserve_s = min(RESERVE * self.total_s, RESERVE_S + 2 * (time.monotonic() - began))
+        self.reserve_s = min(RESERVE * self.total_s, RESERVE_S + 3 * (time.monotonic() - began))
         self.benches: dict[Size | None, Bench] = {None: self.bench}
         head = {"model": file.stem, "frames": self.bench.frames_digest(), "frames_per_class": self.per_class}
         with storage_errors(file):
@@ -239,13 +244,15 @@ class _Search:
         if self.options.threads is not None:
             return
         for choice in list(self.plain):
-            for count in thread_counts(machine.usable_cores()) if choice.backend in ("openvino", "onnxruntime") else ():
+            for count in self._other_threads(choice):
                 default, other = self.journal.get(choice), self._measure(replace(choice, threads=count), "look")
                 if default is None or default.latency is None or other.latency is None:
                     continue
                 if p50(other) * (1 + WORTH) < p50(default):
                     self._measure(other.choice, "judge", "time")
                     self.plain = [other.choice if c == choice else c for c in self.plain]
+                elif p50(other) <= self.asked.budget_ms < default.latency.p99_ms:
+                    self._measure(other.choice, "judge", "time")
 
     def _layers(self) -> None:
         """INT8 with the layers in float that it loses most in, when INT8 loses too much."""
@@ -269,27 +276,39 @@ class _Search:
         family, config = self.bench.detector.family, self.benches[size].detector.config
         names = [one.name for one in known() if family in one.families and one.default is None]
         axes = axes_for(family, config, names, (*self.options.rewrites, *self.options.left_out))
-        floors = [self._consider(base.rewritten(settings_at(axes, _deepest(axes)))) for base in bases if axes]
-        if all(floor.latency is not None and p50(floor) > self.asked.budget_ms for floor in floors):
+        if not axes:
             return
-        axes = self._worth(axes, bases[0])
+        floors = {base: self._consider(base.rewritten(settings_at(axes, _deepest(axes)))) for base in bases}
+        bases = [base for base in bases if floors[base].failed or p50(floors[base]) <= self.asked.budget_ms]
+        if not bases:
+            return
+        shares = self._worth(axes, bases[0])
+        axes = tuple(shares)
+        jobs = [(levels, base) for levels in combinations(axes) for base in bases]
+        jobs.sort(
+            key=lambda job: self._guess_ms(job[1], job[0], shares) > self.asked.budget_ms
+        )  # those that may be in time first
         seen: dict[Choice, list[tuple[Levels, Record]]] = {base: [] for base in bases}
-        for levels in combinations(axes):
-            for base in bases:
-                if self._satisfied():
-                    return
-                if not self._hopeless(levels, seen[base]):
-                    seen[base].append((levels, self._consider(base.rewritten(settings_at(axes, levels)))))
+        for levels, base in jobs:
+            if self._satisfied():
+                return
+            if not self._hopeless(levels, seen[base]):
+                seen[base].append((levels, self._consider(base.rewritten(settings_at(axes, levels)))))
 
-    def _worth(self, axes: Sequence[Axis], base: Choice) -> tuple[Axis, ...]:
-        """Those axes whose last setting saves time."""
+    def _worth(self, axes: Sequence[Axis], base: Choice) -> dict[Axis, float]:
+        """Those axes whose last setting saves time, and the share of the time that is left with it."""
         plain = self._measure(base, "look")
-        useful = []
+        shares = {}
         for axis in axes:
             last = self._consider(base.rewritten({axis.name: axis.settings[-1]}))
             if plain.latency and last.latency and p50(last) < (1 - WORTH) * p50(plain):
-                useful.append(axis)
-        return tuple(useful)
+                shares[axis] = p50(last) / p50(plain)
+        return shares
+
+    def _guess_ms(self, base: Choice, levels: Levels, shares: Mapping[Axis, float]) -> float:
+        """What a combination may take, as if each axis saved its share whatever the others do: only the order depends on it."""
+        saved = [share ** (level / len(axis.settings)) for (axis, share), level in zip(shares.items(), levels, strict=True)]
+        return math.prod([p50(self._measure(base, "look")), *saved])
 
     def _hopeless(self, levels: Levels, seen: Sequence[tuple[Levels, Record]]) -> bool:
         """A deeper one is too slow already, or a milder one has lost too much by more than noise."""
@@ -344,7 +363,17 @@ class _Search:
     # measuring
 
     def _consider(self, choice: Choice) -> Record:
-        """As far as it is promising: a look at the time, accuracy, then enough parts for a p99."""
+        """As far as it is promising: a look at the time, accuracy, then enough parts for a p99; when that is too late now and
+        then, with other numbers of threads, which may be slower and steadier."""
+        record = self._promising(choice)
+        if self.options.threads is None and record.latency and record.latency.full and p99(record) > self.asked.budget_ms:
+            for count in self._other_threads(choice):
+                other = self._promising(replace(choice, threads=count))
+                if meets(other, self.asked.budget_ms):
+                    return other
+        return record
+
+    def _promising(self, choice: Choice) -> Record:
         self._in_time()
         record = self._measure(choice, "look")
         if record.latency is None or p50(record) > self.asked.budget_ms:
@@ -353,6 +382,11 @@ class _Search:
         if record.accuracy is not None and within_loss(record.accuracy, self.limits):
             record = self._measure(choice, "time")
         return record
+
+    def _other_threads(self, choice: Choice) -> list[int]:
+        """Fewer than all cores, those that the choice has not."""
+        counts = thread_counts(machine.usable_cores()) if choice.backend in CPU_BACKENDS else []
+        return [count for count in reversed(counts) if count != choice.threads]
 
     def _measure(self, choice: Choice, *steps: str) -> Record:
         """What is missing of these steps; a candidate that cannot be built or run stays in the journal with the reason."""
@@ -378,14 +412,18 @@ class _Search:
     def _timed(self, record: Record, full: bool) -> Record:
         bench, choice = self.benches[record.choice.size], record.choice
         assert self.reference is not None
-        with closing(bench.open(choice)) as engine:
+        sketched = not full and record.accuracy is None and bool(choice.rewrites)
+        maker = bench.sketch() if sketched else bench
+        with closing(maker.open(choice)) as engine:
             latency = bench.latency(engine, self.reference, full)
-        return replace(record, latency=latency, bytes=bench.size_bytes(choice), graph=bench.digest(choice))
+        record = replace(record, latency=latency, bytes=maker.size_bytes(choice))
+        return record if sketched else replace(record, graph=bench.digest(choice))
 
     def _judged(self, record: Record) -> Record:
-        bench = self.benches[record.choice.size]
-        answers = bench.answers(record.choice)
-        return replace(record, accuracy=bench.accuracy_of(answers, self.bench if bench is not self.bench else None))
+        bench, choice = self.benches[record.choice.size], record.choice
+        answers = bench.answers(choice)
+        accuracy = bench.accuracy_of(answers, self.bench if bench is not self.bench else None)
+        return replace(record, accuracy=accuracy, bytes=bench.size_bytes(choice), graph=bench.digest(choice))
 
     def _note_down(self, record: Record) -> None:
         with storage_errors(self.journal.file, hint="free space, or choose another --search-dir"):

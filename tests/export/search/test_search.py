@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from edgead.engines.verify import verify_engine
 from edgead.errors import BadInput, BudgetMissed, StorageError
 from edgead.export import ExportOptions
 from edgead.export.search import search as module
-from edgead.export.search.bench import Bench
+from edgead.export.search.bench import SKETCHED, Bench
 from edgead.export.search.journal import Latency
 from edgead.export.search.options import SearchOptions
 from edgead.export.search.search import NothingMeets, search_bundle
+from edgead.export.search.space import Choice
 from tests.bundles import Tiny
 
 HOURS_MS = 1e7
@@ -102,7 +104,7 @@ def test_a_loss_that_nothing_keeps_is_told_as_such(tiny: Tiny, tmp_path: Path, m
     monkeypatch.setattr(module, "axes_for", lambda *args: ())
     monkeypatch.setattr(Bench, "worst_layers", lambda self, choice: [])
     strict = options("int8", limits=Limits(1.0, 1.0, 0.0))
-    words = r"no engine answers within 1e\+07 ms .*; most accurate within 1e\+07 ms: onnxruntime-int8 .*loses 0\.\d+"
+    words = r"most accurate within 1e\+07 ms: onnxruntime-int8 .*score deviation 0\.\d+ \(allowed 0\)"
     with pytest.raises(NothingMeets, match=words):
         search_bundle(tiny.model(), tmp_path / "part.edgead", strict, asked(HOURS_MS))
 
@@ -189,6 +191,35 @@ def by_rule(ms: Callable[[Any], float]) -> Callable[..., Any]:
         return module.replace(record, latency=Latency(ms(record.choice), ms(record.choice), 200, 5.0, full))
 
     return timed
+
+
+def test_a_first_look_costs_a_few_pictures_and_leaves_what_is_built_as_it_is(tiny: Tiny, tmp_path: Path) -> None:
+    bench = Bench(tiny.model(), options(), tmp_path, FRAME, 6, lambda stage, done: None)
+    bench.ask_trained()
+    choice = Choice("onnxruntime", "int8", threads=1)
+    look = bench.sketch()
+    assert bench.calibration is not None and look.calibration is not None
+    assert (len(bench.calibration), len(look.calibration)) == (8, SKETCHED)
+    with closing(look.open(choice)) as quick, closing(bench.open(choice)) as engine:
+        image = bench.frames.all[0]
+        assert quick.infer(image)[1].shape == engine.infer(image)[1].shape
+    assert look.digest(choice) != bench.digest(choice)
+
+
+def test_threads_that_are_slower_and_steadier_keep_a_budget_that_all_cores_break_now_and_then(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(self: Any, record: Any, full: bool) -> Any:
+        p50_ms, p99_ms = (10.0, 30.0) if record.choice.threads is None else (12.0, 13.0)
+        return module.replace(record, latency=Latency(p50_ms, p99_ms, 200, 5.0, full))
+
+    monkeypatch.setattr(module._Search, "_timed", timed)
+    monkeypatch.setattr(Bench, "latency", lambda self, engine, reference, full, again=0: Latency(10.0, 10.0, 200, 5.0, True))
+    monkeypatch.setattr(module.machine, "usable_cores", lambda: 2)
+    free = module.replace(options("fp32"), threads=None)
+    bundle = search_bundle(tiny.model(), tmp_path / "part.edgead", free, asked(16.0))
+    chosen = bundle.manifest.measured["search"]["chosen"]
+    assert (chosen["threads"], chosen["rewrites"]) == (1, {})
 
 
 def test_smaller_inputs_are_tried_last_with_the_model_trained_again(
