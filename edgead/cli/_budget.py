@@ -230,12 +230,8 @@ def _cells(row: Mapping[str, Any], budget_ms: float) -> list[str]:
     else:
         cells += ["", ""]
     if judged:
-        deviation, flips = judged["score_deviation"], judged["label_flips"]
         cells += [f"{judged['auroc']:.4f}", f"{judged['auroc_change']:+.4f}", f"{judged['noise']:.4f}"]
-        cells += [
-            "" if deviation is None else f"{100 * deviation:.1f} %",
-            "" if flips is None else f"{flips} of {judged['frames']}",
-        ]
+        cells += [f"{100 * judged['score_deviation']:.1f} %", f"{judged['label_flips']} of {judged['frames']}"]
         mark += "" if judged["within_loss"] else "-"
     else:
         cells += [""] * 5

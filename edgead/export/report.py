@@ -161,7 +161,7 @@ def _search(data: ReportData) -> list[Block]:
         times = [f"{timed['p50_ms']:.1f} ms", f"{timed['p99_ms']:.1f} ms"] if timed else ["", ""]
         told = [""] * 5
         if judged:
-            flips = "" if judged["label_flips"] is None else f"{judged['label_flips']} of {judged['frames']}"
+            flips = f"{judged['label_flips']} of {judged['frames']}"
             change = f"{judged['auroc_change']:+.4f}"
             told = [_number(judged["auroc"], 4), change, _number(judged["noise"], 4), _percent(judged["score_deviation"]), flips]
         mark = "chosen" if row["chosen"] else "beaten by none" if row["front"] else row["failed"]

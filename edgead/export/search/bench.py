@@ -119,24 +119,17 @@ class Bench:
         self.rule = ThresholdRule.of(self.info, scores, self.options.max_false_reject)
         own, judged, drawn = (lambda s: self.rule.own(s).value), self.frames.judged(), bool(self.frames.drawn)
         self.yardstick = Yardstick(images, self.reference, self.rule.trained.value, own, *judged, drawn)
-        self.trained = self.accuracy_of(self.reference, None)
+        self.trained = self.accuracy_of(self.reference)
 
-    def accuracy_of(self, answers: Answers, original: Bench | None) -> Accuracy:
-        """Against this bench's trained model, or, when that was trained again, against the original one's bench."""
+    def accuracy_of(self, answers: Answers, original: Bench | None = None) -> Accuracy:
+        """Against this bench's trained model; AUROC against the original one's when this one was trained again."""
         good, defect = (
             tuple(map(float, answers.scores[part.start : part.stop])) for part in (self.yardstick.good, self.yardstick.defect)
         )
-        auroc = self.yardstick.auroc(answers)
-        assert auroc is not None  # there are drawn defects at least
-        if original is None:
-            found = self.yardstick.measure(answers)
-            change, deviation, flips = found.auroc_change or 0.0, found.score_deviation, found.label_flips
-            return Accuracy(auroc, change, deviation, flips, found.frames, good, defect)
-        trained = original.trained.auroc
-        same = len(original.frames.all) == len(self.frames.all)
-        labels = original.reference.scores >= original.rule.trained.value
-        own = answers.scores >= self.rule.own(answers.scores).value
-        return Accuracy(auroc, auroc - trained, None, int((labels != own).sum()) if same else None, len(own), good, defect)
+        found = self.yardstick.measure(answers)
+        assert found.auroc is not None and found.auroc_change is not None  # there are drawn defects at least
+        change = found.auroc_change if original is None else found.auroc - original.trained.auroc
+        return Accuracy(found.auroc, change, found.score_deviation, found.label_flips, found.frames, good, defect)
 
     def build(self, choice: Choice) -> Path:
         """The engine's file, made as an export makes it."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from edgead.export.search.space import Choice
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,16 @@ class Accuracy:
 
     Attributes:
         auroc: on good frames against defects, labelled or drawn.
-        auroc_change: that minus the trained model's (negative: worse).
-        score_deviation: see :class:`edgead.calibration.deviation.Deviation`; None for a model trained again.
-        label_flips: of `frames`; None likewise when the frames are not the same ones.
+        auroc_change: that minus the trained model's (negative: worse); the original one's also after training again.
+        score_deviation, label_flips (of `frames`): from the trained model of the same input size, see
+            :class:`edgead.calibration.deviation.Deviation`.
         good, defect: scores behind the AUROC.
     """
 
     auroc: float
     auroc_change: float
-    score_deviation: float | None
-    label_flips: int | None
+    score_deviation: float
+    label_flips: int
     frames: int
     good: tuple[float, ...]
     defect: tuple[float, ...]

@@ -42,13 +42,13 @@ def within_loss(found: Accuracy, limits: Limits) -> bool:
 
 
 def broken(found: Accuracy, limits: Limits) -> tuple[str, ...]:
-    """Words for each limit that a candidate breaks. What was not measured (see :class:`Accuracy`) breaks no limit."""
+    """Words for each limit that a candidate breaks."""
     deviation = Deviation(
         frames=found.frames,
-        score_deviation=found.score_deviation or 0.0,
+        score_deviation=found.score_deviation,
         map_deviation=0.0,
         rank_correlation=1.0,
-        label_flips=found.label_flips or 0,
+        label_flips=found.label_flips,
         auroc=found.auroc,
         auroc_change=found.auroc_change,
     )

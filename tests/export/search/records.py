@@ -8,7 +8,7 @@ from edgead.export.search.space import Choice
 GOOD = tuple(float(i) for i in range(20))
 
 
-def accuracy(swapped: int = 0, deviation: float | None = 0.01, flips: int | None = 0) -> Accuracy:
+def accuracy(swapped: int = 0, deviation: float = 0.01, flips: int = 0) -> Accuracy:
     """20 good frames and 20 defects, all above them but for so many that are below all."""
     defect = tuple(-1.0 - i if i < swapped else 100.0 + i for i in range(20))
     return Accuracy(1.0 - swapped / 20, -swapped / 20, deviation, flips, 40, GOOD, defect)

@@ -237,6 +237,8 @@ def test_smaller_inputs_are_tried_last_with_the_model_trained_again(
     bundle = search_bundle(tiny.model(), tmp_path / "part.edgead", options("fp32"), asked(16.0, retrain=retrain))
     assert trained == [(64, 64)]
     assert bundle.manifest.measured["search"]["chosen"]["size"] == [64, 64]
+    (row,) = (row for row in bundle.manifest.measured["search"]["candidates"] if row["chosen"])
+    assert row["accuracy"]["score_deviation"] < 1e-4  # from the model trained again, which its engine is true to
 
 
 def test_without_its_pictures_a_model_is_not_trained_again_and_that_is_said(
