@@ -323,10 +323,12 @@ class _Search:
         return False
 
     def _sizes(self) -> None:
-        """Smaller inputs: the model trained again with the same pictures and arguments."""
+        """Smaller inputs: the model trained again with the same pictures and arguments. First each size without lossy rewrites,
+        which tends to lose less than a larger one with many of them."""
         if self.asked.retrain is None:
             self._say(f"input sizes left out: {self.asked.why_not or 'the model cannot be trained again'}")
             return
+        made = []
         for size in smaller_sizes((self.bench.recipe.width, self.bench.recipe.height)):
             if self._satisfied():
                 return
@@ -335,9 +337,11 @@ class _Search:
                 self._train(size, self.asked.retrain)
             except EdgeadError as error:
                 self._say(f"input sizes left out: {error}")
-                return
+                break
+            made.append(size)
             for base in self._bases():
                 self._consider(replace(base, size=size))
+        for size in made:
             if not self._satisfied():
                 self._rewrites(size)
 
