@@ -41,7 +41,7 @@ def detector_of(family: str, size_px: int = SIZE_PX, rows: int = ROWS) -> Detect
     torch.manual_seed(0)
     size = (size_px, size_px)
     if family == "efficientad":
-        return EfficientAd.build({"size": "small"}, size)
+        return EfficientAd.build({"size": "small", "shared_trunk": True}, size)  # as `edgead train` does by default
     features = PatchFeatures(load_backbone())
     if family == "patchcore":
         return PatchCore.from_bank(features, torch.randn(rows, features.channels), 9, size)
