@@ -21,9 +21,9 @@ HEAD = """# Performance
 Written by `python -m benchmarks.performance` from the files in `benchmarks/results/`; do not edit it by hand.
 
 Latencies are medians of interleaved runs: the compared variants take turns, so that a noisy machine hits all alike. Ratios carry
-over to other machines better than milliseconds. The machine is shared with other virtual machines; peers, limit, coreset, resize
-and memory were held to one core while other work had the other. Nothing here was run on a GPU. Where a goal was missed, the
-table says so.
+over to other machines better than milliseconds. The machine is shared with other virtual machines; beside that nothing else ran,
+but for coreset, which was held to one core while other work had the other. Nothing here was run on a GPU. Where a goal was
+missed, the table says so.
 """
 
 

@@ -286,7 +286,7 @@ class _Search:
         axes = tuple(shares)
         jobs = [(levels, base) for levels in combinations(axes) for base in bases]
         jobs.sort(
-            key=lambda job: self._guess_ms(job[1], job[0], shares) > self.asked.budget_ms
+            key=lambda job: self._guess_ms(job[0], job[1], shares) > self.asked.budget_ms
         )  # those that may be in time first
         seen: dict[Choice, list[tuple[Levels, Record]]] = {base: [] for base in bases}
         for levels, base in jobs:
@@ -305,7 +305,7 @@ class _Search:
                 shares[axis] = p50(last) / p50(plain)
         return shares
 
-    def _guess_ms(self, base: Choice, levels: Levels, shares: Mapping[Axis, float]) -> float:
+    def _guess_ms(self, levels: Levels, base: Choice, shares: Mapping[Axis, float]) -> float:
         """What a combination may take, as if each axis saved its share whatever the others do: only the order depends on it."""
         saved = [share ** (level / len(axis.settings)) for (axis, share), level in zip(shares.items(), levels, strict=True)]
         return math.prod([p50(self._measure(base, "look")), *saved])
