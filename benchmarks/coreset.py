@@ -63,6 +63,7 @@ LADDER = (
 """Of which engines are built: share of all patches, dimensions (0: all), how rows are stored ("": float32)."""
 
 CALIBRATION, ROUNDS = 16, 12
+THREADS = (1, 2)
 TOLERANCE, GOAL, AIM = 0.5, 50, 100
 ROW = "{:>8}{:>8}{:>6}{:>6}{:>12}{:>9}{:>8}{:>8}".format
 
@@ -205,7 +206,7 @@ def ladder(draw: Draw, root: Path, recipe: Any, quick: bool) -> list[dict[str, A
             files[k, "openvino", kind] = graph.with_suffix(".xml")
             files[k, "onnxruntime", kind] = graph
         found.append(row)
-    for threads in (1, 2):
+    for threads in THREADS:
         _time(draw, files, found, threads)
     return found
 
@@ -252,15 +253,17 @@ def page(data: dict[str, Any]) -> str:
     for row in data["steps"]:
         cells = f"{row['rows']:,}", row["dims"], row["bank"], f"{row['bytes']:,}", row["smaller"], row["auroc"], row["lost"]
         lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
-    head = "rows | dims | stored as | bank in model.onnx | AUROC FP32 | AUROC INT8 | OpenVINO FP32, 1 thread | INT8"
-    head += " | FP32, 2 threads | INT8 | ONNX Runtime FP32, 1 thread | INT8"
+    threads = [count for count in THREADS if count <= data["machine"]["cores"]]  # more than cores tell nothing
+    head = "rows | dims | stored as | bank in model.onnx | AUROC FP32 | AUROC INT8"
+    head += "".join(f" | OpenVINO FP32, threads: {count} | INT8" for count in threads)
+    head += " | ONNX Runtime FP32, threads: 1 | INT8"
     lines += [
         "",
         "Engines of some of them: AUROC of the first draw as the OpenVINO engines answer, medians of interleaved runs in ms.",
         "",
         f"| {head} |",
         "|---" * (head.count("|") + 1) + "|",
-        *(_engines(row) for row in data["ladder"]),
+        *(_engines(row, threads) for row in data["ladder"]),
         "",
         f"Greedy against random rows (all dimensions, first draw): {greedy}.",
         "",
@@ -268,10 +271,10 @@ def page(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _engines(row: Mapping[str, Any]) -> str:
+def _engines(row: Mapping[str, Any], threads: Sequence[int]) -> str:
     cells = [f"{row['rows']:,}", row["dims"], row["bank"], f"{row['bank_in_onnx_fp32_bytes']:,}"]
     cells += [row["openvino_fp32_auroc"], row["openvino_int8_auroc"]]
-    cells += [row[f"openvino_{kind}_{threads}_ms"] for threads in (1, 2) for kind in ("fp32", "int8")]
+    cells += [row[f"openvino_{kind}_{count}_ms"] for count in threads for kind in ("fp32", "int8")]
     cells += [row[f"onnxruntime_{kind}_1_ms"] for kind in ("fp32", "int8")]
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
