@@ -240,18 +240,21 @@ class _Search:
         return [record.choice for record in sorted(known, key=p50)[:BASES]]
 
     def _threads(self) -> None:
-        """Fewer threads than cores, where that is faster: the cores of some machines wait for each other."""
+        """Fewer threads than cores, where that is faster (the cores of some machines wait for each other) or late less often."""
         if self.options.threads is not None:
             return
         for choice in list(self.plain):
-            for count in self._other_threads(choice):
-                default, other = self.journal.get(choice), self._measure(replace(choice, threads=count), "look")
-                if default is None or default.latency is None or other.latency is None:
-                    continue
-                if p50(other) * (1 + WORTH) < p50(default):
-                    self._measure(other.choice, "judge", "time")
-                    self.plain = [other.choice if c == choice else c for c in self.plain]
-                elif p50(other) <= self.asked.budget_ms < default.latency.p99_ms:
+            default = self.journal.get(choice)
+            if default is None or default.latency is None:
+                continue
+            others = [self._measure(replace(choice, threads=count), "look") for count in self._fewer_threads(choice)]
+            fastest = min(others, key=p50, default=default)
+            if p50(fastest) * (1 + WORTH) < p50(default):
+                self._measure(fastest.choice, "judge", "time")
+                self.plain = [fastest.choice if c == choice else c for c in self.plain]
+                continue
+            for other in others:
+                if p50(other) <= self.asked.budget_ms < p99(default):
                     self._measure(other.choice, "judge", "time")
 
     def _layers(self) -> None:
@@ -285,9 +288,8 @@ class _Search:
         shares = self._worth(axes, bases[0])
         axes = tuple(shares)
         jobs = [(levels, base) for levels in combinations(axes) for base in bases]
-        jobs.sort(
-            key=lambda job: self._guess_ms(job[0], job[1], shares) > self.asked.budget_ms
-        )  # those that may be in time first
+        # Those that may be in time come first.
+        jobs.sort(key=lambda job: self._guess_ms(job[0], job[1], shares) > self.asked.budget_ms)
         seen: dict[Choice, list[tuple[Levels, Record]]] = {base: [] for base in bases}
         for levels, base in jobs:
             if self._satisfied():
@@ -368,10 +370,10 @@ class _Search:
 
     def _consider(self, choice: Choice) -> Record:
         """As far as it is promising: a look at the time, accuracy, then enough parts for a p99; when that is too late now and
-        then, with other numbers of threads, which may be slower and steadier."""
+        then, with fewer threads, which may be slower and steadier."""
         record = self._promising(choice)
         if self.options.threads is None and record.latency and record.latency.full and p99(record) > self.asked.budget_ms:
-            for count in self._other_threads(choice):
+            for count in self._fewer_threads(choice):
                 other = self._promising(replace(choice, threads=count))
                 if meets(other, self.asked.budget_ms):
                     return other
@@ -389,10 +391,10 @@ class _Search:
             record = self._measure(choice, "time")
         return record
 
-    def _other_threads(self, choice: Choice) -> list[int]:
-        """Fewer than all cores, those that the choice has not."""
-        counts = thread_counts(machine.usable_cores()) if choice.backend in CPU_BACKENDS else []
-        return [count for count in reversed(counts) if count != choice.threads]
+    def _fewer_threads(self, choice: Choice) -> list[int]:
+        """Fewer than the choice has, most first."""
+        counts = thread_counts(choice.threads or machine.usable_cores()) if choice.backend in CPU_BACKENDS else []
+        return counts[::-1]
 
     def _measure(self, choice: Choice, *steps: str) -> Record:
         """What is missing of these steps; a candidate that cannot be built or run stays in the journal with the reason."""

@@ -222,6 +222,17 @@ def test_threads_that_are_slower_and_steadier_keep_a_budget_that_all_cores_break
     assert (chosen["threads"], chosen["rewrites"]) == (1, {})
 
 
+def test_of_all_numbers_of_threads_the_fastest_is_built_upon(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ms = {None: 30.0, 4: 20.0, 2: 10.0, 1: 15.0}
+    monkeypatch.setattr(module._Search, "_timed", by_rule(lambda choice: ms[choice.threads] - 3 * len(choice.rewrites)))
+    monkeypatch.setattr(Bench, "latency", lambda self, engine, reference, full, again=0: Latency(7.0, 7.0, 200, 5.0, True))
+    monkeypatch.setattr(module.machine, "usable_cores", lambda: 8)
+    free = module.replace(options("fp32"), threads=None)
+    bundle = search_bundle(tiny.model(), tmp_path / "part.edgead", free, asked(8.0))
+    chosen = bundle.manifest.measured["search"]["chosen"]
+    assert (chosen["threads"], len(chosen["rewrites"])) == (2, 1)
+
+
 def test_smaller_inputs_are_tried_last_with_the_model_trained_again(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
