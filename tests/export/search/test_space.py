@@ -14,7 +14,7 @@ CHOICES = st.builds(
     Choice,
     st.sampled_from(["openvino", "onnxruntime"]),
     st.sampled_from(["fp32", "int8"]),
-    st.dictionaries(st.sampled_from(["rows", "dims", "bank"]), st.one_of(st.integers(1, 99), st.just("int8"), st.just(True))).map(
+    st.dictionaries(st.sampled_from(["rows", "dims", "bank"]), st.one_of(st.integers(2, 99), st.just("int8"), st.just(True))).map(
         lambda settings: tuple(sorted(settings.items()))
     ),
     st.none() | st.tuples(st.integers(32, 512), st.integers(32, 512)),
