@@ -33,7 +33,7 @@ class Observed(Protocol):
 
 
 class Notifier:
-    """Speaks to systemd; never waits, never raises: a full or missing socket costs the message (the next one follows soon).
+    """Speaks to systemd; never waits, never raises: a full or missing socket costs the message.
 
     Args:
         environment: with ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` as systemd sets them; without the first
@@ -54,18 +54,20 @@ class Notifier:
         """Is somebody to be told?"""
         return self._socket is not None
 
-    def send(self, **fields: str | int) -> None:
-        """Send e.g. ``READY=1, STATUS="..."`` as one message."""
+    def send(self, **fields: str | int) -> bool:
+        """Send e.g. ``READY=1, STATUS="..."`` as one message; False when it is lost."""
         if self._socket is None:
-            return
+            return True
         text = "\n".join(f"{key}={' '.join(str(value).split())}" for key, value in fields.items())
         try:
             self._socket.sendto(text.encode(), self._address)
-            self._failed = False
         except OSError as error:
             if not self._failed:
                 _log.warning("systemd cannot be told: %s", error.strerror or error)
             self._failed = True
+            return False
+        self._failed = False
+        return True
 
     def close(self) -> None:
         if self._socket is not None:
@@ -156,14 +158,14 @@ class Supervisor:
             self._alive = report.alive
         fields: dict[str, str | int] = {}
         if not self._ready_told and all(s["state"] in ("ready", "faulted") for s in report.stations.values()):
-            self._ready_told = True
             fields["READY"] = 1
         if report.alive and self._notifier.watchdog_s is not None:
             fields["WATCHDOG"] = 1
         if (status := self._status(report)) != self._told:
-            fields["STATUS"] = self._told = status
-        if fields:
-            self._notifier.send(**fields)
+            fields["STATUS"] = status
+        if fields and self._notifier.send(**fields):  # what is lost is told again with the next look
+            self._ready_told = self._ready_told or "READY" in fields
+            self._told = status
 
     def start(self) -> Supervisor:
         """Look from now on, at least four times in the watchdog's period."""
@@ -172,23 +174,19 @@ class Supervisor:
         self._thread.start()
         return self
 
-    def stopping(self) -> None:
-        """Tell systemd that this is a stop, not a fault."""
-        self._notifier.send(STOPPING=1, STATUS="stopping")
-
     def close(self) -> None:
-        """Stop looking; may be called twice."""
+        """Stop looking, then tell systemd that this is a stop, not a fault: its last word from us. May be called twice."""
         self._end.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self._notifier.send(STOPPING=1, STATUS="stopping")
         self._notifier.close()
 
     def __enter__(self) -> Supervisor:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stopping()
         self.close()
 
     def _watch(self, period_s: float) -> None:

@@ -91,7 +91,6 @@ def test_ready_once_all_have_started_then_the_watchdog_as_long_as_all_make_progr
     supervisor.tick()
     assert "WATCHDOG=1" in systemd.heard()
     assert supervisor.report().ready and supervisor.report().reason == ""
-    supervisor.stopping()
     supervisor.close()
     assert systemd.heard() == ["STOPPING=1", "STATUS=stopping"]
 
@@ -112,7 +111,43 @@ def test_a_real_station_is_watched_while_it_runs(systemd: Systemd) -> None:
     station.on_inspection(look)
     with station, Supervisor({"line": station}, notifier=Notifier(systemd.environment)):
         station.run(50_000)
+        systemd.heard()  # its queue holds ten messages only
     assert stop.is_set()
+    assert systemd.heard()[-2:] == ["STOPPING=1", "STATUS=stopping"]
+
+
+def test_ready_is_told_again_when_the_message_was_lost(systemd: Systemd) -> None:
+    clock = FakeClock()
+    station = Watched(clock)
+    supervisor = Supervisor({"line": station}, notifier=Notifier(systemd.environment), clock=clock)
+    other = Notifier(systemd.environment)
+    while other.send(WATCHDOG=1):  # systemd is busy: its queue fills
+        pass
+    other.close()
+    station.state = "ready"
+    supervisor.tick()
+    assert "READY=1" not in systemd.heard()
+    supervisor.tick()
+    assert "READY=1" in systemd.heard()
+    supervisor.tick()
+    assert systemd.heard() == ["WATCHDOG=1"]
+    supervisor.close()
+
+
+def test_systemd_hears_nothing_after_the_stop_though_a_look_is_under_way(systemd: Systemd) -> None:
+    looking, never = threading.Event(), threading.Event()
+
+    class Slow(Watched):
+        def health(self) -> Health:
+            looking.set()
+            never.wait(0.2)
+            return super().health()
+
+    systemd.environment["WATCHDOG_USEC"] = "40000"
+    clock = FakeClock()
+    supervisor = Supervisor({"line": Slow(clock)}, notifier=Notifier(systemd.environment), clock=clock).start()
+    assert looking.wait(10)
+    supervisor.close()
     assert systemd.heard()[-2:] == ["STOPPING=1", "STATUS=stopping"]
 
 
