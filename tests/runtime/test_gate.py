@@ -182,7 +182,14 @@ def test_values_that_make_no_sense_are_refused() -> None:
 def test_behind_a_station_each_part_meets_its_verdict_at_the_gate() -> None:
     clock = FakeClock(manual=True)
     device = FakeOutput()
-    gate = GateOutput(device, delay_s=0.3, clock=clock)
+    heard: list[Inspection] = []
+
+    class Gate(GateOutput):
+        def signal(self, inspection: Inspection) -> None:
+            super().signal(inspection)
+            heard.append(inspection)
+
+    gate = Gate(device, delay_s=0.3, clock=clock)
     with LineUnderTest(outputs=[gate], clock=clock, budget_ms=60_000, frame_window_s=0.1) as line:
         assert isinstance(line.station, Station)
         line.fire()
@@ -197,6 +204,7 @@ def test_behind_a_station_each_part_meets_its_verdict_at_the_gate() -> None:
         line.wait_for_frame()
         line.pass_time(101)
         assert line.told(1) == ["UNKNOWN camera_timeout"]
+        until(lambda: len(heard) == 3)
         line.pass_time(19)
         until(lambda: [words(i) for i in device.told] == ["OK"])
         line.pass_time(90)

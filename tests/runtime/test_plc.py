@@ -194,7 +194,8 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> No
 def test_in_a_station_each_trigger_has_one_record_even_when_it_came_too_early(running: Start) -> None:
     plc = FakePlc(rude=True, in_flight=2)
     plc.wanted = 1
-    device = running(FakePlcLink(plc))
+    link = FakePlcLink(plc)
+    device = running(link, timing=Timing(loop_timeout_s=30))
     until(lambda: plc.verdicts)  # nobody beats yet: refused
     camera = FakeCamera([np.zeros((64, 64, 3), np.uint8)], clock=MonotonicClock(), loop=True)
     engine = FakeEngine([1.0, 3.0])
@@ -205,7 +206,7 @@ def test_in_a_station_each_trigger_has_one_record_even_when_it_came_too_early(ru
     with station:
         runner = threading.Thread(target=station.run, name="test-station")
         runner.start()
-        until(lambda: told)
+        until(lambda: told and link.shown[-1].ready)
         plc.wanted = 4
         until(lambda: len(plc.verdicts) == 5)
         station.stop()
