@@ -13,10 +13,11 @@ from edgead.calibration.findings import Finding, errors
 from edgead.calibration.lint import lint_graph
 from edgead.calibration.nncf import calibrate_nncf
 from edgead.calibration.observe import Ranges, observe
-from edgead.calibration.products import WHY, find_products, float_places, load_graph, multiplications
+from edgead.calibration.products import WHY, find_products, float_places, load_graph, multiplications, shrinking_pools
 from edgead.calibration.quantize import insert_pairs
 from edgead.calibration.screening import Reference
 from edgead.calibration.sets import CalibrationSet
+from edgead.calibration.stem import centre_picture
 from edgead.calibration.targets import Target
 from edgead.errors import BadInput, EngineError
 from edgead.optional import require
@@ -30,7 +31,8 @@ class LayerRow:
         node, op: the product's name and operator in the float graph; a convolution of a concatenation has a row for each part.
         activation: name of its input tensor.
         step: of that tensor's 8-bit grid, in the tensor's units.
-        method: how the step was chosen: ``"analytic"`` (from the uint8 picture), ``"minmax"``, ``"mse"`` or ``"percentile"``.
+        method: how the step was chosen: ``"exact"`` (the uint8 picture itself), ``"analytic"`` (from its range), ``"minmax"``,
+            ``"mse"`` or ``"percentile"``.
         clipped_share: share of the input's values on the calibration pictures that the grid cannot hold.
         activation_sqnr_db: power of the input over the power of its rounding and clipping error, in decibels.
         weight_sqnr_db: the same for the weights.
@@ -114,6 +116,8 @@ def calibrate(
         EngineError: the graph does not run, or the result is something that the target would refuse or misread.
     """
     graph = load_graph(model)
+    if target.options.tool != "nncf":  # it reads the file itself
+        centre_picture(graph, keep_float)
     origins = split_concats(graph, keep_float)
     products, kept = find_products(graph, keep_float)
     if not products:
@@ -125,7 +129,7 @@ def calibrate(
         return _report(target, count, (), kept, ranges.findings, calibration)
     counts = multiplications(graph, products)
     names = [(p.node.name, origins.get(p.node.name, p.node.name), p.node.op_type, p.activation) for p in products]
-    written = insert_pairs(graph, products, ranges.tensors, target.options)
+    written = insert_pairs(graph, products, shrinking_pools(graph, products, keep_float), ranges.tensors, target.options)
     found = lint_graph(graph, target)
     if bad := errors(found):
         raise EngineError(f"the INT8 graph does not suit {target}: {bad[0]}", hint="please report it")
@@ -134,9 +138,9 @@ def calibrate(
     onnx.save(graph, str(output))
     rows = []
     for (name, origin, op, activation), done in zip(names, written, strict=True):
-        seen = ranges.tensors[activation].histogram
-        noise = (seen.clipped_share(done.step), seen.sqnr_db(done.step), done.weight_sqnr_db)
-        rows.append(LayerRow(origin, op, activation, done.step, done.method, *noise, done.bias_shift, counts[name]))
+        noise = ranges.tensors[activation].noise(done.step)
+        shift = done.bias_shift
+        rows.append(LayerRow(origin, op, activation, done.step, done.method, *noise, done.weight_sqnr_db, shift, counts[name]))
     return _report(target, len(rows), tuple(rows), kept, (*ranges.findings, *found), calibration)
 
 

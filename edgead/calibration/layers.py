@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgead.calibration.products import drop_unused
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.optional import require
 from edgead.parity import Answers, ask
@@ -125,7 +126,7 @@ class Graphs:
             self._append(nodes, known, self._originals[node.output[0]] if node.output[0] in wanted else node)
         del model.graph.node[:]
         model.graph.node.extend(nodes)
-        _drop_unused(model)
+        drop_unused(model)
         onnx.checker.check_model(model)
         onnx.save(model, str(target))
 
@@ -198,17 +199,3 @@ def frames_within(engine: Engine, images: Sequence[Image], reference: Answers, s
 
 def _same(one: Any, other: Any) -> bool:
     return bool(one.op_type == other.op_type and list(one.input) == list(other.input))
-
-
-def _drop_unused(model: Any) -> None:
-    """Remove nodes and constants that nothing needs, in place."""
-    needed = {value.name for value in model.graph.output}
-    kept = []
-    for node in reversed(model.graph.node):
-        if any(name in needed for name in node.output):
-            needed.update(node.input)
-            kept.append(type(node).FromString(node.SerializeToString()))
-    tensors = [type(t).FromString(t.SerializeToString()) for t in model.graph.initializer if t.name in needed]
-    for field, items in ((model.graph.node, reversed(kept)), (model.graph.initializer, tensors)):
-        del field[:]
-        field.extend(items)

@@ -8,6 +8,7 @@ drawn on. Where nothing was clipped before, this changes next to nothing (docs/c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ import numpy.typing as npt
 from edgead.calibration.concats import split_concats
 from edgead.calibration.findings import Finding
 from edgead.calibration.observers import LEVELS, MagnitudeHistogram
-from edgead.calibration.products import WHY, find_products, load_graph, pixel_tensors
+from edgead.calibration.products import WHY, exact_tensors, find_products, load_graph, pixel_tensors, shrinking_pools
 from edgead.calibration.screening import Reference, screen
 from edgead.calibration.sets import CalibrationSet
+from edgead.calibration.stem import centre_picture
 from edgead.calibration.targets import QuantizeOptions
 from edgead.engines.onnxruntime import Tapped
 from edgead.errors import BadInput
@@ -46,6 +48,7 @@ class Observed:
         covariance: float64 C x C of the channels, for inputs of products that round their weights together, else None.
         stained_top: the largest magnitude on pictures with patches drawn on.
         pixel_top: the largest magnitude that any picture can give when the tensor is a plain function of its pixels, else None.
+        exact: the tensor is the picture itself, minus 128.
     """
 
     histogram: MagnitudeHistogram
@@ -53,15 +56,22 @@ class Observed:
     covariance: npt.NDArray[np.float64] | None = None
     stained_top: float = 0.0
     pixel_top: float | None = None
+    exact: bool = False
 
     def step(self, options: QuantizeOptions) -> tuple[float, str]:
         """The step of the 8-bit grid and how it was chosen."""
+        if self.exact:
+            return 1.0, "exact"
         if self.pixel_top is not None:
             return (self.pixel_top / LEVELS or 1.0), "analytic"
         step = self.histogram.scale(options.method, options.percentile)
         if options.method == "minmax" and self.stained_top:
             step = max(self.stained_top, self.histogram.largest) / LEVELS
         return step, options.method
+
+    def noise(self, step: float) -> tuple[float, float]:
+        """On the calibration pictures: share of the values that a grid of this step cannot hold, signal to noise ratio in dB."""
+        return (0.0, math.inf) if self.exact else (self.histogram.clipped_share(step), self.histogram.sqnr_db(step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +117,11 @@ def observe(
     screen(calibration, reference=reference, allow_unsafe=allow_unsafe)  # refuse early, before minutes of inference
     graph = load_graph(model)
     _check_size(graph, calibration)
+    centre_picture(graph)
     split_concats(graph)
     products = find_products(graph)[0]
-    names = list(dict.fromkeys(product.activation for product in products))
+    pools = shrinking_pools(graph, products)
+    names = list(dict.fromkeys([*(product.activation for product in products), *(pool.input[0] for pool in pools)]))
     together = {product.activation for product in products if product.pointwise}
     if not names:
         raise BadInput(f"{model} holds nothing that may be quantised", hint="export it with --precision fp32")
@@ -121,7 +133,8 @@ def observe(
     findings = screen(calibration, scores if scored else None, reference, allow_unsafe)
     tops = _pixel_tops(run, tapped, pixel_tensors(graph), calibration.images[0].shape)
     stained = _tops(run, tapped, stained_pictures(calibration))
-    observed = {name: tensor.result(stained[name], tops.get(name)) for name, tensor in tensors.items()}
+    exact = exact_tensors(graph)
+    observed = {name: tensor.result(stained[name], tops.get(name), name in exact) for name, tensor in tensors.items()}
     return Ranges(observed, scores, tuple(findings))
 
 
@@ -150,12 +163,12 @@ class _Tensor:
             self._products += (some @ some.T).astype(np.float64)
             self._count += some.shape[1]
 
-    def result(self, stained_top: float, pixel_top: float | None) -> Observed:
+    def result(self, stained_top: float, pixel_top: float | None, exact: bool) -> Observed:
         covariance = None
         if self._count:
             mean = self._sum / self._count
             covariance = self._products / self._count - np.outer(mean, mean)
-        return Observed(self.histogram, np.mean(self._means, axis=0), covariance, stained_top, pixel_top)
+        return Observed(self.histogram, np.mean(self._means, axis=0), covariance, stained_top, pixel_top, exact)
 
 
 def _measure(run: Tapped, tensors: dict[str, _Tensor], calibration: CalibrationSet, report: Report) -> dict[str, _Tensor]:

@@ -4,8 +4,8 @@ What is quantised is a list of what may be, not of what may not:
 
 - Only Conv (group 1), Gemm and MatMul with constant weights. Never depthwise or grouped convolutions (11 points of AUROC on
   EfficientNet-Lite0), pools, additions, concatenations or resizes.
-- Never a product with fewer than 8 input channels (the stem, which sees the picture) or fewer than 8 output channels (its output
-  is a score, not a feature): nothing to win, much to lose.
+- Never a product with fewer than 8 output channels (its output is a score, not a feature) or fewer than 8 input channels: nothing
+  to win, much to lose. But for a convolution that reads the picture on a grid without loss (:mod:`edgead.calibration.stem`).
 - Never right behind a concatenation that could not be split (:mod:`edgead.calibration.concats`): OpenVINO misreads that.
 - Never the score tail: whatever comes after the first ReduceMin/ReduceMax/TopK/ArgMin/ArgMax. Good pictures do not show how far a
   defect's score reaches, so ranges measured on them would clip it.
@@ -23,6 +23,8 @@ from edgead.errors import BadInput
 from edgead.optional import require
 
 FEWEST_CHANNELS = 8
+GREY = 128.0
+"""What is taken from a picture so that a signed 8-bit grid of step 1 holds it."""
 PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 TAIL_STARTS = frozenset({"ReduceMin", "ReduceMax", "TopK", "ArgMin", "ArgMax"})
 _POINTWISE = frozenset(
@@ -109,6 +111,7 @@ def find_products(model: Any, keep_float: Sequence[str] = ()) -> tuple[list[Prod
     if unknown:
         raise BadInput(f"the graph has no node {unknown[0]!r} to keep float", hint="node names are in the calibration report")
     stored = _stored_weights(model)
+    exact = exact_tensors(model)
     tail = tail_tensors(model)
     joined = concatenated(model)
     found: list[Product] = []
@@ -116,7 +119,7 @@ def find_products(model: Any, keep_float: Sequence[str] = ()) -> tuple[list[Prod
     for node in model.graph.node:
         if node.op_type not in PRODUCTS:
             continue
-        product = _judge(node, weights, stored, tail)
+        product = _judge(node, weights, stored, tail, exact)
         if isinstance(product, Product) and product.activation in joined:
             product = "behind a concatenation"
         if node.name in keep_float:
@@ -142,7 +145,9 @@ def _stored_weights(model: Any) -> dict[str, str]:
     }
 
 
-def _judge(node: Any, weights: dict[str, tuple[int, ...]], stored: dict[str, str], tail: set[str]) -> Product | str:
+def _judge(
+    node: Any, weights: dict[str, tuple[int, ...]], stored: dict[str, str], tail: set[str], exact: set[str]
+) -> Product | str:
     """The product, or why it stays float."""
     attributes = {a.name: a.i for a in node.attribute}
     weight = stored.get(node.input[1], node.input[1])
@@ -155,7 +160,8 @@ def _judge(node: Any, weights: dict[str, tuple[int, ...]], stored: dict[str, str
         return "depthwise or grouped"
     if node.op_type != "Conv" and (len(shape) != 2 or attributes.get("transA", 0)):
         return "not a plain matrix product"
-    if min(shape[:2]) < FEWEST_CHANNELS:
+    fewest = shape[0] if node.op_type == "Conv" and node.input[0] in exact else min(shape[:2])
+    if fewest < FEWEST_CHANNELS:
         return f"fewer than {FEWEST_CHANNELS} channels"
     first = node.op_type == "Conv" or bool(attributes.get("transB", 0))
     if weight != node.input[1] and not first:
@@ -207,14 +213,85 @@ def float_places(model: Any) -> set[str]:
 def pixel_tensors(model: Any) -> set[str]:
     """Names of tensors whose every value is a monotone function of one value of the picture (a cast, a normalisation, another
     layout): a black and a white picture show their largest magnitude, whatever will be seen on the line."""
+    return _from_picture(model, _WITH_CONSTANT)
+
+
+def grey_levels(model: Any) -> set[str]:
+    """Names of tensors that hold values of the uint8 picture as they are, in whatever order and type."""
+    return _from_picture(model, frozenset())
+
+
+def _from_picture(model: Any, with_constant: frozenset[str]) -> set[str]:
+    """Names of tensors made of the uint8 picture alone, by operators on single values; `with_constant`: also with a constant."""
     constants = {tensor.name for tensor in model.graph.initializer}
     found = {value.name for value in model.graph.input if value.type.tensor_type.elem_type == 2}  # TensorProto.UINT8
     for node in model.graph.node:
         variable = [name for name in node.input if name and name not in constants]
-        fits = node.op_type in _POINTWISE or (node.op_type in _WITH_CONSTANT and len(variable) == 1)
+        fits = node.op_type in _POINTWISE or (node.op_type in with_constant and len(variable) == 1)
         if fits and variable and all(name in found for name in variable):
             found.update(node.output)
     return found
+
+
+def exact_tensors(model: Any) -> set[str]:
+    """Names of tensors that are the picture minus `GREY`: integers from -128 to 127."""
+    onnx = require("onnx", extra="export", why=WHY)
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    grey = {name for name, value in values.items() if value.size and (value == GREY).all()}
+    levels = grey_levels(model)
+    return {
+        node.output[0] for node in model.graph.node if node.op_type == "Sub" and node.input[0] in levels and node.input[1] in grey
+    }
+
+
+def shrinking_pools(model: Any, products: Sequence[Product], keep_float: Sequence[str] = ()) -> list[Any]:
+    """Average pools with a stride that stand between two of the products: what they read may be on a grid of its own, so that
+    the product before them leaves bytes. (The largest tensors of a network are before its first pools, and memory is what they
+    cost: EfficientAD's first convolution with its pool takes 0.35 of the time.)
+
+    Args:
+        keep_float: names of nodes that stay float.
+    """
+    users: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    outputs = {value.name for value in model.graph.output}
+    made = {product.node.output[0] for product in products}
+    read = {(product.node.name, product.activation) for product in products}
+    for node in model.graph.node:
+        if node.op_type in _UNARY and node.input[0] in made and len(users[node.input[0]]) == 1:
+            made.add(node.output[0])
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type == "AveragePool"
+        and node.name not in keep_float
+        and shrinks(node)
+        and node.input[0] in made - outputs
+        and len(users[node.input[0]]) == 1
+        and node.output[0] not in outputs
+        and all((user.name, node.output[0]) in read for user in users.get(node.output[0], [node]))
+    ]
+
+
+def shrinks(pool: Any) -> bool:
+    """Whether a pool has a stride."""
+    return any(max(a.ints) > 1 for a in pool.attribute if a.name == "strides")
+
+
+def drop_unused(model: Any) -> None:
+    """Remove nodes and constants that nothing needs, in place."""
+    needed = {value.name for value in model.graph.output}
+    kept = []
+    for node in reversed(model.graph.node):
+        if any(name in needed for name in node.output):
+            needed.update(node.input)
+            kept.append(type(node).FromString(node.SerializeToString()))
+    tensors = [type(t).FromString(t.SerializeToString()) for t in model.graph.initializer if t.name in needed]
+    for field, items in ((model.graph.node, reversed(kept)), (model.graph.initializer, tensors)):
+        del field[:]
+        field.extend(items)
 
 
 def multiplications(model: Any, products: Sequence[Product]) -> dict[str, int]:

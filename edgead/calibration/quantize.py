@@ -1,10 +1,11 @@
 """Float ONNX graph -> INT8 graph with explicit QuantizeLinear/DequantizeLinear pairs, accepted by OpenVINO, ONNX Runtime and
 TensorRT alike. The engine room of :func:`edgead.calibration.calibrate.calibrate`.
 
-Pairs stand on the two inputs of a product (see :mod:`edgead.calibration.products` for which) and nowhere else, so its output
-and bias stay float. Activations: symmetric signed 8 bit per tensor. Weights: symmetric, 7 bits (-63 to 63) or 8 (-127 to 127),
-per output channel on axis 0 (Conv, Gemm with transB), per tensor else. x86 CPUs without VNNI add pairs of products in 16 bits:
-8-bit weights saturate there, 7-bit ones cannot (2 * 255 * 63 < 2^15).
+Pairs stand on the two inputs of a product (see :mod:`edgead.calibration.products` for which) and before average pools that
+shrink what goes from one product to the next, and nowhere else; biases stay float. Activations: symmetric signed 8 bit per
+tensor. Weights: symmetric, 7 bits (-63 to 63) or 8 (-127 to 127), per output channel on axis 0 (Conv, Gemm with transB), per
+tensor else. x86 CPUs without VNNI add pairs of products in 16 bits: 8-bit weights saturate there, 7-bit ones cannot
+(2 * 255 * 63 < 2^15).
 
 Weights of 1x1 convolutions and matrix products are rounded together (:mod:`edgead.calibration.rounding`), others each to the
 nearest integer. Either way rounding moves the mean of a product's output by (rounded - W) E[x]; the bias takes that back, with
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.calibration.observe import Observed
-from edgead.calibration.products import WHY, Product
+from edgead.calibration.products import WHY, Product, drop_unused
 from edgead.calibration.rounding import quantize_weight, round_together
 from edgead.calibration.targets import WEIGHT_LEVELS, QuantizeOptions
 from edgead.optional import require
@@ -43,10 +44,10 @@ class Written:
 
 
 def insert_pairs(
-    model: Any, products: Sequence[Product], tensors: Mapping[str, Observed], options: QuantizeOptions
+    model: Any, products: Sequence[Product], pools: Sequence[Any], tensors: Mapping[str, Observed], options: QuantizeOptions
 ) -> list[Written]:
     """Put the pairs into an ONNX model in place; one answer for each product, in their order."""
-    return _Writer(model, tensors, options).write(products)
+    return _Writer(model, tensors, options).write(products, pools)
 
 
 class _Writer:
@@ -61,8 +62,12 @@ class _Writer:
         self.before: dict[str, list[Any]] = {}
         self.after: dict[str, list[Any]] = {}
 
-    def write(self, products: Sequence[Product]) -> list[Written]:
+    def write(self, products: Sequence[Product], pools: Sequence[Any]) -> list[Written]:
         written = [self._product(product) for product in products]
+        for pool in pools:
+            name = pool.input[0]
+            self.before[pool.name] = self._activation(name, self.tensors[name].step(self.options)[0])
+            pool.input[0] = f"{name}.q"
         nodes = [
             self.onnx.NodeProto.FromString(node.SerializeToString())
             for original in self.model.graph.node
@@ -70,7 +75,7 @@ class _Writer:
         ]
         del self.model.graph.node[:]
         self.model.graph.node.extend(nodes)
-        self._drop_unused()
+        drop_unused(self.model)
         return written
 
     def _product(self, product: Product) -> Written:
@@ -157,10 +162,3 @@ class _Writer:
 
     def _add(self, name: str, values: Array) -> None:
         self.model.graph.initializer.append(self.onnx.numpy_helper.from_array(values, name))
-
-    def _drop_unused(self) -> None:
-        used = {name for node in self.model.graph.node for name in node.input}
-        kept = [tensor for tensor in self.model.graph.initializer if tensor.name in used]
-        copies = [self.onnx.TensorProto.FromString(t.SerializeToString()) for t in kept]
-        del self.model.graph.initializer[:]
-        self.model.graph.initializer.extend(copies)

@@ -18,10 +18,12 @@ Node = onnx.NodeProto
 make = helper.make_node
 
 
-def small_detector(target: Path, change: Callable[[list[Node], dict[str, Any]], None] = lambda nodes, weights: None) -> Path:
+def small_detector(
+    target: Path, change: Callable[[list[Node], dict[str, Any]], None] = lambda nodes, weights: None, map_size: int = SIZE
+) -> Path:
     """stem -> 1x1 -> depthwise -> 3x3, beside it a pool; both joined -> 1x1 -> mean of squares -> map, its maximum -> score.
 
-    `change` may edit the nodes and the constants before the file is written.
+    `change` may edit the nodes and the constants before the file is written; `map_size` is what it makes of the map's.
     """
     rng = np.random.default_rng(0)
 
@@ -54,7 +56,7 @@ def small_detector(target: Path, change: Callable[[list[Node], dict[str, Any]], 
         make("ReduceMax", ["anomaly_map", "all"], ["score"], name="max", keepdims=0),
     ]
     change(nodes, weights)
-    outputs = {"anomaly_map": [1, SIZE, SIZE], "score": [1]}
+    outputs = {"anomaly_map": [1, map_size, map_size], "score": [1]}
     return write_graph(target, nodes, weights, [1, SIZE, SIZE, 3], outputs)
 
 

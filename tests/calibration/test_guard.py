@@ -172,7 +172,7 @@ def test_all_layers_in_float_are_the_float_graph(graphs: tuple[Path, Path], yard
     assert not [node for node in written.graph.node if "Linear" in node.op_type]
 
 
-@pytest.mark.parametrize("family", ["patchcore", "simplenet"])
+@pytest.mark.parametrize("family", ["patchcore", "simplenet", "efficientad"])
 def test_every_layer_of_a_real_graph_can_be_returned(family: str, tiny: Tiny, tmp_path: Path) -> None:
     bundle = Bundle.open(tiny.bundle(family))
     both = Graphs(bundle.path / "model.onnx", bundle.path / "model.int8.onnx")
