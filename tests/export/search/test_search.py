@@ -206,6 +206,25 @@ def test_a_first_look_costs_a_few_pictures_and_leaves_what_is_built_as_it_is(tin
     assert look.digest(choice) != bench.digest(choice)
 
 
+def test_a_first_look_at_lossy_rewrites_is_at_what_was_fitted_on_a_few_pictures(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: dict[Choice, int] = {}
+    real_open = Bench.open
+
+    def opening(self: Bench, choice: Choice) -> Any:
+        assert self.calibration is not None
+        first.setdefault(choice, len(self.calibration))
+        return real_open(self, choice)
+
+    monkeypatch.setattr(Bench, "open", opening)
+    monkeypatch.setattr(Bench, "latency", lambda self, engine, reference, full, again=0: Latency(10.0, 10.0, 200, 5.0, full))
+    with pytest.raises(BudgetMissed):
+        search_bundle(tiny.model(), tmp_path / "part.edgead", options(), asked(5.0))
+    assert {pictures for choice, pictures in first.items() if choice.rewrites} == {SKETCHED}
+    assert {pictures for choice, pictures in first.items() if not choice.rewrites} == {8}
+
+
 def test_threads_that_are_slower_and_steadier_keep_a_budget_that_all_cores_break_now_and_then(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
