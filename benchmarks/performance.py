@@ -13,7 +13,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
-SECTIONS = ("peers", "limit", "coreset", "tiling", "resize", "coldstart", "memory", "scaling")
+SECTIONS = ("cores", "peers", "limit", "coreset", "tiling", "resize", "coldstart", "memory", "scaling")
 """Benchmarks in the order of the page; each has ``page(data)``, the Markdown of its section."""
 
 HEAD = """# Performance
