@@ -3,7 +3,7 @@
 What is quantised is a list of what may be, not of what may not:
 
 - Only Conv (group 1), Gemm and MatMul with constant weights. Never depthwise or grouped convolutions (11 points of AUROC on
-  EfficientNet-Lite0), pools, additions, concatenations or resizes.
+  EfficientNet-Lite0), additions, concatenations or resizes; pools only where :func:`shrinking_pools` says.
 - Never a product with fewer than 8 output channels (its output is a score, not a feature) or fewer than 8 input channels: nothing
   to win, much to lose. But for a convolution that reads the picture on a grid without loss (:mod:`edgead.calibration.stem`).
 - Never right behind a concatenation that could not be split (:mod:`edgead.calibration.concats`): OpenVINO misreads that.
@@ -247,7 +247,7 @@ def exact_tensors(model: Any) -> set[str]:
 def shrinking_pools(model: Any, products: Sequence[Product], keep_float: Sequence[str] = ()) -> list[Any]:
     """Average pools with a stride that stand between two of the products: what they read may be on a grid of its own, so that
     the product before them leaves bytes. (The largest tensors of a network are before its first pools, and memory is what they
-    cost: EfficientAD's first convolution with its pool takes 0.35 of the time.)
+    cost: EfficientAD's first convolution with its pool took 0.35 of the time.)
 
     Args:
         keep_float: names of nodes that stay float.
