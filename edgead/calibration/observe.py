@@ -45,7 +45,8 @@ class Observed:
     Attributes:
         histogram: of its magnitudes.
         mean: float64 C, of each channel (axis 1 of N x C x h x w, the last axis of others).
-        covariance: float64 C x C of the channels, for inputs of products that round their weights together, else None.
+        covariance: float64 K x K of what a product multiplies with the K weights of a row, where it rounds them together: the
+            channels for 1x1 convolutions and matrix products, windows for convolutions that read the picture; else None.
         stained_top: the largest magnitude on pictures with patches drawn on.
         pixel_top: the largest magnitude that any picture can give when the tensor is a plain function of its pixels, else None.
         exact: the tensor is the picture itself, minus 128.
@@ -122,29 +123,30 @@ def observe(
     products = find_products(graph)[0]
     pools = shrinking_pools(graph, products)
     names = list(dict.fromkeys([*(product.activation for product in products), *(pool.input[0] for pool in pools)]))
-    together = {product.activation for product in products if product.pointwise}
+    exact = exact_tensors(graph)
+    kernels = {p.activation: p.kernel for p in products if p.pointwise or p.activation in exact}
     if not names:
         raise BadInput(f"{model} holds nothing that may be quantised", hint="export it with --precision fp32")
     scored = "score" in {value.name for value in graph.graph.output} and "score" not in names
     tapped = [*names, "score"] if scored else names
     run = Tapped(_with_outputs(graph, tapped), tapped, threads)
-    tensors = _measure(run, {name: _Tensor(name in together) for name in tapped}, calibration, report)
+    tensors = _measure(run, {name: _Tensor(kernels.get(name)) for name in tapped}, calibration, report)
     scores = np.array(tensors.pop("score").values if scored else [], np.float32)
     findings = screen(calibration, scores if scored else None, reference, allow_unsafe)
     tops = _pixel_tops(run, tapped, pixel_tensors(graph), calibration.images[0].shape)
     stained = _tops(run, tapped, stained_pictures(calibration))
-    exact = exact_tensors(graph)
     observed = {name: tensor.result(stained[name], tops.get(name), name in exact) for name, tensor in tensors.items()}
     return Ranges(observed, scores, tuple(findings))
 
 
 class _Tensor:
-    """Running measurements of one tensor; `values` are the first one of each picture (all there is of a score)."""
+    """Running measurements of one tensor; `values` are the first one of each picture (all there is of a score), `kernel` is the
+    window that covariances are of (() and 1 x 1: single places), None without them."""
 
-    def __init__(self, together: bool) -> None:
+    def __init__(self, kernel: tuple[int, ...] | None) -> None:
         self.histogram = MagnitudeHistogram()
         self.values: list[float] = []
-        self._together = together
+        self._kernel = kernel
         self._means: list[npt.NDArray[np.float64]] = []
         self._sum: Any = 0.0
         self._products: Any = 0.0
@@ -157,8 +159,9 @@ class _Tensor:
             values.swapaxes(0, 1).reshape(values.shape[1], -1) if values.ndim == 4 else values.reshape(-1, values.shape[-1]).T
         )
         self._means.append(columns.mean(1, dtype=np.float64))
-        if self._together and len(columns) <= WIDEST:
-            some = columns[:, :: max(1, columns.shape[1] // COLUMNS)]
+        if self._kernel is not None and len(columns) * math.prod(self._kernel) <= WIDEST:
+            some = columns if math.prod(self._kernel) == 1 else _windows(values, self._kernel)
+            some = some[:, :: max(1, some.shape[1] // COLUMNS)]
             self._sum += some.sum(1, dtype=np.float64)
             self._products += (some @ some.T).astype(np.float64)
             self._count += some.shape[1]
@@ -169,6 +172,14 @@ class _Tensor:
             mean = self._sum / self._count
             covariance = self._products / self._count - np.outer(mean, mean)
         return Observed(self.histogram, np.mean(self._means, axis=0), covariance, stained_top, pixel_top, exact)
+
+
+def _windows(values: npt.NDArray[np.float32], kernel: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """C k k' x places: the windows of N x C x h x w, about `COLUMNS` of them, in the order of a convolution's weights."""
+    windows = np.lib.stride_tricks.sliding_window_view(values, kernel, (2, 3))
+    apart = max(1, math.isqrt(windows.shape[0] * windows.shape[2] * windows.shape[3] // COLUMNS))
+    some: npt.NDArray[np.float32] = windows[:, :, ::apart, ::apart].transpose(1, 4, 5, 0, 2, 3)
+    return some.reshape(math.prod(some.shape[:3]), -1)
 
 
 def _measure(run: Tapped, tensors: dict[str, _Tensor], calibration: CalibrationSet, report: Report) -> dict[str, _Tensor]:

@@ -52,7 +52,7 @@ class Product:
         activation, weight: names of its two inputs.
         axis: of the weight's output channels when each gets its own step, None for one step for all.
         out_axis: of the weight's output channels.
-        pointwise: every output is a product with one column of inputs: a 1x1 convolution or a matrix product.
+        kernel: k and k' of a k x k' convolution, () of a matrix product.
         stored: the weight is stored as integers with a step for each output channel already; `weight` names the integers.
     """
 
@@ -61,8 +61,13 @@ class Product:
     weight: str
     axis: int | None
     out_axis: int
-    pointwise: bool
+    kernel: tuple[int, ...]
     stored: bool = False
+
+    @property
+    def pointwise(self) -> bool:
+        """Every output is a product with one column of inputs: a 1x1 convolution or a matrix product."""
+        return math.prod(self.kernel) == 1
 
 
 def load_graph(path: Path) -> Any:
@@ -166,8 +171,7 @@ def _judge(
     first = node.op_type == "Conv" or bool(attributes.get("transB", 0))
     if weight != node.input[1] and not first:
         return "stored with steps on its other axis"
-    pointwise = all(size == 1 for size in shape[2:])
-    return Product(node, node.input[0], weight, 0 if first else None, 0 if first else 1, pointwise, weight != node.input[1])
+    return Product(node, node.input[0], weight, 0 if first else None, 0 if first else 1, shape[2:], weight != node.input[1])
 
 
 def concatenated(model: Any) -> set[str]:

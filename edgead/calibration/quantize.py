@@ -7,10 +7,11 @@ tensor. Weights: symmetric, 7 bits (-63 to 63) or 8 (-127 to 127), per output ch
 tensor else. x86 CPUs without VNNI add pairs of products in 16 bits: 8-bit weights saturate there, 7-bit ones cannot
 (2 * 255 * 63 < 2^15).
 
-Weights of 1x1 convolutions and matrix products are rounded together (:mod:`edgead.calibration.rounding`), others each to the
-nearest integer. Either way rounding moves the mean of a product's output by (rounded - W) E[x]; the bias takes that back, with
-E[x] the mean input of each channel over the calibration pictures (Nagel et al. 2019, section 4.2, with measured means). A
-product without a bias gets one. A weight that is stored as integers in the float graph (a compressed bank) stays as it is.
+Weights of 1x1 convolutions, of matrix products and of convolutions that read the picture are rounded together
+(:mod:`edgead.calibration.rounding`), others each to the nearest integer. Either way rounding moves the mean of a product's
+output by (rounded - W) E[x]; the bias takes that back, with E[x] the mean input of each channel over the calibration pictures
+(Nagel et al. 2019, section 4.2, with measured means). A product without a bias gets one. A weight that is stored as integers in
+the float graph (a compressed bank) stays as it is.
 """
 
 from __future__ import annotations
@@ -111,8 +112,9 @@ class _Writer:
         levels = WEIGHT_LEVELS[self.options.weight_bits]
         integers, step = quantize_weight(values, product.axis, levels)
         covariance = self.tensors[product.activation].covariance
-        if self.options.correct_rounding and product.pointwise and covariance is not None:
-            rows: Array = np.moveaxis(values, product.out_axis, 0)
+        rows: Array = np.moveaxis(values, product.out_axis, 0)
+        fits = covariance is not None and len(covariance) == math.prod(rows.shape[1:])  # it may be of another product's window
+        if self.options.correct_rounding and covariance is not None and fits:
             nearest: Array = np.moveaxis(integers, product.out_axis, 0).reshape(len(rows), -1)
             rounded = round_together(rows.reshape(len(rows), -1), nearest, step, levels, covariance)
             integers = np.ascontiguousarray(np.moveaxis(rounded.reshape(rows.shape), 0, product.out_axis))

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from edgead.calibration.calibrate import CalibrationReport, calibrate
 from edgead.calibration.lint import lint
 from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import BACKENDS, target_for
+from edgead.calibration.targets import BACKENDS, QuantizeOptions, Target, target_for
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine
 from edgead.parity import Answers, ask
@@ -148,3 +148,14 @@ def test_a_stem_that_reads_something_else_stays_as_it_is(change: Change, tmp_pat
     assert list(old.input) == list(new.input)
     stems = [{t.name: numpy_helper.to_array(t) for t in m.graph.initializer}["w.stem"] for m in (before, after)]
     assert np.array_equal(*stems)
+
+
+def test_its_weights_are_rounded_together_since_neighbouring_pixels_are_alike(tmp_path: Path) -> None:
+    model = small_detector(tmp_path / "float.onnx", unpadded)
+    reference = answers(model)
+    errors = []
+    for together in (False, True):
+        target = Target("openvino", options=QuantizeOptions(correct_rounding=together))
+        calibrate(model, PICTURES, target, EARLY, output=tmp_path / "q.onnx", threads=1)
+        errors.append(float(np.sqrt(np.mean((answers(tmp_path / "q.onnx").maps - reference.maps) ** 2))))
+    assert errors[1] < 0.7 * errors[0]
