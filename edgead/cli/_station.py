@@ -26,7 +26,8 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
     """Run what a station.yaml says until it is stopped; 0 after a clean stop.
 
     Raises:
-        EdgeadError: the file is wrong, or something that it names cannot be opened.
+        EdgeadError: the file is wrong, or a file that it names. What is only not there yet (cameras, outputs, addresses to listen
+            on) does not end the start: its lane says so, and tries again.
     """
     from edgead.cli._lanes import Workshop
     from edgead.cli.run import summarise
@@ -43,10 +44,12 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
         form: Literal["auto", "json"] = "auto" if watch.log == "text" else "json"
         stack.enter_context(logging_to(sys.stderr, level=watch.level, form=form, secrets=config.secrets))
         on_idle = stack.enter_context(tuned(_process(config.process)))
-        workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=config.process.keep_compiled)
+        workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=config.process.keep_compiled, waits=True)
+        ready = {camera.name: workshop.prepare(camera) for camera in config.cameras}
+        workshop.open_cameras(config.cameras)
         cells = [workshop.cell(part, config.storage) for part in config.parts]
         seats = {name: cell for part, cell in zip(config.parts, cells, strict=True) for name in part.cameras}
-        lanes = [workshop.build(camera, config.storage, cell=seats.get(camera.name)) for camera in config.cameras]
+        lanes = [workshop.build(c, config.storage, cell=seats.get(c.name), ready=ready[c.name]) for c in config.cameras]
         group = StationGroup({lane.name: lane.station for lane in lanes})
         _supervise(config, lanes, cells, clock, stack)
         stopper.attach(group)

@@ -140,6 +140,38 @@ class AskedCatcher:
             return part
 
 
+class ComingCatcher:
+    """For a camera that is not there yet: whether it is one that takes pictures when asked is seen when it comes.
+
+    Until then it is lost, so each part has its fault at once.
+    """
+
+    def __init__(self, running: RunningCatcher, asked: AskedCatcher) -> None:
+        self._running, self._asked = running, asked
+        self._now: RunningCatcher | AskedCatcher = running
+
+    def opened(self, part: Part) -> None:
+        """A trigger came (under the ledger's lock)."""
+        self._now.opened(part)
+
+    def before(self, camera: Camera) -> float | None:
+        self._now = self._asked if hasattr(camera, "software_trigger") else self._running
+        return self._now.before(camera)
+
+    def frame(self, frame: Frame, lost: int) -> None:
+        self._now.frame(frame, lost)
+
+    def fault(self, fault: CameraError) -> None:
+        self._now.fault(fault)
+
+    def back(self) -> None:
+        self._now.back()
+
+    def let_go(self) -> None:
+        self._running.let_go()
+        self._asked.let_go()
+
+
 class LineCatcher:
     """Triggered by the camera's own hardware line: every frame that arrives, or should have arrived, is a part's.
 

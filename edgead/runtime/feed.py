@@ -9,6 +9,7 @@ from typing import Protocol
 
 from edgead.clock import Clock
 from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream
+from edgead.runtime.cameras.absent import AbsentCamera
 from edgead.runtime.slot import Slot
 from edgead.runtime.stats import Stats
 from edgead.types import Camera, Frame
@@ -114,7 +115,7 @@ class Capture:
         reopen: Callable[[], Camera] | None = None,
     ) -> None:
         self.camera = camera
-        self.state = "ok"
+        self.state = "lost" if isinstance(camera, AbsentCamera) else "ok"
         self.in_grab = False
         self._catcher, self._stats, self._clock, self._timeout_s, self._reopen = catcher, stats, clock, timeout_s, reopen
         self._closing = False
@@ -132,6 +133,8 @@ class Capture:
             _log.error("the camera's adapter does not answer; its thread is left behind")
 
     def _run(self) -> None:
+        if isinstance(self.camera, AbsentCamera):  # whether or not a picture of it is wanted
+            self._recover(self.camera.fault)
         while not self._closing:
             try:
                 timeout_s = self._catcher.before(self.camera)

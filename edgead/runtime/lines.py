@@ -11,7 +11,8 @@ from typing import Protocol
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.errors import CameraError, CameraLost, EndOfStream
-from edgead.runtime.catchers import AskedCatcher, LineCatcher, RunningCatcher
+from edgead.runtime.cameras.absent import AbsentCamera
+from edgead.runtime.catchers import AskedCatcher, ComingCatcher, LineCatcher, RunningCatcher
 from edgead.runtime.examiner import Examiner
 from edgead.runtime.feed import Capture, Feed, LiveFeed, PullFeed
 from edgead.runtime.inspector import one_line
@@ -190,13 +191,15 @@ class Triggered:
         self._over = False
         self._matcher = Matcher(core.clock, core.stats, views=views, delay_ns=delay_ns, window_ns=window_ns)
         asks = not live or hasattr(camera, "software_trigger")
-        self._catcher: RunningCatcher | AskedCatcher | LineCatcher
+        self._catcher: RunningCatcher | AskedCatcher | LineCatcher | ComingCatcher
+        running = RunningCatcher(self._matcher, timeout_s)
+        asked = AskedCatcher(self._matcher, core.stats, core.clock, views=views, timeout_s=timeout_s)
         if isinstance(source, CameraTrigger):
             self._catcher = LineCatcher(self._matcher, self._open, core.stats, core.clock, views=views, timeout_s=timeout_s)
-        elif asks:
-            self._catcher = AskedCatcher(self._matcher, core.stats, core.clock, views=views, timeout_s=timeout_s)
+        elif isinstance(camera, AbsentCamera):
+            self._catcher = ComingCatcher(running, asked)
         else:
-            self._catcher = RunningCatcher(self._matcher, timeout_s)
+            self._catcher = asked if asks else running
         self._reader: threading.Thread | None = None
         if not isinstance(source, CameraTrigger):
             self._reader = threading.Thread(target=self._read, name="edgead-triggers", daemon=True)
@@ -215,7 +218,9 @@ class Triggered:
         if self._reader is not None:
             self._reader.start()
         while not core.stopping():
-            over = self._no_more or self._capture.state == "ended"
+            ended = self._capture.state == "ended"
+            self._over = self._over or ended  # no trigger of a recording's end is waited for, what came already has its verdict
+            over = self._no_more or ended
             part = core.ledger.take(SLICE_S)
             if part is not None:
                 self._serve(part)

@@ -66,6 +66,7 @@ def open_camera(
     if settings is not None and settings.given():
         raise BadInput(f"{redact(address)} takes no settings", hint=f"only usb:, {', '.join(f'{v}:' for v in _VENDORS)} do")
     if _STREAM.fullmatch(address):
+        _check_stream(address)
         return _make("opencv", address, clock=clock)
     if name.lower() == "gst":
         return _make("gstreamer", rest, clock=clock)
@@ -87,6 +88,13 @@ def open_camera(
     if "://" not in address and ("/" in address or path.suffix):
         raise BadInput(f"{address} does not exist", hint="check the path")
     raise BadInput(f"{redact(address)!r} is not a camera, a file or a folder", hint=f"for example: {EXAMPLES}")
+
+
+def _check_stream(address: str) -> None:
+    """Host and port of a URL that could be one; whether anybody answers there is another matter. Raises BadInput."""
+    host, _, port = re.split(r"[/?#]", address.partition("://")[2].rpartition("@")[2])[0].rpartition(":")
+    if port.isdecimal() and not (host and 0 < int(port) < 65536):
+        raise BadInput(f"{redact(address)} has no host, or a port that cannot be", hint="rtsp://user:password@10.0.0.5:554/stream")
 
 
 def _make(name: str, *args: object, **kwargs: object) -> Camera:

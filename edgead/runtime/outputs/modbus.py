@@ -12,8 +12,9 @@ import threading
 import time
 from typing import Any
 
-from edgead.errors import BadInput, MissingExtra
+from edgead.errors import BadInput, MissingExtra, OutputError
 from edgead.optional import require
+from edgead.runtime.listening import try_listening
 from edgead.runtime.plc import LinkError
 from edgead.runtime.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_words, words_in
 
@@ -156,7 +157,8 @@ class ModbusServerLink:
         port: where it listens.
 
     Raises:
-        BadInput: the blocks overlap, or the address cannot be listened on.
+        BadInput: the blocks overlap, or this is no address.
+        OutputError: the address cannot be listened on now.
         MissingExtra: pymodbus is not installed.
     """
 
@@ -174,6 +176,7 @@ class ModbusServerLink:
         check_blocks(to_plc_address, from_plc_address)
         if not silent_s > 0:
             raise BadInput(f"a PLC cannot write every {silent_s} s")
+        try_listening(bind, port, "cannot listen")  # pymodbus does not say why
         self._server_module, self._sim = _pymodbus("server"), _pymodbus("simulator")
         self._busy = _pymodbus("constants").ExcCodes.DEVICE_BUSY
         self._bind, self._unit = bind, unit
@@ -193,9 +196,7 @@ class ModbusServerLink:
         self._listening.wait(START_S)
         if self._failure is not None or not self._listening.is_set():
             self.close()
-            raise BadInput(
-                f"cannot listen on {bind}:{port}: {self._failure}", hint="give an address of this machine and a free port"
-            )
+            raise OutputError(f"cannot listen on {bind}:{port}: {self._failure}", hint="give a free port of this machine")
 
     def exchange(self, to_plc: ToPlc) -> FromPlc:
         words = to_words(to_plc, self._word_order)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import threading
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
+from edgead.runtime.listening import check_host, refused, try_listening
 from edgead.runtime.outputs import opcua_model as model
 from edgead.runtime.outputs.opcua import LoopThread, asyncua
 from edgead.runtime.outputs.opcua_catalog import NOT_KNOWN, Catalog
@@ -31,6 +33,9 @@ MAX_PENDING = 256
 """Verdicts that may wait to be published."""
 
 TICK_S = 0.02
+RETRY_S = 2.0
+"""An address that cannot be listened on is tried again so often."""
+_NOTICE = "OPC UA server"
 START_S, STOP_S = 30.0, 5.0
 REFUSED = "BadInvalidState"
 
@@ -79,7 +84,8 @@ class OpcUaServer:
         port: where it listens.
 
     Raises:
-        BadInput: an option makes no sense, a certificate cannot be used, or the address cannot be listened on.
+        BadInput: an option makes no sense, a certificate cannot be used, or this is no address. An address that cannot be
+            listened on now is no error: it is tried again and again (`watch`).
         MissingExtra: asyncua is not installed.
     """
 
@@ -132,14 +138,23 @@ class OpcUaServer:
         self._server: Any = None
         self._space: Any = None
         self._one = asyncio.Lock()
+        self._listens, self._listen_at_s, self._not_yet = False, 0.0, ""
+        self._told: Callable[[str, str], None] | None = None
+        check_host(bind)
         self._loop = LoopThread(f"edgead-{source}")
         try:
-            self._loop.run(self._start(), START_S)
+            self._loop.run(self._build(), START_S)
+            self._loop.run(self._listen(), START_S)
         except Exception as error:
             self._stop()
-            raise BadInput(
-                f"cannot serve OPC UA on {bind}:{port}: {error}", hint="give a free address of this machine"
-            ) from error
+            raise BadInput(f"cannot serve OPC UA on {bind}:{port}: {error}", hint="see docs/devices/opcua.md") from error
+        self._ticker = asyncio.run_coroutine_threadsafe(self._run(), self._loop.loop)
+
+    def watch(self, tell: Callable[[str, str], None]) -> None:
+        """`tell(name, text)` is called with why nobody can be served now, and with "" once somebody can (Station.notice)."""
+        self._told = tell
+        if self._not_yet:
+            tell(_NOTICE, self._not_yet)
 
     def counts(self) -> dict[str, int]:
         """What was counted: "jobs", "results", "dropped" (verdicts on jobs that were answered before), "unknown:" with the causes
@@ -199,7 +214,8 @@ class OpcUaServer:
 
     # On the server's thread
 
-    async def _start(self) -> None:
+    async def _build(self) -> None:
+        """All but listening."""
         ua = self._ua
         server = asyncua("").Server(user_manager=Users(self._login, self._anonymous, self._refused))
         await server.init()
@@ -219,10 +235,35 @@ class OpcUaServer:
         await self._space.configure(self._catalog.configuration())
         await self._space.show(self._states.outer, self._states.inner, None)
         server.set_endpoint(f"opc.tcp://{self._bind}:{self.port}/edgead")
-        await server.start()
         self._server = server
-        self.port = server.bserver.port or self.port
-        self._ticker = asyncio.ensure_future(self._run())
+
+    async def _listen(self) -> None:
+        """Begin to serve, if the address can be listened on by now; each change is told once."""
+        try:
+            try_listening(self._bind, self.port, "cannot serve OPC UA")  # asyncua cannot be started a second time
+            try:
+                await self._server.start()
+            except OSError as error:  # somebody was faster
+                await self._build()
+                raise refused(self._bind, self.port, "cannot serve OPC UA", error) from error
+        except OutputError as error:
+            self._listen_at_s = time.monotonic() + RETRY_S
+            text = f"{error} ({error.hint})"
+            if text != self._not_yet:
+                self._not_yet = text
+                _log.warning("%s: %s; it is tried again every %g s", self.name, text, RETRY_S)
+                self._notice(text)
+            return
+        self._listens = True
+        self.port = self._server.bserver.port or self.port
+        if self._not_yet:
+            self._not_yet = ""
+            _log.warning("%s: serves on %s:%d now", self.name, self._bind, self.port)
+            self._notice("")
+
+    def _notice(self, text: str) -> None:
+        if self._told is not None:
+            self._told(_NOTICE, text)
 
     async def _admit(self, certificate: Any, _application: Any) -> None:
         der = asyncua("crypto.uacrypto").der_from_x509(certificate)
@@ -243,6 +284,8 @@ class OpcUaServer:
             await asyncio.sleep(TICK_S)
             try:
                 await self._tick()
+                if not self._listens and not self._closing and time.monotonic() > self._listen_at_s:
+                    await self._listen()
             except Exception:  # noqa: BLE001 - the next tick may succeed, and clients see the error by the missing result
                 _log.exception("%s: this should not happen", self.name)
 
