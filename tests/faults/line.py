@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 
 from edgead.runtime.signals import Cause
-from tests.servers.plc import ModbusPlc, until
+from tests.servers.plc import ModbusPlc
 from tests.servers.station import StationProcess
+from tests.waiting import PATIENCE_S, until
 
 LIMIT = 200.0
 GOOD, BAD = "good", "bad"
-PATIENCE_S = 40.0
 BUDGET_S = 3.0
 LATE_S = BUDGET_S + 0.5  # from the PLC's trigger to its result, with what the handshake allows for seeing the trigger
 
