@@ -33,8 +33,9 @@ import numpy as np
 
 from edgead.machine import facts
 from tests.cli.test_run import write_bundle
-from tests.servers.plc import ModbusPlc, until
+from tests.servers.plc import ModbusPlc
 from tests.servers.station import StationProcess
+from tests.waiting import until
 
 NAME = "soak"
 THRESHOLD = 208.0
