@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgead.clock import Clock
     from edgead.config import Process, StationConfig
     from edgead.runtime.process import ProcessOptions
+    from edgead.runtime.stats import Stats
     from edgead.runtime.supervision import Observed
 
 _log = logging.getLogger("edgead.run")
@@ -30,11 +31,12 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
             on) does not end the start: its lane says so, and tries again.
     """
     from edgead.cli._lanes import Workshop
-    from edgead.cli.run import summarise
+    from edgead.cli.run import summary
     from edgead.clock import MonotonicClock
     from edgead.config import read_station
     from edgead.runtime.group import StationGroup
     from edgead.runtime.logs import logging_to
+    from edgead.runtime.outlet import say
     from edgead.runtime.process import tuned
 
     config = read_station(file)
@@ -55,13 +57,10 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
         stopper.attach(group)
         _log.info("edgead %s runs %s: %s", __version__, config.name, "; ".join(_described(lane) for lane in lanes))
         found = group.run(max_parts)
-    for cell in cells:
-        print(f"{cell.name}: ", end="", file=sys.stderr)
-        summarise(cell.views.stats, {} if cell.store is None else {"records": cell.store}, sys.stderr)
-    for lane in lanes:
-        print(f"{lane.name}: ", end="", file=sys.stderr)
-        kept: dict[str, Any] = {"records": lane.store, "pictures": lane.pictures}
-        summarise(found[lane.name], {name: sink for name, sink in kept.items() if sink is not None}, sys.stderr)
+    told: list[tuple[str, Stats, dict[str, Any]]] = [(c.name, c.views.stats, {"records": c.store}) for c in cells]
+    told += [(lane.name, found[lane.name], {"records": lane.store, "pictures": lane.pictures}) for lane in lanes]
+    texts = [f"{n}: {summary(stats, {key: sink for key, sink in kept.items() if sink is not None})}" for n, stats, kept in told]
+    say("\n".join(texts), sys.stderr)
     return 0
 
 
@@ -97,8 +96,7 @@ def _supervise(config: StationConfig, lanes: list[Lane], cells: list[Cell], cloc
         clock=clock,
     )
     host, _, port = config.supervision.http.rpartition(":")
-    server = stack.enter_context(HealthServer(supervisor.report, metrics=metrics.render, host=host, port=int(port)))
-    _log.info("metrics and health on http://%s:%d", *server.address)
+    stack.enter_context(HealthServer(supervisor.report, metrics=metrics.render, host=host, port=int(port)))
 
 
 def _described(lane: Lane) -> str:

@@ -70,19 +70,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeadError as error:
         if args.debug:
             traceback.print_exc()
-        print(f"edgead {args.verb}: {error}" + (f"\n  -> {error.hint}" if error.hint else ""), file=sys.stderr)
+        _complain(f"edgead {args.verb}: {error}" + (f"\n  -> {error.hint}" if error.hint else ""))
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"edgead {args.verb}: interrupted", file=sys.stderr)
+        _complain(f"edgead {args.verb}: interrupted")
         return 130
     except BrokenPipeError:
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
         if args.debug:
             traceback.print_exc()
-        print(f"edgead {args.verb}: internal error: {error!r}\n  -> please report it; --debug shows the trace", file=sys.stderr)
+        _complain(f"edgead {args.verb}: internal error: {error!r}\n  -> please report it; --debug shows the trace")
         return 1
     return code
+
+
+def _complain(text: str) -> None:
+    """On standard error, if somebody reads it."""
+    from edgead.runtime.outlet import say
+
+    say(text, sys.stderr)
 
 
 if __name__ == "__main__":

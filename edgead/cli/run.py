@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from edgead.cli._lanes import Lane
@@ -126,16 +126,19 @@ def _run_file(args: argparse.Namespace) -> int:
 def _run_bundle(args: argparse.Namespace) -> int:
     from edgead.cli._lanes import Workshop
     from edgead.clock import MonotonicClock
+    from edgead.runtime.logs import logging_to
+    from edgead.runtime.outlet import say
 
     camera = only_camera(args)
     with stopped_by_signals() as stopper, ExitStack() as stack:
+        stack.enter_context(logging_to(sys.stderr, level="debug" if args.debug else "warning"))
         keep, unverified = not args.no_cache, args.allow_unverified
         lane = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=unverified, keep=keep).build(camera)
         sinks = _sinks(args, lane, stack)
         stopper.attach(lane.station)
-        print(_headline(args, lane), file=sys.stderr)
+        say(_headline(args, lane), sys.stderr)
         stats = lane.station.run(args.max_parts)
-    summarise(stats, sinks, sys.stdout if _human(args) else sys.stderr)
+    say(summary(stats, sinks), sys.stdout if _human(args) else sys.stderr)
     return 0
 
 
@@ -201,9 +204,9 @@ class Stopper:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Stopper]:
-    """SIGINT and SIGTERM stop the station cleanly; a second SIGINT interrupts, a second SIGTERM changes nothing.
+    """SIGINT, SIGTERM and SIGHUP (the terminal is gone) stop the station cleanly; only a second SIGINT interrupts.
 
-    Everything that must be closed well (stores, outputs) belongs inside.
+    A SIGHUP that was ignored before (nohup) stays ignored. Everything that must be closed well (stores, outputs) belongs inside.
     """
     stopper = Stopper()
     if threading.current_thread() is not threading.main_thread():
@@ -215,7 +218,10 @@ def stopped_by_signals() -> Iterator[Stopper]:
         if number == signal.SIGINT:
             signal.signal(number, before[signal.SIGINT] or signal.SIG_DFL)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield stopper
     finally:
@@ -231,7 +237,7 @@ def _headline(args: argparse.Namespace, lane: Lane) -> str:
     return f"{what}, {lane.rule.describe()}, {budget}; Ctrl-C stops"
 
 
-def summarise(stats: Stats, sinks: dict[str, Any], stream: TextIO) -> None:
+def summary(stats: Stats, sinks: dict[str, Any]) -> str:
     """What happened, in a few lines."""
     verdicts = ", ".join(f"{stats.verdicts[name]} {name}" for name in ("OK", "NG", "UNKNOWN"))
     lines = [f"{stats.parts} parts: {verdicts}" + _listed(stats.causes)]
@@ -239,14 +245,14 @@ def summarise(stats: Stats, sinks: dict[str, Any], stream: TextIO) -> None:
     if latency := stats.latency_ms():
         lines.append("latency from picture to verdict: " + ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items()))
     lost = {name: sink.lost for name, sink in sinks.items() if sink.lost}
-    for title, counts in (("failed", stats.errors), ("too slow, missed", stats.undelivered), ("lost", lost)):
+    for what, counts in (("failed", stats.errors), ("too slow, missed", stats.undelivered), ("lost", lost)):
         if counts:
-            lines.append(f"{title}:" + _listed(counts))
+            lines.append(f"{what}:" + _listed(counts))
     if stats.reconnects:
         lines.append(f"camera reconnected {stats.reconnects} times")
     if "pictures" in sinks:
         lines.append(f"{sinks['pictures'].saved} parts saved")
-    print("\n".join(lines), file=stream)
+    return "\n".join(lines)
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -16,6 +16,7 @@ from typing import Literal, TextIO
 
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput
+from edgead.runtime.outlet import Outlet
 from edgead.runtime.redact import redact_text
 from edgead.runtime.worker import Worker
 
@@ -23,6 +24,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 BURST = 5  # records of one key that pass in a window
 WINDOW_S = 60.0
 KEYS = 1000  # keys that are remembered
+CLOSE_S = 2.0  # how long an end waits for whoever reads the log
 WAITING = 1000  # lines that wait for a slow reader; then the oldest is lost
 
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}  # sd-daemon(3)
@@ -142,24 +144,34 @@ class FloodGate(logging.Filter):
 
 
 class _Lines(logging.Handler):
-    """Writes on a thread of its own: a reader of our output that hangs must not stop the loop. Lines that wait are bounded."""
+    """Writes on a thread of its own: a reader of our output that hangs must not stop the loop, nor its end. Lines that wait are
+    bounded; how many were lost is told as soon as somebody reads again."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
-        self._stream = stream
+        self._outlet = Outlet(stream)
+        self._lost = 0
         self._worker: Worker[str] = Worker("log", self._write, capacity=WAITING, on_error=self._failed)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._worker.put(self.format(record))
+        if not self._worker.put(self.format(record)):
+            self._lost += 1
 
     def close(self) -> None:
-        """Write what waits, for two seconds at most."""
-        self._worker.close(2.0)
+        """Write what waits, for two seconds at most; a reader that stands still then misses it."""
+        if not self._worker.close(CLOSE_S):
+            self._outlet.close()
+            self._worker.close(CLOSE_S)
+        self._outlet.close()
         super().close()
 
     def _write(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        lost, self._lost = self._lost, 0
+        if lost:
+            text = f"{lost} lines were lost here: nobody read them in time"
+            line = self.format(logging.LogRecord("edgead.logs", logging.WARNING, "", 0, text, (), None)) + "\n" + line
+        if not self._outlet.write(line + "\n"):
+            self._lost += lost + 1
 
     def _failed(self, error: Exception) -> None:
         """Where the log itself cannot be written there is nobody to tell."""

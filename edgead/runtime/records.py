@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.errors import StorageError
+from edgead.runtime.outlet import Outlet
 from edgead.types import Inspection
 
 STAGES = ("wait_ms", "resize_ms", "inference_ms", "decision_ms", "total_ms")
@@ -62,28 +64,29 @@ class RecordFile:
         self.lost = 0
         try:
             # Written without a buffer of our own: what is flushed cannot fail again later, when the file is closed.
-            self._file = path.open("ab", buffering=0) if path else open(os.dup(1), "wb", buffering=0)  # noqa: PTH123, SIM115
+            # O_NONBLOCK: a named pipe that nobody reads is refused at once, instead of waiting for a reader for ever.
+            number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666) if path else os.dup(1)
         except OSError as error:
-            raise StorageError(
-                f"cannot write records to {path}: {error.strerror}", hint="choose another --records FILE"
-            ) from error
+            reason = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror
+            raise StorageError(f"cannot write records to {path}: {reason}", hint="choose another --records FILE") from error
+        self._outlet = Outlet(number)
+        os.close(number)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; when that fails it is counted in `lost` and the first failure is logged."""
+        """Append one record, waiting for whoever reads; a failure is counted in `lost`, and the first one is logged."""
         try:
-            self._write_all(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            if self._outlet.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"):
+                return
+            fault = "whoever reads them stands still"
         except OSError as error:
-            self.lost += 1
-            if self.lost == 1:
-                _log.error("records are being lost, verdicts go on: %s: %s", self._name, error.strerror or error)
-
-    def _write_all(self, line: bytes) -> None:
-        written = 0
-        while written < len(line):
-            written += self._file.write(line[written:])
+            fault = error.strerror or str(error)
+        self.lost += 1
+        if self.lost == 1:
+            _log.error("records are being lost, verdicts go on: %s: %s", self._name, fault)
 
     def close(self) -> None:
-        self._file.close()
+        """Lets go whoever waits for a reader."""
+        self._outlet.close()
 
 
 def _view(view: Inspection) -> dict[str, Any]:
