@@ -94,7 +94,9 @@ def _check_stream(address: str) -> None:
     """Host and port of a URL that could be one; whether anybody answers there is another matter. Raises BadInput."""
     host, _, port = re.split(r"[/?#]", address.partition("://")[2].rpartition("@")[2])[0].rpartition(":")
     if port.isdecimal() and not (host and 0 < int(port) < 65536):
-        raise BadInput(f"{redact(address)} has no host, or a port that cannot be", hint="rtsp://user:password@10.0.0.5:554/stream")
+        raise BadInput(
+            f"{redact(address)} has no host, or a port that cannot be", hint="rtsp://user:password@10.0.0.5:554/stream"
+        )
 
 
 def _make(name: str, *args: object, **kwargs: object) -> Camera:

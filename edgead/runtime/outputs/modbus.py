@@ -27,6 +27,10 @@ REFRESH_EXCHANGES = 10
 
 START_S = 5.0
 
+MAX_CONNECTIONS = 16
+"""Of the server at once: a PLC, an operator's panel, and what else polls."""
+
+_log = logging.getLogger("edgead.plc")
 _TO_WORDS, _FROM_WORDS = words_in(Direction.TO_PLC), words_in(Direction.FROM_PLC)
 _ADDRESSES = "check unit, addresses and that the PLC allows writing (deploy/plc/modbus.md)"
 
@@ -145,7 +149,8 @@ class ModbusServerLink:
 
     The station's block can only be read. The PLC's block takes writes of one connection: whoever wrote last, until it has
     been silent for `silent_s`; writes of others are answered with exception 6 (busy). Anybody who reaches the port can
-    read, and can write while the PLC is silent: Modbus has no passwords, so bind to the machine network only.
+    read, and can write while the PLC is silent: Modbus has no passwords, so bind to the machine network only. Of more than 16
+    connections, the one that asked for nothing the longest is closed.
 
     Args:
         bind, port: where to listen; loopback unless told otherwise. Port 0 takes any free one (see `port`).
@@ -262,12 +267,16 @@ class ModbusServerLink:
 
 
 def _server_class(module: Any) -> Any:
-    """pymodbus' TCP server, and which connection it is serving right now."""
+    """pymodbus' TCP server, which connection it is serving right now, and few of them: the one that asked for nothing the longest
+    makes room for a new one, so that idle connections keep no PLC out."""
     from pymodbus.server.requesthandler import ServerRequestHandler
 
     class Handler(ServerRequestHandler):
+        asked_at = 0.0
+
         async def handle_request(self) -> None:
             self.server.now = self  # requests are served one after the other: nothing in between waits
+            self.asked_at = time.monotonic()
             await super().handle_request()  # type: ignore[no-untyped-call]
 
     class Server(module.ModbusTcpServer):  # type: ignore[misc]
@@ -277,7 +286,23 @@ def _server_class(module: Any) -> Any:
             return self.now
 
         def callback_new_connection(self) -> Handler:
-            return Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)  # type: ignore[no-untyped-call]
+            while len(self.active_connections) >= MAX_CONNECTIONS:
+                self.turn_out(min(self.active_connections.values(), key=lambda handler: handler.asked_at))
+            handler = Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)  # type: ignore[no-untyped-call]
+            handler.asked_at = time.monotonic()
+            return handler
+
+        def turn_out(self, handler: Handler) -> None:
+            transport: Any = handler.transport
+            idle_s = time.monotonic() - handler.asked_at
+            _log.warning(
+                "more than %d Modbus connections: that of %s is closed, which asked for nothing for %.0f s",
+                MAX_CONNECTIONS, (transport.get_extra_info("peername") or "?")[0] if transport else "?", idle_s,
+            )  # fmt: skip
+            self.active_connections.setdefault(handler.unique_id, handler)
+            handler.close()
+            if transport is not None:
+                transport.abort()  # what is still to be sent goes to nobody
 
     return Server
 

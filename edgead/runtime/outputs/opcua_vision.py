@@ -24,6 +24,7 @@ from edgead.runtime.outputs.opcua_certificates import read_certificate
 from edgead.runtime.outputs.opcua_entry import Users, identity_of
 from edgead.runtime.outputs.opcua_space import Space
 from edgead.runtime.outputs.opcua_states import Step, VisionStates
+from edgead.runtime.wallclock import believable, clock_says, day, utc_now
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
 
 NAMESPACE = "urn:edgead:station"
@@ -31,6 +32,12 @@ NAMESPACE = "urn:edgead:station"
 
 MAX_PENDING = 256
 """Verdicts that may wait to be published."""
+
+MAX_CONNECTIONS = 32
+"""Clients at once."""
+
+ENTRY_S, SESSION_MS = 10.0, 120_000.0
+"""A connection that has no session by then is closed; a session without a sign of life ends after so long at most."""
 
 TICK_S = 0.02
 RETRY_S = 2.0
@@ -158,7 +165,8 @@ class OpcUaServer:
 
     def counts(self) -> dict[str, int]:
         """What was counted: "jobs", "results", "dropped" (verdicts on jobs that were answered before), "unknown:" with the causes
-        that were told in place of a verdict, and clients that were not let in, "refused:login" and "refused:certificate".
+        that were told in place of a verdict, and clients that were not let in, "refused:login", "refused:barred" (too many wrong
+        passwords), "refused:certificate" and "refused:connections".
         """
         return dict(self._counts)
 
@@ -217,8 +225,10 @@ class OpcUaServer:
     async def _build(self) -> None:
         """All but listening."""
         ua = self._ua
-        server = asyncua("").Server(user_manager=Users(self._login, self._anonymous, self._refused))
+        server = asyncua("").Server(user_manager=Users(self._login, self._anonymous, self._refused, self._peer))
         await server.init()
+        server.iserver.max_connections = 2 * MAX_CONNECTIONS  # of which `_few` leaves half
+        server.iserver.max_pending_activation_seconds, server.iserver.max_session_timeout_ms = ENTRY_S, SESSION_MS
         server.name, server.manufacturer_name = "edgead", "edgead"
         await server.set_application_uri(self._identity.certificate.uri or NAMESPACE)
         server.set_security_policy(
@@ -271,9 +281,28 @@ class OpcUaServer:
         if der not in self._trusted:
             self._refused("certificate", "whose certificate is not trusted")
             raise service_error(self._ua.StatusCodes.BadCertificateUntrusted)
-        if datetime.now(timezone.utc) > certificate.not_valid_after_utc:
-            self._refused("certificate", "whose certificate has expired")
+        now, until = utc_now(), certificate.not_valid_after_utc
+        if believable(now) and now > until:
+            self._refused("certificate", f"whose certificate expired on {day(until)} ({clock_says(now)})")
             raise service_error(self._ua.StatusCodes.BadCertificateTimeInvalid)
+
+    def _peer(self) -> str:
+        """The address of the client whose request is being served."""
+        task = asyncio.current_task()
+        clients = self._server.bserver.clients if self._server is not None and self._server.bserver is not None else []
+        found = next((client for client in clients if getattr(client, "_task", None) is task), None)
+        return str(found.peer_name[0]) if found is not None and found.peer_name else "?"
+
+    def _few(self) -> None:
+        """Of too many connections, the oldest without a session make room, so that whoever enters can."""
+        clients = list(self._server.bserver.clients) if self._listens else []
+        idle = [
+            c for c in clients if c.processor is None or c.processor.session is None or not c.processor.session.is_activated()
+        ]
+        for client in idle[: max(0, len(clients) - MAX_CONNECTIONS)]:
+            self._refused("connections", f"at {(client.peer_name or '?')[0]}: more than {MAX_CONNECTIONS} are connected")
+            if client.transport is not None:
+                client.transport.abort()
 
     def _refused(self, cause: str, what: str) -> None:
         self._counts[f"refused:{cause}"] += 1
@@ -284,6 +313,7 @@ class OpcUaServer:
             await asyncio.sleep(TICK_S)
             try:
                 await self._tick()
+                self._few()
                 if not self._listens and not self._closing and time.monotonic() > self._listen_at_s:
                     await self._listen()
             except Exception:  # noqa: BLE001 - the next tick may succeed, and clients see the error by the missing result
