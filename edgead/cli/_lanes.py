@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from edgead.runtime.store import RecordStore
     from edgead.runtime.views import Fanout, Views
     from edgead.types import Camera, Engine, Output, TriggerSource
+
+_log = logging.getLogger("edgead.run")
 
 
 @dataclass(slots=True)
@@ -173,6 +176,8 @@ class Workshop:
             budget = LatencyBudget(part.budget_ms)
             views = Views(part.cameras, budget, outputs, self.clock, combine=part.combine, first_part_id=first)
             unfinished.pop_all()
+        for late in self._late:
+            late.watch(partial(_missing, part.name))
         fanout = Fanout(triggers, part.cameras)
         self.stack.callback(fanout.close)
         if store is not None:
@@ -227,7 +232,7 @@ class Workshop:
             unfinished.pop_all()
         self.stack.callback(station.close)
         for late in self._late:
-            late.watch(station.notice)
+            late.watch(station.missing)
         lane = Lane(camera.name, station, main.bundle, main.record, rule, HeatScale(main.calm, rule.level), store)
         _keep(lane, camera, storage, ready.faces)
         _watch(lane, camera, ready.faces)
@@ -417,6 +422,11 @@ class Workshop:
             later = Later(what, open, error, self.clock)
             self._late.append(later)
             return None, later
+
+
+def _missing(part: str, name: str, text: str) -> None:
+    """For what all cameras of a part share."""
+    _log.warning("%s, %s: %s", part, name, text or "it is there now")
 
 
 def _opener(camera: CameraConfig, clock: Clock) -> Callable[[], Camera]:

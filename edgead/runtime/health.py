@@ -11,7 +11,6 @@ import json
 import logging
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from edgead.errors import BadInput
 from edgead.runtime.listening import check_host, refused, try_listening
 from edgead.runtime.redact import redact_all
 from edgead.runtime.supervision import Report
+from edgead.runtime.threads import Supervised
 
 MAX_CONNECTIONS = 8
 CONNECTION_S = 5.0  # from connecting to the last byte
@@ -69,7 +69,7 @@ class HealthServer:
         self._closing = False
         self._fault = ""
         self._listen()
-        self._thread = threading.Thread(target=self._serve, name="edgead-health", daemon=True)
+        self._thread = Supervised("health", self._serve)
         self._thread.start()
 
     @property
@@ -108,11 +108,7 @@ class HealthServer:
             if self._listener is None and time.monotonic() > again_s:
                 self._listen()
                 again_s = time.monotonic() + RETRY_S
-            try:
-                self._look()
-            except Exception:  # noqa: BLE001 - without its thread, nobody would be answered any more
-                _log.exception("the health server failed; it goes on")
-                time.sleep(POLL_S)
+            self._look()
 
     def _listen(self) -> None:
         host, port = self._place

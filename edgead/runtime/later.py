@@ -6,7 +6,6 @@ file is no case for it: that is BadInput, and ends the start.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -19,8 +18,6 @@ from edgead.types import Inspection, Output, Trigger, TriggerSource
 
 PAUSE_S = (0.5, 10.0)
 """First and longest wait before it is tried again; it doubles in between."""
-
-_log = logging.getLogger("edgead.run")
 
 
 class _Closes(Protocol):
@@ -49,14 +46,13 @@ class Later(Generic[T]):
         self._due_ns = clock.now_ns() + round(PAUSE_S[0] * 1e9)
         self._lock = threading.Lock()
         self._tell: Callable[[str, str], None] | None = None
-        _log.warning("%s: %s; the station starts without it and goes on trying", what, _both(fault))
 
     def watch(self, tell: Callable[[str, str], None]) -> None:
-        """`tell(name, text)` is called with what is wrong now, and with "" once it is there (Station.notice)."""
+        """`tell(name, text)` is called with what is wrong now, and with "" once it is there (Station.missing)."""
         with self._lock:
             self._tell = tell
             if self._there is None:
-                tell(self.what, _both(self.fault))
+                tell(self.what, _told(self.fault))
 
     @property
     def there(self) -> T | None:
@@ -77,11 +73,10 @@ class Later(Generic[T]):
                 self._tries += 1
                 self._due_ns = self._clock.now_ns() + round(self.pause_s * 1e9)
                 if self._tell is not None:
-                    self._tell(self.what, _both(self.fault))
+                    self._tell(self.what, _told(self.fault))
                 return None
             if self._tell is not None:
                 self._tell(self.what, "")
-            _log.warning("%s is there now", self.what)
             return self._there
 
     @property
@@ -176,5 +171,5 @@ class LateLink:
         self._later.close()
 
 
-def _both(error: OutputError) -> str:
-    return f"{error} ({error.hint})" if error.hint else str(error)
+def _told(error: OutputError) -> str:
+    return f"{error} ({error.hint}); it is tried again" if error.hint else f"{error}; it is tried again"

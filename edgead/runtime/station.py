@@ -146,6 +146,7 @@ class Station:
         self._check, self._check_failed = check, ""
         self._spare = SpareTime(self._budget.total_ms)
         self._notices: dict[str, str] = {}
+        self._missing: dict[str, str] = {}
         waits_s = (1.0, max_age_s or 0.0, (self._budget.total_ms or 0.0) / 1000)
         self._patience_ns = round(2e9 * max(waits_s))  # a part is not open for longer
         self._settling = (settle_frames, hysteresis)
@@ -268,6 +269,11 @@ class Station:
             self._notices = {key: value for key, value in self._notices.items() if key != name}
             _log.info("%s: all is well again", name)
 
+    def missing(self, name: str, text: str) -> None:
+        """As `notice`, of something that the station cannot work without: as long as there is a text it is faulted."""
+        self._missing = {key: value for key, value in {**self._missing, name: text}.items() if value}
+        self.notice(name, text)
+
     def health(self) -> Health:
         """How the station is doing; cheap, from any thread."""
         open_parts, waiting, taken = self._ledger.busy()
@@ -280,6 +286,8 @@ class Station:
             state, fault = "faulted", f"part {taken.part_id} hangs in {taken.stage}"
         elif state == "ready" and camera == "lost":
             state, fault = "faulted", "the camera is lost"
+        elif state == "ready" and self._missing:
+            state, fault = "faulted", f"not there: {', '.join(self._missing)}"
         elif state == "ready" and self._check_failed:
             state, fault = "faulted", f"the self-check failed: {self._check_failed}"
         queues = {sink.name: sink.depth for sink in self._sinks}

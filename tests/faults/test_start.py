@@ -82,7 +82,8 @@ def test_what_else_is_not_there_at_the_start_costs_its_own_lane(lines: Make) -> 
         notices = line.health("right")[1]["notices"], line.health("third")[1]["notices"]
         assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in str(notices[0])
         assert sorted(notices[1]) == ["output gpio", "trigger gpio"]
-    line.until(lambda: "plc modbus-server is there now" in line.station.log())
+        assert line.health("third")[1]["fault"] == "not there: output gpio, trigger gpio"
+    line.until(lambda: "plc modbus-server: all is well again" in line.station.log())
     socket.create_connection(("127.0.0.1", port)).close()
     line.healthy()
     line.judge()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from edgead.errors import CameraError, CameraLost
+from edgead.runtime.threads import Supervised
 from edgead.types import Camera, Frame
 
 START_S = 10.0
@@ -51,8 +52,7 @@ class Opening:
         self._taken = self._closed = False
         self._done = threading.Condition()
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name=f"edgead-open-{name}", daemon=True)
-        self._thread.start()
+        Supervised(f"open {name}", self._run, restart=False, kind=CameraError).start()
 
     def first(self, wait_s: float) -> Camera:
         """The camera; one that stands in for it when it is not there, or not open within `wait_s` seconds.
