@@ -472,6 +472,7 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Face
 
     if storage is None or lane.store is None:
         return
+    lane.store.watch(lane.station.notice)
     lane.station.on_record(lane.store.write)
     if storage.pictures is None:
         return

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -95,11 +96,13 @@ def moment(text: str | None, option: str, now: datetime) -> str | None:
 
 def export(args: argparse.Namespace, history: History, selection: Selection) -> None:
     """Write the files that are asked for."""
+    from edgead.disk import is_special
     from edgead.runtime.exports import write_csv, write_parquet
 
     for path, write in ((args.csv, write_csv), (args.parquet, write_parquet)):
         if path is not None:
-            print(f"{write(history.rows(selection), path):,} records in {path}")
+            count = write(history.rows(selection), path)
+            print(f"{count:,} records in {path}", file=sys.stderr if is_special(path) else sys.stdout)
 
 
 def show(history: History, selection: Selection) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 
 from edgead.errors import BadInput, MissingExtra, OutputError, StorageError
-from edgead.runtime.database import PASSING
+from edgead.runtime.database import WRONG
 from edgead.runtime.overlay import HeatScale, draw_overlay
 from edgead.runtime.quota import Shelf, stem, temporary
 from edgead.runtime.wallclock import WallClock
@@ -75,7 +75,7 @@ class PictureFolder:
             self._open()
         except OSError as error:
             reason = error.strerror or str(error)
-            if error.errno not in PASSING:
+            if error.errno in WRONG:
                 raise StorageError(f"cannot save pictures in {folder}: {reason}", hint="choose another folder") from error
             _log.error("pictures cannot be saved yet: %s: %s", folder, reason)
 
