@@ -118,8 +118,8 @@ class Database:
         self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             _lock_folder(self._lock, folder)
-            # For an errno, since SQLite says only that it cannot, and to look at the file below SQLite's cache. To be closed after
-            # the connection: closing any descriptor of the file gives up SQLite's locks.
+            # For an errno, since SQLite says only that it cannot, and to look at the file below SQLite's cache. It is closed
+            # after the connection: closing any descriptor of the file gives up SQLite's locks.
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         except BaseException:
             os.close(self._lock)

@@ -70,7 +70,7 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name at the end; after any error it is gone. A device or a pipe is written to."""
+    """A temporary file beside `path` that takes its name at the end; after any error it is gone. A device or a pipe is itself."""
     special = is_special(path)
     target = path if special else path.resolve()
     temporary = path if special else target.with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
+from edgead import _far_clock
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput
 from edgead.runtime.outlet import Outlet
@@ -211,6 +212,8 @@ def logging_to(
     root.setLevel(LEVELS[level])
     root.handlers[:] = [handler]
     threading.excepthook = _log_thread_death
+    made_before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(_record)
     try:
         yield
     finally:
@@ -218,8 +221,18 @@ def logging_to(
         for record in gate.leftovers():
             handler.handle(record)
         handler.close()
+        logging.setLogRecordFactory(made_before)
         root.setLevel(before[0])
         root.handlers[:], threading.excepthook = before[1], before[2]
+
+
+def _record(*args: Any, **values: Any) -> logging.LogRecord:
+    """A record, also when the wall clock has jumped to where Python cannot tell the time."""
+    try:
+        return logging.LogRecord(*args, **values)
+    except OverflowError:
+        _far_clock.install()
+        return logging.LogRecord(*args, **values)
 
 
 def _is_journal(stream: TextIO) -> bool:

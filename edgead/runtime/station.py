@@ -14,7 +14,6 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
@@ -32,6 +31,7 @@ from edgead.runtime.selfcheck import SELFCHECK_FAILED, SelfCheck, SpareTime
 from edgead.runtime.sinks import FLUSH_S, Sink
 from edgead.runtime.stats import Health, Stats
 from edgead.runtime.triggers import CameraTrigger
+from edgead.runtime.wallclock import utc_now
 from edgead.types import Camera, Engine, Inspection, Output, TriggerSource, Verdict
 
 _log = logging.getLogger("edgead.station")
@@ -333,7 +333,7 @@ class Station:
         return sinks + [Sink(n, c, self.stats, size, prepare=self._record) for n, c, size in self._record_listeners]
 
     def _record(self, inspection: Inspection) -> dict[str, Any]:
-        return to_record(inspection, time_utc=datetime.now(timezone.utc), engine=inspection.engine or self._engine_name)
+        return to_record(inspection, time_utc=utc_now(), engine=inspection.engine or self._engine_name)
 
     def _deliver(self, inspection: Inspection) -> None:
         """Under the ledger's lock: each verdict once, in order."""

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +26,7 @@ from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.records import to_record
 from edgead.runtime.sinks import Sink
 from edgead.runtime.stats import Health, Stats
+from edgead.runtime.wallclock import utc_now
 from edgead.types import Inspection, Output, StageTimes, Trigger, TriggerSource, Verdict
 
 VIEW_MISSING = "view_missing"
@@ -314,4 +314,4 @@ class _View:
 
 
 def _record(inspection: Inspection) -> dict[str, Any]:
-    return to_record(inspection, time_utc=datetime.now(timezone.utc))
+    return to_record(inspection, time_utc=utc_now())

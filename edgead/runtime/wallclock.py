@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
+from edgead import _far_clock
 from edgead.clock import Clock, MonotonicClock
 
 BELIEVED = (datetime(2025, 1, 1, tzinfo=timezone.utc), datetime(2075, 1, 1, tzinfo=timezone.utc))
@@ -13,7 +14,14 @@ BELIEVED = (datetime(2025, 1, 1, tzinfo=timezone.utc), datetime(2075, 1, 1, tzin
 
 def utc_now() -> datetime:
     """The machine's date and time, UTC."""
-    return datetime.now(timezone.utc)
+    try:
+        now = datetime.now(timezone.utc)
+    except OverflowError:
+        now = datetime.max.replace(tzinfo=timezone.utc)
+    if now.year < _far_clock.FIRST_YEAR:
+        return now
+    _far_clock.install()  # Python's own stands still there, or raises
+    return _far_clock.utc()
 
 
 def believable(now: datetime) -> bool:
@@ -27,8 +35,8 @@ def day(when: datetime) -> str:
 
 
 def clock_says(now: datetime | None = None) -> str:
-    """For whatever is refused because of a date: "this computer's clock says 2031-01-01 00:00 UTC"."""
-    return f"this computer's clock says {now or utc_now():%Y-%m-%d %H:%M} UTC"
+    """For whatever is refused because of a date: "this computer's clock says 2031-01-01"."""
+    return f"this computer's clock says {day(now or utc_now())}"
 
 
 class WallClock:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from edgead.errors import BadInput, OutputError
 from edgead.optional import require
-from edgead.runtime.outputs._tls import tls_context
+from edgead.runtime.outputs._tls import dated, tls_context
 from edgead.runtime.payload import encode
 from edgead.types import Inspection, Verdict
 
@@ -188,7 +188,7 @@ class MqttOutput:
     def _on_connect_fail(self, _client: Any, _data: Any) -> None:
         error = sys.exc_info()[1]  # paho calls this where it caught it
         cause = "certificate" if isinstance(error, ssl.SSLError) else "connect"
-        self._failed(cause, f"cannot be reached: {error}")
+        self._failed(cause, f"cannot be reached: {error}{dated(error)}")
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
         if self._connected:

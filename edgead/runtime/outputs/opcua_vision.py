@@ -10,7 +10,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -393,7 +393,7 @@ class OpcUaServer:
         part_id = int(text) if text.isascii() and text.isdigit() else None
         trigger = Trigger(self._next_trigger, self._clock.now_ns(), part_id, source=self.name)
         self._next_trigger += 1
-        self._job = replace(job, trigger=trigger, since=datetime.now(timezone.utc))
+        self._job = replace(job, trigger=trigger, since=utc_now())
         self._jobs[trigger.trigger_id] = self._job
         with self._lock:
             self._triggers.append(trigger)
@@ -433,7 +433,7 @@ class OpcUaServer:
                 meas_id=meas_id,
                 product_id=product_id,
                 trigger=Trigger(0, 0),
-                since=datetime.now(timezone.utc),
+                since=utc_now(),
                 continuous=continuous,
             )
             self._trigger(job)
