@@ -177,7 +177,7 @@ class Workshop:
             views = Views(part.cameras, budget, outputs, self.clock, combine=part.combine, first_part_id=first)
             unfinished.pop_all()
         for late in self._late:
-            late.watch(partial(_missing, part.name))
+            late.watch(views.missing)
         fanout = Fanout(triggers, part.cameras)
         self.stack.callback(fanout.close)
         if store is not None:
@@ -197,8 +197,9 @@ class Workshop:
 
         self._until_ns = self.clock.now_ns() + round(START_S * 1e9)
         for camera in cameras:
-            self._openings[camera.name] = Opening(camera.name, _opener(camera, self.clock))
-            self.stack.callback(self._openings[camera.name].close)
+            opening = self._openings[camera.name] = Opening(camera.name, _opener(camera, self.clock))
+            opening.begin()
+            self.stack.callback(opening.let_go)
 
     def build(
         self,
@@ -218,7 +219,7 @@ class Workshop:
         ready = ready or self.prepare(camera)
         main, product, rule = ready.main, ready.product, _rule(ready.main.record, camera.threshold)
         opening = self._openings.get(camera.name)
-        reopen = opening.again if opening is not None else _opener(camera, self.clock)
+        reopen = opening or _opener(camera, self.clock)
         self._late = []
         with ExitStack() as unfinished:  # what is opened here belongs to the station once there is one
             store = self._store(camera, storage)
@@ -416,17 +417,13 @@ class Workshop:
 
         try:
             return open(), None
-        except OutputError as error:
+        except (OutputError, OSError) as error:  # OSError: an adapter of somebody else's
+            fault = error if isinstance(error, OutputError) else OutputError(f"{what} cannot be opened: {error}")
             if not self.waits:
-                raise
-            later = Later(what, open, error, self.clock)
+                raise fault from error
+            later = Later(what, open, fault, self.clock)
             self._late.append(later)
             return None, later
-
-
-def _missing(part: str, name: str, text: str) -> None:
-    """For what all cameras of a part share."""
-    _log.warning("%s, %s: %s", part, name, text or "it is there now")
 
 
 def _opener(camera: CameraConfig, clock: Clock) -> Callable[[], Camera]:
@@ -443,12 +440,23 @@ def _first_recipe(camera: CameraConfig) -> int:
     if not camera.recipes:
         return 0
     file = camera.recipe_file
-    if file is not None and file.is_file() and (text := file.read_text("utf-8", "replace").strip()):
+    if file is not None and (text := _read(file)):
         number = number_in(text, file)
         if number not in camera.recipes:
             raise BadInput(f"{file} asks for recipe {number}, which {camera.name} does not have")
         return number
     return camera.recipe or next(iter(camera.recipes))
+
+
+def _read(file: Path) -> str:
+    """What stands there; "" when it is not there, or cannot be read now."""
+    try:
+        return file.read_text("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        _log.warning("%s cannot be read: %s; the first recipe runs until it can", file, error.strerror or error)
+        return ""
 
 
 def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:

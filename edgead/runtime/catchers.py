@@ -65,6 +65,10 @@ class AskedCatcher:
     def opened(self, part: Part) -> None:
         """A trigger came (under the ledger's lock)."""
         self._matcher.want_later(part)
+        self.adopt(part)
+
+    def adopt(self, part: Part) -> None:
+        """Ask for the pictures of a part that the matcher knows already."""
         with self._condition:
             self._queue.append(part)
             self._condition.notify_all()
@@ -149,13 +153,23 @@ class ComingCatcher:
     def __init__(self, running: RunningCatcher, asked: AskedCatcher) -> None:
         self._running, self._asked = running, asked
         self._now: RunningCatcher | AskedCatcher = running
+        self._early: deque[Part] = deque(maxlen=64)  # that came before it was known
+        self._lock = threading.Lock()
 
     def opened(self, part: Part) -> None:
         """A trigger came (under the ledger's lock)."""
-        self._now.opened(part)
+        with self._lock:
+            self._now.opened(part)
+            if self._now is self._running:
+                self._early.append(part)
 
     def before(self, camera: Camera) -> float | None:
-        self._now = self._asked if hasattr(camera, "software_trigger") else self._running
+        if self._now is self._running and hasattr(camera, "software_trigger"):
+            with self._lock:
+                self._now = self._asked
+                for part in self._early:
+                    self._asked.adopt(part)
+                self._early.clear()
         return self._now.before(camera)
 
     def frame(self, frame: Frame, lost: int) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from edgead.clock import Clock
 from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream
-from edgead.runtime.cameras.absent import AbsentCamera
+from edgead.runtime.cameras.absent import AbsentCamera, Opening
 from edgead.runtime.slot import Slot
 from edgead.runtime.stats import Stats
 from edgead.types import Camera, Frame
@@ -128,6 +128,8 @@ class Capture:
         """End the thread; one whose camera does not answer is left behind."""
         self._closing = True
         self._catcher.let_go()
+        if isinstance(self._reopen, Opening):
+            self._reopen.let_go()
         self._thread.join(2 * self._timeout_s + 5)
         if self._thread.is_alive():
             _log.error("the camera's adapter does not answer; its thread is left behind")

@@ -153,6 +153,7 @@ class Views:
         self._last_trigger = 0
         self._beats: set[str] = set()
         self._progress_at_ns = self._verdict_at_ns = 0
+        self._missing: dict[str, str] = {}
         self._sinks: list[Sink] = []
         self._stack = ExitStack()
         self._ledger = Ledger(
@@ -198,13 +199,22 @@ class Views:
         for output in self._outputs:
             output.close()
 
+    def missing(self, name: str, text: str) -> None:
+        """Something that the parts cannot do without: as long as there is a text it is shown by `health`, as a fault."""
+        if text != self._missing.get(name, ""):
+            _log.warning("%s: %s", name, text or "it is there now")
+        self._missing = {key: value for key, value in {**self._missing, name: text}.items() if value}
+
     def health(self) -> Health:
         """How the parts are doing; each camera's station has its own."""
         open_parts, waiting, _ = self._ledger.busy()
         queues = {sink.name: sink.depth for sink in self._sinks}
-        state = "ready" if self._sinks else "stopped"
+        state, fault = "ready" if self._sinks else "stopped", ""
+        if self._sinks and self._missing:
+            state, fault = "faulted", f"not there: {', '.join(self._missing)}"
         devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
-        return Health(state, "", self._progress_at_ns, self._verdict_at_ns, open_parts, waiting, queues, "ok", devices)
+        times = self._progress_at_ns, self._verdict_at_ns
+        return Health(state, fault, *times, open_parts, waiting, queues, "ok", devices, self._missing)
 
     def __enter__(self) -> Views:
         return self.start()

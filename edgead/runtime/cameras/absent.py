@@ -1,18 +1,16 @@
-"""A camera that is not there when the station starts, and the first attempt to open all of them at once."""
+"""A camera that is not there when the station starts, and opening cameras without waiting for those that hang."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-from edgead.errors import CameraError, CameraLost
+from edgead.errors import CameraError, CameraLost, EdgeadError
 from edgead.runtime.threads import Supervised
 from edgead.types import Camera, Frame
 
 START_S = 10.0
 """How long a start waits for its cameras, all together; one that takes longer is lost at first, and used when it is open."""
-
-_WAITING = "it has not opened yet"
 
 
 class AbsentCamera:
@@ -24,8 +22,8 @@ class AbsentCamera:
 
     live = True
 
-    def __init__(self, fault: CameraError) -> None:
-        self.fault = fault if isinstance(fault, CameraLost) else CameraLost(str(fault), hint=fault.hint)
+    def __init__(self, fault: CameraLost) -> None:
+        self.fault = fault
 
     def grab(self, timeout_s: float) -> Frame:
         """Raises CameraLost, always."""
@@ -36,23 +34,26 @@ class AbsentCamera:
 
 
 class Opening:
-    """Opens a camera on a thread of its own, so that one whose driver takes its time, or hangs, holds up nobody else's start.
+    """Opens a camera, and opens it again, on threads of its own: one whose driver takes its time, or hangs, holds nobody up.
 
-    Never are two attempts under way: who asks for the camera again while the first attempt hangs waits for that one.
+    Never are two attempts under way: who asks again while one hangs waits for that one.
 
     Args:
-        name: of the camera, for messages and the thread.
+        name: of the camera, for messages and threads.
         open: raises EdgeadError.
     """
 
     def __init__(self, name: str, open: Callable[[], Camera]) -> None:
         self._name, self._open = name, open
-        self._camera: Camera | None = None
-        self._error: BaseException | None = None
-        self._taken = self._closed = False
-        self._done = threading.Condition()
-        self._ended = False
-        Supervised(f"open {name}", self._run, restart=False, kind=CameraError).start()
+        self._changed = threading.Condition()
+        self._attempt: _Attempt | None = None
+        self._closed = False
+
+    def begin(self) -> None:
+        """Open it now, and come for it later."""
+        with self._changed:
+            if self._attempt is None:
+                self._attempt = _Attempt(self._name, self._open, self._changed)
 
     def first(self, wait_s: float) -> Camera:
         """The camera; one that stands in for it when it is not there, or not open within `wait_s` seconds.
@@ -61,44 +62,63 @@ class Opening:
             EdgeadError: whatever is not a camera's absence: a wrong address, a setting that it refuses, a missing package.
         """
         try:
-            return self._result(wait_s)
+            return self._taken(wait_s)
         except CameraError as fault:
-            return AbsentCamera(fault)
+            return AbsentCamera(fault if isinstance(fault, CameraLost) else CameraLost(str(fault), hint=fault.hint))
+        except EdgeadError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an adapter's own bug is a lost camera, not a dead station
+            return AbsentCamera(CameraLost(f"the adapter of camera {self._name} failed: {error!r}"))
 
-    def again(self) -> Camera:
-        """Open it (again), on the caller's thread. Raises EdgeadError."""
-        with self._done:
-            fresh = self._taken
-        return self._open() if fresh else self._result(START_S)
+    def __call__(self) -> Camera:
+        """Open it again. Raises EdgeadError, and CameraLost when it takes too long or nobody wants it any more."""
+        return self._taken(START_S)
 
-    def close(self) -> None:
-        """Nobody wants what is still being opened."""
-        with self._done:
+    def let_go(self) -> None:
+        """Nobody wants it any more: who waits for it returns at once, and what opens later is closed. May be called twice."""
+        with self._changed:
             self._closed = True
-            left, self._camera = self._camera, None
+            if self._attempt is not None:
+                self._attempt.unwanted = True
+            self._changed.notify_all()
+            left = self._attempt.camera if self._attempt is not None else None
+            self._attempt = None
         if left is not None:
             left.close()
 
-    def _result(self, wait_s: float) -> Camera:
-        with self._done:
-            if not self._done.wait_for(lambda: self._ended, wait_s):
-                raise CameraLost(f"camera {self._name}: {_WAITING}", hint="its driver or the network takes its time")
-            self._taken = True
-            camera, self._camera = self._camera, None
-            if self._error is not None:
-                raise self._error
-            assert camera is not None
-            return camera
+    def _taken(self, wait_s: float) -> Camera:
+        self.begin()
+        with self._changed:
+            attempt = self._attempt
+            assert attempt is not None
+            if not self._changed.wait_for(lambda: attempt.ended or self._closed, wait_s) or self._closed:
+                raise CameraLost(f"camera {self._name} does not open in time", hint="its driver, or the network, does not answer")
+            self._attempt = None
+        if attempt.error is not None:
+            raise attempt.error
+        assert attempt.camera is not None
+        return attempt.camera
+
+
+class _Attempt:
+    """One attempt, and how it ended."""
+
+    def __init__(self, name: str, open: Callable[[], Camera], changed: threading.Condition) -> None:
+        self._open, self._changed = open, changed
+        self.camera: Camera | None = None
+        self.error: BaseException | None = None
+        self.ended = self.unwanted = False
+        Supervised(f"open {name}", self._run, restart=False, kind=CameraError).start()
 
     def _run(self) -> None:
         camera, error = None, None
         try:
             camera = self._open()
-        except BaseException as caught:  # noqa: BLE001 - carried to whoever asks for the camera
+        except BaseException as caught:  # noqa: BLE001 - carried to whoever wants the camera
             error = caught
-        with self._done:
-            self._camera, self._error, self._ended = camera, error, True
-            unwanted = camera if self._closed else None
-            self._done.notify_all()
-        if unwanted is not None:
-            unwanted.close()
+        with self._changed:
+            unwanted = self.unwanted
+            self.camera, self.error, self.ended = None if unwanted else camera, error, True
+            self._changed.notify_all()
+        if unwanted and camera is not None:
+            camera.close()
