@@ -605,7 +605,7 @@ def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tupl
 
 
 def _places(schema: dict[str, Any], key: str) -> list[str]:
-    """Where a key belongs, in words: what its section is chosen by ("source: interval"), else the section's own key ("drift:")."""
+    """Where a key belongs: what its section is chosen by ("source: interval"), else the section's own key ("drift:")."""
     sections = {"": schema, **schema.get("$defs", {})}
     found = []
     for title, section in sections.items():

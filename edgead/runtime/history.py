@@ -168,7 +168,7 @@ class History:
             if _holds_json(self.path):
                 raise BadInput(
                     f"{self.path} holds JSON records, one a line, and is no database",
-                    hint="`edgead run --records` writes such files, for any JSON tool; a station with storage: keeps a records.db",
+                    hint="`edgead run --records` writes such files, for JSON tools; a station with storage: keeps a records.db",
                 ) from error
             raise StorageError(
                 f"{self.path} is damaged or not a database: {error}", hint="`sqlite3 FILE .recover` may save a part of it"

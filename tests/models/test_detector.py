@@ -17,7 +17,7 @@ def test_a_family_of_another_edgead_is_told_as_unknown(tiny: Tiny, tmp_path: Pat
     folder = Path(shutil.copytree(tiny.model("patchcore"), tmp_path / "model"))
     file = folder / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "family": "flow"}))
-    with pytest.raises(BadInput, match="family 'flow', which this edgead .* does not know") as caught:
+    with pytest.raises(BadInput, match=r"family 'flow', which this edgead .* does not know") as caught:
         load_detector(folder)
     assert "known here: efficientad" in caught.value.hint
     file.write_text(json.dumps({**json.loads(file.read_text()), "family": ["flow"]}))
