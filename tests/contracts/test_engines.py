@@ -286,8 +286,8 @@ def test_a_missing_file_is_named(backend: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", CPU)
 def test_a_graph_of_something_else_is_refused(backend: str, tmp_path: Path) -> None:
-    import onnx
-    from onnx import TensorProto, helper
+    onnx = pytest.importorskip("onnx")
+    TensorProto, helper = onnx.TensorProto, onnx.helper
 
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", ends[:1], ends[1:])
