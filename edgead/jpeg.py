@@ -1,5 +1,5 @@
-"""Is a JPEG file whole? OpenCV before 4.11 (those of distributions: docs/devices/rtsp.md) takes a cut one and fills what is missing:
-a defect in the missing rows would be OK."""
+"""Is a JPEG file whole? OpenCV before 4.11 (those of distributions: docs/devices/rtsp.md) takes a cut one and fills what is
+missing: a defect in the missing rows would be OK."""
 
 from __future__ import annotations
 
