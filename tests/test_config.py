@@ -63,6 +63,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("name: line-3", "name: [line-3", 2, ""),
     ],
 )
+@pytest.mark.promise("Mistakes in it are named by key and line.")
 def test_a_mistake_is_named_by_line_and_key(tmp_path: Path, old: str, new: str, line: int, words: str) -> None:
     assert old in GOOD
     file = written(tmp_path, GOOD.replace(old, new))
