@@ -98,6 +98,11 @@ class RecordFirst:
                 held.cause = held.cause or LATE
                 self._tell_on()
 
+    def wait_for_room(self, wait_s: float) -> bool:
+        """For recordings: wait up to `wait_s` seconds of real time until nothing is held."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._held, wait_s)
+
     def __enter__(self) -> RecordFirst:
         self._closing = False
         self._thread = Supervised(NAME, self._run)

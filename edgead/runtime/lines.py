@@ -17,7 +17,6 @@ from edgead.runtime.feed import Capture, Feed, LiveFeed, PullFeed
 from edgead.runtime.inspector import one_line
 from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.matching import Matcher
-from edgead.runtime.sinks import Sink
 from edgead.runtime.stats import Stats
 from edgead.runtime.threads import Supervised
 from edgead.runtime.triggers import CameraTrigger
@@ -73,6 +72,12 @@ class Line(Protocol):
         """Stop capturing; the camera stays open."""
 
 
+class Roomy(Protocol):
+    """Whoever is told verdicts, at his own pace."""
+
+    def wait_for_room(self, wait_s: float) -> bool: ...
+
+
 class FreeRunning:
     """The newest frame again and again, or each picture of a recording.
 
@@ -89,7 +94,7 @@ class FreeRunning:
         self,
         camera: Camera,
         core: Core,
-        sinks: Sequence[Sink],
+        sinks: Sequence[Roomy],
         *,
         live: bool,
         timeout_s: float,

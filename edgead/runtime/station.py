@@ -431,7 +431,7 @@ class Station:
             return FreeRunning(
                 self._camera,
                 core,
-                self._sinks,
+                self._sinks if self._first is None else [*self._sinks, self._first],
                 live=self._live,
                 timeout_s=self._frame_timeout_s,
                 max_age_s=self._max_age_s,
