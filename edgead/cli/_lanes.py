@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgead.runtime.recipes import Product, RecipeBook
     from edgead.runtime.station import Station
     from edgead.runtime.store import RecordStore
+    from edgead.runtime.threads import Crew
     from edgead.runtime.views import Fanout, Views
     from edgead.types import Camera, Engine, Output, TriggerSource
 
@@ -94,6 +95,12 @@ class Cell:
     store: RecordStore | None = None
 
 
+def _crew() -> Crew:
+    from edgead.runtime.threads import Crew
+
+    return Crew()
+
+
 @dataclass(slots=True)
 class Workshop:
     """What all cameras of a process share.
@@ -106,6 +113,7 @@ class Workshop:
         allow_unverified: run engines whose parity was never measured.
         keep: keep compiled engines in the user's cache from one start to the next.
         waits: a camera, an output or an address that is not there yet does not end the start: it is tried again and again.
+        crew: the threads of the process; each camera and each part gets a branch of its own.
     """
 
     stack: ExitStack
@@ -115,6 +123,8 @@ class Workshop:
     allow_unverified: bool = False
     keep: bool = True
     waits: bool = False
+    crew: Crew = field(default_factory=_crew)
+    _crews: dict[str, Crew] = field(default_factory=dict)
     _late: list[Watched] = field(default_factory=list)
     _openings: dict[str, Opening] = field(default_factory=dict)
     _until_ns: int = 0
@@ -164,6 +174,10 @@ class Workshop:
         Raises:
             EdgeadError: whatever cannot be opened, in one line.
         """
+        with self.crew.branch(part.name).own():
+            return self._cell(part, storage)
+
+    def _cell(self, part: PartConfig, storage: Storage | None) -> Cell:
         from edgead.budget import LatencyBudget
         from edgead.runtime.views import Fanout, Views
 
@@ -181,13 +195,14 @@ class Workshop:
         fanout = Fanout(triggers, part.cameras)
         self.stack.callback(fanout.close)
         if store is not None:
-            views.on_record(store.write)
+            views.on_record(store.write, first=storage is not None and storage.records.first)
         return Cell(part.name, self.stack.enter_context(views), fanout, part.budget_ms, store)
 
     def prepare(self, camera: CameraConfig) -> Prepared:
         """Engines and rule of a camera, before anything is opened that belongs to the line. Raises EdgeadError."""
         faces = Faces()
-        main, product = self._product(camera, _first_recipe(camera), faces)
+        with self._own(camera.name):
+            main, product = self._product(camera, _first_recipe(camera), faces)
         self.stack.callback(product.close)  # again after the recipes' own book, which does not matter
         return Prepared(faces, main, product)
 
@@ -198,7 +213,8 @@ class Workshop:
         self._until_ns = self.clock.now_ns() + round(START_S * 1e9)
         for camera in cameras:
             opening = self._openings[camera.name] = Opening(camera.name, _opener(camera, self.clock))
-            opening.begin()
+            with self._own(camera.name):
+                opening.begin()
             self.stack.callback(opening.let_go)
 
     def build(
@@ -214,9 +230,20 @@ class Workshop:
         Raises:
             EdgeadError: whatever cannot be opened, in one line.
         """
+        with self._own(camera.name):
+            return self._build(camera, storage, extra, cell, ready or self.prepare(camera))
+
+    def _own(self, name: str) -> AbstractContextManager[Crew]:
+        """The crew of a camera, to which all threads belong that are made for it."""
+        if name not in self._crews:
+            self._crews[name] = self.crew.branch(name)
+        return self._crews[name].own()
+
+    def _build(
+        self, camera: CameraConfig, storage: Storage | None, extra: tuple[Output, ...], cell: Cell | None, ready: Prepared
+    ) -> Lane:
         from edgead.runtime.overlay import HeatScale
 
-        ready = ready or self.prepare(camera)
         main, product, rule = ready.main, ready.product, _rule(ready.main.record, camera.threshold)
         opening = self._openings.get(camera.name)
         reopen = opening or _opener(camera, self.clock)
@@ -343,7 +370,13 @@ class Workshop:
             return None
         limits = storage.records
         folder = storage.folder / camera.name
-        store = RecordStore(folder, station=camera.name, max_rows=limits.max_rows, max_days=limits.max_days)
+        store = RecordStore(
+            folder,
+            station=camera.name,
+            max_rows=limits.max_rows,
+            max_days=limits.max_days,
+            commit_every_s=0.0 if limits.first else 0.5,
+        )
         self.stack.callback(store.close)
         return store
 
@@ -481,7 +514,7 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Face
     if storage is None or lane.store is None:
         return
     lane.store.watch(lane.station.notice)
-    lane.station.on_record(lane.store.write)
+    lane.station.on_record(lane.store.write, first=storage.records.first)
     if storage.pictures is None:
         return
     limits = storage.pictures

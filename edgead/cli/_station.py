@@ -24,29 +24,33 @@ _log = logging.getLogger("edgead.run")
 
 
 def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
-    """Run what a station.yaml says until it is stopped; 0 after a clean stop.
+    """Run what a station.yaml says until it is stopped; returns :func:`edgead.cli.run.exit_code`.
 
     Raises:
         EdgeadError: the file is wrong, or a file that it names. What is only not there yet (cameras, outputs, addresses to listen
             on) does not end the start: its lane says so, and tries again.
     """
     from edgead.cli._lanes import Workshop
-    from edgead.cli.run import summary
+    from edgead.cli.run import deaths, exit_code, summary
     from edgead.clock import MonotonicClock
     from edgead.config import read_station
     from edgead.runtime.group import StationGroup
     from edgead.runtime.logs import logging_to
     from edgead.runtime.outlet import say
     from edgead.runtime.process import tuned
+    from edgead.runtime.threads import Crew
 
     config = read_station(file)
     clock = MonotonicClock()
     with ExitStack() as stack:
+        crew = stack.enter_context(Crew().own())
         watch = config.supervision
         form: Literal["auto", "json"] = "auto" if watch.log == "text" else "json"
         stack.enter_context(logging_to(sys.stderr, level=watch.level, form=form, secrets=config.secrets))
         on_idle = stack.enter_context(tuned(_process(config.process)))
-        workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=config.process.keep_compiled, waits=True)
+        workshop = Workshop(
+            stack, clock, config.process.threads, on_idle, keep=config.process.keep_compiled, waits=True, crew=crew
+        )
         ready = {camera.name: workshop.prepare(camera) for camera in config.cameras}
         workshop.open_cameras(config.cameras)
         cells = [workshop.cell(part, config.storage) for part in config.parts]
@@ -60,8 +64,9 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
     told: list[tuple[str, Stats, dict[str, Any]]] = [(c.name, c.views.stats, {"records": c.store}) for c in cells]
     told += [(lane.name, found[lane.name], {"records": lane.store, "pictures": lane.pictures}) for lane in lanes]
     texts = [f"{n}: {summary(stats, {key: sink for key, sink in kept.items() if sink is not None})}" for n, stats, kept in told]
-    say("\n".join(texts), sys.stderr)
-    return 0
+    say("\n".join((*texts, *deaths(crew))), sys.stderr)
+    stores = [cell.store for cell in cells] + [lane.store for lane in lanes]
+    return exit_code(crew, [store for store in stores if store is not None])
 
 
 def _process(config: Process) -> ProcessOptions:

@@ -160,9 +160,9 @@ class _Lines(logging.Handler):
 
     def close(self) -> None:
         """Write what waits, for two seconds at most; a reader that stands still then misses it."""
-        if not self._worker.close(CLOSE_S):
+        if not self._worker.finished(CLOSE_S):
             self._outlet.close()
-            self._worker.close(CLOSE_S)
+        self._worker.close(CLOSE_S)
         self._outlet.close()
         super().close()
 
@@ -174,7 +174,7 @@ class _Lines(logging.Handler):
         if not self._outlet.write(line + "\n"):
             self._lost += lost + 1
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         """Where the log itself cannot be written there is nobody to tell."""
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,39 @@ def to_record(inspection: Inspection, *, time_utc: datetime, engine: str = "") -
     }
 
 
+class Tally:
+    """Counts records of one keeper. After `end`, `lost` is what was told (or asked for) and not written, whoever lost it.
+
+    Attributes:
+        written: that are safe.
+        asked: that came to be written.
+    """
+
+    def __init__(self) -> None:
+        self.written = self.asked = self._known = 0
+        self._owed: list[tuple[Callable[[], int], int]] = []
+        self._ended = False
+
+    def owe(self, told: Callable[[], int]) -> None:
+        """From now on there should be a record for each verdict that `told` counts."""
+        self._owed.append((told, told()))
+
+    def lose(self, count: int) -> None:
+        """So many are known to be lost."""
+        self._known += count
+
+    def end(self) -> None:
+        """Nothing is on its way any more."""
+        self._ended = True
+
+    @property
+    def lost(self) -> int:
+        if not self._ended:
+            return self._known
+        owed = sum(told() - before for told, before in self._owed)
+        return max(self._known, max(owed, self.asked) - self.written)
+
+
 class RecordFile:
     """Appends records to a file, a line each, flushed at once. A full disk costs records, never verdicts.
 
@@ -61,7 +95,8 @@ class RecordFile:
 
     def __init__(self, path: Path | None) -> None:
         self._name = str(path) if path else "standard output"
-        self.lost = 0
+        self._tally = Tally()
+        self.owe = self._tally.owe
         try:
             # Written without a buffer of our own: what is flushed cannot fail again later, when the file is closed.
             # O_NONBLOCK: a named pipe that nobody reads is refused at once, instead of waiting for a reader for ever.
@@ -72,21 +107,34 @@ class RecordFile:
         self._outlet = Outlet(number)
         os.close(number)
 
+    @property
+    def lost(self) -> int:
+        """Records that are not in the file; after `close` also those that never came here."""
+        return self._tally.lost
+
     def write(self, record: dict[str, Any]) -> None:
         """Append one record, waiting for whoever reads; a failure is counted in `lost`, and the first one is logged."""
+        self._tally.asked += 1
         try:
-            if self._outlet.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"):
-                return
-            fault = "whoever reads them stands still"
-        except OSError as error:
-            fault = error.strerror or str(error)
-        self.lost += 1
-        if self.lost == 1:
-            _log.error("records are being lost, verdicts go on: %s: %s", self._name, fault)
+            # What is no text becomes JSON's own escapes.
+            whole = self._outlet.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            reason: object = "whoever reads them stands still"
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not cost the others
+            whole, reason = False, getattr(error, "strerror", None) or error
+        if whole:
+            self._tally.written += 1
+            return
+        self._tally.lose(1)
+        if self._tally.lost == 1:
+            _log.error("records are being lost, verdicts go on: %s: %s", self._name, reason)
+
+    def let_go(self) -> None:
+        """At a stop: whoever waits for a reader gives up."""
+        self._outlet.close()
 
     def close(self) -> None:
-        """Lets go whoever waits for a reader."""
         self._outlet.close()
+        self._tally.end()
 
 
 def _view(view: Inspection) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,9 @@ from edgead.runtime.worker import Worker
 from edgead.types import Inspection, Output, Verdict
 
 LATE_OUTPUT = "late_output"
+PATIENCE_S = 10.0  # an output that does not come back for so long stands still
+CALLBACK_PATIENCE_S = 30.0  # likewise a callback, e.g. one that saves pictures
+READER_S = 2.0  # how long it waits for somebody who reads our output, and stands still perhaps
 FLUSH_S = 5.0  # how long a stop waits for each output and callback to finish its queue
 
 _log = logging.getLogger("edgead.station")
@@ -46,9 +50,28 @@ class Sink:
         self._stats, self._output, self._prepare = stats, output, prepare
         beat = output.heartbeat if output is not None else None
         self._beats = beat is not None
+        self.is_output = output is not None
+        teller = output if output is not None else getattr(handle, "__self__", None)
+        self._let_go: Callable[[], None] | None = getattr(teller, "let_go", None)
+        self._stood = False  # it stood still, and was made safe by another thread meanwhile
         self._worker: Worker[Any] = Worker(
-            name, handle, capacity=capacity, on_error=self._failed, idle=beat, on_lost=self._fail_safe
+            name if output is None else f"output {name}",
+            handle,
+            capacity=capacity,
+            on_error=self._failed,
+            idle=beat,
+            on_lost=self._fail_safe,
+            stalled=self._stalled,
+            patience_s=CALLBACK_PATIENCE_S if output is None else PATIENCE_S,
         )
+
+    @staticmethod
+    def entered(sinks: Sequence[Sink], stack: ExitStack) -> list[Sink]:
+        """All of them, begun; at the end of `stack` those are waited for last that wait for a reader themselves: by then nothing
+        says any more that the station is ready."""
+        for sink in sorted(sinks, key=lambda sink: sink._let_go is None):
+            stack.enter_context(sink)
+        return list(sinks)
 
     @classmethod
     def of_output(cls, output: Output, stats: Stats, clock: Clock, capacity: int) -> Sink:
@@ -66,11 +89,13 @@ class Sink:
                 stats.add_late_output(name)
                 inspection = replace(inspection, verdict=Verdict.UNKNOWN, cause=LATE_OUTPUT)
             output.signal(inspection)
-            if inspection.verdict is Verdict.OK and late(inspection):
+            stood, sink._stood = sink._stood, False
+            if inspection.verdict is Verdict.OK and (late(inspection) or stood):
                 stats.add_late_output(name)
                 output.fail_safe()
 
-        return cls(name, signal, stats, capacity, output=output)
+        sink = cls(name, signal, stats, capacity, output=output)
+        return sink
 
     @property
     def depth(self) -> int:
@@ -85,7 +110,7 @@ class Sink:
         """Queue the inspection; never waits, never raises."""
         try:
             item = self._prepare(inspection) if self._prepare is not None else inspection
-        except Exception as error:  # noqa: BLE001 - a fault in making a record costs that record
+        except BaseException as error:  # noqa: BLE001 - a fault in making a record costs that record
             self._failed(error)
             return
         if not self._worker.put(item) and self._stats.add_undelivered(self.name) == 1:
@@ -101,14 +126,21 @@ class Sink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._let_go is not None and not self._worker.finished(READER_S):
+            self._let_go()
         if not self._worker.close(FLUSH_S):
             _log.error("%s does not answer; its thread is left behind", self.name)
         else:
             self._fail_safe()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         count = self._stats.add_error(self.name)
         _log.log(logging.ERROR if count == 1 else logging.DEBUG, "%s failed (%d): %s", self.name, count, one_line(error))
+        self._fail_safe()
+
+    def _stalled(self) -> None:
+        """On a thread of its own: whatever OK the output shows while it does not answer is not ours any more."""
+        self._stood = True
         self._fail_safe()
 
     def _fail_safe(self) -> None:
@@ -116,5 +148,5 @@ class Sink:
             return
         try:
             self._output.fail_safe()
-        except Exception as error:  # noqa: BLE001 - a dead device must not keep the others from their safe state
+        except BaseException as error:  # noqa: BLE001 - a dead device must not keep the others from their safe state
             _log.error("%s cannot go to its safe state: %s", self.name, one_line(error))

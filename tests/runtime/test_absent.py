@@ -110,7 +110,7 @@ def test_a_part_of_an_absent_camera_is_unknown_at_once_and_the_camera_is_used_as
             line.fire()
             assert line.told(1) == ["UNKNOWN camera_lost"]
         there.append(camera)
-        until(lambda: (line.pass_time(1000), line.station.health().camera == "ok")[1])
+        until(lambda: (line.pass_time(1000), line.station.health().camera != "lost")[1])
         line.camera = camera
         assert camera.drained() or asked
         for view, verdict in ((GOOD, "OK"), (BAD, "NG")):

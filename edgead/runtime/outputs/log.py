@@ -36,6 +36,10 @@ class LogOutput:
     def fail_safe(self) -> None:
         """Nothing: a log asserts nothing."""
 
+    def let_go(self) -> None:
+        """At a stop: whoever waits for a reader gives up."""
+        self._outlet.close()
+
     def close(self) -> None:
         self._closed = True
         self._outlet.close()
