@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from edgead.claims import FROM_PLC_WORDS, TO_PLC_WORDS, first_clash
 from edgead.errors import BadInput
 from edgead.located import Located
 
@@ -68,6 +69,12 @@ class GpioTrigger(Section):
 Trigger = Annotated[FreeTrigger | IntervalTrigger | CameraTrigger | PlcTrigger | GpioTrigger, Field(discriminator="source")]
 
 
+def _check_registers(to_plc: int, from_plc: int) -> None:
+    for name, first, words in (("to_plc_address", to_plc, TO_PLC_WORDS), ("from_plc_address", from_plc, FROM_PLC_WORDS)):
+        if first + words > 0x10000:
+            raise ValueError(f"{name}: a block of {words} registers that begins at {first} goes beyond register 65535")
+
+
 class ModbusClient(Section):
     """edgead connects to the PLC's Modbus TCP server (register map: deploy/plc/modbus.md)."""
 
@@ -88,6 +95,11 @@ class ModbusClient(Section):
     heartbeat_timeout_ms: NotNegative = 1000.0
     """A PLC whose heartbeat stands still for so long is lost; 0: the PLC has none."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> ModbusClient:
+        _check_registers(self.to_plc_address, self.from_plc_address)
+        return self
+
 
 class ModbusServer(Section):
     """The PLC polls edgead, which is the Modbus TCP server."""
@@ -104,6 +116,11 @@ class ModbusServer(Section):
     silent_ms: Positive = 250.0
     """A PLC that writes nothing for so long is silent."""
     heartbeat_timeout_ms: NotNegative = 1000.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModbusServer:
+        _check_registers(self.to_plc_address, self.from_plc_address)
+        return self
 
 
 class S7(Section):
@@ -160,6 +177,12 @@ class OpcUaClient(Section):
     connect_timeout_ms: Positive = 2000.0
     cycle_ms: Positive = 10.0
     heartbeat_timeout_ms: NotNegative = 1000.0
+
+    @model_validator(mode="after")
+    def _named(self) -> OpcUaClient:
+        if "{block}" not in self.node or "{signal}" not in self.node:
+            raise ValueError("node: the pattern needs {block} and {signal}, e.g. ns=2;s=edgead.{block}.{signal}")
+        return self
 
 
 class OpcUaServer(Section):
@@ -507,10 +530,6 @@ class StationConfig(Section):
         if twice:
             raise ValueError(f"two cameras are called {twice[0]}")
         self._check_parts()
-        both: tuple[CameraConfig | PartConfig, ...] = (*self.cameras, *self.parts)
-        servers = [(c.plc.bind, c.plc.port) for c in both if isinstance(c.plc, (ModbusServer, OpcUaServer))]
-        if len(set(servers)) < len(servers):
-            raise ValueError("two servers for PLCs cannot have the same bind and port")
         return self
 
     def _check_parts(self) -> None:
@@ -546,7 +565,20 @@ def read_station(path: Path) -> StationConfig:
         raise _explained(located, error) from None  # the original may show secrets
     config._secrets = tuple(located.secrets)
     absolute: StationConfig = _absolute(config, path.absolute().parent)
+    _check_ownership(located, absolute)
     return absolute
+
+
+def _check_ownership(located: Located, config: StationConfig) -> None:
+    """Nothing that one alone may use is used by two. Raises BadInput, naming both places."""
+    clash = first_clash(config)
+    if clash is None:
+        return
+    first, second = clash
+    here = f"{located.path}, line {located.line(second.place)}: {located.known(second.place)} ({second.owner})"
+    there = f"{located.known(first.place)} ({first.owner}, line {located.line(first.place)})"
+    overlap = "" if first.text == second.text else f", which has {first.text}"
+    raise BadInput(f"{here}: {second.text} is taken by {there}{overlap}", hint=second.hint)
 
 
 def schema() -> dict[str, Any]:
