@@ -7,7 +7,6 @@ Secrets never stand in the file: write ``${NAME}`` (environment) or ``${file:PAT
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from edgead.claims import FROM_PLC_WORDS, TO_PLC_WORDS, first_clash
 from edgead.errors import BadInput
 from edgead.located import Located
+from edgead.passwords import is_plain
+from edgead.words import one_line
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -558,7 +559,7 @@ def read_station(path: Path) -> StationConfig:
         BadInput: naming the file, the line and the key of the first mistake, and how many more there are.
     """
     located = Located(path)
-    _no_plain_passwords(path)
+    _no_plain_passwords(located)
     try:
         config = StationConfig.model_validate(located.values)
     except ValidationError as error:
@@ -578,7 +579,7 @@ def _check_ownership(located: Located, config: StationConfig) -> None:
     here = f"{located.path}, line {located.line(second.place)}: {located.known(second.place)} ({second.owner})"
     there = f"{located.known(first.place)} ({first.owner}, line {located.line(first.place)})"
     overlap = "" if first.text == second.text else f", which has {first.text}"
-    raise BadInput(f"{here}: {second.text} is taken by {there}{overlap}", hint=second.hint)
+    raise BadInput(one_line(f"{here}: {second.text} is taken by {there}{overlap}"), hint=second.hint)
 
 
 def schema() -> dict[str, Any]:
@@ -586,19 +587,13 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **StationConfig.model_json_schema()}
 
 
-_PLAIN = re.compile(
-    r"://[^\s/:@]*:(?!\$\{)[^\s/]+@"  # scheme://user:password@
-    r"|\b[\w-]*(?:password|authorization|token|secret|api-?key)[\"']?:\s*(?!\s|$|[^,}]*\$\{)",
-    re.IGNORECASE,
-)
-
-
-def _no_plain_passwords(path: Path) -> None:
+def _no_plain_passwords(located: Located) -> None:
     """Refuses passwords, tokens and Authorization headers that are not ``${...}``."""
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if _PLAIN.search(line.split("#")[0]):
+    for place, text in located.texts.items():
+        key = next((part for part in reversed(place) if isinstance(part, str)), "")
+        if is_plain(key, text):
             raise BadInput(
-                f"{path}, line {number}: a password stands in the file",
+                f"{located.path}, line {located.line(place)}: {located.known(place)}: a password stands in the file",
                 hint="write ${NAME} there and set NAME in the environment, or ${file:/run/secrets/name}",
             )
 
@@ -612,7 +607,8 @@ def _explained(located: Located, error: ValidationError) -> BadInput:
     text, hint = _words(first, place, located)
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     where = f"{located.path}, line {line}" if line else str(located.path)
-    return BadInput(f"{where}: {key + ': ' if key else ''}{text}{more}", hint=hint or "edgead station schema lists all keys")
+    told = one_line(f"{where}: {key + ': ' if key else ''}{text}{more}")
+    return BadInput(told, hint=hint or "edgead station schema lists all keys")
 
 
 def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tuple[str, str]:
@@ -629,7 +625,7 @@ def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tupl
         key = str(context.get("discriminator", "")).strip("'")
         if "tag" not in context:
             return f"{key} is missing", ""
-        return f"{key} {context['tag']!r} is not known", f"choose {context['expected_tags']}"
+        return f"{key} {str(context['tag'])!r} is not known", f"choose {context['expected_tags']}"
     text = str(mistake["msg"]).removeprefix("Value error, ")
     return text[0].lower() + text[1:], ""
 

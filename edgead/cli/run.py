@@ -18,6 +18,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from edgead.words import one_line
+
 if TYPE_CHECKING:
     from edgead.cli._lanes import Lane
     from edgead.config import CameraConfig
@@ -126,14 +128,16 @@ def _run_file(args: argparse.Namespace) -> int:
 def _run_bundle(args: argparse.Namespace) -> int:
     from edgead.cli._lanes import Workshop
     from edgead.clock import MonotonicClock
+    from edgead.runtime.logs import logging_to
 
     camera = only_camera(args)
     with stopped_by_signals() as stopper, ExitStack() as stack:
+        stack.enter_context(logging_to(sys.stderr, level="debug" if args.debug else "warning"))
         keep, unverified = not args.no_cache, args.allow_unverified
         lane = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=unverified, keep=keep).build(camera)
         sinks = _sinks(args, lane, stack)
         stopper.attach(lane.station)
-        print(_headline(args, lane), file=sys.stderr)
+        print(one_line(_headline(args, lane)), file=sys.stderr)
         stats = lane.station.run(args.max_parts)
     summarise(stats, sinks, sys.stdout if _human(args) else sys.stderr)
     return 0

@@ -71,7 +71,7 @@ class RecordFile:
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; when that fails it is counted in `lost` and the first failure is logged."""
         try:
-            self._write_all(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            self._write_all(json.dumps(record, allow_nan=False).encode() + b"\n")
         except OSError as error:
             self.lost += 1
             if self.lost == 1:

@@ -169,7 +169,7 @@ class MqttOutput:
 
     def _state(self, state: str, reason: str = "") -> bytes:
         message = {"format": "edgead.state/1", "station": self._station, "state": state, "reason": reason}
-        return json.dumps(message, ensure_ascii=False).encode()
+        return json.dumps(message).encode()
 
     # The network thread. paho calls `_on_publish` under its own lock: nothing here may call paho while holding ours.
 
