@@ -147,7 +147,7 @@ class Located:
 def _encoded(secret: str, before: str, after: str) -> str:
     """`secret` as it must be written between the two parts of a text: percent-encoded where that is an address's own place for
     a user, a password or a value; in an address that is whole in itself, a host or a path, and outside of addresses as it is."""
-    before, after = _SECRET.sub("x", before), _SECRET.sub("x", after)
+    before, after = _SECRET.sub("x", before[-4000:]), _SECRET.sub("x", after[:4000])  # of an address, which is short
     inside = re.search(r"://([^\s/?#]*)$", before)  # after the scheme, in front of the first slash
     if inside and re.match(r"[^\s/?#]*@", after):
         if inside[1] or re.match(r"[^@]*:", after):
