@@ -16,7 +16,7 @@ _IN_ADDRESS = ("key", "auth")
 
 _FILLED = re.compile(r"\$\{[^}]*\}")
 _USER = re.compile(r"://([^\s\"']{0,2000})@")
-_KEY = re.compile(r"(?<![\w.%-])([A-Za-z][\w.%-]*)[\"']?\s*(?:=|:(?!//))\s*[\"']?")
+_KEY = re.compile(r"(?<![\w.%-])([\w.%-]+)[\"']?\s*(?:=|:(?!//))\s*[\"']?")
 _VALUE = re.compile(r"[^\s\"'&;#?]+")
 _OPTION = re.compile(r"--?([A-Za-z][\w-]*)\s+[\"']?([^\s\"'-][^\s\"']*)")
 _BEARER = re.compile(r"\b(?:bearer|basic)\s+([A-Za-z0-9+/_.=~-]{6,})", re.IGNORECASE)
