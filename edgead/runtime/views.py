@@ -22,6 +22,7 @@ from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.errors import BadInput, EndOfStream
 from edgead.runtime.combine import Combine
+from edgead.runtime.conditions import blocking, conditions_of
 from edgead.runtime.inspector import one_line
 from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.records import to_record
@@ -202,9 +203,15 @@ class Views:
         """How the parts are doing; each camera's station has its own."""
         open_parts, waiting, _ = self._ledger.busy()
         queues = {sink.name: sink.depth for sink in self._sinks}
-        state = "ready" if self._sinks else "stopped"
+        state, fault = ("ready", "") if self._sinks else ("stopped", "")
+        conditions = conditions_of(self._outputs)
+        if state == "ready" and (found := blocking(conditions)):
+            state, fault = "faulted", found
         devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
-        return Health(state, "", self._progress_at_ns, self._verdict_at_ns, open_parts, waiting, queues, "ok", devices)
+        notices = {name: condition.text for name, condition in conditions.items()}
+        return Health(
+            state, fault, self._progress_at_ns, self._verdict_at_ns, open_parts, waiting, queues, "ok", devices, notices
+        )
 
     def __enter__(self) -> Views:
         return self.start()
