@@ -158,7 +158,7 @@ class FloodGate(logging.Filter):
             equal = self._count(("equal", *place, *(each[:200] for each in texts)), record, text, self._burst, now_ns)
             if equal is None:
                 return False
-            alike = self._count(("device", *place, texts[0][:200] if texts else ""), record, text, WIDE_BURST, now_ns)
+            alike = self._count(("device", *place, texts[0][:200] if len(texts) > 1 else ""), record, text, WIDE_BURST, now_ns)
         if alike is None:
             return False
         if equal or alike:

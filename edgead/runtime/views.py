@@ -23,7 +23,6 @@ from edgead.clock import Clock
 from edgead.errors import BadInput, EndOfStream
 from edgead.runtime.combine import Combine
 from edgead.runtime.conditions import blocking, conditions_of
-from edgead.runtime.inspector import one_line
 from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.records import to_record
 from edgead.runtime.sinks import Sink
@@ -261,7 +260,7 @@ class Views:
                 expect(part.part_id, part.trigger)
             except Exception as error:  # noqa: BLE001 - an output's fault costs that output
                 self.stats.add_error("expect")
-                _log.error("an output could not be told of a trigger: %s", one_line(error))
+                _log.error("an output could not be told of a trigger: %s", error)
 
     def _deliver(self, inspection: Inspection) -> None:
         if inspection.trigger is not None:

@@ -323,7 +323,7 @@ PROCESSES = {
 LIBRARIES = {"loop_start", "run_in_executor", "to_thread"}  # paho's thread, asyncio's pools
 NOT_YET = {
     "cameras/basler.py", "cameras/gstreamer.py", "cameras/opencv.py", "feed.py", "gate.py", "group.py", "health.py", "ledger.py",
-    "lines.py", "outputs/gpio.py", "outputs/modbus.py", "outputs/mqtt.py", "outputs/opcua.py", "outputs/webhook.py", "plc.py",
+    "lines.py", "outputs/gpio.py", "outputs/mqtt.py", "outputs/webhook.py", "plc.py",
     "recipes.py", "station.py", "store.py", "supervision.py", "worker.py",
 }  # fmt: skip
 
