@@ -174,6 +174,7 @@ class OpcUaClientLink:
         create = client.create_session
 
         async def created() -> Any:
+            self._securing = False
             self._has_session = True  # from the request on: the answer may be what does not come
             return await create()
 
