@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from edgead.errors import BadInput, MissingExtra
 from edgead.optional import require
+from edgead.runtime.conditions import Condition
 from edgead.runtime.plc import LinkError
 from edgead.runtime.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_plc_of, to_words, words_in
 
@@ -32,6 +33,9 @@ SPAN_WORDS = 125
 
 NOT_THERE = (1, 2, 3)
 """Modbus exceptions of registers that cannot be read: illegal function, data address, data value."""
+
+REFUSED_S = 10.0
+"""How long a writer that was refused is told of."""
 
 START_S = 5.0
 
@@ -226,6 +230,8 @@ class ModbusServerLink:
         self._ours, self._theirs = to_words(ToPlc(), word_order), [0] * _FROM_WORDS
         self._writer: object | None = None
         self._written_at: float | None = None
+        self._refused: tuple[str, float] | None = None  # the address of another writer, and when it was refused
+        self.name = f"the PLC that writes to port {port}"
         self.port = port
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -253,6 +259,17 @@ class ModbusServerLink:
                 f"no PLC writes to port {self.port}", cause="silent", hint="the PLC must write its block several times a second"
             )
         return from_plc_of(theirs, self._word_order)
+
+    def conditions(self) -> dict[str, Condition]:
+        """Another writer, for a while after it was refused."""
+        refused = self._refused
+        if refused is None or time.monotonic() - refused[1] > REFUSED_S:
+            return {}
+        text = (
+            f"{refused[0]} writes the PLC's block, too, and is refused (exception 6); expected: one writer, now "
+            f"{_address(self._writer)}; look at: which of the two is the PLC of this station?"
+        )
+        return {"second_writer": Condition(text, blocks=False)}
 
     def close(self) -> None:
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
@@ -296,6 +313,7 @@ class ModbusServerLink:
             now = time.monotonic()
             owned = self._written_at is not None and now - self._written_at <= self._silent_s
             if owned and self._asking() is not self._writer:
+                self._refused = _address(self._asking()), now
                 return self._busy
             self._writer, self._written_at = self._asking(), now
             offset = address - self._read_at
@@ -322,6 +340,12 @@ def _server_class(module: Any) -> Any:
             return Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)  # type: ignore[no-untyped-call]
 
     return Server
+
+
+def _address(handler: Any) -> str:
+    """Of the other end of a connection that the server serves."""
+    peer = handler.transport.get_extra_info("peername") if handler is not None and handler.transport is not None else None
+    return f"{peer[0]}:{peer[1]}" if peer else "one that has hung up"
 
 
 def _pymodbus(module: str) -> Any:
