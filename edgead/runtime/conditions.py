@@ -85,7 +85,7 @@ class Complaints:
         self._shown, self._seen = ToPlc(), FromPlc()
         self._recipe = 0
         self._part_ids: deque[int] = deque(maxlen=STEPS)
-        self._jumped_ns: int | None = None
+        self._jumps: deque[tuple[int, int, int]] = deque(maxlen=STEPS)  # when, and the numbers before and after
         self._high_words: deque[int] = deque(maxlen=8)  # of part_id, as they changed
 
     def see(self, shown: ToPlc, seen: FromPlc, now_ns: int, *, alive: bool, clearing: bool, recipe: int) -> None:
@@ -113,13 +113,17 @@ class Complaints:
         """A trigger was taken; how many part numbers were left out before it."""
         left_out = 0
         if self._part_ids:
-            step = (part_id - self._part_ids[-1]) & 0xFFFFFFFF
-            usual = self._usual_step()
+            before, usual = self._part_ids[-1], self._usual_step()
+            step = (part_id - before) & 0xFFFFFFFF
             if usual and usual < step <= LARGEST_JUMP * usual and step % usual == 0:
                 left_out = step // usual - 1
-                self._jumped_ns = now_ns
+                self._jumps.append((now_ns, before, part_id))
         self._part_ids.append(part_id)
         return left_out
+
+    def forget(self) -> None:
+        """Triggers may have come meanwhile that were none of ours."""
+        self._part_ids.clear()
 
     def _usual_step(self) -> int:
         """By what the PLC counts; 0 when it does not seem to count."""
@@ -138,8 +142,14 @@ class Complaints:
             found["starting"] = Condition(text)
         found |= self._not_wanted(now_ns)
         found |= self._unanswered(now_ns)
-        if self._jumped_ns is not None and now_ns - self._jumped_ns < JUMPS_S * 1e9:
-            found["part_id"] = Condition(self._jump_text(), blocks=False)
+        if jumps := [jump for jump in self._jumps if now_ns - jump[0] < JUMPS_S * 1e9]:
+            _, before, after = jumps[-1]
+            text = (
+                f"part_id jumps, {len(jumps)} times in the last {JUMPS_S:.0f} s, last from {before} to {after}: no trigger was "
+                "seen of what lies between; expected: trigger on until trigger_ack; look at: a pulse shorter than an exchange "
+                "can fall between two"
+            )
+            found["part_id"] = Condition(text, blocks=False)
         if self._levels.lasted_s("stray", now_ns) > OFF_S and "heartbeat" not in found:
             text = (
                 f"bits that do not exist are on in the word of enable and trigger ({self._seen.stray:#06x}); expected: 0; "
@@ -207,17 +217,6 @@ class Complaints:
                 blocks=False,
             )
         return found
-
-    def _jump_text(self) -> str:
-        ids = list(self._part_ids)
-        usual = self._usual_step() or 1
-        jumps = [(a, b) for a, b in pairwise(ids) if usual < (b - a) & 0xFFFFFFFF <= LARGEST_JUMP * usual]
-        before, after = jumps[-1] if jumps else (ids[0], ids[-1])
-        left_out = sum(((b - a) & 0xFFFFFFFF) // usual - 1 for a, b in jumps)
-        return (
-            f"part_id jumps, last from {before} to {after}: of {left_out} parts among the last {len(ids) + left_out} no trigger "
-            "was seen; expected: trigger on until trigger_ack; look at: a pulse shorter than an exchange can fall between two"
-        )
 
     def _suspicion(self) -> str:
         """The words that come when the PLC's block lies one register beside where it is looked for."""

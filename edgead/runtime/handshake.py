@@ -296,6 +296,7 @@ class Handshake:
     def _changed(self, before: Phase, phase: Phase) -> None:
         if phase is Phase.CONTESTED:
             self.counts[f"error:{Fault.SECOND_WRITER.name.lower()}"] += 1
+        self._complaints.forget()
         if before is Phase.OWNED:
             self._phase = _Phase.CLEARING  # and what was on show or in work becomes UNKNOWN, see _expire
             self._ack, self._ack_part_id, self._held, self._error_free = False, 0, False, False
@@ -480,6 +481,7 @@ class Handshake:
             ids = ", ".join(str(part.part_id) for part in self._parts)
             self._remarks.append(f"{why}: results of parts {ids} are not told to it any more; the records have their verdicts")
         self._parts.clear()
+        self._complaints.forget()
         self._phase = _Phase.CLEARING
         self._ack = self._held = False
         self._ack_part_id, self._low_ns = 0, None

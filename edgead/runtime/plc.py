@@ -79,7 +79,8 @@ class PlcLink(Protocol):
 class LookingLink(PlcLink, Protocol):
     """A link that can look at the station's own block. Without `look` a second station on the same block is not noticed.
 
-    An attribute `name`, if there is one, is what people are told: the PLC with its address.
+    Of any link: an attribute `name` is what people are told, the PLC with its address; a method ``conditions()`` tells what they
+    should look at, at once back.
     """
 
     def look(self) -> tuple[ToPlc | None, FromPlc]:
@@ -187,7 +188,7 @@ class PlcDevice:
     def counts(self) -> dict[str, int]:
         """`stats` and the handshake's counters together."""
         with self._lock:
-            return {**self.stats, **self._handshake.counts}
+            return {"told": 0, "taken": 0, **self.stats, **self._handshake.counts}
 
     def conditions(self) -> dict[str, Condition]:
         """What keeps parts from flowing, or would go unseen, for people; by names like "plc heartbeat"."""
@@ -356,10 +357,10 @@ class PlcDevice:
         before, self._told_conditions = self._told_conditions, found
         for name, condition in found.items():
             if name not in before and name not in _TOLD_OTHERWISE:
-                _log.warning("%s", condition.text)
+                _log.warning(f"%s ({name})", condition.text)  # a template of its own: none is held back for another
         for name in before:
             if name not in found and name not in _TOLD_OTHERWISE:
-                _log.info("%s: %s is as it should be again", self._peer, name)
+                _log.info(f"%s: {name} is as it should be again", self._peer)
 
     def _queue(self, accepted: Accepted) -> None:
         if len(self._triggers) >= MAX_TRIGGERS:

@@ -26,7 +26,7 @@ from edgead.runtime.station import Station
 from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.testing_plc import FakePlc, FakePlcLink
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
-from tests.runtime._rig import Loop, Rig, truth
+from tests.runtime._rig import Loop, Rig, share_the_block, truth
 from tests.servers.plc import ModbusPlc
 from tests.waiting import PATIENCE_S, until
 
@@ -247,6 +247,11 @@ def test_modbus_each_part_gets_its_verdict(rigs: Callable[..., Rig], options: di
     until(lambda: len(rig.parts()) == 30)
     rig.judge(mostly=30)
     assert rig.plc.log("ignored") == [] and rig.plc.log("error") == []
+
+
+@pytest.mark.parametrize("options", [{}, {"combined": True}], ids=["write, then read", "function code 23"])
+def test_modbus_a_second_station_on_the_block_is_seen_by_both(rigs: Callable[..., Rig], options: dict[str, bool]) -> None:
+    share_the_block(rigs(link_options=options))
 
 
 def test_modbus_a_plc_that_answers_slowly_still_gets_every_verdict(rigs: Callable[..., Rig]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from edgead.errors import BadInput, MissingExtra
 from edgead.optional import require
+from edgead.runtime.conditions import Condition
 from edgead.runtime.outputs._loops import told_in_one_line
 from edgead.runtime.plc import SLOW, LinkError
 from edgead.runtime.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_plc_of, to_words, words_in
@@ -55,6 +56,9 @@ BUSY_PAUSE_S = 0.005
 NO_SUCH_UNIT = 11
 ITSELF = (0, 255)
 """Units that mean the device at the other end of the connection itself (Modbus Messaging on TCP/IP V1.0b, 4.4.2.1)."""
+
+REFUSED_S = 10.0
+"""How long a writer that was refused is told of."""
 
 START_S = 5.0
 
@@ -273,6 +277,8 @@ class ModbusServerLink:
         self._ours, self._theirs = to_words(ToPlc(), word_order), [0] * _FROM_WORDS
         self._writer: object | None = None
         self._written_at: float | None = None
+        self._refused: tuple[str, float] | None = None  # the address of another writer, and when it was refused
+        self.name = f"the PLC that writes to port {port}"
         self.port = port
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -300,6 +306,17 @@ class ModbusServerLink:
                 f"no PLC writes to port {self.port}", cause="silent", hint="the PLC must write its block several times a second"
             )
         return from_plc_of(theirs, self._word_order)
+
+    def conditions(self) -> dict[str, Condition]:
+        """Another writer, for a while after it was refused."""
+        refused = self._refused
+        if refused is None or time.monotonic() - refused[1] > REFUSED_S:
+            return {}
+        text = (
+            f"{refused[0]} writes the PLC's block, too, and is refused (exception 6); expected: one writer, now "
+            f"{_address(self._writer)}; look at: which of the two is the PLC of this station?"
+        )
+        return {"second_writer": Condition(text, blocks=False)}
 
     def close(self) -> None:
         if self._loop is not None and self._stop is not None and self._thread.alive:
@@ -346,6 +363,7 @@ class ModbusServerLink:
             now = time.monotonic()
             owned = self._written_at is not None and now - self._written_at <= self._silent_s
             if owned and self._asking() is not self._writer:
+                self._refused = _address(self._asking()), now
                 return self._busy
             self._writer, self._written_at = self._asking(), now
             offset = address - self._read_at
@@ -387,6 +405,12 @@ def _server_class(module: Any, unit: int) -> Any:
             return Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)  # type: ignore[no-untyped-call]
 
     return Server
+
+
+def _address(handler: Any) -> str:
+    """Of the other end of a connection that the server serves."""
+    peer = handler.transport.get_extra_info("peername") if handler is not None and handler.transport is not None else None
+    return f"{peer[0]}:{peer[1]}" if peer else "one that has hung up"
 
 
 def _pymodbus(module: str) -> Any:
