@@ -1,6 +1,7 @@
 """Logs of a process that runs for weeks: one line a record, no secrets, and a flood becomes "repeated N times".
 
-An error that is an argument of a log call (``_log.warning("camera lost: %s", fault)``) is shown with its hint, in one line.
+A line begins with the camera or part whose crew (:mod:`edgead.runtime.threads`) it comes from. An error that is an argument of a
+log call (``_log.warning("camera lost: %s", fault)``) is shown with its hint, in one line.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal, TextIO, TypeGuard
@@ -21,6 +21,7 @@ from typing import Literal, TextIO, TypeGuard
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput
 from edgead.runtime.redact import redact_text
+from edgead.runtime.threads import Crew
 from edgead.runtime.worker import Worker
 from edgead.words import LONGEST, hide, plain, short, told
 
@@ -33,19 +34,6 @@ LONGEST_TRACE = 8000  # characters; of a longer one the end is shown, which says
 WAITING = 1000  # lines that wait for a slow reader; then the oldest is lost
 
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}  # sd-daemon(3)
-
-
-_where: ContextVar[str] = ContextVar("edgead_where", default="")
-
-
-@contextmanager
-def speaking_of(where: str) -> Iterator[None]:
-    """What is logged in this context begins with `where`: the camera or part that it is about."""
-    token = _where.set(where)
-    try:
-        yield
-    finally:
-        _where.reset(token)
 
 
 class Formatter(logging.Formatter):
@@ -101,6 +89,12 @@ class Formatter(logging.Formatter):
         return plain(redact_text(hide(text)))
 
 
+def _where(record: logging.LogRecord) -> str:
+    """The camera or part that a record is about: that of the thread that made it."""
+    where: str = getattr(record, "where", Crew.current().name)
+    return where
+
+
 def _message(record: logging.LogRecord) -> str:
     """What a record says, errors with their hints, after the camera that it is about."""
     arguments = record.args
@@ -110,8 +104,8 @@ def _message(record: logging.LogRecord) -> str:
         text = str(record.msg) % arguments if arguments else str(record.msg)
     except Exception as error:  # noqa: BLE001 - a wrong call of the log must not end the thread that made it
         text = f"{record.msg} {tuple(map(type, arguments or ()))} ({error})"
-    where = _where.get()
-    return f"{where}: {text}" if where and not text.startswith(f"{where}: ") else text
+    where = _where(record)
+    return f"{where}: {text}" if where and not text.startswith((f"{where}: ", f"{where}, ")) else text
 
 
 @dataclass(slots=True)
@@ -152,7 +146,7 @@ class FloodGate(logging.Filter):
             return True
         text = _message(record)
         texts = [str(value) for value in record.args if not isinstance(value, (int, float))] if _many(record.args) else []
-        place = (record.name, record.levelno, _where.get(), str(record.msg)[:200])
+        place = (record.name, record.levelno, _where(record), str(record.msg)[:200])
         with self._lock:
             now_ns = self._clock.now_ns()
             equal = self._count(("equal", *place, *(each[:200] for each in texts)), record, text, self._burst, now_ns)
@@ -198,7 +192,9 @@ def _many(arguments: object) -> TypeGuard[tuple[object, ...]]:
 
 def _remark(seen: _Seen) -> logging.LogRecord:
     text = f"{seen.last} (repeated {seen.held_back} more times)"
-    return logging.LogRecord(seen.name, seen.level, "", 0, "%s", (text,), None)
+    record = logging.LogRecord(seen.name, seen.level, "", 0, "%s", (text,), None)
+    record.where = ""  # it is in the text
+    return record
 
 
 class _Lines(logging.Handler):
@@ -212,9 +208,8 @@ class _Lines(logging.Handler):
         self._worker: Worker[str] = Worker("log", self._write, capacity=WAITING, on_error=self._failed)
 
     def emit(self, record: logging.LogRecord) -> None:
-        with speaking_of(""):  # it was about somebody else
-            for held_back in self._gate.due():
-                self._worker.put(self.format(held_back))
+        for held_back in self._gate.due():
+            self._worker.put(self.format(held_back))
         self._worker.put(self.format(record))
 
     def close(self) -> None:
@@ -228,7 +223,7 @@ class _Lines(logging.Handler):
         self._stream.write(line + "\n")
         self._stream.flush()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         """Where the log itself cannot be written there is nobody to tell."""
 
 

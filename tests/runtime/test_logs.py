@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import BadInput, OutputError
-from edgead.runtime.logs import WAITING, logging_to, speaking_of
+from edgead.runtime.logs import WAITING, logging_to
+from edgead.runtime.threads import Crew
 from edgead.testing import FakeClock
 
 log = logging.getLogger("edgead.test")
@@ -103,7 +104,7 @@ def test_the_fault_of_one_device_does_not_hold_back_that_of_another() -> None:
     def flood() -> None:
         for _ in range(50):
             for name in ("left", "right"):
-                with speaking_of(name):
+                with Crew(name).own():
                     log.warning("%s", OutputError("the link is down"))
             log.warning("%s: %s", "plc", OutputError(fault % "10.0.0.1"))
         log.warning("%s: %s", "plc", OutputError(fault % "10.0.0.2"))
