@@ -11,6 +11,9 @@ from urllib.parse import quote
 LONGEST, MOST_LINES = 1000, 12
 """Characters and lines of one message; with its hint it fits on a screen of 80 x 24."""
 
+SHORTEST = 3
+"""Characters of a secret that is worth hiding; of fewer every number would become ``***``."""
+
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """What moves a cursor, changes colours or the direction of reading, or cannot be encoded; not tabs and line breaks."""
 
@@ -20,7 +23,7 @@ _secrets: dict[str, None] = {}  # of this process: whoever prints must know them
 def keep_secret(secret: str) -> None:
     """From now on `secret` is shown as ``***``, also as it stands in an address, in quotes or with its white space folded."""
     for form in (secret, quote(secret, safe=""), repr(secret)[1:-1], " ".join(secret.split())):
-        if form:
+        if len(form) >= SHORTEST:
             _secrets[form] = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgead.words import plain
+from edgead.words import hide, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,7 @@ def console(*, width: int | None = None, stderr: bool = False) -> Console:
 
     class Plain(Console):
         def render_str(self, text: str, **options: Any) -> Text:
-            return super().render_str(plain(text), **options)
+            return super().render_str(plain(hide(text)), **options)
 
     return Plain(highlight=False, soft_wrap=not stderr, width=width, stderr=stderr)
 
