@@ -316,10 +316,12 @@ class Triggered:
         except EndOfStream:
             self._no_more = True
             return False
+        except LinkError:  # of its faults the PLC's device tells and counts itself
+            threading.Event().wait(min(wait_s, 0.01))
+            return False
         except Exception as error:  # noqa: BLE001 - whatever the source's device does, the next trigger may come
             count = self._core.stats.add_error("triggers")
-            first = count == 1 and not isinstance(error, LinkError)  # of its faults the PLC's device tells itself
-            _log.log(logging.ERROR if first else logging.DEBUG, "the trigger source failed (%d): %s", count, error)
+            _log.log(logging.ERROR if count == 1 else logging.DEBUG, "the trigger source failed (%d): %s", count, error)
             threading.Event().wait(min(wait_s, 0.01))
             return False
         if trigger is not None:

@@ -395,7 +395,7 @@ class PlcDevice:
             known = str(error) in self._told_faults or len(self._told_faults) >= MOST_TOLD
             if not known and not early:  # each once in an outage: what follows on "no connection" may be the one with the hint
                 self._told_faults.add(str(error))
-                if self._peer in str(error):
+                if self._peer in str(error) or error.cause == "silent":
                     _log.warning("%s", error)
                 else:
                     _log.warning("%s: %s", self._peer, error)
