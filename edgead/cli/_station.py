@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgead.clock import Clock
     from edgead.config import Process, StationConfig
     from edgead.runtime.process import ProcessOptions
-    from edgead.runtime.stats import Stats
+    from edgead.runtime.stats import Health, Stats
     from edgead.runtime.supervision import Observed
 
 _log = logging.getLogger("edgead.run")
@@ -61,9 +61,13 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
         stopper.attach(group)
         _log.info("edgead %s runs %s: %s", __version__, config.name, "; ".join(_described(lane) for lane in lanes))
         found = group.run(max_parts)
-    told: list[tuple[str, Stats, dict[str, Any]]] = [(c.name, c.views.stats, {"records": c.store}) for c in cells]
-    told += [(lane.name, found[lane.name], {"records": lane.store, "pictures": lane.pictures}) for lane in lanes]
-    texts = [f"{n}: {summary(stats, {key: sink for key, sink in kept.items() if sink is not None})}" for n, stats, kept in told]
+    told: list[tuple[str, Stats, dict[str, Any], Health]] = [
+        (cell.name, cell.views.stats, {"records": cell.store}, cell.views.health()) for cell in cells
+    ]
+    for lane in lanes:
+        kept = {"records": lane.store, "pictures": lane.pictures}
+        told.append((lane.name, found[lane.name], kept, lane.station.health()))
+    texts = [f"{name}: {summary(stats, kept, health.devices)}" for name, stats, kept, health in told]
     say("\n".join((*texts, *deaths(crew))), sys.stderr)
     stores = [cell.store for cell in cells] + [lane.store for lane in lanes]
     return exit_code(crew, [store for store in stores if store is not None])

@@ -12,9 +12,11 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from edgead import __version__
 from edgead.errors import EdgeadError
+from edgead.words import hide, one_line, plain, short
 
 VERBS = (
     "demo",
@@ -43,9 +45,23 @@ EPILOG = (
 DESCRIPTION = "Trained visual anomaly detectors, verified and running on the box beside the camera."
 
 
+class Parser(argparse.ArgumentParser):
+    """Arguments are other people's text, too."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
+class _Safe(logging.Formatter):
+    """Without secrets and control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(hide(super().format(record)))
+
+
 def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     """The parser with these verbs; each costs the import of its module."""
-    parser = argparse.ArgumentParser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
+    parser = Parser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"edgead {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:
@@ -64,13 +80,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser(argv[:1] if argv and argv[0] in VERBS else VERBS).parse_args(argv)
     level = logging.DEBUG if args.debug else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     try:
         code: int = args.run(args)
     except EdgeadError as error:
-        if args.debug:
-            traceback.print_exc()
-        _complain(f"edgead {args.verb}: {error}" + (f"\n  -> {error.hint}" if error.hint else ""))
+        _trace(args)
+        hint = f"\n  -> {_safe(error.hint)}" if error.hint else ""
+        _complain(f"edgead {args.verb}: {_safe(str(error))}{hint}")
         return error.exit_code
     except KeyboardInterrupt:
         _complain(f"edgead {args.verb}: interrupted")
@@ -78,9 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
-        if args.debug:
-            traceback.print_exc()
-        _complain(f"edgead {args.verb}: internal error: {error!r}\n  -> please report it; --debug shows the trace")
+        _trace(args)
+        _complain(f"edgead {args.verb}: internal error: {_safe(repr(error))}\n  -> please report it; --debug shows the trace")
         return 1
     return code
 
@@ -90,6 +107,18 @@ def _complain(text: str) -> None:
     from edgead.runtime.outlet import say
 
     say(text, sys.stderr)
+
+
+def _safe(text: str) -> str:
+    """What an error says, without secrets and control characters, and no longer than a screen."""
+    from edgead.runtime.redact import redact_text
+
+    return short(plain(redact_text(hide(text))))
+
+
+def _trace(args: argparse.Namespace) -> None:
+    if args.debug:
+        _complain(plain(hide(traceback.format_exc())).rstrip("\n"))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead.words import plain
+
 if TYPE_CHECKING:
     from edgead.runtime.history import History, Selection, Summary
 
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             show_summary(history.summary(selection), as_json=args.json)
         elif args.json:
             for row in history.rows(selection):
-                print(json.dumps({**row, "views": json.loads(row["views"] or "[]")}, ensure_ascii=False))
+                print(json.dumps({**row, "views": json.loads(row["views"] or "[]")}))
         else:
             show(history, selection)
     return 0
@@ -102,14 +104,14 @@ def export(args: argparse.Namespace, history: History, selection: Selection) -> 
     for path, write in ((args.csv, write_csv), (args.parquet, write_parquet)):
         if path is not None:
             count = write(history.rows(selection), path)
-            print(f"{count:,} records in {path}", file=sys.stderr if is_special(path) else sys.stdout)
+            print(plain(f"{count:,} records in {path}"), file=sys.stderr if is_special(path) else sys.stdout)
 
 
 def show(history: History, selection: Selection) -> None:
     """A line a part, the newest last."""
     rows = list(history.rows(selection))
     for line in lines(iter(rows)) if rows else ["no records match"]:
-        print(line)
+        print(plain(line))
 
 
 def lines(rows: Iterator[Mapping[str, Any]]) -> Iterator[str]:
@@ -138,7 +140,7 @@ def show_summary(summary: Summary, *, as_json: bool) -> None:
         count = summary.verdicts.get(verdict, 0)
         print(f"  {verdict:<8} {count:>10,}  {100 * count / summary.parts:6.2f} %")
     for cause, count in summary.causes.items():
-        print(f"    {cause:<24} {count:>10,}")
+        print(plain(f"    {cause:<24} {count:>10,}"))
     if summary.missing:
         print(f"  {summary.missing:,} part ids between the first and the last have no record")
     if summary.latency_ms:

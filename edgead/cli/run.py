@@ -12,11 +12,13 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from edgead.words import one_line
 
 if TYPE_CHECKING:
     from edgead.cli._lanes import Lane
@@ -141,7 +143,7 @@ def _run_bundle(args: argparse.Namespace) -> int:
         lane = workshop.build(camera)
         sinks = _sinks(args, lane, stack)
         stopper.attach(lane.station)
-        say(_headline(args, lane), sys.stderr)
+        say(one_line(_headline(args, lane)), sys.stderr)
         stats = lane.station.run(args.max_parts)
     say("\n".join((summary(stats, sinks), *deaths(workshop.crew))), sys.stdout if _human(args) else sys.stderr)
     return exit_code(workshop.crew, [sinks["records"]] if "records" in sinks else [])
@@ -249,10 +251,15 @@ def _headline(args: argparse.Namespace, lane: Lane) -> str:
     return f"{what}, {lane.rule.describe()}, {budget}; Ctrl-C stops"
 
 
-def summary(stats: Stats, sinks: dict[str, Any]) -> str:
-    """What happened, in a few lines."""
+def summary(stats: Stats, sinks: dict[str, Any], devices: Mapping[str, Mapping[str, int]] | None = None) -> str:
+    """What happened, in a few lines; `devices`: what they count themselves (:attr:`edgead.runtime.stats.Health.devices`)."""
+    sinks = {name: sink for name, sink in sinks.items() if sink is not None}
     verdicts = ", ".join(f"{stats.verdicts[name]} {name}" for name in ("OK", "NG", "UNKNOWN"))
     lines = [f"{stats.parts} parts: {verdicts}" + _listed(stats.causes)]
+    for counts in (devices or {}).values():
+        if "taken" in counts:
+            taken = ", ".join(f"{counts.get(f'taken:{name.lower()}', 0)} {name}" for name in ("OK", "NG", "UNKNOWN"))
+            lines.append(f"the PLC was told {counts['told']} results and took {counts['taken']}: {taken}")
     lines.append(f"{stats.frames} frames, {sum(stats.drops.values())} dropped" + _listed(stats.drops))
     if latency := stats.latency_ms():
         lines.append("latency from picture to verdict: " + ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items()))

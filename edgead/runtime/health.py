@@ -180,8 +180,8 @@ class HealthServer:
         if path in ("/healthz", "/readyz"):
             report = self._report()
             good = report.alive if path == "/healthz" else report.ready
-            body = json.dumps(redact_all(asdict(report)), ensure_ascii=False) + "\n"
-            return (200 if good else 503), "application/json", body.encode("utf-8", "replace")
+            body = json.dumps(redact_all(asdict(report))) + "\n"
+            return (200 if good else 503), "application/json", body.encode()
         if path == "/metrics" and self._metrics is not None:
             return (200, *self._metrics())
         return 404, "text/plain; charset=utf-8", b"/healthz, /readyz" + (b", /metrics\n" if self._metrics else b"\n")

@@ -116,8 +116,7 @@ class RecordFile:
         """Append one record, waiting for whoever reads; a failure is counted in `lost`, and the first one is logged."""
         self._tally.asked += 1
         try:
-            # What is no text becomes JSON's own escapes.
-            whole = self._outlet.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            whole = self._outlet.write(json.dumps(record, allow_nan=False) + "\n")
             reason: object = "whoever reads them stands still"
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not cost the others
             whole, reason = False, getattr(error, "strerror", None) or error

@@ -21,8 +21,8 @@ from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.errors import BadInput, EndOfStream
 from edgead.runtime.combine import Combine
+from edgead.runtime.conditions import blocking, conditions_of
 from edgead.runtime.first import RecordFirst
-from edgead.runtime.inspector import one_line
 from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.records import to_record
 from edgead.runtime.sinks import Sink
@@ -231,14 +231,16 @@ class Views:
         """How the parts are doing; each camera's station has its own."""
         open_parts, waiting, _ = self._ledger.busy()
         queues = {sink.name: sink.depth for sink in self._sinks}
-        faults = self._crew.faults() if self._sinks else {}
-        told = [f"{name}: {text}" for name, text in faults.items()]
-        told += [f"not there: {', '.join(self._missing)}"] if self._missing else []
-        state = "stopped" if not self._sinks else "faulted" if told else "ready"
-        fault = "; ".join(told) if self._sinks else ""
+        conditions = conditions_of(self._outputs)
+        faults = [f"{name}: {text}" for name, text in self._crew.faults().items()]
+        faults += [found] if (found := blocking(conditions)) else []
+        faults += [f"not there: {', '.join(self._missing)}"] if self._missing else []
+        fault = "; ".join(faults) if self._sinks else ""
+        state = "stopped" if not self._sinks else "faulted" if fault else "ready"
         devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
-        times = self._progress_at_ns, self._verdict_at_ns
-        return Health(state, fault, *times, open_parts, waiting, queues, "ok", devices, self._missing, self._crew.deaths())
+        notices = self._missing | {name: condition.text for name, condition in conditions.items()}
+        ages = self._progress_at_ns, self._verdict_at_ns
+        return Health(state, fault, *ages, open_parts, waiting, queues, "ok", devices, notices, self._crew.deaths())
 
     def __enter__(self) -> Views:
         return self.start()
@@ -288,7 +290,7 @@ class Views:
                 expect(part.part_id, part.trigger)
             except Exception as error:  # noqa: BLE001 - an output's fault costs that output
                 self.stats.add_error("expect")
-                _log.error("an output could not be told of a trigger: %s", one_line(error))
+                _log.error("an output could not be told of a trigger: %s", error)
 
     def _deliver(self, inspection: Inspection) -> None:
         if inspection.trigger is not None:

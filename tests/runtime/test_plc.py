@@ -26,7 +26,7 @@ from edgead.runtime.station import Station
 from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.testing_plc import FakePlc, FakePlcLink
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
-from tests.runtime._rig import Loop, Rig, truth
+from tests.runtime._rig import Loop, Rig, share_the_block, truth
 from tests.servers.plc import ModbusPlc
 from tests.waiting import PATIENCE_S, until
 
@@ -128,7 +128,8 @@ def test_faults_of_the_link_are_counted_by_cause_and_it_goes_on(running: Start, 
     until(lambda: device.connected)
     counts = device.counts()
     assert (counts["failed:connect"], counts["failed:adapter"], counts["failed:timeout"]) == (1, 1, 1)
-    assert [record.message for record in caplog.records] == ["plc: no route"]  # an outage is one line
+    told = ["plc: no route", "plc: the link failed: ZeroDivisionError('a bug')", "plc: quiet"]
+    assert [record.message for record in caplog.records] == told  # each fault of an outage once
 
 
 def test_waiting_for_triggers_of_a_plc_that_is_away_says_so(running: Start) -> None:
@@ -246,6 +247,11 @@ def test_modbus_each_part_gets_its_verdict(rigs: Callable[..., Rig], options: di
     until(lambda: len(rig.parts()) == 30)
     rig.judge(mostly=30)
     assert rig.plc.log("ignored") == [] and rig.plc.log("error") == []
+
+
+@pytest.mark.parametrize("options", [{}, {"combined": True}], ids=["write, then read", "function code 23"])
+def test_modbus_a_second_station_on_the_block_is_seen_by_both(rigs: Callable[..., Rig], options: dict[str, bool]) -> None:
+    share_the_block(rigs(link_options=options))
 
 
 def test_modbus_a_plc_that_answers_slowly_still_gets_every_verdict(rigs: Callable[..., Rig]) -> None:

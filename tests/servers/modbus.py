@@ -1,9 +1,10 @@
 """A PLC as a process of its own: FakePlc's program over a Modbus TCP server that edgead writes into, by pymodbus.
 
 ``modbus.py PORT LOG [--answer-ms N] [--cycle-ms N] [--in-flight N] [--start-id N] [--rude 1]`` prints "ready". Each line on
-standard input is a number of parts to trigger, or ``rN``: from now on recipe N is asked for. Each verdict, ignored result and
-error is one JSON line in LOG, appended, so that it survives SIGKILL and restarts; so is each change of the heartbeat's state, as
-the PLC sees it, and when each part's trigger was raised and its result arrived.
+standard input is a number of parts to trigger, ``rN``: from now on recipe N is asked for, or ``NAME=N``: this signal says N
+whatever the program wants (``NAME=``: no more). Each verdict, ignored result and error is one JSON line in LOG, appended, so that
+it survives SIGKILL and restarts; so is each change of the heartbeat's state, as the PLC sees it, and when each part's trigger
+was raised and its result arrived.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -37,6 +39,7 @@ class Machine:
         self.written = [0, 0, 0]
         self.arrived = -1
         self.raised: dict[int, int] = {}  # when each part's trigger came up
+        self.forced: dict[str, int] = {}
         self.beat, self.beat_at, self.beating = 0, 0.0, False
 
     async def access(self, code, start, address, count, registers, values):  # type: ignore[no-untyped-def]
@@ -63,7 +66,7 @@ class Machine:
     def cycle(self) -> None:
         now_ns = time.monotonic_ns()
         station = to_plc_of(self.station)
-        said = self.plc.scan(station, now_ns)
+        said = replace(self.plc.scan(station, now_ns), **self.forced)
         if said.trigger:
             self.raised.setdefault(said.part_id, now_ns)
         self.mine = to_words(said)
@@ -98,9 +101,14 @@ class Machine:
         if not data:
             os._exit(0)  # the test is gone
         for order in data.split():
-            if order.startswith(b"r"):
+            if order[:1] == b"r" and order[1:].isdigit():
                 self.plc.recipe = int(order[1:])
                 self.write(recipe=self.plc.recipe, last_part=from_plc_of(self.mine).part_id)
+            elif b"=" in order:
+                name, _, value = order.decode().partition("=")
+                self.forced.pop(name, None)
+                if value:
+                    self.forced[name] = int(value)
             else:
                 self.plc.wanted += int(order)
 

@@ -6,12 +6,15 @@ The only file that knows pylogix (1.1): explicit messages of CIP class 3, Read T
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from edgead.errors import BadInput
 from edgead.optional import require
-from edgead.runtime.plc import LinkError
-from edgead.runtime.signals import WIDTH, Direction, FromPlc, Signal, ToPlc, from_plc_of, signals, to_words, words_in
+from edgead.runtime.plc import SLOW, LinkError
+from edgead.runtime.signals import WIDTH, Direction, FromPlc, Signal, ToPlc, from_plc_of, signals, to_plc_of, to_words, words_in
+
+_T = TypeVar("_T")
 
 TO_PLC_TAG = "Edgead_ToPlc"
 FROM_PLC_TAG = "Edgead_FromPlc"
@@ -21,6 +24,14 @@ REFRESH_EXCHANGES = 10
 
 TIMEOUT_S = 0.25
 DINT = 0xC4
+_MEANINGS = {
+    "Path segment error": "there is no such tag, or it is not accessible from outside",
+    "Path destination unknown": "there is no such tag, or it is not accessible from outside",
+    "Privilege violation": "its external access does not allow that",
+    "Unknown error 255": "the array is shorter than needed, or holds another type",
+}
+"""Of general status codes of CIP (volume 1, appendix B), as pylogix words them: what they mean for a tag."""
+
 _ARRAYS = "the controller needs both tags as DINT arrays with external access Read/Write (deploy/plc/ethernetip.md)"
 
 
@@ -71,7 +82,8 @@ class EtherNetIpLink:
     Args:
         host, port: the controller or its Ethernet module, by address or name.
         slot: of the controller in its chassis; 0 for CompactLogix.
-        to_plc_tag, from_plc_tag: the arrays; ``Program:MAIN.NAME`` for tags of a program.
+        to_plc_tag, from_plc_tag: the arrays; ``Program:MAIN.NAME`` for tags of a program, also members and elements
+            (``Stations[2].ToPlc``, ``All[20]``: from that element on).
         timeout_s: for connecting and for each answer.
 
     Raises:
@@ -96,28 +108,48 @@ class EtherNetIpLink:
         if not timeout_s > 0:
             raise BadInput(f"an EtherNet/IP timeout of {timeout_s} s is too short")
         self._pylogix = require("pylogix", extra="ethernetip", why="EtherNet/IP")
+        self._parsed = require("pylogix.utils", extra="ethernetip", why="EtherNet/IP").parse_tag_name
+        self._limit = f"{1000 * timeout_s:g} ms (timeout_ms)"
         self._options = {"ip_address": host, "slot": slot, "timeout": timeout_s, "port": port}
         self._write_tag, self._read_tag = to_plc_tag, from_plc_tag
-        self._name = f"the PLC at {host}:{port}"
+        self.name = self._name = f"the PLC at {host}:{port}"
         self._plc: Any = None
         self._written: list[int] = []
         self._unchanged = 0
         self._closed = False
 
     def exchange(self, to_plc: ToPlc) -> FromPlc:
+        return self._asked(lambda: self._swap(to_dints(to_plc)))
+
+    def look(self) -> tuple[ToPlc | None, FromPlc]:
+        return self._asked(self._look)
+
+    def _swap(self, dints: list[int]) -> FromPlc:
+        self._unchanged += 1
+        if dints != self._written or self._unchanged >= REFRESH_EXCHANGES:
+            self._written = []
+            self._check(self._plc.Write(self._write_tag, dints, DINT), self._write_tag)
+            self._written, self._unchanged = dints, 0
+        return self._theirs()
+
+    def _look(self) -> tuple[ToPlc, FromPlc]:
+        own = self._read(self._write_tag, length(Direction.TO_PLC))
+        self._unchanged = 0  # nothing was cleared
+        if own != self._written:
+            self._written = []
+        return to_plc_of(words_of(own, Direction.TO_PLC)), self._theirs()
+
+    def _theirs(self) -> FromPlc:
+        return from_plc_of(words_of(self._read(self._read_tag, length(Direction.FROM_PLC)), Direction.FROM_PLC))
+
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """Connect if need be, and ask; after a fault the connection is gone."""
         if self._closed:
             raise LinkError(f"{self._name} is closed", cause="closed")
         try:
             if self._plc is None:
                 self._connect()
-            dints = to_dints(to_plc)
-            self._unchanged += 1
-            if dints != self._written or self._unchanged >= REFRESH_EXCHANGES:
-                self._written = []
-                self._check(self._plc.Write(self._write_tag, dints, DINT), self._write_tag)
-                self._written, self._unchanged = dints, 0
-            dints = self._read(self._read_tag, length(Direction.FROM_PLC))
-            return from_plc_of(words_of(dints, Direction.FROM_PLC))
+            return ask()
         except LinkError:
             self._drop()
             raise
@@ -143,7 +175,7 @@ class EtherNetIpLink:
             )
         for tag, direction in ((self._read_tag, Direction.FROM_PLC), (self._write_tag, Direction.TO_PLC)):
             self._read(tag, length(direction))
-            kind = self._plc.KnownTags[tag.split("[")[0]][0]
+            kind = self._plc.KnownTags[self._parsed(tag)[1]][0]
             if kind != DINT:
                 name = self._plc.CIPTypes.get(kind, (0, hex(kind)))[1]
                 raise LinkError(f"{self._name}: the tag {tag} is {name}, not DINT", cause="refused", hint=_ARRAYS)
@@ -160,8 +192,10 @@ class EtherNetIpLink:
         if response.Status == "Success":
             return
         if not self._plc.conn.SocketConnected:  # pylogix tells a timeout and a cut connection alike
-            raise LinkError(f"{self._name} does not answer", cause="timeout", hint="check network and PLC")
-        raise LinkError(f"{self._name} refuses {tag}: {response.Status}", cause="refused", hint=_ARRAYS)
+            raise LinkError(f"{self._name} does not answer within {self._limit}", cause="timeout", hint=SLOW)
+        meaning = _MEANINGS.get(str(response.Status), "")
+        told = f"{response.Status} ({meaning})" if meaning else response.Status
+        raise LinkError(f"{self._name} refuses {tag}: {told}", cause="refused", hint=_ARRAYS)
 
     def _drop(self) -> None:
         plc, self._plc, self._written = self._plc, None, []

@@ -18,6 +18,7 @@ from edgead.errors import BadInput, OutputError
 from edgead.optional import require
 from edgead.runtime.outputs._tls import dated, tls_context
 from edgead.runtime.payload import encode
+from edgead.runtime.threads import Supervised
 from edgead.types import Inspection, Verdict
 
 CONNECT_S = 3.0
@@ -29,6 +30,7 @@ LINGER_S = 1.0
 
 STOP_S = 5.0
 LONGEST_TOPIC = 1000
+_CERTIFICATE = "check ca, and that host is a name in the broker's certificate"
 _log = logging.getLogger("edgead.mqtt")
 
 
@@ -36,8 +38,8 @@ class MqttOutput:
     """Publishes each verdict to ``TOPIC/inspection`` and, retained, whether it is connected to ``TOPIC/state``.
 
     A verdict is held until the broker confirms it, through lost connections and restarts of the broker, so it may come twice,
-    but not through a restart of edgead. When `max_waiting` are held, further ones are lost and counted. The network is paho's own
-    thread: no call here waits for it but `close`.
+    but not through a restart of edgead. When `max_waiting` are held, further ones are lost and counted. The network is paho's
+    loop on a thread of ours: no call here waits for it but `close`.
 
     The state is ``online``, ``offline`` with the reason "closed", or, by the broker as the last will, with the reason "lost": at
     once when this process dies, 1.5 x `keepalive_s` after the box or the network does. It says nothing about the loop; a PLC
@@ -106,8 +108,11 @@ class MqttOutput:
         client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
         client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
         client.connect_async(host, port, keepalive_s)
-        client.loop_start()
+        self._wake = paho._socketpair_compat()  # what wakes the loop, as paho's own loop_start does it
+        client._sockpairR, client._sockpairW = self._wake
         self._client: Any = client
+        self._network = Supervised(f"mqtt {topic}", lambda: _loop(client))
+        self._network.start()
 
     @property
     def connected(self) -> bool:
@@ -158,10 +163,12 @@ class MqttOutput:
         if self._connected:
             client.publish(f"{self._topic}/state", self._state("offline", "closed"), qos=0, retain=True)
         client.disconnect()
-        stopper = threading.Thread(target=client.loop_stop, name="edgead-mqtt-stop", daemon=True)
-        stopper.start()  # paho waits without a limit, and connecting takes as long as the network likes
-        stopper.join(STOP_S)
-        if stopper.is_alive():
+        client._thread_terminate = True  # `disconnect` is forgotten by a connection that is just being made
+        if self._network.join(STOP_S):
+            client._sockpairR = client._sockpairW = None
+            for end in self._wake:
+                end.close()
+        else:
             _log.error("%s does not answer; its thread is left behind", self._name)
 
     def _waiting(self) -> int:
@@ -169,7 +176,7 @@ class MqttOutput:
 
     def _state(self, state: str, reason: str = "") -> bytes:
         message = {"format": "edgead.state/1", "station": self._station, "state": state, "reason": reason}
-        return json.dumps(message, ensure_ascii=False).encode()
+        return json.dumps(message).encode()
 
     # The network thread. paho calls `_on_publish` under its own lock: nothing here may call paho while holding ours.
 
@@ -177,7 +184,10 @@ class MqttOutput:
         self._refused = code.is_failure
         if code.is_failure:
             denied = str(code) in ("Bad user name or password", "Not authorized")
-            self._failed("credentials" if denied else "refused", f"refuses: {code}")
+            if denied:
+                self._failed("credentials", f"refuses: {code}", hint="check user, password and what the broker lets this user do")
+            else:
+                self._failed("refused", f"refuses: {code}", hint="look at the broker's log; client_id may have to be another")
             return
         info = client.publish(f"{self._topic}/state", self._state("online"), qos=0, retain=True)
         self._states = {info.mid}  # one of a former connection was never sent
@@ -188,14 +198,22 @@ class MqttOutput:
     def _on_connect_fail(self, _client: Any, _data: Any) -> None:
         error = sys.exc_info()[1]  # paho calls this where it caught it
         cause = "certificate" if isinstance(error, ssl.SSLError) else "connect"
-        self._failed(cause, f"cannot be reached: {error}{dated(error)}")
+        hint = (
+            "check ca, and that host is a name in the broker's certificate"
+            if cause == "certificate"
+            else "check host, port, network"
+        )
+        self._failed(cause, f"cannot be reached: {error}{dated(error)}", hint=hint)
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
         if self._connected:
-            self._failed("lost", f"is gone: {code}")
+            hint = "check the network; a broker also throws out whoever has the client_id of another"
+            self._failed("lost", f"is gone: {code}", hint=hint)
         elif not self._refused:
             self._failed(
-                "refused", "closes the connection at once: is TLS on at one side alone, or a client certificate missing?"
+                "refused",
+                "closes the connection at once",
+                hint="is TLS on at one side alone, or a client certificate missing?",
             )
         self._refused = False
 
@@ -207,7 +225,7 @@ class MqttOutput:
             self._counts["confirmed"] += 1
             self._changed.notify_all()
 
-    def _failed(self, cause: str, text: str) -> None:
+    def _failed(self, cause: str, text: str, *, hint: str) -> None:
         text = " ".join(text.split())[:200]
         with self._changed:
             news = text != self._fault
@@ -215,7 +233,13 @@ class MqttOutput:
             self._counts[f"failed:{cause}"] += 1
             self._changed.notify_all()
         if news:
-            _log.warning("%s %s", self._name, text)
+            _log.warning("%s", OutputError(f"{self._name} {text}", hint=hint))
+
+
+def _loop(client: Any) -> None:
+    """Until the client is disconnected for good. paho writes by itself, from the thread that publishes, when it has no thread."""
+    client._thread = threading.current_thread()
+    client.loop_forever(retry_first_connection=True)
 
 
 def _check(host: str, topic: str, user: str | None, password: str | None, keepalive_s: int, max_waiting: int) -> None:

@@ -18,7 +18,8 @@ from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
 from edgead.runtime.listening import check_host, refused, try_listening
 from edgead.runtime.outputs import opcua_model as model
-from edgead.runtime.outputs.opcua import LoopThread, asyncua
+from edgead.runtime.outputs._loops import LoopThread
+from edgead.runtime.outputs.opcua import asyncua
 from edgead.runtime.outputs.opcua_catalog import NOT_KNOWN, Catalog
 from edgead.runtime.outputs.opcua_certificates import read_certificate
 from edgead.runtime.outputs.opcua_entry import Users, identity_of
@@ -148,7 +149,7 @@ class OpcUaServer:
         self._listens, self._listen_at_s, self._not_yet = False, 0.0, ""
         self._told: Callable[[str, str], None] | None = None
         check_host(bind)
-        self._loop = LoopThread(f"edgead-{source}")
+        self._loop = LoopThread(source)
         try:
             self._loop.run(self._build(), START_S)
             self._loop.run(self._listen(), START_S)
