@@ -104,8 +104,8 @@ def test_a_part_of_an_absent_camera_is_unknown_at_once_and_the_camera_is_used_as
         return there[0]
 
     with LineUnderTest(camera=AWAY, clock=clock, reopen=reopen) as line:
-        until(lambda: line.station.health().camera == "lost")  # before anybody wanted a picture
-        assert line.station.health().state == "faulted"
+        until(lambda: line.station.health().state == "faulted")  # before anybody wanted a picture
+        assert line.station.health().camera == "lost"
         for _ in range(2):
             line.fire()
             assert line.told(1) == ["UNKNOWN camera_lost"]
