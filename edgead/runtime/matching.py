@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from edgead.clock import Clock
-from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream
+from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream, FrameDoubtful
 from edgead.runtime.ledger import Part
 from edgead.runtime.stats import Stats
 from edgead.types import Frame
@@ -28,10 +28,6 @@ class _Want:
 
 class FrameLost(CameraError):
     """A frame that the camera counted never arrived here."""
-
-
-class FrameDoubtful(CameraError):
-    """A frame came, but perhaps it is that of the part before."""
 
 
 class Matcher:
