@@ -31,9 +31,11 @@ class OpenCvCamera:
     """A USB camera or a network stream, drained by a thread, so that `grab` gives the newest frame and not a stale one.
 
     OpenCV and the driver queue frames while nobody reads (91 stale ones were measured after a stall of 5 s). Frames that
-    nobody grabbed show as gaps in ``frame_id``. ``captured_at_ns`` is when the picture was made, as far as it can be known
-    (`time_source`, :mod:`edgead.runtime.cameras.stamps`). A picture that may be old without anybody knowing how old is not given
-    to anyone: once for each time that this begins, `grab` raises FrameDoubtful. What an opened stream brings first is drained so, too.
+    nobody grabbed show as gaps in ``frame_id``.
+
+    ``captured_at_ns`` is when the picture was made, as far as it can be known (:mod:`edgead.runtime.cameras.stamps`). Pictures
+    that may be old, and nobody knows how old, are given to nobody: each time that this begins, `grab` raises FrameDoubtful once.
+    What a stream brings first is thrown away like that, too.
 
     Args:
         address: ``0``, ``usb:0``, ``/dev/video0``, a link to it such as ``/dev/v4l/by-id/...``, or a stream's URL; RTSP goes over
@@ -74,7 +76,9 @@ class OpenCvCamera:
         self._first = threading.Event()  # a picture that can be given, or the end
         self._delivered = 0
         self._doubting = True  # what came last may be old
-        self._thread = Supervised("camera reader", self._drain, died=self._died, restart=False, kind=CameraError, patience_s=STILL_S)
+        self._thread = Supervised(
+            "camera reader", self._drain, died=self._died, restart=False, kind=CameraError, patience_s=STILL_S
+        )
         self._thread.start()
         self._first.wait(OPEN_TIMEOUT_S)
         if not self._delivered:

@@ -1,4 +1,4 @@
-"""What OpenCV tells of when a picture was made, for each of its sources; the arithmetic is :mod:`edgead.runtime.cameras.timing`."""
+"""What OpenCV tells of when a picture was made, for each of its sources; the sums are :mod:`edgead.runtime.cameras.timing`'s."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def stamps_of(capture: Any, address: str) -> Stamps:
 
     - RTSP through FFmpeg: the presentation time, made from RTP's.
     - V4L2: the buffer's time stamp.
-    - HTTP: FFmpeg makes times up from the number of the picture. GStreamer: OpenCV's is unreliable (its issue 19025). Arrival only.
+    - HTTP (FFmpeg makes times up from the picture's number), GStreamer (OpenCV's is unreliable, its issue 19025): arrival only.
     """
     if address.lower().startswith(("rtsp://", "rtsps://")):
         return Sender(lambda: _presentation_ns(capture))
@@ -111,4 +111,4 @@ def _presentation_ns(capture: Any) -> int | None:
     """OpenCV makes a position up where FFmpeg knows no time; those that have CAP_PROP_PTS tell."""
     if (number := getattr(cv2, "CAP_PROP_PTS", None)) is not None and capture.get(number) < -(2**62):
         return None
-    return round(capture.get(cv2.CAP_PROP_POS_MSEC) * MS)
+    return round(float(capture.get(cv2.CAP_PROP_POS_MSEC)) * MS)

@@ -6,6 +6,7 @@ Pure: all times are passed in, integer nanoseconds. Nothing here knows a device.
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 
@@ -31,9 +32,9 @@ class ClockMap:
 
     A picture with the source's time `s` arrives at our time `a` = s + difference of the clocks + its delay. The smallest a - s so
     far stands for the difference plus the smallest delay: with it every picture gets the moment at which it would have arrived
-    without being held up. The clocks may drift by 0.1 % either way: the smallest a - s may grow by so much. A source time that goes
-    back (a reset, a wrap, a clock that was set) begins anew; one that leaps ahead is taken on at once, but not `settled` for half
-    a second, because a backlog that comes in while nothing is known yet looks the same.
+    without being held up. Clocks may drift by 0.1 % either way: the smallest a - s may grow by so much. A source time that goes
+    back (a reset, a wrap, a clock that was set) begins anew; one that leaps ahead is taken on at once. After both nothing is
+    `settled` for half a second, because a backlog that comes in while nothing is known yet looks the same.
 
     The smallest delay itself stays unknown, unless both clocks are read together (`tie`).
 
@@ -49,7 +50,7 @@ class ClockMap:
         self._since_ns = 0  # when a shorter delay turned up last
 
     def stamp(self, arrived_ns: int, source_ns: int) -> int:
-        """When a picture was made, our time: never later than `arrived_ns`. Pictures come in the order in which they were made."""
+        """When a picture was made, our time, never later than `arrived_ns`. Pictures come in their order."""
         arrived_ns = max(arrived_ns, self._arrived_ns)
         offset_ns = arrived_ns - source_ns
         if self._offset_ns is None or source_ns < self._source_ns:
@@ -86,10 +87,10 @@ class ClockMap:
 class Pace:
     """Tells pictures that come as they are made from a backlog, by their arrival alone.
 
-    The source's own interval is learned (a median, so that stalls and jitter do not count). After a gap that is longer, what comes
-    may have been made at any time in the gap: it is doubted until as many pictures came as the gap was long, the last one not
-    in a rush; or until they come for a while at the source's own rate: then the source itself had paused. While the rate
-    is not known yet, after opening, what comes faster than what follows is a backlog too.
+    The source's own interval is learned (a median, so that stalls and jitter do not count). After a gap that is longer, what
+    comes may have been made at any time in the gap: it is doubted until as many pictures came as belong into the gap, the last
+    one not in a rush; or until they come for a while at the source's own rate: then the source itself had paused. While the rate
+    is not known yet, after opening, what comes faster than what follows is a backlog, too.
 
     Args:
         fresh: the source began with us: what comes first cannot be old.
@@ -131,8 +132,7 @@ class Pace:
             self._times.popleft()
         newer = sum(time_ns > at_ns - span_ns for time_ns in self._times)
         if len(self._times) - newer <= 1.3 * newer + 1:
-            times = list(self._times)
-            self._gaps.extend(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+            self._gaps.extend(later - earlier for earlier, later in pairwise(self._times))
             self._learn()
             self._opening = self._doubted = False
             self._times.clear()
