@@ -18,6 +18,7 @@ FALL_NS = 20 * MS
 SETTLE_NS = 500 * MS
 """For so long no shorter delay may turn up before the smallest one is believed."""
 ANCHOR_NS = 1000 * MS
+LEAP_NS = 100 * MS
 
 HISTORY = 256
 """Intervals from which a source's own rate is learned; after a change of rate it takes half as many."""
@@ -34,7 +35,8 @@ class ClockMap:
     far stands for the difference plus the smallest delay: with it every picture gets the moment at which it would have arrived
     without being held up. Clocks may drift by 0.1 % either way: the smallest a - s may grow by so much. A source time that goes
     back (a reset, a wrap, a clock that was set) begins anew; one that leaps ahead is taken on at once. After both nothing is
-    `settled` for half a second, because a backlog that comes in while nothing is known yet looks the same.
+    `settled` for half a second, because a backlog that comes in while nothing is known yet looks the same; nor is it after a leap
+    in the midst of a backlog, which may hide behind it.
 
     The smallest delay itself stays unknown, unless both clocks are read together (`tie`).
 
@@ -46,6 +48,7 @@ class ClockMap:
         self.settled = False
         self._offset_ns: int | None = None  # the smallest a - s
         self._arrived_ns = self._source_ns = 0  # of the last picture
+        self._step_ns = 0  # of the source's time, to the last picture
         self._anchor = (0, 0)  # what the offset was about a second ago, and when
         self._since_ns = 0  # when a shorter delay turned up last
 
@@ -58,6 +61,10 @@ class ClockMap:
         else:
             self._offset_ns = min(self._offset_ns + round(DRIFT * (arrived_ns - self._arrived_ns)), offset_ns)
             self._watch(arrived_ns, offset_ns)
+            step_ns, gap_ns = source_ns - self._source_ns, arrived_ns - self._arrived_ns
+            if self._step_ns and step_ns > max(2 * gap_ns, 3 * self._step_ns + LEAP_NS):
+                self._since_ns = arrived_ns
+            self._step_ns = step_ns
         self._arrived_ns, self._source_ns = arrived_ns, source_ns
         self.settled = arrived_ns - self._since_ns >= SETTLE_NS
         assert self._offset_ns is not None
@@ -106,6 +113,7 @@ class Pace:
         self._behind_ns = 0  # how old the last picture may have been
         self._longest_ns = 0  # gap while opening
         self._period_ns = 0
+        self._unlearned = 0  # gaps since the interval was learned
 
     def arrived(self, at_ns: int) -> bool:
         """A picture came: is it certainly fresh?"""
@@ -173,8 +181,10 @@ class Pace:
         return max(SLACK_NS, min(self._period_ns, 2 * SLACK_NS), self._period_ns // 4)
 
     def _learn(self) -> None:
-        if len(self._gaps) < 4:
+        self._unlearned += 1
+        if len(self._gaps) < 4 or (len(self._gaps) > HISTORY // 4 and self._unlearned < SMOOTH):
             return
+        self._unlearned = 0
         many = min(SMOOTH, len(self._gaps))
         sums = np.concatenate(([0], np.cumsum(self._gaps)))
         self._period_ns = max(1, int(np.median(sums[many:] - sums[:-many])) // many)
