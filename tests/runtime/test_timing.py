@@ -220,7 +220,7 @@ def test_a_path_that_is_longer_for_good_is_forgotten_only_slowly() -> None:
 
 def test_clocks_that_were_read_together_show_the_delay_itself() -> None:
     clock = ClockMap()
-    clock.tie(START_NS, 500 * S)
+    clock.tie(START_NS, START_NS, 500 * S)
     made_ns = clock.stamp(START_NS + round(1.03 * S), 501 * S)
     assert clock.settled
     assert (made_ns - START_NS) / S == pytest.approx(1.0, abs=0.002)
@@ -229,7 +229,7 @@ def test_clocks_that_were_read_together_show_the_delay_itself() -> None:
 def test_a_picture_from_before_the_clocks_were_read_together_is_no_step() -> None:
     clock = ClockMap()
     clock.stamp(START_NS, 500 * S)
-    clock.tie(START_NS + S, 501 * S)
+    clock.tie(START_NS + S, START_NS + S, 501 * S)
     made_ns = clock.stamp(START_NS + round(1.01 * S), round(500.9 * S))
     assert clock.settled
     assert (made_ns - START_NS) / S == pytest.approx(0.9, abs=0.002)

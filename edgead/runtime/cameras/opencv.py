@@ -190,6 +190,8 @@ class VideoFile:
         BadInput: not a video that OpenCV can read.
     """
 
+    time_source = "reading"
+
     def __init__(self, path: Path, *, clock: Clock | None = None, realtime: bool = False) -> None:
         self.live = realtime
         self._path, self._clock = path, clock or MonotonicClock()

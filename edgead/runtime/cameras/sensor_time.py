@@ -9,8 +9,8 @@ from edgead.errors import CameraError
 from edgead.runtime.cameras.genicam import Nodes
 from edgead.runtime.cameras.timing import ClockMap
 
-TIE_S = 10.0
-"""How often both clocks are read together: at the drift that is allowed for, they are 10 ms apart by then."""
+TIE_S = 5.0
+"""How often both clocks are read together: at the drift that is allowed for, they are 5 ms apart by then."""
 BUSY_S = 1.0
 """They are read only when a picture came so recently: a camera that does not answer would hold everything up."""
 WRONG_S = 5.0
@@ -68,9 +68,10 @@ class SensorTime:
             return
         command, value = self._latch
         try:
+            asked_ns = self._clock.now_ns()
             self._nodes.execute(command)
             at_ns = self._clock.now_ns()
-            self._map.tie(at_ns, round(int(self._nodes.get(value)) * self._tick_ns))
+            self._map.tie(asked_ns, at_ns, round(int(self._nodes.get(value)) * self._tick_ns))
         except CameraError as error:
             _log.warning("camera %s: its clock cannot be read (%s): times are later by the smallest delay", self._name, error)
             self._latch = None

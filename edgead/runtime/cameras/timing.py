@@ -70,11 +70,12 @@ class ClockMap:
         assert self._offset_ns is not None
         return source_ns + self._offset_ns
 
-    def tie(self, at_ns: int, source_ns: int) -> None:
-        """Both clocks were read: at our time `at_ns` or a little earlier the source's showed `source_ns`."""
+    def tie(self, asked_ns: int, at_ns: int, source_ns: int) -> None:
+        """Both clocks were read: between our times `asked_ns` and `at_ns` the source's showed `source_ns`."""
         offset_ns = at_ns - source_ns
         if self._offset_ns is not None:
-            offset_ns = min(offset_ns, self._offset_ns + round(DRIFT * max(0, at_ns - self._arrived_ns)))
+            known_ns = self._offset_ns + round(DRIFT * max(0, at_ns - self._arrived_ns))
+            offset_ns = min(max(known_ns, asked_ns - source_ns), offset_ns)
         self._offset_ns, self._anchor, self._since_ns = offset_ns, (offset_ns, at_ns), at_ns - SETTLE_NS
         self._arrived_ns = max(self._arrived_ns, at_ns)
 
