@@ -61,9 +61,15 @@ class Server:
 
     def start(self) -> None:
         """Start and wait until it listens."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert self._process.stdout is not None
         assert self._process.stdout.readline().strip() == b"ready"
+
+    def tell(self, line: str) -> None:
+        """To its standard input."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open and nothing comes."""
@@ -78,8 +84,9 @@ class Server:
             return
         self._signal(signal.SIGKILL)
         self._process.wait()
-        assert self._process.stdout is not None
+        assert self._process.stdout is not None and self._process.stdin is not None
         self._process.stdout.close()
+        self._process.stdin.close()
         self._process = None
 
     def _signal(self, number: signal.Signals) -> None:

@@ -24,6 +24,10 @@ HISTORY = 256
 """Intervals from which a source's own rate is learned; after a change of rate it takes half as many."""
 SMOOTH = 8
 """Intervals that are averaged first: pictures may come in pairs or triples."""
+LONGEST_NS = 10_000 * MS
+"""A backlog is never longer than this."""
+LONG_NS = 10_000 * MS
+"""After so long a backlog is over, or what was learned of the source is wrong."""
 SLACK_NS = 60 * MS
 """A picture that comes late by less than this, by one interval of up to twice this, or by a quarter of any, is not doubted."""
 
@@ -112,6 +116,8 @@ class Pace:
         self._last_ns: int | None = None
         self._since_ns = 0  # when the doubt began
         self._behind_ns = 0  # how old the last picture may have been
+        self._paid_ns = 0  # when it may have been old last
+        self._stall_ns = 0  # the gap that the doubt is about
         self._longest_ns = 0  # gap while opening
         self._period_ns = 0
         self._unlearned = 0  # gaps since the interval was learned
@@ -140,33 +146,38 @@ class Pace:
         while self._times[0] <= at_ns - 2 * span_ns:
             self._times.popleft()
         newer = sum(time_ns > at_ns - span_ns for time_ns in self._times)
-        if len(self._times) - newer <= 1.3 * newer + 1:
-            self._gaps.extend(later - earlier for earlier, later in pairwise(self._times))
-            self._learn()
+        older = len(self._times) - newer
+        if older <= 1.3 * newer + 1 and newer <= 1.3 * older + 1:
+            for earlier, later in pairwise(list(self._times)[-2 * SMOOTH :]):
+                self._learn(later - earlier)
             self._opening = self._doubted = False
             self._times.clear()
 
     def _trust(self, at_ns: int, gap_ns: int) -> None:
         if self._period_ns:
-            slow_ns = gap_ns - 5 * self._period_ns // 4  # a little slower is the source's own way
-            self._behind_ns = max(0, self._behind_ns + max(slow_ns, min(0, gap_ns - self._period_ns)))
+            slow_ns = gap_ns - 5 * self._period_ns // 4  # a little slower, or now and then one left out, is the source's own way
+            faster_ns = max(0, self._period_ns - gap_ns) + gap_ns // 8
+            self._behind_ns = max(0, self._behind_ns + (slow_ns if slow_ns > 0 else -faster_ns))
             if self._behind_ns > self._slack_ns():
-                self._doubted, self._since_ns = True, at_ns
+                self._doubted, self._since_ns, self._stall_ns = True, at_ns, gap_ns
                 self._times.clear()
-        self._gaps.append(gap_ns)
-        self._learn()
+                return
+        self._learn(gap_ns)
 
     def _doubt(self, at_ns: int, gap_ns: int) -> None:
         rushed = 2 * gap_ns < self._period_ns
-        self._behind_ns = max(0, self._behind_ns + gap_ns - self._period_ns)
-        if gap_ns - self._period_ns > self._slack_ns():  # held up again
-            self._since_ns = at_ns
+        self._behind_ns = min(max(0, self._behind_ns + gap_ns - self._period_ns), LONGEST_NS)
+        if self._behind_ns:
+            self._paid_ns = at_ns
+        if gap_ns - self._period_ns > self._slack_ns():  # held up again; or the source has become slower
+            self._learn(self._stall_ns)
+            self._since_ns, self._stall_ns = at_ns, gap_ns
             self._times.clear()
+        elif 4 * gap_ns > 5 * self._period_ns or not self._behind_ns or at_ns - self._since_ns > LONG_NS:
+            self._learn(gap_ns)  # else it may be a backlog, which says nothing about the source's rate
         self._times.append(at_ns)
-        if 4 * gap_ns > 5 * self._period_ns:  # a source that has become slower; a backlog says nothing about its rate
-            self._gaps.append(gap_ns)
-            self._learn()
-        if (self._behind_ns <= self._slack_ns() and not rushed) or self._steady(at_ns):
+        paid = self._behind_ns <= self._slack_ns() and (not rushed or at_ns - self._paid_ns > SETTLE_NS)
+        if paid or self._steady(at_ns):
             self._doubted, self._behind_ns = False, 0
 
     def _steady(self, at_ns: int) -> bool:
@@ -181,7 +192,8 @@ class Pace:
     def _slack_ns(self) -> int:
         return max(SLACK_NS, min(self._period_ns, 2 * SLACK_NS), self._period_ns // 4)
 
-    def _learn(self) -> None:
+    def _learn(self, gap_ns: int) -> None:
+        self._gaps.append(gap_ns)
         self._unlearned += 1
         if len(self._gaps) < 4 or (len(self._gaps) > HISTORY // 4 and self._unlearned < SMOOTH):
             return
