@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from edgead.errors import CameraError, CameraTimeout, FrameDoubtful
 from edgead.runtime.cameras.aravis import Since
 from edgead.runtime.cameras.genicam import Value
 from edgead.runtime.cameras.genicam_camera import Buffer, GenicamCamera
-from edgead.runtime.cameras.opencv import OpenCvCamera
+from edgead.runtime.cameras.opencv import OpenCvCamera, decoders
 from edgead.runtime.cameras.settings import CameraSettings
 from edgead.runtime.cameras.stamps import Driver, Sender, stamps_of
 from edgead.testing import FakeClock
@@ -373,6 +374,16 @@ class Told:
 
     def getBackendName(self) -> str:
         return "FFMPEG"
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "rate", "threads"),
+    [(1920, 1080, 25, 1), (1920, 1080, 60, 1), (3840, 2160, 25, 2), (3840, 2160, 60, 4), (1920, 1080, 90_000, 1), (0, 0, 0, 1)],
+)
+def test_a_stream_is_decoded_by_few_threads_since_each_more_makes_it_a_picture_late(
+    width: int, height: int, rate: float, threads: int
+) -> None:
+    assert decoders(width * height * rate) == min(threads, os.cpu_count() or 1)
 
 
 @pytest.mark.parametrize(

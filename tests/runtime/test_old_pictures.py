@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 
+import cv2
 import pytest
 
 from edgead.budget import LatencyBudget
 from edgead.errors import CameraLost, CameraTimeout, FrameDoubtful
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras import open_camera
+from edgead.runtime.cameras.opencv import OpenCvCamera
 from edgead.runtime.station import Station
 from edgead.runtime.triggers import SoftwareTrigger
 from edgead.testing import FakeEngine
@@ -114,6 +116,13 @@ def test_a_stall_while_the_stream_is_opened(relay: StallingRelay, address: str) 
     assert max(wrong for _, wrong in watch.seen) < OLD_S
 
 
+def test_the_decoder_keeps_no_pictures_back(address: str) -> None:
+    """Each further thread of FFmpeg would make every picture one picture late, and nobody could know."""
+    with contextlib.closing(open_camera(address)) as camera:
+        assert isinstance(camera, OpenCvCamera)
+        assert camera._capture.get(cv2.CAP_PROP_N_THREADS) == 1
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_what_was_held_up_is_not_stamped_as_new(relay: StallingRelay, watch: Watch, times: int) -> None:
     until(lambda: len(watch.seen) >= 30)
@@ -124,11 +133,8 @@ def test_what_was_held_up_is_not_stamped_as_new(relay: StallingRelay, watch: Wat
     assert max(wrong for _, wrong in watch.seen) < OLD_S
 
 
-def test_what_comes_in_slowly_after_a_stall_is_not_stamped_as_new(
-    peer: StampedRtsp | StampedMjpeg, relay: StallingRelay, watch: Watch
-) -> None:
-    if not isinstance(peer, StampedMjpeg):
-        pytest.skip("the pictures of a video differ in size")
+@pytest.mark.parametrize("peer", ["mjpeg"], indirect=True)  # pictures of a video differ in size
+def test_what_comes_in_slowly_after_a_stall_is_not_stamped_as_new(peer: StampedMjpeg, relay: StallingRelay, watch: Watch) -> None:
     until(lambda: len(watch.seen) >= 50)
     relay.bytes_per_s = 2 * peer.rate * peer.size
     gone_on = stall(relay, 2.0)
@@ -136,9 +142,8 @@ def test_what_comes_in_slowly_after_a_stall_is_not_stamped_as_new(
     assert max(wrong for _, wrong in watch.seen) < OLD_S
 
 
+@pytest.mark.parametrize("peer", ["rtsp"], indirect=True)  # without a clock nobody knows
 def test_a_stream_that_lags_behind_for_good_is_lost(peer: StampedRtsp | StampedMjpeg, relay: StallingRelay, address: str) -> None:
-    if not isinstance(peer, StampedRtsp):
-        pytest.skip("without a clock nobody knows")
     with contextlib.closing(open_camera(address)) as camera:
         before = relay.passed
         time.sleep(2.0)
