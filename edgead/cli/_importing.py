@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--images", type=Path, metavar="GOOD_DIR", help="good pictures: for calibration, parity and what the file lacks"
     )
-    group.add_argument("--threshold", type=float, help="raw score at and above which a part is NG (default: the file's)")
+    group.add_argument(
+        "--threshold", type=_finite, metavar="VALUE", help="raw score at and above which a part is NG (default: the file's)"
+    )
     group.add_argument("--name", default="", help="name of the part (default: the file's)")
     group.add_argument("--roi", metavar="X,Y,W,H", help="inspected part of the camera picture, in pixels (default: all)")
     group.add_argument(
@@ -45,6 +48,14 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     graph.add_argument("--std", default="255", metavar="A[,B,C]", help="divides them then (default 255)")
     graph.add_argument("--colour", choices=("rgb", "bgr"), default="rgb", help="order the graph takes (default rgb)")
     graph.add_argument("--layout", choices=("nchw", "nhwc"), help="(default: where the 3 is)")
+
+
+def _finite(text: str) -> float:
+    """A number for argparse; NaN and infinity are none that a score is compared with."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
 
 
 def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Imported, Threshold, list[str]]:
@@ -104,7 +115,12 @@ def is_foreign(source: Path) -> bool:
 def summary(imported: Imported, threshold: Threshold, notes: list[str]) -> str:
     """What was found, as lines."""
     recipe = imported.recipe
-    whole = f", cut from {' x '.join(str(n or 'any') for n in recipe.crop_from)} px" if recipe.crop_from else ""
+    whole = ""
+    if recipe.crop_from:
+        sizes = " x ".join(str(n or "any") for n in recipe.crop_from)
+        whole = (
+            f", cut from the middle of {sizes} px" if any(recipe.crop_from) else ", cut from the middle of the picture as it is"
+        )
     rows = [
         ("found", imported.source),
         ("pictures", f"{recipe.width} x {recipe.height} px, resized by rule {recipe.resize!r}{whole}"),
@@ -117,6 +133,7 @@ def summary(imported: Imported, threshold: Threshold, notes: list[str]) -> str:
 
 def _options(args: argparse.Namespace) -> Any:
     from edgead.importers import ImportOptions
+    from edgead.training.dataset import find_good
 
     return ImportOptions(
         antialias=args.antialias,
@@ -126,6 +143,7 @@ def _options(args: argparse.Namespace) -> Any:
         backbone=args.backbone,
         layers=tuple(args.layers.split(",")) if args.layers else None,
         size=parse_size(args.size) if args.size else None,
+        images=find_good(args.images)[0] if args.images is not None else None,
     )
 
 
@@ -141,7 +159,7 @@ def _numbers(flag: str, text: str) -> tuple[float, ...]:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) not in (1, 3) or (flag == "std" and 0.0 in values):
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)) or (flag == "std" and 0.0 in values):
         raise BadInput(f"--{flag} {text} is not usable", hint="give one number, or three with commas between")
     return values
 

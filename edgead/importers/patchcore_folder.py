@@ -13,8 +13,9 @@ import torch
 
 from edgead.errors import BadInput
 from edgead.importers.faissfile import read_flat_l2
-from edgead.importers.model import Imported, ImportOptions, place, recipe_for
+from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.streams import Unreadable, mapping, read_stream
+from edgead.importers.transforms import CenterCrop, Resize, Step, follow
 from edgead.models.backbones import load_backbone
 from edgead.models.patchcore import PatchCore
 from edgead.models.patches import build_features
@@ -37,6 +38,7 @@ def import_folder(folder: Path, options: ImportOptions) -> Imported:
     for name in (PARAMS, INDEX):
         if not (folder / name).is_file():
             raise BadInput(f"{folder} has no {name}", hint=f"give the folder with {PARAMS} and {INDEX}")
+    refuse_options(options, "a folder that names its layers", "layers")
     params = read_params(folder / PARAMS)
     bank = torch.from_numpy(read_flat_l2(folder / INDEX))
     try:
@@ -64,11 +66,10 @@ def import_folder(folder: Path, options: ImportOptions) -> Imported:
         f"backbone weights: {'those of torchvision (ImageNet, V1)' if options.weights is None else options.weights.name}",
         f"scores are mean squared distances to {nearest} nearest row{'s' if nearest > 1 else ''}, as in training",
     ]
-    recipe = recipe_for((height, width), True, options, _crop(height, width, assumptions))
-    placed, recipe = place(detector, recipe, options)
+    followed = follow(_steps(height, width, assumptions), options)
     source = f"patchcore-inspection folder: PatchCore, {name} {'+'.join(layers)}, {len(bank)} rows, {width} x {height} px"
     files = (folder / PARAMS, folder / INDEX, *([options.weights] if options.weights else []))
-    return Imported(placed, recipe, None, source, files, assumptions)
+    return Imported(followed.place(detector), followed.recipe, None, source, files, assumptions)
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -86,11 +87,11 @@ def read_params(path: Path) -> dict[str, Any]:
     return value
 
 
-def _crop(height: int, width: int, assumptions: list[str]) -> tuple[int, int] | None:
+def _steps(height: int, width: int, assumptions: list[str]) -> tuple[Step, ...]:
     """The authors' data sets resize the shorter side to 8/7 of the input (256 for 224, 366 for 320) and cut the middle out."""
     resize = {224: 256, 320: 366}.get(height)
     if resize is None or height != width:
         assumptions.append("pictures resized straight to the input size")
-        return None
+        return (Resize((height, width)),)
     assumptions.append(f"shorter side resized to {resize} px, middle {width} x {height} px cut out, as the authors' data sets do")
-    return (resize, 0)
+    return (Resize((resize,)), CenterCrop((height, width)))

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.importers.anomalib import load
-from edgead.importers.model import Imported, ImportOptions, place, recipe_for
+from edgead.importers.model import Imported, ImportOptions
+from edgead.importers.transforms import CenterCrop, Resize, Step, follow
 from edgead.importers.weights import fold_norm
 from edgead.models.backbones import DEFAULT_LAYERS, load_backbone
 from edgead.models.patches import build_features
@@ -56,15 +57,15 @@ def import_simplenet(path: Path, content: Mapping[str, Any], options: ImportOpti
         f"backbone {name}, layers {', '.join(layers)}, {width} x {height} px: as stated, or the authors' defaults",
         f"backbone weights: {'those of torchvision (ImageNet, V1)' if options.weights is None else options.weights.name}",
     ]
-    crop = None
+    steps: tuple[Step, ...] = (Resize((height, width)),)
     if options.size is None:
-        crop = (329, 0)
+        steps = (Resize((329,)), CenterCrop(DEFAULT_SIZE))
         assumptions.append("shorter side resized to 329 px, middle 288 x 288 px cut out, as the authors' data sets do")
-    recipe = recipe_for((height, width), True, options, crop)
     detector.requires_grad_(False)
-    placed, recipe = place(detector.eval(), recipe, options)
+    followed = follow(steps, options)
     source = f"SimpleNet ckpt.pth: {name} {'+'.join(layers)}, {channels} channels, {width} x {height} px"
-    return Imported(placed, recipe, None, source, (path, *([options.weights] if options.weights else [])), assumptions)
+    files = (path, *([options.weights] if options.weights else []))
+    return Imported(followed.place(detector.eval()), followed.recipe, None, source, files, assumptions)
 
 
 def fold(head: Mapping[str, Tensor], adaptor: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from edgead.errors import BadInput
@@ -28,6 +30,22 @@ def backbone_with(name: str, layers: Sequence[str], weights: Mapping[str, Tensor
         raise BadInput(f"the weights are not those of {name}: {detail[:120]}", hint="give the right --backbone") from error
     backbone.freeze()
     return backbone
+
+
+def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not numbers: every score of theirs would be none either.
+
+    Raises:
+        BadInput: names the entry, and how many rows of it are not finite.
+    """
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            rows = tensor.reshape(len(tensor), -1) if tensor.ndim > 1 else tensor.reshape(-1, 1)
+            bad = int((~torch.isfinite(rows).all(1)).sum())
+            raise BadInput(
+                f"{path}: {bad} of {len(rows)} rows of {name[:80]!r} are not finite (NaN or infinite)",
+                hint="the training diverged or the file is damaged: train again",
+            )
 
 
 def fold_norm(state: Mapping[str, Tensor], layer: str, norm: str, new: str) -> dict[str, Tensor]:

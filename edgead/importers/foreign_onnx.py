@@ -1,0 +1,391 @@
+"""A foreign ONNX graph, looked at and wrapped to the graph contract; run as a child process (:mod:`edgead.importers.bounded`).
+
+The wrapper adds, around the foreign graph and inside the same file: cast, colour order, layout and normalisation before it; cast
+and the shapes of the contract after it. Needs onnx and ONNX Runtime, not torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgead.errors import BadInput
+from edgead.importers.bounded import check_regular, first_line, serve
+from edgead.importers.ports import GREY, GraphOptions, input_layout, map_extent, probe_pictures, scalar, told_numbers
+from edgead.optional import require
+
+_OPSET = 13
+"""Graphs of older ones are converted to it."""
+
+_OLDEST = 7
+_PREFIX = "foreign/"
+_FLOATS = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
+_WHOLE = ("UINT8", "UINT16", "INT16", "UINT32", "INT32", "UINT64", "INT64")
+"""Element types that hold 0 to 255."""
+
+_TAKEN = {f"tensor({name})" for name in ("float", "float16", "double", "bfloat16")} | {
+    f"tensor({sign}int{bits})" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+"""ONNX Runtime's names of the types that a score or map may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The foreign graph's tensors: input, score and map ("" for none); size (height, width); layout, channels and batch of the
+    input, its element type; whether it is anomalib's export."""
+
+    input: str
+    score: str
+    map: str
+    size: tuple[int, int]
+    layout: str
+    channels: int
+    batch: int
+    kind: str
+    anomalib: bool
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Write the wrapped graph to ``out``.
+
+    Raises:
+        BadInput: no ONNX file, or its picture input or outputs cannot be found or used: the message names the tensor.
+        MissingExtra: onnx or onnxruntime is not installed.
+    """
+    onnx = require("onnx", extra="export", why="Importing an ONNX graph")
+    path, inputs = Path(request["path"]), GraphOptions.from_json(request["inputs"])
+    model, external = read(onnx, path)
+    ports = find_ports(onnx, model, request["size"], inputs)
+    data, notes = wrap(onnx, model, ports, inputs)
+    Path(request["out"]).write_bytes(data)
+    has, floating = [bool(ports.score), bool(ports.map)], ports.kind in _FLOATS
+    files = [str(file) for file in external]
+    return {"size": ports.size, "anomalib": ports.anomalib, "has": has, "float": floating, "notes": notes, "files": files}
+
+
+def read(onnx: Any, path: Path) -> tuple[Any, list[Path]]:
+    """The model with its weights, and the files beside it that held them.
+
+    Raises:
+        BadInput: no ONNX file, or a file with its weights is missing, outside of its folder, no regular file or too short.
+    """
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        if not model.graph.node:
+            raise ValueError("it holds no graph")
+    except Exception as error:
+        raise BadInput(f"{path} is not a valid ONNX file ({first_line(error, 100)})", hint="export it again") from error
+    files: dict[Path, int] = {}
+    wanted = 0
+    for tensor in _tensors(onnx, model):
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        location = told.get("location", "")
+        file = path.parent / location
+        if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+            raise BadInput(f"{path} keeps the weight {tensor.name[:60]!r} outside of its folder", hint="do not trust this file")
+        if not file.exists():
+            raise BadInput(
+                f"{path} keeps its weights in {file.absolute()}, which is not there", hint="copy that file beside it, too"
+            )
+        check_regular(file)
+        files[file] = file.stat().st_size
+        length = told.get("length", "")
+        wanted += int(length) if length.isdigit() else files[file]
+        if wanted > 4 * sum(files.values()) + (16 << 20):
+            raise BadInput(f"{path} unfolds to many times the size of its weights", hint="do not trust this file")
+    if files:
+        try:
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+        except Exception as error:
+            raise BadInput(
+                f"the weights of {path} cannot be read ({first_line(error, 100)})", hint="copy both files again"
+            ) from error
+    return model, list(files)
+
+
+def _tensors(onnx: Any, model: Any) -> Iterator[Any]:
+    """Every tensor whose data lies outside, in the graph, the graphs inside of it, and functions."""
+    external = onnx.TensorProto.EXTERNAL
+    todo: list[Any] = [model.graph, *model.functions]
+    while todo:
+        graph = todo.pop()
+        yield from (one for one in getattr(graph, "initializer", ()) if one.data_location == external)
+        for attribute in (attribute for node in graph.node for attribute in node.attribute):
+            yield from (one for one in (attribute.t, *attribute.tensors) if one.data_location == external)
+            todo.extend(one for one in (attribute.g, *attribute.graphs) if one.node)
+
+
+def _used(model: Any) -> set[str]:
+    """Names that some node reads, also inside of loops and branches, and the outputs."""
+    used = {value.name for value in model.graph.output}
+    todo = [model.graph]
+    while todo:
+        graph = todo.pop()
+        for node in graph.node:
+            used.update(node.input)
+            todo.extend(one for attribute in node.attribute for one in (attribute.g, *attribute.graphs) if one.node)
+        used.update(value.name for value in graph.output)
+    return used
+
+
+def find_ports(onnx: Any, model: Any, size: tuple[int, int] | None, inputs: GraphOptions) -> Ports:
+    """Which tensors are the picture, the score and the map.
+
+    Args:
+        size: width, height where the graph takes any.
+
+    Raises:
+        BadInput: it cannot be told; the message lists the graph's tensors.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    used = _used(model)
+    given = {value.name: value for value in model.graph.input if value.name not in constants}
+    needed = [name for name in given if name in used]
+    outputs = [value.name for value in model.graph.output]
+    has = f"inputs: {_listed(given)}; outputs: {_listed(outputs)}"
+    pictures = [name for name in needed if len(given[name].type.tensor_type.shape.dim) == 4] if len(needed) > 1 else needed
+    name = inputs.input or (pictures[0] if len(pictures) == 1 else "")
+    if name not in given:
+        raise BadInput(f"the graph's picture input is not told ({has})", hint="name it: --input NAME")
+    if others := [other for other in needed if other != name]:
+        raise BadInput(
+            f"the graph also needs the input {_listed(others)}, beside the picture {name!r}",
+            hint="export it with a constant in its place; edgead gives pictures only",
+        )
+    anomalib = {"pred_score", "anomaly_map"} <= set(outputs) and inputs.score is None and inputs.map is None
+    score, heat = ("pred_score", "anomaly_map") if anomalib else (inputs.score or "", inputs.map or "")
+    unknown = [tensor for tensor in (score, heat) if tensor and tensor not in outputs]
+    if unknown or not (score or heat):
+        what = f"has no output {', '.join(unknown)}" if unknown else "does not tell which outputs are score and map"
+        raise BadInput(f"the graph {what} ({has})", hint="name them: --score NAME and/or --map NAME")
+    tensor = given[name].type.tensor_type
+    kinds = {value: key for key, value in onnx.TensorProto.DataType.items()}
+    kind = kinds.get(tensor.elem_type, "UNDEFINED")
+    if kind not in _FLOATS + _WHOLE:
+        raise BadInput(f"the input {name!r} takes {kind.lower()}, which holds no picture", hint="export the graph in float32")
+    layout, channels, found = input_layout(name, [dim.dim_value for dim in tensor.shape.dim], size, inputs)
+    batch = tensor.shape.dim[0].dim_value
+    told_numbers(inputs, channels, kind in _FLOATS, name)
+    return Ports(name, score, heat, found, layout, channels, max(batch, 0), kind, anomalib)
+
+
+def wrap(onnx: Any, model: Any, ports: Ports, inputs: GraphOptions) -> tuple[bytes, list[str]]:
+    """The content of an ONNX file that follows the graph contract and holds the foreign graph, and what to tell the user."""
+    model = _modern(onnx, model)
+    extents = (*ports.size, ports.channels) if ports.layout == "nhwc" else (ports.channels, *ports.size)
+    kept = [value for value in model.graph.input if value.name == ports.input]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    del kept[0].type.tensor_type.shape.dim[:]
+    for number in (1, *extents):
+        kept[0].type.tensor_type.shape.dim.add().dim_value = number
+    model = onnx.compose.add_prefix(model, _PREFIX)
+    body = onnx.helper.make_graph([], "edgead", [], [], list(model.graph.initializer))
+    body.sparse_initializer.extend(model.graph.sparse_initializer)
+    body.node.extend([*_before(onnx, body, ports, inputs), *model.graph.node])
+    body.input.append(onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, *ports.size, 3]))
+    casts, shape, notes = _learn(onnx, model, body, ports)
+    _after(onnx, body, ports, casts, shape)
+    for name, dims in (("anomaly_map", [1, *shape]), ("score", [1])):
+        body.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims))
+    data = _finish(onnx, model, body)
+    notes += _try(data, ports)
+    return data, notes
+
+
+def _modern(onnx: Any, model: Any) -> Any:
+    """The model in an opset that the wrapper's own nodes are written in.
+
+    Raises:
+        BadInput: it is older than edgead converts, newer than the installed onnx, or does not convert.
+    """
+    opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
+    newest = onnx.defs.onnx_opset_version()
+    if not _OLDEST <= opset <= newest:
+        raise BadInput(
+            f"the graph is of opset {opset}; opset {_OLDEST} to {newest} can be read here", hint="export it with opset 17"
+        )
+    if opset >= _OPSET:
+        return model
+    model.ir_version = max(model.ir_version, 8)  # older ones want every constant listed as an input
+    try:
+        return onnx.version_converter.convert_version(model, _OPSET)
+    except Exception as error:
+        raise BadInput(
+            f"the graph of opset {opset} does not convert to opset {_OPSET} ({first_line(error, 100)})",
+            hint="export it with opset 17",
+        ) from error
+
+
+def _before(onnx: Any, body: Any, ports: Ports, inputs: GraphOptions) -> list[Any]:
+    """From uint8 NHWC BGR to what the foreign input takes."""
+    node, proto = onnx.helper.make_node, onnx.TensorProto
+    nodes, name = [], "image"
+
+    def add(operator: str, out: str, *more: str, **attributes: Any) -> None:
+        nonlocal name
+        nodes.append(node(operator, [name, *more], [out], **attributes))
+        name = out
+
+    whole = ports.kind not in _FLOATS
+    as_it_is = ports.kind == "UINT8" and ports.channels == 3
+    if not as_it_is:  # first: TensorRT takes uint8 into a Cast and nowhere else
+        add("Cast", "float", to=proto.FLOAT)
+    if ports.channels == 1:
+        _constant(onnx, body, "grey_weights", np.array(GREY[::-1], np.float32))
+        _constant(onnx, body, "grey_axis", np.array([3], np.int64))
+        add("Mul", "weighed", "grey_weights")
+        add("ReduceSum", "grey", "grey_axis", keepdims=1)
+    elif inputs.colour == "rgb":
+        _constant(onnx, body, "colours", np.array([2, 1, 0], np.int64))
+        add("Gather", "rgb", "colours", axis=3)
+    if not whole:
+        mean, std = (np.broadcast_to(np.array(values, np.float32), (ports.channels,)) for values in (inputs.mean, inputs.std))
+        _constant(onnx, body, "mean", np.array(mean))
+        _constant(onnx, body, "std", np.array(std))
+        add("Sub", "centred", "mean")
+        add("Div", "normalized", "std")
+    elif ports.channels == 1:
+        add("Round", "rounded")
+    if not as_it_is and ports.kind != "FLOAT":
+        add("Cast", "typed", to=getattr(proto, ports.kind))
+    last = _PREFIX + ports.input
+    if ports.layout == "nchw":
+        add("Transpose", last, perm=[0, 3, 1, 2])
+    else:
+        add("Identity", last)
+    return nodes
+
+
+def _learn(onnx: Any, model: Any, body: Any, ports: Ports) -> tuple[set[str], tuple[int, int], list[str]]:
+    """Which outputs must be cast, height and width of the map, and notes: found by running the graph once.
+
+    Raises:
+        BadInput: it does not run, an output is of a type that is no number, no map, or more than one score.
+    """
+    probe = onnx.GraphProto()
+    probe.CopyFrom(body)
+    wanted = [name for name in (ports.map, ports.score) if name]
+    for name in wanted:
+        probe.output.append(onnx.helper.make_value_info(_PREFIX + name, onnx.TypeProto()))
+    session = _session(_finish(onnx, model, probe), ports)
+    types = {value.name.removeprefix(_PREFIX): value.type for value in session.get_outputs()}
+    for name, kind in types.items():
+        if kind not in _TAKEN:
+            raise BadInput(f"the output {name!r} is of type {kind}, which is no number", hint="name another: --score, --map")
+    casts = {name for name, kind in types.items() if kind != "tensor(float)"}
+    for name in casts:
+        probe.node.append(onnx.helper.make_node("Cast", [_PREFIX + name], [f"cast/{name}"], to=onnx.TensorProto.FLOAT))
+    if casts:
+        del probe.output[:]
+        for name in wanted:
+            whole = f"cast/{name}" if name in casts else _PREFIX + name
+            probe.output.append(onnx.helper.make_tensor_value_info(whole, onnx.TensorProto.FLOAT, None))
+        session = _session(_finish(onnx, model, probe), ports)
+    black = np.zeros((1, *ports.size, 3), np.uint8)
+    found = dict(zip(wanted, _run(session, black, ports), strict=True))
+    if ports.score:
+        scalar(ports.score, found[ports.score].shape)
+    shape = map_extent(ports.map, found[ports.map].shape) if ports.map else (1, 1)
+    notes = [
+        f"the output {name!r} is of {types[name].removeprefix('tensor(').rstrip(')')}: cast to float32" for name in sorted(casts)
+    ]
+    if ports.channels == 1:
+        weights = " + ".join(f"{weight:g} {colour}" for weight, colour in zip(GREY, "RGB", strict=True))
+        notes.append(f"the graph takes one channel: grey is made inside, {weights}")
+    if ports.batch > 1:
+        notes.append(f"the graph takes {ports.batch} pictures at once; it is given one")
+    return casts, shape, notes
+
+
+def _try(data: bytes, ports: Ports) -> list[str]:
+    """Run the finished graph on a few pictures; what to tell the user.
+
+    Raises:
+        BadInput: an answer on an ordinary picture is no number, or not the same the second time.
+    """
+    session = _session(data, ports)
+    notes = []
+    for kind, image in probe_pictures(ports.size).items():
+        first = _run(session, image, ports)
+        if not all(np.isfinite(values).all() for values in first):
+            if kind == "ordinary":
+                raise BadInput(
+                    "the graph's answers are not finite (NaN or infinite)", hint="check --mean and --std; export it again"
+                )
+            notes.append(f"the answer on a {kind} picture is not finite: such a part will be UNKNOWN")
+        elif kind == "ordinary" and not all(
+            np.array_equal(*pair) for pair in zip(first, _run(session, image, ports), strict=True)
+        ):
+            raise BadInput("the graph answers the same picture differently each time", hint="export it in evaluation mode")
+    return notes
+
+
+def _session(data: bytes, ports: Ports) -> Any:
+    runtime = require("onnxruntime", extra="onnxruntime", why="Importing an ONNX graph")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _does_not_run(error, ports) from error
+
+
+def _run(session: Any, image: npt.NDArray[np.uint8], ports: Ports) -> list[npt.NDArray[np.float32]]:
+    try:
+        answers: list[npt.NDArray[np.float32]] = session.run(None, {"image": image})
+    except Exception as error:
+        raise _does_not_run(error, ports) from error
+    return answers
+
+
+def _does_not_run(error: Exception, ports: Ports) -> Exception:
+    if "alloc" in str(error).lower():
+        return MemoryError()
+    width, height = ports.size[::-1]
+    hint = f"it was exported for {ports.batch} pictures at once: export it for one" if ports.batch > 1 else "export it again"
+    return BadInput(f"the graph does not run on a picture of {width} x {height} px: {first_line(error)}", hint=hint)
+
+
+def _after(onnx: Any, body: Any, ports: Ports, casts: set[str], shape: tuple[int, int]) -> None:
+    """The foreign outputs in the contract's types and shapes; what is missing is made from the other."""
+    node = onnx.helper.make_node
+    _constant(onnx, body, "map_shape", np.array([1, *shape], np.int64))
+    _constant(onnx, body, "score_shape", np.array([1], np.int64))
+    for name in sorted(casts):
+        body.node.append(node("Cast", [_PREFIX + name], [f"cast/{name}"], to=onnx.TensorProto.FLOAT))
+    heat, score = ((f"cast/{name}" if name in casts else _PREFIX + name) if name else "" for name in (ports.map, ports.score))
+    if not score:  # GlobalMaxPool is the same in every opset, ReduceMax is not
+        _constant(onnx, body, "pool_shape", np.array([1, 1, *shape], np.int64))
+        body.node.append(node("Reshape", [heat, "pool_shape"], ["pooled"]))
+        body.node.append(node("GlobalMaxPool", ["pooled"], ["largest"]))
+        score = "largest"
+    body.node.append(node("Reshape", [heat or score, "map_shape"], ["anomaly_map"]))
+    body.node.append(node("Reshape", [score, "score_shape"], ["score"]))
+
+
+def _constant(onnx: Any, body: Any, name: str, values: Any) -> None:
+    body.initializer.append(onnx.numpy_helper.from_array(values, name))
+
+
+def _finish(onnx: Any, model: Any, body: Any) -> bytes:
+    whole = onnx.helper.make_model(body, opset_imports=list(model.opset_import), functions=list(model.functions))
+    whole.ir_version = min(whole.ir_version, max(model.ir_version, 8))
+    data: bytes = whole.SerializeToString()
+    return data
+
+
+def _listed(names: Any) -> str:
+    """Names for a message, not more than a line of them."""
+    names = [str(name)[:40] for name in names]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+if __name__ == "__main__":
+    sys.exit(serve(answer))
