@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from edgead.errors import BadInput
 if TYPE_CHECKING:
     from edgead.bundle import Threshold
     from edgead.importers import Imported
+    from edgead.training.dataset import GoodImages
     from edgead.types import Image
 
 
@@ -70,7 +72,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     from edgead.bundle import Threshold
     from edgead.calibration.thresholds import threshold_from_good
     from edgead.importers import import_model
-    from edgead.importers.folder import generated_frames, write_model
+    from edgead.importers.folder import NO_PICTURES, generated_frames, write_model
     from edgead.training.dataset import find_good, load_good
     from edgead.training.evaluate import good_scores
 
@@ -82,7 +84,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     if args.images is not None:
         images = load_good(args.images, imported.recipe)
         good, held_out = images.train, images.heldout
-        data = {"path": str(images.folder), "images": images.count, "digest": images.digest}
+        data = _data(images)
         root = find_good(args.images)[1]
         imported.complete(good, held_out)
     else:
@@ -91,7 +93,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
                 f"{source} holds no {imported.incomplete}: they are measured on good pictures", hint="give --images GOOD_DIR"
             )
         held_out = generated_frames(imported.recipe)
-        imported.assumptions.append("no good pictures given: parity is checked on generated ones")
+        imported.assumptions.append(NO_PICTURES)
     scores = good_scores(imported.detector, held_out) if good else None
     if args.threshold is not None:
         threshold = Threshold(args.threshold, "given by hand")
@@ -105,6 +107,34 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
         notes.append(f"{int((scores >= threshold.value).sum())} of {len(scores)} held out good pictures are above the threshold")
     write_model(out, imported, threshold, held_out, good, args.name or _name(source), data, root)
     return imported, threshold, notes
+
+
+def imported_without_pictures(model: Path) -> bool:
+    """Whether `model` is a folder that ``edgead import`` wrote without good pictures: those held out in it are generated."""
+    try:
+        origin = json.loads((model / "model.json").read_text("utf-8"))["origin"]
+        return bool(origin["tool"] == "edgead import" and not origin["data"])
+    except (OSError, ValueError, KeyError, TypeError):  # no such folder: told where it is read
+        return False
+
+
+def with_good_pictures(model: Path, out: Path, folder: Path) -> None:
+    """A copy `out` of a model that was imported without pictures, with those of `folder`: some held out, the others for INT8.
+
+    Raises:
+        BadInput: no usable pictures.
+    """
+    from edgead.importers.folder import with_pictures
+    from edgead.models.detector import load_detector
+    from edgead.preprocess import PreprocessRecipe
+    from edgead.training.dataset import load_good
+
+    images = load_good(folder, PreprocessRecipe.from_json(load_detector(model)[1]["preprocess"]))
+    with_pictures(model, out, images.heldout, images.train, _data(images))
+
+
+def _data(images: GoodImages) -> dict[str, Any]:
+    return {"path": str(images.folder), "images": images.count, "digest": images.digest}
 
 
 def is_foreign(source: Path) -> bool:
