@@ -118,7 +118,7 @@ def _tensors(onnx: Any, model: Any) -> Iterator[Any]:
         yield from (one for one in getattr(graph, "initializer", ()) if one.data_location == external)
         for attribute in (attribute for node in graph.node for attribute in node.attribute):
             yield from (one for one in (attribute.t, *attribute.tensors) if one.data_location == external)
-            todo.extend(one for one in (attribute.g, *attribute.graphs) if one.node)
+        todo.extend(inner for node in graph.node for inner in _inner(node))
 
 
 def _used(model: Any) -> set[str]:
@@ -129,9 +129,31 @@ def _used(model: Any) -> set[str]:
         graph = todo.pop()
         for node in graph.node:
             used.update(node.input)
-            todo.extend(one for attribute in node.attribute for one in (attribute.g, *attribute.graphs) if one.node)
+            todo.extend(_inner(node))
         used.update(value.name for value in graph.output)
     return used
+
+
+def _inner(node: Any) -> list[Any]:
+    """The graphs inside of a node: bodies of loops, branches."""
+    return [one for a in node.attribute for one in (*((a.g,) if a.HasField("g") else ()), *a.graphs)]
+
+
+def _prefixed(model: Any) -> None:
+    """Every name of the graph with `_PREFIX`, in the graphs inside of it too (onnx.compose leaves those that they read from
+    outside as they were)."""
+    todo = [model.graph]
+    while todo:
+        graph = todo.pop()
+        for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            value.name = _PREFIX + value.name
+        for sparse in graph.sparse_initializer:
+            sparse.values.name = _PREFIX + sparse.values.name
+        for node in graph.node:
+            node.name = node.name and _PREFIX + node.name
+            for names in (node.input, node.output):
+                names[:] = [name and _PREFIX + name for name in names]  # an empty one means: not given
+            todo.extend(_inner(node))
 
 
 def find_ports(onnx: Any, model: Any, size: tuple[int, int] | None, inputs: GraphOptions) -> Ports:
@@ -178,14 +200,7 @@ def find_ports(onnx: Any, model: Any, size: tuple[int, int] | None, inputs: Grap
 def wrap(onnx: Any, model: Any, ports: Ports, inputs: GraphOptions) -> tuple[bytes, list[str]]:
     """The content of an ONNX file that follows the graph contract and holds the foreign graph, and what to tell the user."""
     model = _modern(onnx, model)
-    extents = (*ports.size, ports.channels) if ports.layout == "nhwc" else (ports.channels, *ports.size)
-    kept = [value for value in model.graph.input if value.name == ports.input]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
-    del kept[0].type.tensor_type.shape.dim[:]
-    for number in (1, *extents):
-        kept[0].type.tensor_type.shape.dim.add().dim_value = number
-    model = onnx.compose.add_prefix(model, _PREFIX)
+    _prefixed(model)
     body = onnx.helper.make_graph([], "edgead", [], [], list(model.graph.initializer))
     body.sparse_initializer.extend(model.graph.sparse_initializer)
     body.node.extend([*_before(onnx, body, ports, inputs), *model.graph.node])
