@@ -16,7 +16,7 @@ from edgead.errors import BadInput
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.streams import Record
 from edgead.importers.transforms import Followed, Normalize, Resize, Step, follow, read_steps, shown
-from edgead.importers.weights import TIMM_LITE0, backbone_with, check_finite, fold_norm, from_timm_lite0
+from edgead.importers.weights import TIMM_LITE0, backbone_with, check_finite, check_layers, fold_norm, from_timm_lite0
 from edgead.models.backbones import Backbone
 from edgead.models.detector import Detector
 from edgead.models.efficientad import EfficientAd
@@ -286,9 +286,9 @@ def _backbone(hyper: Mapping[str, Any], options: ImportOptions, assumptions: lis
         layers = ("layer2", "layer3")
         assumptions.append("the file does not name its layers: layer2, layer3 assumed")
     name = _value(name)
-    if not isinstance(name, str) or not isinstance(layers, (list, tuple)) or not all(isinstance(one, str) for one in layers):
+    if not isinstance(name, str) or not isinstance(layers, (list, tuple)):
         raise BadInput(f"the file tells backbone {shown(name)} and layers {shown(layers)}", hint="give --backbone and --layers")
-    return name.split(".")[0], tuple(layers)
+    return name.split(".")[0], check_layers(layers)
 
 
 def _check_blur(state: State, assumptions: list[str]) -> None:

@@ -12,7 +12,7 @@ from edgead.errors import BadInput
 from edgead.importers.anomalib import load
 from edgead.importers.model import Imported, ImportOptions
 from edgead.importers.transforms import CenterCrop, Resize, Step, follow
-from edgead.importers.weights import fold_norm
+from edgead.importers.weights import check_finite, fold_norm
 from edgead.models.backbones import DEFAULT_LAYERS, load_backbone
 from edgead.models.patches import build_features
 from edgead.models.simplenet import SimpleNet
@@ -40,11 +40,13 @@ def import_simplenet(path: Path, content: Mapping[str, Any], options: ImportOpti
             f"{path} has {len(blocks)} hidden layers and {len(adaptor) // 2} adaptor layers; edgead takes 1 and at most 1",
             hint="train with --dsc_layers 2 --pre_proj 1",
         )
+    check_finite(path, {k: v for k, v in {**head, **adaptor}.items() if isinstance(v, Tensor)})
     name = options.backbone or "wide_resnet50_2"
     layers = options.layers or DEFAULT_LAYERS.get(name, ("layer2", "layer3"))
     width, height = options.size or DEFAULT_SIZE
     hidden, channels = head["body.block1.0.weight"].shape
     backbone = load_backbone(name, layers, options.weights)
+    check_finite(options.weights or Path(name), backbone.state_dict())
     config = {
         "backbone": name, "layers": list(layers), "channels": int(channels), "hidden": int(hidden),
         "features": {"kind": "binned", "layer_bins": int(channels), "channels": int(channels)}, "map": SMOOTH,

@@ -28,6 +28,8 @@ Size = tuple[int, int]
 MOST_STEPS = 64
 DEEPEST = 16
 LARGEST_PX = 8192
+MOST_PIXELS = 1 << 23
+"""Of a network's input: more would take gigabytes before anything is known about the file."""
 
 _NOTHING = frozenset({
     "ToImage", "ToTensor", "PILToTensor", "ToPureTensor", "Identity", "RGB", "ClampBoundingBoxes", "SanitizeBoundingBoxes",
@@ -285,6 +287,10 @@ def follow(steps: Sequence[Step], options: ImportOptions) -> Followed:
     else:
         host, rest = _first(places, options)
     inside, size = _inside(rest, (host.height, host.width))
+    if size[0] * size[1] > MOST_PIXELS:
+        raise BadInput(
+            f"a model input of {size[1]} x {size[0]} px is not usable", hint=f"at most {MOST_PIXELS >> 20} megapixels are"
+        )
     if options.size is not None and options.size[::-1] != size:
         raise BadInput(
             f"the file tells a model input of {size[1]} x {size[0]} px, not {options.size[0]} x {options.size[1]}",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from edgead.errors import BadInput
+from edgead.importers.transforms import shown
 from edgead.models.backbones import EfficientNetLite0, ResNet, build_backbone
 
 TIMM_LITE0 = "tf_efficientnet_lite0"
 _LITE0_REPEATS = (1, 2, 2, 3, 3, 4)
 _EPS = 1e-5
+MOST_LAYERS = 8
 
 
 def backbone_with(name: str, layers: Sequence[str], weights: Mapping[str, Tensor]) -> EfficientNetLite0 | ResNet:
@@ -30,6 +33,17 @@ def backbone_with(name: str, layers: Sequence[str], weights: Mapping[str, Tensor
         raise BadInput(f"the weights are not those of {name}: {detail[:120]}", hint="give the right --backbone") from error
     backbone.freeze()
     return backbone
+
+
+def check_layers(layers: Sequence[Any]) -> tuple[str, ...]:
+    """Names of feature layers that a file tells.
+
+    Raises:
+        BadInput: none, more than a handful, one twice, or no names.
+    """
+    if not 1 <= len(layers) <= MOST_LAYERS or not all(isinstance(one, str) for one in layers) or len(set(layers)) != len(layers):
+        raise BadInput(f"the file tells the layers {shown(layers)}", hint="give the layers it was trained with: --layers")
+    return tuple(str(one)[:80] for one in layers)
 
 
 def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:

@@ -178,7 +178,8 @@ def test_what_cannot_be_followed_is_told_by_name(tmp_path: Path, change: dict[st
     assert caught.value.hint
 
 
-def test_supersimplenet_answers_as_the_reference(tmp_path: Path) -> None:
+def supersimplenet_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A small Supersimplenet in anomalib's layout with random weights; its backbone's and its heads' weights."""
     g = torch.Generator().manual_seed(3)
     backbone = reference.resnet18_state(3)
     c = 128 + 256
@@ -211,8 +212,13 @@ def test_supersimplenet_answers_as_the_reference(tmp_path: Path) -> None:
                 ("Normalize", {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}),
             ),
         },
-        tmp_path / "model.ckpt",
+        path,
     )
+    return backbone, w
+
+
+def test_supersimplenet_answers_as_the_reference(tmp_path: Path) -> None:
+    backbone, w = supersimplenet_checkpoint(tmp_path / "model.ckpt")
     imported = import_model(tmp_path / "model.ckpt")
     image = reference.pictures(1, 64)[0]
     with torch.inference_mode():
