@@ -253,7 +253,7 @@ def _before(onnx: Any, body: Any, ports: Ports, inputs: GraphOptions) -> list[An
     if not as_it_is:  # first: TensorRT takes uint8 into a Cast and nowhere else
         add("Cast", "float", to=proto.FLOAT)
     if ports.channels == 1:
-        _constant(onnx, body, "grey_weights", np.array(GREY[::-1], np.float32))
+        _constant(onnx, body, "grey_weights", np.array(GREY[::-1], np.float32).reshape(1, 1, 1, 3))
         _constant(onnx, body, "grey_axis", np.array([3], np.int64))
         add("Mul", "weighed", "grey_weights")
         add("ReduceSum", "grey", "grey_axis", keepdims=1)
@@ -261,9 +261,10 @@ def _before(onnx: Any, body: Any, ports: Ports, inputs: GraphOptions) -> list[An
         _constant(onnx, body, "colours", np.array([2, 1, 0], np.int64))
         add("Gather", "rgb", "colours", axis=3)
     if not whole:
-        mean, std = (np.broadcast_to(np.array(values, np.float32), (ports.channels,)) for values in (inputs.mean, inputs.std))
-        _constant(onnx, body, "mean", np.array(mean))
-        _constant(onnx, body, "std", np.array(std))
+        # In full rank: OpenVINO's INT8 passes move the division behind the transpose, and trip over a constant of one axis.
+        mean, std = (np.resize(np.array(values, np.float32), (1, 1, 1, ports.channels)) for values in (inputs.mean, inputs.std))
+        _constant(onnx, body, "mean", mean)
+        _constant(onnx, body, "std", std)
         add("Sub", "centred", "mean")
         add("Div", "normalized", "std")
     elif ports.channels == 1:

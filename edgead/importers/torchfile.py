@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import lzma
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -32,6 +33,9 @@ _TENSOR_BYTES = 64
 """Counted for a tensor of any size."""
 
 _MOST_AXES = 16
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, ValueError, LookupError, EOFError)
+"""What reading a damaged or encrypted zip file raises."""
+
 _NAMES: dict[str, Builder] = {f"torch.{name}": lambda *_: None for name in _STORAGES}
 
 
@@ -52,7 +56,7 @@ def read_torch_file(path: Path, records: tuple[str, ...] = ()) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             return _Reader(path, archive).read(records)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError) as error:
+    except _BROKEN_ZIP as error:
         raise BadInput(f"{path} {_what_it_is(path)}", hint="copy it again, or save it with torch 1.6 or later") from error
     except Unreadable as error:
         raise Unreadable(f"{path}: {error}", hint=error.hint) from error
