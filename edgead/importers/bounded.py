@@ -17,6 +17,9 @@ from typing import Any
 from edgead import errors
 from edgead.errors import BadInput, EdgeadError
 
+_CHILD = "import sys; sys.path[:] = sys.argv[1].split('\\n'); import runpy; runpy.run_module(sys.argv[2], run_name='__main__')"
+"""Modules are found where this process finds them: never in the current folder, which may be that of the foreign file."""
+
 _MEMORY = ("alloc", "memoryerror", "out of memory", "not enough memory")
 
 
@@ -50,7 +53,7 @@ def call(module: str, path: Path, request: Mapping[str, Any], bounds: Bounds) ->
     asked = {**request, "path": str(path), "memory_bytes": (bounds.memory_mb << 20) + 4 * data, "time_s": bounds.time_s}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", module],
+            [sys.executable, "-c", _CHILD, "\n".join(filter(None, sys.path)), module],
             input=json.dumps(asked).encode(),
             capture_output=True,
             timeout=bounds.time_s,

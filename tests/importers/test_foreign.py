@@ -275,3 +275,13 @@ def test_an_ir_that_cannot_be_taken_says_why(name: str, says: str, tmp_path: Pat
     path = _as_ir(REFUSED[name][0](tmp_path / "m.onnx"))
     with pytest.raises(BadInput, match=says):
         import_ir(path, ImportOptions(), BOTH)
+
+
+def test_nothing_in_the_current_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph may come in a folder with files that are named as the modules that read it."""
+    for name in ("onnx", "numpy", "json", "runpy", "onnxruntime"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()\nraise SystemExit(9)\n", "utf-8")
+    graph(tmp_path / "m.onnx", body())
+    monkeypatch.chdir(tmp_path)
+    assert import_graph(Path("m.onnx"), ImportOptions(), BOTH).detector.image_size == (SIDE, SIDE)
+    assert not (tmp_path / "ran").exists()
