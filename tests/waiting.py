@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,24 @@ def until(condition: Callable[[], Any], seconds: float = PATIENCE_S, what: str =
         time.sleep(0.002)
 
 
-def json_lines(path: Path) -> list[dict[str, Any]]:
-    """What another process has written so far, one JSON object a line; a line that is still being written is left for later."""
-    text = path.read_text("utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+class JsonLines:
+    """What another process writes into a file, one JSON object a line; a line that is still being written is left for later.
+
+    Each line is read once, so that asking again costs little however long the file is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, 0
+        self._entries: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole lines so far, oldest first."""
+        with self._lock:
+            if self._path.exists():
+                with self._path.open("rb") as file:
+                    file.seek(self._at)
+                    lines, end, _ = file.read().rpartition(b"\n")
+                self._at += len(lines) + len(end)
+                self._entries += [json.loads(line) for line in lines.splitlines()]
+            return list(self._entries)

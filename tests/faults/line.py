@@ -183,13 +183,18 @@ class Line:
 
     def rows(self) -> list[dict[str, Any]]:
         """The records, as somebody else reads them while the station runs."""
-        if not self.records.exists():
-            return []
-        with closing(sqlite3.connect(f"file:{self.records}?mode=ro", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
-                return []  # it is being made
-            return [dict(row) for row in connection.execute("SELECT * FROM records ORDER BY seq")]
+        return read_rows(self.records)
+
+
+def read_rows(records: Path) -> list[dict[str, Any]]:
+    """All records of a database, as somebody else reads them while the station runs."""
+    if not records.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{records}?mode=ro", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
+            return []  # it is being made
+        return [dict(row) for row in connection.execute("SELECT * FROM records ORDER BY seq")]
 
 
 def truth(row: dict[str, Any]) -> str:

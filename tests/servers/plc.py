@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import json_lines
+from tests.waiting import JsonLines
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +33,7 @@ class ModbusPlc:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.path = folder / "plc.jsonl"
+        self._lines = JsonLines(self.path)
         self._arguments = [str(self.port), str(self.path)]
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,7 +81,7 @@ class ModbusPlc:
 
     def log(self, key: str = "part") -> list[dict[str, Any]]:
         """What it wrote down so far: lines with this key ("part", "ignored", "error", "heartbeat", "arrived")."""
-        return [entry for entry in json_lines(self.path) if key in entry]
+        return [entry for entry in self._lines.read() if key in entry]
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
