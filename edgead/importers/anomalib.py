@@ -14,8 +14,9 @@ from torch import Tensor
 from edgead.bundle import Threshold
 from edgead.errors import BadInput
 from edgead.importers.model import Imported, ImportOptions, refuse_options
+from edgead.importers.steps import Normalize, Resize, Step, read_steps, shown
 from edgead.importers.streams import Record
-from edgead.importers.transforms import Followed, Normalize, Resize, Step, follow, read_steps, shown
+from edgead.importers.transforms import Followed, follow
 from edgead.importers.weights import TIMM_LITE0, backbone_with, check_finite, check_layers, fold_norm, from_timm_lite0
 from edgead.models.backbones import Backbone
 from edgead.models.detector import Detector

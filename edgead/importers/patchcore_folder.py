@@ -14,8 +14,9 @@ import torch
 from edgead.errors import BadInput
 from edgead.importers.faissfile import read_flat_l2
 from edgead.importers.model import Imported, ImportOptions, refuse_options
+from edgead.importers.steps import CenterCrop, Resize, Step
 from edgead.importers.streams import Unreadable, mapping, read_stream
-from edgead.importers.transforms import CenterCrop, Resize, Step, follow
+from edgead.importers.transforms import follow
 from edgead.importers.weights import check_finite, check_layers
 from edgead.models.backbones import load_backbone
 from edgead.models.patchcore import PatchCore

@@ -12,9 +12,9 @@ from edgead.errors import BadInput
 from edgead.importers import anomalib, efficientad_modules, graph, ir, patchcore_folder, simplenet_file
 from edgead.importers.bounded import check_regular, first_line
 from edgead.importers.model import Imported, ImportOptions
+from edgead.importers.steps import shown
 from edgead.importers.streams import Record
 from edgead.importers.torchfile import read_torch_file
-from edgead.importers.transforms import shown
 
 KNOWN = (
     "known: anomalib's model.ckpt; folders with patchcore_params.pkl, or with student_final.pth; SimpleNet's ckpt.pth; "

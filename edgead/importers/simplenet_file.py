@@ -11,7 +11,8 @@ from torch import Tensor
 from edgead.errors import BadInput
 from edgead.importers.anomalib import load
 from edgead.importers.model import Imported, ImportOptions
-from edgead.importers.transforms import CenterCrop, Resize, Step, follow
+from edgead.importers.steps import CenterCrop, Resize, Step
+from edgead.importers.transforms import follow
 from edgead.importers.weights import check_finite, fold_norm
 from edgead.models.backbones import DEFAULT_LAYERS, load_backbone
 from edgead.models.patches import build_features

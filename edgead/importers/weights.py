@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgead.errors import BadInput
-from edgead.importers.transforms import shown
+from edgead.importers.steps import shown
 from edgead.models.backbones import EfficientNetLite0, ResNet, build_backbone
 
 TIMM_LITE0 = "tf_efficientnet_lite0"

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.importers import ImportOptions, import_model
+from edgead.importers.steps import read_steps
 from edgead.importers.streams import Record
-from edgead.importers.transforms import follow, read_steps
+from edgead.importers.transforms import follow
 from edgead.models.detector import Detector, load_detector, save_detector
 from edgead.preprocess import PreprocessRecipe
 from tests.importers import _reference as reference
