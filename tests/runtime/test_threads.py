@@ -319,7 +319,7 @@ LIBRARIES = {
     "create_subprocess_shell",
 }  # paho's thread, asyncio's pools
 NOT_YET = {
-    "cameras/basler.py", "cameras/gstreamer.py", "cameras/opencv.py", "outputs/modbus.py", "outputs/mqtt.py", "outputs/opcua.py",
+    "cameras/basler.py", "cameras/gstreamer.py", "cameras/opencv.py", "outputs/modbus.py", "outputs/opcua.py",
 }  # fmt: skip
 
 
