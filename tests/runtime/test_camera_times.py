@@ -363,6 +363,23 @@ def test_a_stream_that_stops_telling_the_time_is_judged_by_its_pace() -> None:
     assert stamps.time_source == "arrival"
 
 
+@pytest.mark.parametrize("speed", [0.0, 1 / 90])
+def test_a_stream_whose_time_stands_still_or_creeps_is_judged_by_its_pace(speed: float, caplog: pytest.LogCaptureFixture) -> None:
+    source = [0]
+    stamps = Sender(lambda: source[0])
+    found = stamped(stamps, source, lambda n: (round(n * 40 * MS * speed), S + n * 40 * MS), 100)
+    assert found[-1] == S + 99 * 40 * MS
+    assert stamps.time_source == "arrival"
+    assert caplog.text.count("of no use") == 1
+
+
+def test_a_stall_right_after_opening_does_not_make_a_clock_look_like_none() -> None:
+    source = [0]
+    stamps = Sender(lambda: source[0])
+    stamped(stamps, source, lambda n: (n * 40 * MS, S + (n * 40 * MS if n < 2 or n > 50 else 2000 * MS + n)), 100)
+    assert stamps.time_source == "sender"
+
+
 class Told:
     """A capture that tells only its position and FFmpeg's own number."""
 
