@@ -447,6 +447,13 @@ class Records(Section):
 
     max_rows: Count = 5_000_000
     max_days: Positive | None = None
+    first: bool = False
+    """Each record is on the disk before the PLC is told the verdict (also written as `records: first`); see docs/records.md."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"first": True} if value == "first" else value
 
 
 class Storage(Section):

@@ -13,6 +13,7 @@ from edgead.runtime.matching import FrameLost, Matcher
 from edgead.runtime.stats import Stats
 from edgead.types import Camera, Frame, Trigger
 
+LOOK_S = 1.0  # so often a capture thread that waits for triggers shows that it lives
 MOST_LATE = 8  # pictures that a camera is emptied of, at most
 
 
@@ -126,9 +127,9 @@ class AskedCatcher:
     def _next_part(self) -> Part | None:
         """The next part whose picture is due, waiting for it; None when the capture ends or the part is late already."""
         with self._condition:
-            while not self._closing and not self._queue:
-                self._clock.wait(self._condition, None)
-            if self._closing:
+            if not self._closing and not self._queue:
+                self._clock.wait(self._condition, self._clock.now_ns() + round(LOOK_S * 1e9))
+            if self._closing or not self._queue:
                 return None
             part = self._queue.popleft()
             due_ns, until_ns = self._matcher.window(part)

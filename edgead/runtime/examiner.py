@@ -170,7 +170,7 @@ class Examiner:
         part.frame = entry
         try:
             return self._look(part, entry, waiting)
-        except Exception as error:  # noqa: BLE001 - no frame, however odd, may end the loop
+        except BaseException as error:  # noqa: BLE001 - no frame, however odd, may end the loop
             return self.unknown(part, f"bad_frame: {one_line(error)}")
 
     def finding(self, part: Part, views: Sequence[Inspection]) -> Inspection:
