@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.errors import CameraError, CameraTimeout, FrameDoubtful
+from edgead.errors import CameraError, CameraLost, CameraTimeout, FrameDoubtful
 from edgead.runtime.cameras.aravis import Since
 from edgead.runtime.cameras.genicam import Value
 from edgead.runtime.cameras.genicam_camera import Buffer, GenicamCamera
 from edgead.runtime.cameras.opencv import OpenCvCamera, decoders
 from edgead.runtime.cameras.settings import CameraSettings
 from edgead.runtime.cameras.stamps import Driver, Sender, stamps_of
+from edgead.runtime.threads import Crew
 from edgead.testing import FakeClock
 from edgead.types import Frame
 from tests.waiting import until
@@ -323,6 +324,27 @@ def test_a_usb_camera_that_was_not_read_for_long_gives_no_old_picture_as_new(ahe
     assert camera.time_source == ("driver" if ahead_ns == 0 else "arrival")
     capture.unplug()
     camera.close()
+
+
+class Panic(BaseException):
+    """What a native extension dies of."""
+
+
+def test_a_reader_that_dies_of_whatever_is_a_lost_camera_and_told() -> None:
+    clock = FakeClock(5 * S)
+    capture = V4l2(clock)
+    capture.frame()
+    with Crew("line").own() as crew:
+        camera = UsbCamera(capture, clock)
+        camera.grab(60.0)
+        capture.read = lambda: (_ for _ in ()).throw(Panic("index out of bounds"))  # type: ignore[method-assign]
+        capture.frame()
+        with pytest.raises(CameraLost, match="Panic"):
+            for _ in range(3):
+                camera.grab(60.0)
+        assert "Panic" in crew.faults()["camera reader"]
+        camera.close()
+    assert not crew.faults()
 
 
 def stamped(stamps: Any, clock: list[int], times: Callable[[int], tuple[int, int]], count: int) -> list[int | None]:
