@@ -416,11 +416,15 @@ def test_modbus_server_a_silent_plc_is_a_fault_until_it_writes_again(running: St
 def test_modbus_server_one_connection_writes_and_the_stations_block_is_read_only(
     running: Start, server: ModbusServerLink
 ) -> None:
-    running(server)
+    device = running(server)
     first, second = (ModbusTcpClient("127.0.0.1", port=server.port, timeout=PATIENCE_S, retries=0) for _ in range(2))
     words = to_words(FromPlc(enable=True))
     assert not first.write_registers(100, words).isError()
     assert second.write_registers(100, words).exception_code == 6
+    told = device.conditions()["plc second_writer"]
+    addresses = ["{}:{}".format(*client.socket.getsockname()) for client in (second, first)]
+    assert told.text.startswith(f"the PLC that writes to port {server.port}: {addresses[0]} writes") and addresses[1] in told.text
+    assert not told.blocks  # the first one goes on
     assert not second.read_holding_registers(0, count=words_in(Direction.TO_PLC)).isError()
     assert first.write_registers(0, [1]).exception_code == 2
     assert first.read_holding_registers(50, count=1).exception_code == 2
