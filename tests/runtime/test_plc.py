@@ -249,8 +249,23 @@ def test_modbus_each_part_gets_its_verdict(rigs: Callable[..., Rig], options: di
 
 
 @pytest.mark.parametrize("options", [{}, {"combined": True}], ids=["write, then read", "function code 23"])
-def test_modbus_a_second_station_on_the_block_is_seen_by_both(rigs: Callable[..., Rig], options: dict[str, bool]) -> None:
-    share_the_block(rigs(link_options=options))
+@pytest.mark.parametrize("whole", [0, 1], ids=["two requests for a look", "one request for a look"])
+def test_modbus_a_second_station_on_the_block_is_seen_by_both(
+    rigs: Callable[..., Rig], options: dict[str, bool], whole: int
+) -> None:
+    rig = rigs(link_options=options, whole=whole)
+    share_the_block(rig)
+    assert isinstance(rig.device._link, ModbusClientLink)
+    assert rig.device._link._spanned is bool(whole)
+
+
+def test_modbus_a_plc_that_hides_the_stations_block_works_and_is_told_of(rigs: Callable[..., Rig]) -> None:
+    rig = rigs(hidden=1)
+    rig.plc.want(5)
+    until(lambda: len(rig.parts()) == 5)
+    rig.judge(mostly=5)
+    found = rig.device.conditions()
+    assert list(found) == ["plc blind"] and "would not be noticed" in found["plc blind"].text and not found["plc blind"].blocks
 
 
 def test_modbus_a_plc_that_answers_slowly_still_gets_every_verdict(rigs: Callable[..., Rig]) -> None:
