@@ -137,6 +137,11 @@ class Complaints:
         found: dict[str, Condition] = {}
         if ownership is not None and ownership.phase is Phase.CONTESTED and ownership.other is not None:
             found["second_writer"] = Condition(_second_writer_text(ownership, ownership.other))
+        elif ownership is not None and ownership.too_slow:
+            found["slow"] = Condition(
+                f"it takes {ownership.look_s:.1f} s to read both blocks; expected: less than {ownership.good_for_s:g} s, else "
+                "nothing may be written by what was read; look at: the network, and what else loads the PLC's communication"
+            )
         elif ownership is not None and not ownership.owned:
             text = "it is looked whether another station writes the block; expected: its own within some seconds"
             found["starting"] = Condition(text)

@@ -73,6 +73,21 @@ class Ownership:
     def owned(self) -> bool:
         return self.phase is Phase.OWNED
 
+    @property
+    def look_s(self) -> float:
+        """How long the last look took."""
+        return self._look_took_ns / 1e9
+
+    @property
+    def good_for_s(self) -> float:
+        """How old a look may be by which is written."""
+        return self._claim_ns // 2 / 1e9
+
+    @property
+    def too_slow(self) -> bool:
+        """The last look took so long that nothing can be written by it."""
+        return self._look_took_ns > self._claim_ns // 2
+
     def fresh(self, now_ns: int) -> bool:
         """May be written by what the last look has shown?"""
         return self._within(now_ns, self._claim_ns // 2)

@@ -223,11 +223,33 @@ SIGNALS: tuple[Signal, ...] = (
     Signal("score", _TO, "f32", 10, "raw model units, larger is more anomalous; 0 when there is none"),
     Signal("layout", _TO, "u16", 12, f"number of this table: {LAYOUT}"),
     Signal("enable", _FROM, "bool", 0, "triggers shall be inspected; off: not ready", 0),
-    Signal("trigger", _FROM, "bool", 0, "a part is in front of the camera; on until trigger_ack with its part_id", 1),
-    Signal("result_ack", _FROM, "bool", 0, "the result of result_ack_part_id was taken; on until result_valid is off", 2),
-    Signal("error_ack", _FROM, "bool", 0, "the error was seen; on until error is off", 3),
-    Signal("reset", _FROM, "bool", 0, "forget everything in work; at the PLC's start-up on until reset_done", 4),
-    Signal("heartbeat", _FROM, "u16", 1, "counts up; a bit that alternates between 0 and 1 will do"),
+    Signal(
+        "trigger",
+        _FROM,
+        "bool",
+        0,
+        "a part is in front of the camera; on until trigger_ack with its part_id: a short pulse is missed",
+        1,
+    ),
+    Signal(
+        "result_ack", _FROM, "bool", 0, "the result of result_ack_part_id was taken; on until result_valid is off, then off", 2
+    ),
+    Signal("error_ack", _FROM, "bool", 0, "the error was seen; on until error is off, then off", 3),
+    Signal(
+        "reset",
+        _FROM,
+        "bool",
+        0,
+        "forget everything in work; at the PLC's start-up on until reset_done, then off; nothing else makes edgead forget",
+        4,
+    ),
+    Signal(
+        "heartbeat",
+        _FROM,
+        "u16",
+        1,
+        "another number several times a second: count, and wrap anywhere; a bit that alternates will do",
+    ),
     Signal(
         "part_id", _FROM, "u32", 2, "the part's number, another for each part (a counter will do); steady while trigger is on"
     ),

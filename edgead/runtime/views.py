@@ -231,11 +231,12 @@ class Views:
         """How the parts are doing; each camera's station has its own."""
         open_parts, waiting, _ = self._ledger.busy()
         queues = {sink.name: sink.depth for sink in self._sinks}
+        faults = self._crew.faults() if self._sinks else {}
         conditions = conditions_of(self._outputs)
-        faults = [f"{name}: {text}" for name, text in self._crew.faults().items()]
-        faults += [found] if (found := blocking(conditions)) else []
-        faults += [f"not there: {', '.join(self._missing)}"] if self._missing else []
-        fault = "; ".join(faults) if self._sinks else ""
+        told = [f"{name}: {text}" for name, text in faults.items()]
+        told += [found] if (found := blocking(conditions)) else []
+        told += [f"not there: {', '.join(self._missing)}"] if self._missing else []
+        fault = "; ".join(told) if self._sinks else ""
         state = "stopped" if not self._sinks else "faulted" if fault else "ready"
         devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
         notices = self._missing | {name: condition.text for name, condition in conditions.items()}

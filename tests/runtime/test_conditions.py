@@ -9,7 +9,7 @@ import pytest
 
 from edgead.runtime.conditions import Condition
 from edgead.runtime.handshake import Handshake, Result, Timing
-from edgead.runtime.signals import Direction, FromPlc, from_plc_of, to_words, words_in
+from edgead.runtime.signals import Direction, FromPlc, ToPlc, from_plc_of, to_words, words_in
 from edgead.testing_plc import FakePlc
 from edgead.types import Verdict
 
@@ -131,3 +131,11 @@ def test_a_block_that_is_looked_for_one_register_beside_is_suspected(beside: int
     found = line.live(9.0)
     assert f"one register {word} than configured" in found["heartbeat"].text
     assert found["heartbeat"].blocks
+
+
+def test_a_plc_that_is_too_slow_to_look_before_writing_is_told_of_with_the_times() -> None:
+    station = Handshake(boot=1, looks=True)
+    station.found(ToPlc(layout=0), FromPlc(), 0, 700 * MS)
+    assert not station.may_write(700 * MS)
+    found = station.conditions(700 * MS)["slow"]
+    assert "takes 0.7 s" in found.text and "less than 0.5 s" in found.text and found.blocks

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import CameraLost, OutputError
 from edgead.runtime.database import Database
 from edgead.runtime.gate import GateOutput
 from edgead.runtime.history import History
+from edgead.runtime.metrics import Metrics
+from edgead.runtime.outputs.gpio import GpioOutput
+from edgead.runtime.plc import PlcDevice
 from edgead.runtime.records import RecordFile
+from edgead.runtime.signals import FromPlc, ToPlc
 from edgead.runtime.sinks import Sink
 from edgead.runtime.station import Station
 from edgead.runtime.stats import Stats
 from edgead.runtime.store import RecordStore
-from edgead.runtime.threads import Crew
+from edgead.runtime.supervision import Supervisor
+from edgead.runtime.threads import Crew, Supervised
 from edgead.runtime.triggers import SoftwareTrigger
 from edgead.testing import FakeCamera, FakeClock, FakeEngine, FakeOutput, Hang, PushedCamera
+from edgead.testing_plc import FakeChip
 from edgead.types import Frame, Inspection, Trigger, Verdict
 from tests.runtime._line import GOOD, RECIPE, LineUnderTest, brightness
 from tests.runtime.parts import inspection, record
@@ -369,3 +378,101 @@ def test_an_output_may_fail_as_ever_without_a_dead_thread() -> None:
         station.run()
     assert output.history[:2] == ["safe", "OK"]
     assert crew.deaths() == {}
+
+
+# What people see
+
+
+def test_probes_metrics_and_the_supervisor_tell_of_dead_threads_of_a_station_and_of_the_process(tmp_path: Path) -> None:
+    process = Crew()
+    with process.own(), process.branch("line").own() as crew:
+        station = Station(FakeCamera([GOOD], loop=True), FakeEngine(brightness), RECIPE, 100.0, None, [Panicking([1])])
+    with process.own():
+        supervisor, metrics = Supervisor({"line": station}), Metrics({"line": station}, sysfs=tmp_path)
+        server = Supervised("server", panic, restart=False)  # type: ignore[arg-type]
+    runner = threading.Thread(target=station.run)
+    runner.start()
+    server.start()
+    until(lambda: crew.deaths() and process.deaths())
+    report = supervisor.report()
+    assert not report.ready and report.alive
+    assert "line: faulted, output Panicking: its thread died of Panic: the driver has a bug" in report.reason
+    assert "server: its thread died of Panic: index out of bounds" in report.reason
+    assert report.stations["line"]["threads"]["output Panicking"]["count"] == 1
+    json.dumps(report.stations)
+    text = metrics.render()[1].decode()
+    assert 'edgead_thread_deaths_total{camera="line",thread="output Panicking"} 1.0' in text
+    assert 'edgead_thread_deaths_total{camera="",thread="server"} 1.0' in text
+    station.stop()
+    runner.join(PATIENCE_S)
+    station.close()
+    server.join()
+
+
+def test_a_gpio_thread_that_dies_in_a_pulse_leaves_no_ok_standing() -> None:
+    clock, chip = FakeClock(manual=True), FakeChip()
+    with Crew().own() as crew:
+        output = GpioOutput(chip, ok=1, reject=2, pulse_s=0.1, clock=clock)
+    output.heartbeat()
+    output.signal(inspection(1))
+    assert chip.levels[1]
+    plan = output._plan
+    calls: list[int] = []
+
+    def odd(now_ns: int) -> dict[str, bool]:
+        calls.append(1)
+        return plan(now_ns) if len(calls) > 1 else panic()  # type: ignore[return-value]
+
+    output._plan = odd  # type: ignore[method-assign]
+    until(lambda: clock.advance(0.01) or crew.deaths().get("gpio"))
+    until(lambda: not chip.levels[1] and chip.levels[2])
+    output.close()
+
+
+def test_a_plc_device_whose_thread_dies_goes_safe_and_exchanges_again() -> None:
+    class Link:
+        calls = 0
+        shown: ClassVar[list[ToPlc]] = []
+
+        def exchange(self, to_plc: ToPlc) -> FromPlc:
+            self.calls += 1
+            if self.calls == 5:
+                raise Panic("a bug in native code")
+            self.shown.append(to_plc)
+            return FromPlc()
+
+        def close(self) -> None:
+            """Nothing."""
+
+    link = Link()
+    with Crew().own() as crew:
+        device = PlcDevice(link, cycle_s=0.001)
+    until(lambda: link.calls > 20)
+    assert crew.deaths()["plc"].count == 1
+    assert device.connected
+    assert device.counts()["failed:adapter"] == 1
+    device.close()
+
+
+def test_all_threads_of_a_running_station_are_supervised(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    store = RecordStore(tmp_path)
+    trigger = SoftwareTrigger()
+    station = Station(
+        FakeCamera([GOOD], loop=True, live=True), FakeEngine(brightness), RECIPE, 100.0, LatencyBudget(1000.0), [FakeOutput()],
+        triggers=trigger,
+    )  # fmt: skip
+    station.on_record(store.write, first=True).on_inspection(print)
+    runner = threading.Thread(target=station.run)
+    runner.start()
+    until(lambda: station.health().state == "ready" and len(threading.enumerate()) - len(before) >= 9)
+    found = set(threading.enumerate()) - before - {runner}
+    assert {getattr(thread._target, "__self__", None).__class__ for thread in found} == {Supervised}  # type: ignore[attr-defined]
+    assert {thread.name for thread in found} == {
+        f"edgead-{name}"
+        for name in ("capture", "loop", "output FakeOutput", "print", "records", "records first", "referee", "triggers")
+    }
+    station.stop()
+    runner.join(PATIENCE_S)
+    station.close()
+    store.close()

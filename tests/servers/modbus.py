@@ -17,6 +17,7 @@ import sys
 import time
 from dataclasses import replace
 
+from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -39,17 +40,21 @@ class Machine:
         self.written = [0, 0, 0]
         self.arrived = -1
         self.raised: dict[int, int] = {}  # when each part's trigger came up
+        self.hidden = bool(arguments.hidden)
         self.forced: dict[str, int] = {}
         self.beat, self.beat_at, self.beating = 0, 0.0, False
 
     async def access(self, code, start, address, count, registers, values):  # type: ignore[no-untyped-def]
         if self.answer_s:
             await asyncio.sleep(self.answer_s)
+        if self.hidden and values is None and address < FROM:
+            return ExcCodes.ILLEGAL_ADDRESS
         if values is None:
             registers[FROM - start : FROM - start + FROM_WORDS] = self.mine
         else:
             self.station[address - TO : address - TO + count] = values
             self.note_arrival(time.monotonic_ns())
+        return None
 
     def note_arrival(self, now_ns: int) -> None:
         """Each result once, when it came into the registers."""
@@ -119,6 +124,8 @@ async def main(arguments: argparse.Namespace) -> None:
         SimData(TO, values=[0] * TO_WORDS, datatype=DataType.REGISTERS),
         SimData(FROM, values=[0] * FROM_WORDS, datatype=DataType.REGISTERS, readonly=True),
     ]
+    if arguments.whole:
+        blocks = [SimData(TO, values=[0] * (FROM + FROM_WORDS), datatype=DataType.REGISTERS)]
     server = ModbusTcpServer(SimDevice(1, simdata=blocks, action=machine.access), address=("127.0.0.1", arguments.port))
     await server.serve_forever(background=True)
     loop = asyncio.get_running_loop()
@@ -136,4 +143,6 @@ if __name__ == "__main__":
     parser.add_argument("--in-flight", type=int, default=1)
     parser.add_argument("--start-id", type=int, default=0)
     parser.add_argument("--rude", type=int, default=0)
+    parser.add_argument("--whole", type=int, default=0, help="1: it has the registers between the blocks, too")
+    parser.add_argument("--hidden", type=int, default=0, help="1: the station's block can be written and not read")
     asyncio.run(main(parser.parse_args()))

@@ -50,10 +50,12 @@ class LoopThread:
 
 
 def told_in_one_line(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What asyncio wants to say with a trace about something that nobody waited for: a library's own affair, faults are told
-    where they are noticed."""
+    """What asyncio would say with a trace. That nobody waited for a library's task is its own affair: such faults are told where
+    they are noticed."""
+    message = str(context.get("message")).splitlines()[0]
     error = context.get("exception")
-    _log.debug("asyncio: %s: %s", str(context.get("message")).splitlines()[0], error if error is not None else "no exception")
+    level = logging.DEBUG if any(words in message for words in ("never retrieved", "was destroyed")) else logging.WARNING
+    _log.log(level, "asyncio: %s: %s", message, error if error is not None else "no exception")
 
 
 async def _cancel_others() -> None:

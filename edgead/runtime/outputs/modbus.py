@@ -286,7 +286,6 @@ class ModbusServerLink:
         self._writer: object | None = None
         self._written_at: float | None = None
         self._refused: tuple[str, float] | None = None  # the address of another writer, and when it was refused
-        self.name = f"the PLC that writes to port {port}"
         self.port = port
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -312,6 +311,10 @@ class ModbusServerLink:
                 f"no PLC writes to port {self.port}", cause="silent", hint="the PLC must write its block several times a second"
             )
         return from_plc_of(theirs, self._word_order)
+
+    @property
+    def name(self) -> str:
+        return f"the PLC that writes to port {self.port}"
 
     def conditions(self) -> dict[str, Condition]:
         """Another writer, for a while after it was refused."""

@@ -10,6 +10,7 @@ import logging
 import ssl
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +29,14 @@ RECONNECT_S = (1, 10)
 LINGER_S = 1.0
 """How long closing waits for the broker to confirm what is still held."""
 
+GOODBYE_S = 1.0
+"""How long a goodbye may take; then the broker hears of our end by the last will."""
+
 STOP_S = 5.0
+LOOP_S = 1.0  # how often the network thread shows that it lives; what is published wakes it
+PATIENCE_S = 30.0
+"""A network thread that is silent for so long (it connects within it) stands still."""
+
 LONGEST_TOPIC = 1000
 _CERTIFICATE = "check ca, and that host is a name in the broker's certificate"
 _log = logging.getLogger("edgead.mqtt")
@@ -38,8 +46,8 @@ class MqttOutput:
     """Publishes each verdict to ``TOPIC/inspection`` and, retained, whether it is connected to ``TOPIC/state``.
 
     A verdict is held until the broker confirms it, through lost connections and restarts of the broker, so it may come twice,
-    but not through a restart of edgead. When `max_waiting` are held, further ones are lost and counted. The network is paho's
-    loop on a thread of ours: no call here waits for it but `close`.
+    but not through a restart of edgead. When `max_waiting` are held, further ones are lost and counted. The network has a
+    thread of its own: no call here waits for it but `close`.
 
     The state is ``online``, ``offline`` with the reason "closed", or, by the broker as the last will, with the reason "lost": at
     once when this process dies, 1.5 x `keepalive_s` after the box or the network does. It says nothing about the loop; a PLC
@@ -96,7 +104,6 @@ class MqttOutput:
             paho.CallbackAPIVersion.VERSION2, client_id=client_id or "edgead-" + topic.replace("/", "-"), protocol=paho.MQTTv311
         )
         client.max_queued_messages_set(max_waiting)
-        client.reconnect_delay_set(*RECONNECT_S)
         client.connect_timeout = CONNECT_S
         client.will_set(f"{topic}/state", self._state("offline", "lost"), qos=1, retain=True)
         if tls:
@@ -107,12 +114,13 @@ class MqttOutput:
                 _log.warning("%s gets user and password unencrypted: tls is off", self._name)
         client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
         client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
+        client.on_socket_register_write = lambda *_: None  # else paho writes on the thread that publishes
         client.connect_async(host, port, keepalive_s)
-        self._wake = paho._socketpair_compat()  # what wakes the loop, as paho's own loop_start does it
-        client._sockpairR, client._sockpairW = self._wake
         self._client: Any = client
-        self._network = Supervised(f"mqtt {topic}", lambda: _loop(client))
-        self._network.start()
+        self._ending_s: float | None = None  # until when a goodbye may take, of the monotonic clock
+        self._pause_s = float(RECONNECT_S[0])
+        self._thread = Supervised("mqtt", self._run, patience_s=PATIENCE_S)
+        self._thread.start()
 
     @property
     def connected(self) -> bool:
@@ -158,17 +166,17 @@ class MqttOutput:
             self._counts["accepted"] -= left
         if left:
             _log.error("%s has not confirmed %d verdicts: they are lost, or were delivered unconfirmed", self._name, left)
-        client, self._client = self._client, None
+        client = self._client
         client.on_connect = client.on_connect_fail = client.on_disconnect = client.on_publish = None
         if self._connected:
             client.publish(f"{self._topic}/state", self._state("offline", "closed"), qos=0, retain=True)
         client.disconnect()
-        client._thread_terminate = True  # `disconnect` is forgotten by a connection that is just being made
-        if self._network.join(STOP_S):
-            client._sockpairR = client._sockpairW = None
-            for end in self._wake:
-                end.close()
-        else:
+        with self._changed:
+            self._ending_s = time.monotonic() + GOODBYE_S
+            self._changed.notify_all()
+        if self._thread.join(STOP_S):
+            self._client = None  # with its sockets
+        else:  # connecting takes as long as the network likes
             _log.error("%s does not answer; its thread is left behind", self._name)
 
     def _waiting(self) -> int:
@@ -177,6 +185,34 @@ class MqttOutput:
     def _state(self, state: str, reason: str = "") -> bytes:
         message = {"format": "edgead.state/1", "station": self._station, "state": state, "reason": reason}
         return json.dumps(message).encode()
+
+    def _run(self) -> None:
+        """Connects, and connects again, with growing pauses; carries what is published until a goodbye is out."""
+        connected = False
+        while self._ending_s is None or (connected and time.monotonic() < self._ending_s):
+            self._thread.turn()
+            connected = connected or self._connect()
+            if connected:
+                connected = not self._client.loop(LOOP_S)
+            if not connected:
+                self._wait()
+
+    def _connect(self) -> bool:
+        try:
+            self._client.reconnect()
+        except OSError:
+            if self._ending_s is None:
+                self._on_connect_fail(self._client, None)
+            return False
+        if self._ending_s is not None:
+            self._client.disconnect()
+        return True
+
+    def _wait(self) -> None:
+        """Before the next attempt to connect."""
+        with self._changed:
+            pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, float(RECONNECT_S[1]))
+            self._changed.wait_for(lambda: self._ending_s is not None, pause_s)
 
     # The network thread. paho calls `_on_publish` under its own lock: nothing here may call paho while holding ours.
 
@@ -193,6 +229,7 @@ class MqttOutput:
         self._states = {info.mid}  # one of a former connection was never sent
         with self._changed:
             self._connected, self._fault = True, ""
+            self._pause_s = float(RECONNECT_S[0])
         _log.info("%s is connected", self._name)
 
     def _on_connect_fail(self, _client: Any, _data: Any) -> None:
@@ -234,12 +271,6 @@ class MqttOutput:
             self._changed.notify_all()
         if news:
             _log.warning("%s", OutputError(f"{self._name} {text}", hint=hint))
-
-
-def _loop(client: Any) -> None:
-    """Until the client is disconnected for good. paho writes by itself, from the thread that publishes, when it has no thread."""
-    client._thread = threading.current_thread()
-    client.loop_forever(retry_first_connection=True)
 
 
 def _check(host: str, topic: str, user: str | None, password: str | None, keepalive_s: int, max_waiting: int) -> None:
