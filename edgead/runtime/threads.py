@@ -146,6 +146,8 @@ class Crew:
     def enrol(self, member: Supervised) -> None:
         """It works from now on."""
         with self._lock:
+            for former in [other for other in self._members if other.over and other.name == member.name]:
+                del self._members[former]  # it had died for good
             self._members[member] = None
 
     def leave(self, member: Supervised) -> None:
@@ -296,10 +298,16 @@ class Supervised:
             self._standing = True
             _log.error("%s: its thread stands still since %.0f s", self._title(), still_s)
             if self._stalled is not None:
-                Supervised(f"{self.name}, safe", self._stalled, restart=False, kind=self._kind, crew=self._crew).start()
+                self._make_safe(self._stalled)
         elif still_s is None and self._standing:
             self._standing = False
             _log.warning("%s: its thread goes on", self._title())
+
+    def _make_safe(self, stalled: Callable[[], None]) -> None:
+        try:
+            Supervised(f"{self.name}, safe", stalled, restart=False, kind=self._kind, crew=self._crew).start()
+        except RuntimeError as error:
+            _log.critical("%s: it cannot be made safe: %s", self._title(), error)
 
     def _begin(self, first: BaseException | None) -> None:
         self._thread = threading.Thread(target=self._run, args=(first,), name=f"edgead-{self.name}", daemon=True)
