@@ -198,6 +198,7 @@ class Supervised:
         self._crew = crew or Crew.current()
         self._clock = self._crew.clock
         self._changed = threading.Condition()
+        self._replacing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._turned_ns: int | None = None  # when its last turn began; None: it rests, or nobody wants to know
         self._standing = self._ending = False
@@ -310,16 +311,20 @@ class Supervised:
             _log.critical("%s: it cannot be made safe: %s", self._title(), error)
 
     def _begin(self, first: BaseException | None) -> None:
-        self._thread = threading.Thread(target=self._run, args=(first,), name=f"edgead-{self.name}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(first,), name=f"edgead-{self.name}", daemon=True)
+        thread.start()
+        self._thread = thread  # not before: a thread that only begins looks like one that is gone
 
     def _begin_again(self) -> None:
         """A new thread tells of the death of the old one, since what it calls may hang on what that one has held."""
-        self._turned_ns, self._standing = None, False
-        try:
-            self._begin(Gone("it was killed"))
-        except RuntimeError as error:  # no more threads: the next look tries again
-            _log.critical("%s: its thread is gone and cannot be replaced: %s", self._title(), error)
+        with self._replacing:
+            if not self._gone():  # somebody else was faster
+                return
+            self._turned_ns, self._standing = None, False
+            try:
+                self._begin(Gone("it was killed"))
+            except RuntimeError as error:  # no more threads: the next look tries again
+                _log.critical("%s: its thread is gone and cannot be replaced: %s", self._title(), error)
 
     def _gone(self) -> bool:
         """Did it end without finishing? Python does not learn of a thread that was ended below it; the kernel knows."""
