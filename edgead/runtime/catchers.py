@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 
 from edgead.clock import Clock
-from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream
+from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream, FrameDoubtful
 from edgead.runtime.ledger import Part
-from edgead.runtime.matching import FrameDoubtful, FrameLost, Matcher
+from edgead.runtime.matching import FrameLost, Matcher
 from edgead.runtime.stats import Stats
 from edgead.types import Camera, Frame, Trigger
 
@@ -180,8 +180,8 @@ class LineCatcher:
 
     def fault(self, fault: CameraError) -> None:
         now_ns = self._clock.now_ns()
-        if isinstance(fault, CameraTimeout):
-            return  # no part came by
+        if isinstance(fault, (CameraTimeout, FrameDoubtful)):
+            return  # no part came by; of pictures that are not given, their numbers tell
         if isinstance(fault, (CameraLost, EndOfStream)):
             self._matcher.fault(fault)
             self._left = 0

@@ -12,12 +12,12 @@ import numpy as np
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.decision import Rule
-from edgead.errors import BadInput, CameraError, CameraLost, CameraTimeout, EndOfStream
+from edgead.errors import BadInput, CameraError, CameraLost, CameraTimeout, EndOfStream, FrameDoubtful
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.combine import Combine
 from edgead.runtime.inspector import Inspector, one_line
 from edgead.runtime.ledger import LATE, Part, told_late
-from edgead.runtime.matching import FrameDoubtful, FrameLost
+from edgead.runtime.matching import FrameLost
 from edgead.types import AnomalyMap, Engine, Frame, Image, Inspection, StageTimes, TensorSpec, Verdict
 
 LIMITED = ("wait", "resize", "inference", "decision")

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
-from edgead.errors import CameraError, CameraLost, EndOfStream
+from edgead.errors import CameraError, CameraLost, EndOfStream, FrameDoubtful
 from edgead.runtime.catchers import AskedCatcher, LineCatcher, RunningCatcher
 from edgead.runtime.examiner import Examiner
 from edgead.runtime.feed import Capture, Feed, LiveFeed, PullFeed
@@ -140,18 +140,22 @@ class FreeRunning:
 
     def _judge(self, entry: Frame | CameraError) -> None:
         core, now_ns = self._core, self._core.clock.now_ns()
+        silent = now_ns - self._verdict_at_ns > self._timeout_s * 1e9
+        if isinstance(entry, FrameDoubtful) and not silent:
+            return
         if isinstance(entry, CameraError):
             part = core.ledger.open(None, now_ns, None, taken=True)
             self._close(part, core.examiner.view(part, entry))
         elif self._live and self._max_age_s is not None and now_ns - entry.captured_at_ns > self._max_age_s * 1e9:
             core.stats.drop("stale")
-            if now_ns - self._verdict_at_ns > self._timeout_s * 1e9:
+            if silent:
                 part = core.ledger.open(None, now_ns, None, taken=True)
                 self._close(part, core.examiner.unknown(part, "stale"))
         else:
             core.stats.add_inspected()
-            deadline = core.budget.start(entry.captured_at_ns)
-            part = core.ledger.open(None, entry.captured_at_ns, deadline.at_ns if deadline else None, taken=True)
+            arrived_ns = entry.captured_at_ns + entry.age_ns
+            deadline = core.budget.start(arrived_ns)
+            part = core.ledger.open(None, arrived_ns, deadline.at_ns if deadline else None, taken=True)
             self._close(part, core.examiner.finding(part, [core.examiner.view(part, entry)]))
 
     def _close(self, part: Part, finding: Inspection) -> None:

@@ -21,10 +21,10 @@ _log = logging.getLogger("edgead.records")
 def to_record(inspection: Inspection, *, time_utc: datetime, engine: str = "") -> dict[str, Any]:
     """What a database or a script wants to know of one part, as plain values; NaN and infinity become None.
 
-    Keys: part_id, time (ISO 8601, UTC, of the verdict), captured_ns (monotonic clock when the frame arrived, else when the
-    trigger did), trigger_id, trigger_source and line_part_id (of the trigger, None or "" when free-running), camera, frame_id,
-    source, verdict, cause, score, threshold (raw model units), times (milliseconds by stage), engine, views (camera, frame_id,
-    verdict, cause, score and total_ms of each single frame when several were combined).
+    Keys: part_id, time (ISO 8601, UTC, of the verdict), captured_ns (monotonic clock when the picture was made, else when
+    the trigger came), trigger_id, trigger_source and line_part_id (of the trigger, None or "" when free-running), camera,
+    frame_id, source, verdict, cause, score, threshold (raw model units), times (milliseconds by stage), engine, views (camera,
+    frame_id, verdict, cause, score and total_ms of each single frame when several were combined).
     """
     frame, trigger = inspection.frame, inspection.trigger
     captured_ns = frame.captured_at_ns if frame else trigger.at_ns if trigger else None
