@@ -346,9 +346,7 @@ LIBRARIES = {
     "create_subprocess_exec",
     "create_subprocess_shell",
 }  # paho's thread, asyncio's pools
-NOT_YET = {
-    "cameras/basler.py", "cameras/gstreamer.py", "cameras/opencv.py", "outputs/modbus.py", "outputs/opcua.py",
-}  # fmt: skip
+NOT_YET = {"outputs/modbus.py", "outputs/opcua.py"}
 
 
 def starters(tree: ast.AST) -> list[str]:
