@@ -14,7 +14,6 @@ of native extensions (they derive from BaseException), SystemExit, threads that 
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +39,9 @@ LOOK_S = 0.5
 
 HELD_UP_S = 4 * LOOK_S
 """When nobody could look for so long, the whole process was held up (SIGSTOP, suspend): nobody stands still because of that."""
+
+_KERNEL_TELLS = Path(f"/proc/self/task/{threading.get_native_id()}").exists()
+"""Linux lists our threads, by the numbers that we know them by (not so with the /proc of another container)."""
 
 _log = logging.getLogger("edgead.threads")
 
@@ -331,7 +333,7 @@ class Supervised:
         thread = self._thread
         if thread is None or self._over or thread is threading.current_thread():
             return False
-        seen = sys.platform != "linux" or thread.native_id is None or Path(f"/proc/self/task/{thread.native_id}").exists()
+        seen = not _KERNEL_TELLS or thread.native_id is None or Path(f"/proc/self/task/{thread.native_id}").exists()
         return not (seen and thread.is_alive()) and not self._over  # it may have finished meanwhile: look at that last
 
     def _still_s(self, now_ns: int) -> float | None:
