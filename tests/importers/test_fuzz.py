@@ -155,7 +155,7 @@ def test_an_onnx_file_with_bytes_changed(work: Path, changes: list[tuple[int, in
 NUMBERS = st.sampled_from([-(1 << 40), -1, 0, 1, 2, 3, 7, 1 << 20, 1 << 40])
 
 
-@settings(max_examples=30, **QUIET)
+@settings(max_examples=20, **QUIET)
 @given(
     field=st.sampled_from(["dim", "kind", "opset", "operator", "input", "pads", "weight", "lost"]),
     number=NUMBERS,
