@@ -262,7 +262,7 @@ def summary(facts: Mapping[str, Any]) -> str:
     chosen, built = facts["chosen"], facts.get("built")
     row = next(row for row in facts["candidates"] if row["chosen"])
     change = row["accuracy"]["auroc_change"]
-    time = f"p50 {built['p50_ms']:.1f} ms, p99 {built['p99_ms']:.1f} ms of {facts['budget_ms']:g} ms" if built else ""
+    time = f"p50 {built['p50_ms']:.1f} ms, p99 {built['p99_ms']:.1f} ms of {facts.get('budget_ms', 0):g} ms" if built else ""
     return f"{chosen['name']}: {time}, AUROC {row['accuracy']['auroc']:.4f} ({change:+.4f} to the trained model's)"
 
 

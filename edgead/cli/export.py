@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.cli import _budget
 from edgead.cli._importing import add_import_arguments, import_to, is_foreign, summary
-from edgead.errors import BadInput
+from edgead.errors import BadInput, BundleError
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
@@ -206,8 +206,11 @@ def _like(
     from edgead.bundle import Bundle
 
     like = Bundle.open(args.like)
-    options = _budget.options_like(like, options)
-    size = (options.search.get("chosen") or {}).get("size")
+    try:
+        options = _budget.options_like(like, options)
+        size = (options.search.get("chosen") or {}).get("size")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{args.like} does not tell how it was made ({error!r})"[:300], hint="export without --like") from error
     if size is not None:
         retrain, why_not = _budget.retrainer(model_dir)
         if retrain is None:
@@ -321,8 +324,9 @@ def show(bundle: Bundle) -> None:
         "engine", *(Column(name, justify="right") for name in names), box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1)
     )
     auroc = measured.get("auroc")
-    trained = measured["threshold"]["value"]
-    table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", f"{trained:.4g}", "", "")
+    trained = measured.get("threshold")
+    stated = "" if trained is None else f"{trained['value']:.4g}"
+    table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", stated, "", "")
     kept = {name: len(told["keep_float"]) for told in measured.get("guard", ()) for name in told["engines"]}
     for record in bundle.manifest.engines:
         chosen = " *" if record.name == bundle.manifest.default_engine else ""
@@ -339,7 +343,7 @@ def show(bundle: Bundle) -> None:
             "" if record.auroc is None else f"{record.auroc:.4f}",
             f"{record.threshold.rule.level:.4g}",
             str(kept[record.name]) if record.name in kept else "",
-            f"{latency:.1f}" if (latency := measured["latency_ms"].get(record.name)) is not None else "",
+            f"{latency:.1f}" if (latency := measured.get("latency_ms", {}).get(record.name)) is not None else "",
         )
     console().print(table)
     console().print(
@@ -348,8 +352,8 @@ def show(bundle: Bundle) -> None:
     if any(record.parity is None for record in bundle.manifest.engines):
         told = f"edgead verify {bundle.path} measures it on the device that runs it"
         console().print(f"not measured: built ahead of time, judged by its graph; {told}", markup=False)
-    if measured["frames"].get("drawn"):
-        console().print(f"no labelled defects: {measured['frames']['drawn']} were drawn onto good pictures")
+    if drawn := measured.get("frames", {}).get("drawn"):
+        console().print(f"no labelled defects: {drawn} were drawn onto good pictures")
 
 
 def _list(text: str) -> tuple[str, ...]:

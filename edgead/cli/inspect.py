@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SUMMARY = "show what a bundle holds"
 
+LONGEST = 300
+"""Characters of one fact; the whole manifest is shown by --json."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.edgead folder")
@@ -63,7 +66,8 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("tools", _pairs(manifest.tools)),
         ("measured on", _pairs(manifest.machine)),
     ]
-    if (search := manifest.measured.get("search", {})).get("chosen"):
+    search = manifest.measured.get("search", {})
+    if search.get("chosen") and any(row["chosen"] and row["accuracy"] for row in search.get("candidates", ())):
         lines.append(("search", search_summary(search)))
     for engine in manifest.engines:
         since = f", {len(engine.history)} earlier" if engine.history else ""
@@ -77,6 +81,9 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        value = " ".join(str(one) for one in value[:LONGEST])
     text = str(value)
-    return text[:12] + "..." if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+    if len(text) == 64 and set(text) <= set("0123456789abcdef"):
+        return f"{text[:12]}..."
+    text = "".join(mark if mark.isprintable() else "?" for mark in text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

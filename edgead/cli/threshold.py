@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.cli._rates import area, band, rate, region
-from edgead.errors import BadInput, EdgeadError, StorageError
+from edgead.errors import BadInput, BundleError, EdgeadError, StorageError
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, EngineRecord
@@ -172,7 +172,9 @@ def _map_sizes(bundle: Bundle) -> tuple[tuple[int, int], tuple[int, int] | None]
     network's own resolution): areas are counted on those, else None."""
     from edgead.decision import tells_no_map
 
-    height, width = next(t.shape for t in bundle.manifest.outputs if t.name == "anomaly_map")[-2:]
+    if (size := bundle.manifest.map_size) is None:
+        raise BundleError(f"{bundle.path} does not state the size of its maps", hint="export it again")
+    height, width = size
     trained_height, trained_width = bundle.golden().reference.maps.shape[-2:]
     smaller = (height, width) != (trained_height, trained_width) and not tells_no_map((height, width))
     return (height, width), (trained_height, trained_width) if smaller else None

@@ -131,7 +131,6 @@ def trained_threshold(bundle: Bundle) -> float:
     Raises:
         BundleError: the manifest does not state it.
     """
-    try:
-        return float(bundle.manifest.measured["threshold"]["value"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{bundle.path} does not state the trained model's threshold", hint="export it again") from error
+    if (stated := bundle.manifest.measured.get("threshold")) is None:
+        raise BundleError(f"{bundle.path} does not state the trained model's threshold", hint="export it again")
+    return float(stated["value"])
