@@ -25,12 +25,18 @@ import numpy.typing as npt
 from edgead import disk
 from edgead.errors import BadInput
 from edgead.parity import Answers
-from edgead.preprocess import to_bgr8
+from edgead.preprocess import read_image, to_bgr8
 from edgead.types import Image
 
 MAX_MAP_BYTES = 1 << 30
 """Of the stored maps together."""
 MAX_CAMERA_PIXELS = 120_000_000
+CAMERA_FOLDER = "camera"
+"""In a trained model's folder: some of its held-out pictures as the camera gave them, under the same names."""
+MOST_CAMERA = 3
+"""Golden frames that are stored as the camera gave them, too."""
+CAMERA_BYTES, FIRST_CAMERA_BYTES = 12 << 20, 64 << 20
+"""Of all of them together, but the first alone may have more."""
 _MAX_FILE = 1 << 30
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
@@ -81,6 +87,31 @@ def write_golden(folder: Path, images: Sequence[Image], reference: Answers, came
         (folder / camera_name_of(i)).write_bytes(png)
     with (folder / "golden/reference.npz").open("wb") as file:
         np.savez_compressed(file, scores=reference.scores, maps=reference.maps)
+
+
+def camera_pngs(files: Mapping[int, Path], most: int = MOST_CAMERA) -> dict[int, bytes]:
+    """Pictures as the camera gave them, as PNG: the first `most`, fewer when they are large. Keys as in `files`.
+
+    Raises:
+        BadInput: a picture cannot be read.
+    """
+    found: dict[int, bytes] = {}
+    for key, file in list(files.items())[:most]:
+        picture = read_image(file)
+        if picture.shape[0] * picture.shape[1] > MAX_CAMERA_PIXELS:
+            break
+        png = bytes(cv2.imencode(".png", picture)[1].tobytes())
+        if sum(map(len, found.values())) + len(png) > (CAMERA_BYTES if found else FIRST_CAMERA_BYTES):
+            break
+        found[key] = png
+    return found
+
+
+def write_camera(folder: Path, pngs: Mapping[int, bytes]) -> None:
+    """Store pictures as the camera gave them in a trained model's folder, by the number of their held-out frame."""
+    (folder / CAMERA_FOLDER).mkdir()
+    for i, png in pngs.items():
+        (folder / CAMERA_FOLDER / f"{i:04d}.png").write_bytes(png)
 
 
 def read_frames(folder: Path, count: int, width: int, height: int) -> tuple[Image, ...]:

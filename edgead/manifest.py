@@ -311,7 +311,7 @@ class Manifest:
     machine: dict[str, Any]
     created_at: str
     files: dict[str, str] = field(default_factory=dict)
-    golden_kinds: tuple[GoldenKind, ...] = ()
+    golden_kinds: tuple[Annotated[str, As(GoldenKind)], ...] = ()
     golden_camera: tuple[Count, ...] = ()
 
     def engine(self, name: str | None = None) -> EngineRecord:

@@ -51,7 +51,7 @@ class Lenient:
 
 @dataclass(frozen=True, slots=True)
 class As:
-    """For ``Annotated``: read as this TypedDict, though the code that uses it takes any keys."""
+    """For ``Annotated``: read as this narrower type (a TypedDict, a Literal), which the code that uses it need not know."""
 
     kind: Any
 

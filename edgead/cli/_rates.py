@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.errors import BadInput
 
 if TYPE_CHECKING:
     from edgead.decision import Region
+
+
+def add_trusted(parser: argparse.ArgumentParser) -> None:
+    """The option of verbs that take signed bundles only, when they are told whose."""
+    parser.add_argument(
+        "--trusted", type=Path, action="append", default=[], metavar="KEY.pub",
+        help="take the bundle only when this key signed it (edgead sign); may be given again",
+    )  # fmt: skip
 
 
 def rate(text: str) -> float:

@@ -97,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             traceback.print_exc()
         where = f"{error.filename}: " if error.filename else ""
-        print(told(args.verb, f"{where}{error.strerror or error}", "check the path, its permissions and the disk"), file=sys.stderr)
+        print(
+            told(args.verb, f"{where}{error.strerror or error}", "check the path, its permissions and the disk"), file=sys.stderr
+        )
         return StorageError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
         if args.debug:

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from edgead.cli._rates import add_trusted
+
 if TYPE_CHECKING:
     from edgead.cli._lanes import Lane
     from edgead.config import CameraConfig
@@ -29,13 +31,25 @@ SUMMARY = "inspect what a camera sees, or run a station.yaml"
 
 _LIKE_CONFIG = ("engine", "threshold", "budget_ms", "max_age_ms", "frame_timeout_ms", "realtime")
 """Options that are keys of a camera in a station.yaml, too."""
-_BUNDLE_ONLY = ("camera", *_LIKE_CONFIG, "records", "save_ng", "show", "on_ng", "threads", "allow_unverified", "no_cache")
+_BUNDLE_ONLY = (
+    "camera",
+    *_LIKE_CONFIG,
+    "records",
+    "save_ng",
+    "show",
+    "on_ng",
+    "threads",
+    "allow_unverified",
+    "no_cache",
+    "trusted",
+)
 
 
 CAMERA_DEFAULTS: dict[str, Any] = {
     "recipes": {},
     "recipe": None,
     "recipe_file": None,
+    "sha256": None,
     "engine": None,
     "threshold": None,
     "trigger": SimpleNamespace(source="free"),
@@ -43,6 +57,7 @@ CAMERA_DEFAULTS: dict[str, Any] = {
     "stage_budget_ms": (),
     "on_late": "unknown",
     "fallback_bundle": None,
+    "fallback_sha256": None,
     "fallback_engine": None,
     "trigger_delay_ms": 0.0,
     "frame_window_ms": None,
@@ -95,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile the engine anew; otherwise its compiled form is kept for faster starts below $EDGEAD_CACHE or "
         "~/.cache/edgead (EDGEAD_CACHE=off: never)",
     )
+    add_trusted(parser)
     parser.add_argument("--realtime", action="store_true", help="play a video file at its own speed, as a camera would")
 
 
@@ -116,7 +132,7 @@ def _run_file(args: argparse.Namespace) -> int:
     from edgead.cli._station import run_file
     from edgead.errors import BadInput
 
-    given = [name for name in _BUNDLE_ONLY if getattr(args, name) not in (None, False)]
+    given = [name for name in _BUNDLE_ONLY if getattr(args, name) not in (None, False, [])]
     if given:
         raise BadInput(f"--{given[0].replace('_', '-')} does not go with a station file", hint=f"set it in {args.target}")
     with stopped_by_signals() as stopper:
@@ -126,11 +142,14 @@ def _run_file(args: argparse.Namespace) -> int:
 def _run_bundle(args: argparse.Namespace) -> int:
     from edgead.cli._lanes import Workshop
     from edgead.clock import MonotonicClock
+    from edgead.signing import read_trusted
 
     camera = only_camera(args)
     with stopped_by_signals() as stopper, ExitStack() as stack:
         keep, unverified = not args.no_cache, args.allow_unverified
-        lane = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=unverified, keep=keep).build(camera)
+        trusted = read_trusted(args.trusted)
+        workshop = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=unverified, keep=keep, trusted=trusted)
+        lane = workshop.build(camera)
         sinks = _sinks(args, lane, stack)
         stopper.attach(lane.station)
         print(_headline(args, lane), file=sys.stderr)

@@ -4,8 +4,8 @@
   edgead sign part.edgead --key line.pem  signs the bundle as it is now
   edgead verify part.edgead --trusted line.pub      or run, inspect; `trusted: [line.pub]` in a station.yaml
 
-Keys are ed25519 in PEM; `openssl genpkey -algorithm ed25519 -out line.pem` makes one, too, also one with a password. What changes the
-bundle later (edgead threshold, an engine built or first measured on the device) takes the signature away: sign it again.
+Keys are ed25519 in PEM; `openssl genpkey -algorithm ed25519 -out line.pem` makes one, too, also one with a password. What changes
+the bundle later (edgead threshold, an engine built or first measured on the device) takes the signature away: sign it again.
 See docs/security.md. Needs the package cryptography: pip install 'edgead[sign]'.
 """
 

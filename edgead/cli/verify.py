@@ -2,7 +2,8 @@
 
 The golden frames in the bundle are asked again. FP32 engines must be within 1e-3 of the trained model (relative to the range of
 its maps), INT8 engines within 1.5 times what was measured at export plus 0.01, and no clear frame may change its label. Exit
-code 0 when all pass, 4 when one does not. Needs neither torch nor onnx.
+code 0 when all pass, 4 when one does not. Golden frames that are there as the camera gave them go through the recipe first; and
+of golden defects that were NG at export, one at least must still be NG by the threshold in force. Needs neither torch nor onnx.
 
 An engine that was built ahead of time for this device is measured here for the first time; what is found goes into the bundle,
 and from then on `edgead run` takes it.
@@ -14,6 +15,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.cli._rates import add_trusted
 from edgead.errors import BadInput, EngineError, MissingExtra, ParityFailed
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ SUMMARY = "check on this device that a bundle answers as the trained model did"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.edgead folder")
     parser.add_argument("--engine", metavar="NAME", default="all", help="one engine (default: all whose backend is installed)")
+    add_trusted(parser)
     parser.add_argument("--threads", type=int, help="CPU threads of one inference (default: the engine's choice)")
 
 
@@ -33,10 +36,11 @@ def run(args: argparse.Namespace) -> int:
     from edgead.cli._console import console
     from edgead.engines.cuda import NoGpu
     from edgead.engines.verify import note, verify_engine
+    from edgead.signing import read_trusted
 
     if args.threads is not None and args.threads < 1:
         raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
-    bundle = Bundle.open(args.bundle)
+    bundle = Bundle.open(args.bundle, trusted=read_trusted(args.trusted))
     known = [record.name for record in bundle.manifest.engines]
     names = known if args.engine == "all" else [bundle.manifest.engine(args.engine).name]
     results: list[Verification] = []
@@ -50,17 +54,29 @@ def run(args: argparse.Namespace) -> int:
         raise next(iter(missing.values()))
     show(results)
     console().print(f"{bundle.manifest.golden} golden frames; errors relative to the range of the trained model's maps")
+    if camera := len(bundle.manifest.golden_camera):
+        console().print(f"the recipe makes of {camera} of them, as the camera gave them, what it made at export")
+    blind = {result.name: reach.fault for result in results if (reach := result.reach) is not None and reach.fault}
+    for result in results:
+        if result.reach is not None and (told := result.reach.warning):
+            console().print(f"warning: {result.name}: {told}", markup=False)
     for skipped in missing.values():
         console().print(f"left out: {skipped} -> {skipped.hint}", markup=False)
     first = [r.name for r in results if r.passed and bundle.manifest.engine(r.name).parity is None]
     if first:
+        signed = " (its signature was of the bundle before: sign it again)" if bundle.is_signed else ""
         note(bundle, results)
-        console().print(f"measured for the first time, noted in the bundle: {', '.join(first)}", markup=False)
+        console().print(f"measured for the first time, noted in the bundle: {', '.join(first)}{signed}", markup=False)
     failed = [result.name for result in results if not result.passed]
     if failed:
         raise ParityFailed(
             f"{', '.join(failed)} of {args.bundle} does not answer as the trained model did",
             hint="do not run it here; use another --engine, or export on this device",
+        )
+    for name, fault in blind.items():
+        raise ParityFailed(
+            f"{name} of {args.bundle}: {fault}",
+            hint=f"edgead threshold {args.bundle} --history shows how it came about; --undo takes the last change back",
         )
     return 0
 
@@ -72,7 +88,8 @@ def show(results: list[Verification]) -> None:
 
     from edgead.cli._console import console
 
-    columns = (Column(name, justify="right") for name in ("score err (limit)", "map err (limit)", "flips"))
+    names = ("score err (limit)", "map err (limit)", "flips", "defects NG")
+    columns = (Column(name, justify="right") for name in names)
     table = Table("engine", *columns, "result", box=box.SIMPLE_HEAD, pad_edge=False)
     for result in results:
         parity = result.parity
@@ -84,6 +101,7 @@ def show(results: list[Verification]) -> None:
             f"{parity.score_error:.1e} ({result.score_limit:.2g})",
             f"{parity.map_error:.1e} ({result.map_limit:.2g})",
             flips,
+            "" if result.reach is None else f"{result.reach.caught} of {result.reach.defects}",
             "same answer" if result.passed else "DIFFERS",
         )
     console().print(table)
