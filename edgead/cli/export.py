@@ -292,8 +292,13 @@ def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def warn(bundle: Bundle) -> None:
-    """What calibration noticed about its pictures, and what the guard had to do."""
+    """What calibration noticed about its pictures, what the guard had to do, and whether golden defects are found at all."""
     from edgead.cli._console import console
+    from edgead.engines.golden import reach
+
+    found = reach(bundle, bundle.manifest.engine(), bundle.golden())
+    if told := found.fault or found.warning:
+        console().print(f"warning: {told}", markup=False)
 
     for finding in (bundle.manifest.calibration or {}).get("findings", ()):
         where = f"{finding['where']}: " if finding["where"] else ""

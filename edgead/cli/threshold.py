@@ -250,6 +250,24 @@ def _write(args: argparse.Namespace, bundle: Bundle, pairs: list[tuple[EngineRec
     manifest = bundle.manifest
     for _, record in pairs:
         manifest = manifest.with_engine(record)
-    rewrite_manifest(bundle, manifest)
+    signed = "; its signature was of the thresholds before: edgead sign it again" if bundle.is_signed else ""
+    bundle = rewrite_manifest(bundle, manifest)
     undo = "" if args.undo else f"; to take it back: edgead threshold {bundle.path} --undo"
-    console().print(f"wrote {bundle.path}; a running station takes it at its next start{undo}", markup=False)
+    console().print(f"wrote {bundle.path}; a running station takes it at its next start{undo}{signed}", markup=False)
+    _tell_reach(bundle, [record for _, record in pairs])
+
+
+def _tell_reach(bundle: Bundle, records: list[EngineRecord]) -> None:
+    """Warn of thresholds by which every defect would be OK."""
+    from edgead.cli._console import console
+    from edgead.engines.golden import reach
+
+    if not (bundle.manifest.golden and bundle.manifest.measured.get("threshold")):
+        return
+    golden = bundle.golden()
+    for record in records:
+        found = reach(bundle, record, golden)
+        if found.fault:
+            console().print(f"warning: {record.name}: {found.fault}; edgead verify and run refuse it", markup=False)
+        elif found.warning:
+            console().print(f"warning: {record.name}: {found.warning}", markup=False)

@@ -56,10 +56,13 @@ def run(args: argparse.Namespace) -> int:
     console().print(f"{bundle.manifest.golden} golden frames; errors relative to the range of the trained model's maps")
     if camera := len(bundle.manifest.golden_camera):
         console().print(f"the recipe makes of {camera} of them, as the camera gave them, what it made at export")
-    blind = {result.name: reach.fault for result in results if (reach := result.reach) is not None and reach.fault}
-    for result in results:
-        if result.reach is not None and (told := result.reach.warning):
-            console().print(f"warning: {result.name}: {told}", markup=False)
+    reached = {result.name: result.reach for result in results if result.reach is not None and result.reach.defects}
+    if reached:
+        counts = ", ".join(f"{name} {found.caught} of {found.defects}" for name, found in reached.items())
+        console().print(f"golden defects that are NG by the thresholds in force: {counts}", markup=False)
+    for name, found in reached.items():
+        if found.warning:
+            console().print(f"warning: {name}: {found.warning}", markup=False)
     for skipped in missing.values():
         console().print(f"left out: {skipped} -> {skipped.hint}", markup=False)
     first = [r.name for r in results if r.passed and bundle.manifest.engine(r.name).parity is None]
@@ -73,9 +76,10 @@ def run(args: argparse.Namespace) -> int:
             f"{', '.join(failed)} of {args.bundle} does not answer as the trained model did",
             hint="do not run it here; use another --engine, or export on this device",
         )
-    for name, fault in blind.items():
+    blind = [(result.name, result.reach.fault) for result in results if result.reach is not None and result.reach.fault]
+    if blind:
         raise ParityFailed(
-            f"{name} of {args.bundle}: {fault}",
+            f"{blind[0][0]} of {args.bundle}: {blind[0][1]}",
             hint=f"edgead threshold {args.bundle} --history shows how it came about; --undo takes the last change back",
         )
     return 0
@@ -88,8 +92,7 @@ def show(results: list[Verification]) -> None:
 
     from edgead.cli._console import console
 
-    names = ("score err (limit)", "map err (limit)", "flips", "defects NG")
-    columns = (Column(name, justify="right") for name in names)
+    columns = (Column(name, justify="right") for name in ("score err (limit)", "map err (limit)", "flips"))
     table = Table("engine", *columns, "result", box=box.SIMPLE_HEAD, pad_edge=False)
     for result in results:
         parity = result.parity
@@ -101,7 +104,6 @@ def show(results: list[Verification]) -> None:
             f"{parity.score_error:.1e} ({result.score_limit:.2g})",
             f"{parity.map_error:.1e} ({result.map_limit:.2g})",
             flips,
-            "" if result.reach is None else f"{result.reach.caught} of {result.reach.defects}",
             "same answer" if result.passed else "DIFFERS",
         )
     console().print(table)
