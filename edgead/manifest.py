@@ -14,7 +14,7 @@ from edgead.decision import PixelRule, Rule
 from edgead.errors import BadInput, BundleError, BundleMismatch
 from edgead.parity import ParityReport
 from edgead.preprocess import PreprocessRecipe
-from edgead.typed import As, Between, Count, Lenient, NotNegative, Share, Single, Wrong, loads, read, shown
+from edgead.typed import FLOAT32_MAX, As, Between, Count, Lenient, NotNegative, Share, Single, Wrong, loads, read, shown
 from edgead.types import TensorSpec
 
 SCHEMA = 2
@@ -29,8 +29,17 @@ MOST_CELLS = 1 << 29
 MOST_RESIZED_PX = 1 << 14
 MOST_NAME = 250
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_NUMBER = r"[-+]?[\d.]{1,25}(?:e[-+]?\d{1,3})?"
-_BAND = re.compile(rf"|rates|{_NUMBER} ?%|{_NUMBER}:{_NUMBER}")
+
+
+def _is_band(text: str) -> bool:
+    """Is it an UNKNOWN band as `edgead threshold` notes it: "", "rates", "5 %" or "LOW:HIGH"?"""
+    low, colon, high = text.partition(":")
+    try:
+        if colon:
+            return -FLOAT32_MAX <= float(low) < float(high) <= FLOAT32_MAX
+        return text in ("", "rates") or (text.endswith("%") and 0.0 < float(text[:-1]) < 100.0)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ class Chosen:
     digest: str = ""
 
     def __post_init__(self) -> None:
-        if not _BAND.fullmatch(self.band):
+        if not _is_band(self.band):
             raise BadInput(f"an UNKNOWN band of {self.band[:40]!r} is not a rate such as '5 %', LOW:HIGH or 'rates'")
 
 

@@ -1,4 +1,4 @@
-"""What a bundle vouches for: its recipe, its thresholds, its digest and its signature, at verify, at run and in a station file."""
+"""What a bundle vouches for: recipe, thresholds, digest and signature, at verify, at run and in a station file."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_looser_threshold_that_still_finds_one_defect_passes(bundle: Path, cap
 def test_the_region_of_a_rule_by_area_that_excludes_every_defect_is_refused(
     bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert edgead(capsys, "threshold", bundle, "--by", "area", "--set", NG_FROM, "--region", "include=0.75,0.75,0.25,0.25")[0] == 0
+    assert edgead(capsys, "threshold", bundle, "--by", "area", "--set", NG_FROM, "--region", "include=0.7,0.7,0.3,0.3")[0] == 0
     code, _, err = edgead(capsys, "verify", bundle)
     assert code == 4
     assert "golden defects" in err
@@ -353,7 +353,9 @@ def test_a_key_that_cannot_sign_is_refused_without_showing_it(
     assert not (bundle / "manifest.json.sig").exists()
 
 
-def test_signing_a_bundle_that_is_not_writable_is_a_storage_error(bundle: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signing_a_bundle_that_is_not_writable_is_a_storage_error(
+    bundle: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from edgead import disk
     from edgead.bundle import sign_bundle
 

@@ -1,4 +1,4 @@
-"""A small bundle with a graph of its own: the score is the brightest value of the picture, the recipe looks at a part of it only."""
+"""A small bundle with a graph of its own: the score is the brightest value, and the recipe looks at a part of the picture only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from edgead.cli._probes import PROBE
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image, TensorSpec
-
 
 RECIPE = PreprocessRecipe(16, 16, roi=(40, 24, 64, 64))
 NG_FROM = 200.0

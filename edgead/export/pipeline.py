@@ -181,7 +181,7 @@ class _Export:
         self, model_dir: Path, work: Path, options: ExportOptions, jobs: tuple[tuple[str, str], ...], report: Report
     ) -> None:
         self.work, self.options, self.jobs, self.report = work, options, jobs, report
-        detector, self.info = load_detector(model_dir)
+        detector, self.info = load_detector(model_dir, to_export=True)
         self.detector: Detector = detector
         if options.tool == "nncf" and isinstance(detector, CoarseToFine):
             raise BadInput("NNCF does not quantise coarse-to-fine engines", hint="leave --calibration-tool away")
