@@ -9,8 +9,8 @@ from typing import Any
 ODD: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3.5, -0.0, 1e-320, 1e9, 1e38, 1e39, 1e308, -1e308, 2**31, 2**63, 2**64, 10**30, 10**4000,
     float("nan"), float("inf"), float("-inf"), "", " ", "a", "0", "1e9", "nan", "../x", "/etc/passwd", "/dev/zero", "~nobody/x",
-    "a" * 5000, "\u0000", "\u001b[2J", "a\nb", "\ud800", "零", "rates", "none", "5 %", "5:1", "%", ":", "openvino", "area", "score",
-    "2001-99-99", [], [None], [1], [1, 2], [1.5, "a"], [[[[]]]], ["a"] * 500, {}, {"a": 1}, {"value": 1.0}, {"": None},
+    "a" * 5000, "\u0000", "\u001b[2J", "a\nb", "\ud800", "零", "rates", "none", "5 %", "5:1", "%", ":", "openvino", "area",
+    "score", "2001-99-99", [], [None], [1], [1, 2], [1.5, "a"], [[[[]]]], ["a"] * 500, {}, {"a": 1}, {"value": 1.0}, {"": None},
     {"a": {"b": {"c": []}}},
 )  # fmt: skip
 

@@ -1,5 +1,5 @@
-"""Whatever a file or an argument holds, the answer is a documented exit code and a message of less than a screen, never an internal
-error; in megabytes. Seeded and bounded; the same generators ran for minutes while the readers were written."""
+"""Whatever a file or an argument holds, the answer is a documented exit code and a message of less than a screen, never an
+internal error, and takes megabytes. Seeded and bounded; the same generators ran for minutes while the readers were written."""
 
 from __future__ import annotations
 
@@ -221,8 +221,8 @@ DATES = ("2026-11-22", "90m", "999999d", "0001-01-01T00:00+14:00", "9999-12-31T2
 @given(RANDOM)
 def test_arguments_of_records_with_anything_in_them(records: Path, tmp_path: Path, rng: random.Random) -> None:
     arguments: list[object] = ["records", records]
-    for option in rng.sample(["--since", "--until", "--verdict", "--part", "--limit"], rng.choice((1, 2, 3))):
-        arguments.append(f"{option}={rng.choice((*WORDS, *DATES, str(2**63 - 1), '-5'))}")
+    options = rng.sample(["--since", "--until", "--verdict", "--part", "--limit"], rng.choice((1, 2, 3)))
+    arguments += [f"{option}={rng.choice((*WORDS, *DATES, str(2**63 - 1), '-5'))}" for option in options]
     files = [
         f"--csv={tmp_path / 'parts.csv'}",
         f"--csv={records / 'records.db'}",

@@ -1,4 +1,4 @@
-"""A small bundle with a graph of its own: the score is the brightest value, and the recipe looks at a part of the picture only."""
+"""A small bundle with a graph of its own: the score is the brightest value, the recipe looks at a part of the picture."""
 
 from __future__ import annotations
 
