@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.cli import _budget
 from edgead.cli._importing import add_import_arguments, import_to, is_foreign, summary
+from edgead.cli._rates import check_threads
 from edgead.errors import BadInput, BundleError
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
     for module in ("torch", "safetensors", "onnx", "onnxscript"):
         require(module, extra="export", why="Exporting")
-    if args.threads is not None and args.threads < 1:
-        raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
+    check_threads(args.threads)
     options = _options(args)
     target = args.output or default_target(args.model)
     with tempfile.TemporaryDirectory(prefix="edgead-") as temporary:
@@ -256,12 +256,15 @@ def _on_device(args: argparse.Namespace) -> int:
         what = "-o" if args.output is not None else "one --backend at a time"
         raise BadInput(f"--on-device changes the bundle itself: {what} does not go with it", hint="see edgead export --help")
     wanted = _list(args.precision) if args.precision else ()
+    was_signed = Bundle.open(args.model).is_signed
     with progress() as bar:
         task = bar.add_task("building", total=1.0)
         outcomes = build_on_device(
             args.model, backends[0], wanted, _build_options(args),
             lambda stage, done: bar.update(task, description=stage, completed=done),
         )  # fmt: skip
+    if was_signed and any(outcome.rebuilt for outcome in outcomes):
+        console().print("the bundle is not signed any more: edgead sign it again", markup=False)
     for outcome in outcomes:
         told = "built on this device" if outcome.rebuilt else "matches this GPU and version, left as it is"
         console().print(f"{outcome.name}: {told}", markup=False)

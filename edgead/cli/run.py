@@ -18,7 +18,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from edgead.cli._rates import add_trusted
+from edgead.cli._rates import add_trusted, check_threads
+from edgead.typed import shown
 
 if TYPE_CHECKING:
     from edgead.cli._lanes import Lane
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from edgead.runtime.station import Station
     from edgead.runtime.stats import Stats
 
+LONGEST_MS = 1e9
 SUMMARY = "inspect what a camera sees, or run a station.yaml"
 
 _LIKE_CONFIG = ("engine", "threshold", "budget_ms", "max_age_ms", "frame_timeout_ms", "realtime")
@@ -118,9 +120,14 @@ def run(args: argparse.Namespace) -> int:
     """Inspect until stopped; 0 after a clean stop."""
     from edgead.errors import BadInput
 
-    for name in ("max_parts", "threads"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise BadInput(f"--{name.replace('_', '-')} {value} is not 1 or more")
+    check_threads(args.threads)
+    if args.max_parts is not None and args.max_parts < 1:
+        raise BadInput(f"--max-parts {shown(args.max_parts)} is not 1 or more")
+    for name in ("budget_ms", "max_age_ms", "frame_timeout_ms"):
+        if (value := getattr(args, name)) is not None and not value <= LONGEST_MS:
+            raise BadInput(
+                f"--{name.replace('_', '-')} {value:g} is not usable", hint=f"give milliseconds, at most {LONGEST_MS:g}"
+            )
     if args.target.suffix.lower() in (".yaml", ".yml"):
         return _run_file(args)
     if args.camera is None:

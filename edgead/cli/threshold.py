@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.cli._rates import area, band, rate, region
+from edgead.cli._rates import area, band, check_threads, rate, region
 from edgead.errors import BadInput, BundleError, EdgeadError, StorageError
 
 if TYPE_CHECKING:
@@ -122,8 +122,7 @@ def _check(args: argparse.Namespace) -> None:
         raise BadInput("--unknown-band rates lies between two rates", hint="give --max-miss and --max-false-reject")
     if args.by == "score" and (args.pixel_threshold is not None or args.min_area is not None or args.region):
         raise BadInput("pixel thresholds, areas and regions decide nothing by score", hint="leave out --by score")
-    if args.threads is not None and args.threads < 1:
-        raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
+    check_threads(args.threads)
 
 
 def _asks(args: argparse.Namespace) -> bool:

@@ -15,8 +15,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.cli._rates import add_trusted
-from edgead.errors import BadInput, EngineError, MissingExtra, ParityFailed
+from edgead.cli._rates import add_trusted, check_threads
+from edgead.errors import EngineError, MissingExtra, ParityFailed
 
 if TYPE_CHECKING:
     from edgead.engines.verify import Verification
@@ -38,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from edgead.engines.verify import note, verify_engine
     from edgead.signing import read_trusted
 
-    if args.threads is not None and args.threads < 1:
-        raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
+    check_threads(args.threads)
     bundle = Bundle.open(args.bundle, trusted=read_trusted(args.trusted))
     known = [record.name for record in bundle.manifest.engines]
     names = known if args.engine == "all" else [bundle.manifest.engine(args.engine).name]
