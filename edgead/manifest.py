@@ -230,6 +230,13 @@ class Search(TypedDict, total=False):
     candidates: list[Candidate]
 
 
+class Choice(TypedDict, total=False):
+    """By what and where the default engine was chosen."""
+
+    machine: dict[str, Any]
+    least_ms: dict[str, NotNegative]
+
+
 class Measured(TypedDict, total=False):
     """What the export measured, as far as anybody reads it again; more may stand there."""
 
@@ -243,6 +250,7 @@ class Measured(TypedDict, total=False):
     guard: list[Guarded]
     literal: dict[str, dict[str, NotNegative]]
     latency_ms: dict[str, NotNegative]
+    choice: Choice
     threads: Annotated[int, Between(1, 4096)]
     training: dict[str, Any]
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import BadInput
+from edgead.jpeg import is_cut_short
 from edgead.types import Image
 
 FloatArray = npt.NDArray[np.float32]
@@ -236,7 +237,7 @@ def read_image(path: Path) -> Image:
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}", hint="check the path and its permissions") from error
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(data, flags) if data.size else None
+    image = cv2.imdecode(data, flags) if data.size and not is_cut_short(data.data) else None
     if image is None:
         raise BadInput(f"{path} is not a readable picture ({data.size} bytes)", hint="remove it or replace it")
     return to_bgr8(image)

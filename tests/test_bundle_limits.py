@@ -51,6 +51,7 @@ def refused(bundle: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "model.bin", "golden/000.onnx", ".hidden", "openvino/fp32.bin"])
+@pytest.mark.promise("So is a file that nobody listed.")
 def test_a_file_that_nobody_listed_is_refused_by_name(bundle: Path, name: str) -> None:
     (bundle / name).parent.mkdir(exist_ok=True)
     (bundle / name).write_bytes(b"x")

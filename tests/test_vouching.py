@@ -107,6 +107,7 @@ def no_region(data: dict[str, Any]) -> None:
         (no_region, "does not make of golden camera picture"),
     ],
 )
+@pytest.mark.promise("repeats on the device, recipe and threshold included")
 def test_a_changed_recipe_or_a_threshold_beyond_all_defects_passes_neither_verify_nor_run_nor_check(
     bundle: Path, line: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Change, told: str
 ) -> None:
@@ -249,6 +250,7 @@ def sign(capsys: pytest.CaptureFixture[str], bundle: Path, key: Path) -> None:
     assert Bundle.open(bundle).digest in out
 
 
+@pytest.mark.promise("or by a signature (`edgead sign`, `--trusted`)")
 def test_only_a_bundle_signed_by_a_trusted_key_is_taken(
     bundle: Path, line: Path, key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

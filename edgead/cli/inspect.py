@@ -92,6 +92,7 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("compared on", _pairs(frames)),
         ("tools", _pairs(manifest.tools)),
         ("measured on", _pairs(manifest.machine)),
+        ("runs", _choice(manifest)),
     ]
     search = manifest.measured.get("search", {})
     if search.get("chosen") and any(row["chosen"] and row["accuracy"] for row in search.get("candidates", ())):
@@ -100,6 +101,18 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         since = f", {len(engine.history)} earlier" if engine.history else ""
         lines.append(("threshold", f"{engine.name}: {facts(engine.threshold)}{since}"))
     return lines
+
+
+def _choice(manifest: Manifest) -> str:
+    """The engine that `edgead run` takes, and why."""
+    choice = manifest.measured.get("choice") or {}
+    times = choice.get("least_ms") or {}
+    if manifest.default_engine not in times:
+        return f"{manifest.default_engine} unless --engine says otherwise"
+    told = ", ".join(f"{name} {ms:g} ms" for name, ms in sorted(times.items(), key=lambda item: item[1]))
+    where = choice.get("machine") or {}
+    box = f"{where.get('cpu', '?')} with {where.get('cores', '?')} cores"
+    return f"{manifest.default_engine} unless --engine says otherwise: the fastest on {box} ({told})"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@ code 0 when all pass, 4 when one does not. Golden frames that are there as the c
 of golden defects that were NG at export, one at least must still be NG by the threshold in force. Needs neither torch nor onnx.
 
 An engine that was built ahead of time for this device is measured here for the first time; what is found goes into the bundle,
-and from then on `edgead run` takes it.
+and from then on `edgead run` takes it. On another kind of machine than the one that chose the bundle's default engine, all that
+passed are timed, and the fastest becomes the default (--keep-default: not).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.cli._rates import add_trusted, check_threads
-from edgead.errors import EngineError, MissingExtra, ParityFailed
+from edgead.errors import BadInput, EngineError, MissingExtra, ParityFailed
 
 if TYPE_CHECKING:
+    from edgead.bundle import Bundle
     from edgead.engines.verify import Verification
 
 SUMMARY = "check on this device that a bundle answers as the trained model did"
@@ -29,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", metavar="NAME", default="all", help="one engine (default: all whose backend is installed)")
     add_trusted(parser)
     parser.add_argument("--threads", type=int, help="CPU threads of one inference (default: the engine's choice)")
+    parser.add_argument("--keep-default", action="store_true", help="do not choose the default engine anew for this machine")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
     from edgead.signing import read_trusted
 
     check_threads(args.threads)
+    if args.keep_default and args.engine != "all":
+        raise BadInput("--keep-default does not go with --engine", hint="with --engine no default is chosen")
     bundle = Bundle.open(args.bundle, trusted=read_trusted(args.trusted))
+    opened = bundle.digest
     known = [record.name for record in bundle.manifest.engines]
     names = known if args.engine == "all" else [bundle.manifest.engine(args.engine).name]
     results: list[Verification] = []
@@ -67,8 +73,13 @@ def run(args: argparse.Namespace) -> int:
     first = [r.name for r in results if r.passed and bundle.manifest.engine(r.name).parity is None]
     if first:
         signed = " (its signature was of the bundle before: sign it again)" if bundle.is_signed else ""
-        note(bundle, results)
+        bundle = note(bundle, results)
         console().print(f"measured for the first time, noted in the bundle: {', '.join(first)}{signed}", markup=False)
+    passed = [result.name for result in results if result.passed]
+    if args.engine == "all" and not args.keep_default:
+        bundle = _choose(bundle, passed, args.threads)
+    if bundle.digest != opened:
+        console().print(f"the bundle's sha256 is now {bundle.digest} (where a station file names it)", markup=False)
     failed = [result.name for result in results if not result.passed]
     if failed:
         raise ParityFailed(
@@ -82,6 +93,31 @@ def run(args: argparse.Namespace) -> int:
             hint=f"edgead threshold {args.bundle} --history shows how it came about; --undo takes the last change back",
         )
     return 0
+
+
+def _choose(bundle: Bundle, names: list[str], threads: int | None) -> Bundle:
+    """The default engine for this machine, when it was chosen on another and the bundle is not signed as it is."""
+    from edgead.cli._console import console
+    from edgead.engines import choice
+    from edgead.errors import StorageError
+
+    if len(names) < 2 or not choice.chosen_elsewhere(bundle):
+        return bundle
+    if bundle.is_signed:
+        console().print("the default engine was chosen on another machine and stays: the bundle is signed", markup=False)
+        return bundle
+    stats = choice.measure(bundle, names, threads)
+    before = bundle.manifest.default_engine
+    try:
+        bundle = choice.choose(bundle, stats)
+    except StorageError as error:
+        console().print(f"the default engine stays {before}: {error}", markup=False)
+        return bundle
+    now = bundle.manifest.default_engine
+    times = ", ".join(f"{name} {found.min_ms:.1f} ms" for name, found in stats.items())
+    told = f"stays {now}" if now == before else f"is {now} from now on, it was {before}"
+    console().print(f"the default engine was chosen on another machine; here: {times}: it {told}", markup=False)
+    return bundle
 
 
 def show(results: list[Verification]) -> None:

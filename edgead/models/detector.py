@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgead import disk
+from edgead import __version__, disk
 from edgead.errors import BadInput, EdgeadError
 from edgead.models.backbones import read_state
 from edgead.preprocess import PreprocessRecipe
@@ -123,9 +123,11 @@ def load_detector(folder: Path, *, to_export: bool = False) -> tuple[Detector, d
     try:
         family = _families()[info["family"]]
     except KeyError as error:
-        known = ", ".join(_families())
-        hint = f"this edgead knows {known}: install the edgead that trained it"
-        raise BadInput(f"{file}: the family {str(info['family'])[:60]!r} is not known", hint=hint) from error
+        known = ", ".join(sorted(_families()))
+        raise BadInput(
+            f"{folder} holds a model of the family {info['family'][:40]!r}, which this edgead {__version__} does not know",
+            hint=f"install the edgead that made it, or train one that is known here: {known}",
+        ) from error
     height, width = info["image_size"]
     try:
         with torch.device("meta"):  # shapes without memory, whatever sizes the file dreams of
