@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -28,7 +29,7 @@ from edgead.types import Verdict
 from tests.bundles import Tiny
 from tests.runtime.parts import START, record
 from tests.spoilt import WORDS, spoil
-from tests.vouched import write_vouched
+from tests.vouched import picture, write_vouched
 
 CODES = {0, 2, 3, 4, 5, 7}
 SCREEN = 2500
@@ -232,6 +233,54 @@ def test_arguments_of_records_with_anything_in_them(records: Path, tmp_path: Pat
     ]
     arguments += rng.sample(["--summary", "--json", *files], rng.choice((0, 1, 2)))
     edgead(*arguments)
+
+
+OPTIONS = {
+    "threshold": ("--set", "--max-false-reject", "--max-miss", "--cost-ratio", "--defect-rate", "--unknown-band", "--by",
+                  "--pixel-threshold", "--min-area", "--region", "--threads", "--engine"),
+    "verify": ("--engine", "--threads", "--trusted"),
+    "inspect": ("--trusted",),
+    "run": ("--threshold", "--budget-ms", "--threads", "--max-age-ms", "--frame-timeout-ms", "--engine", "--max-parts"),
+}  # fmt: skip
+VALUES = (
+    *WORDS,
+    "5%",
+    "200:220",
+    "1e-300",
+    "include=0,0,1,1",
+    "exclude=0,0,1,1",
+    "include=nan,0,1,1",
+    "include=0,0,1,1@1e39",
+    "9" * 30,
+)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(8):
+        (folder / ("bad" if i % 2 else "good")).mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / ("bad" if i % 2 else "good") / f"{i}.png"), picture(i, bool(i % 2)))
+    return folder
+
+
+@bounded(250)
+@given(RANDOM)
+def test_arguments_of_a_bundle_s_verbs_with_anything_in_them(
+    bundle: Path, pictures: Path, tmp_path: Path, rng: random.Random
+) -> None:
+    verb = rng.choice(sorted(OPTIONS))
+    options = rng.sample(OPTIONS[verb], min(rng.choice((1, 2)), len(OPTIONS[verb])))
+    arguments: list[object] = [verb, bundle, *(f"{option}={rng.choice(VALUES)}" for option in options)]
+    if verb == "threshold":
+        arguments += rng.choice(([], ["--good", pictures / "good"], ["--good", pictures / "good", "--defects", pictures / "bad"]))
+    elif verb == "run":
+        arguments += ["--camera", pictures / "good", "--records", tmp_path / "records.jsonl"]
+    before = (bundle / "manifest.json").read_bytes()
+    try:
+        edgead(*arguments)
+    finally:
+        (bundle / "manifest.json").write_bytes(before)
 
 
 def test_a_band_that_the_line_chose_and_somebody_changed(bundle: Path) -> None:
