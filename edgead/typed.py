@@ -65,8 +65,11 @@ Side = Annotated[int, Between(1, 1 << 16)]
 """Pixels of a picture's or a map's side."""
 
 
-def loads(data: bytes, max_bytes: int = MAX_BYTES) -> Any:
+def loads(data: bytes, max_bytes: int = MAX_BYTES, *, nan_is_none: bool = False) -> Any:
     """Parse JSON.
+
+    Args:
+        nan_is_none: NaN and Infinity, which older edgeads wrote where there was nothing to measure, become None.
 
     Raises:
         Wrong: it is not JSON, or not strict, or too large, too deep or too many values.
@@ -76,7 +79,9 @@ def loads(data: bytes, max_bytes: int = MAX_BYTES) -> Any:
     if (count := sum(data.count(mark) for mark in (b",", b"[", b"{"))) > MAX_VALUES:
         raise Wrong(f"it holds about {count:,} values, expected at most {MAX_VALUES:,}")
     try:
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        found = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_once, parse_constant=(lambda name: None) if nan_is_none else _no_constant
+        )
     except UnicodeDecodeError as error:
         raise Wrong(f"byte {error.start} is not UTF-8") from error
     except RecursionError as error:

@@ -150,7 +150,7 @@ def retrainer(model_dir: Path) -> tuple[Retrain | None, str]:
 
 def _info(model_dir: Path) -> dict[str, Any]:
     try:
-        info = loads(disk.read_file(model_dir / "model.json", MAX_BYTES))
+        info = loads(disk.read_file(model_dir / "model.json", MAX_BYTES), nan_is_none=True)
     except (OSError, Wrong):
         return {}  # load_detector says what is wrong
     return info if isinstance(info, dict) else {}

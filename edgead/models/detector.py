@@ -145,7 +145,7 @@ def load_detector(folder: Path, *, to_export: bool = False) -> tuple[Detector, d
 
 def _read_card(file: Path, needed: tuple[str, ...]) -> dict[str, Any]:
     try:
-        info: dict[str, Any] = loads(disk.read_file(file, MAX_BYTES))
+        info: dict[str, Any] = loads(disk.read_file(file, MAX_BYTES), nan_is_none=True)
         read(ExportCard, info)
         if missing := [key for key in needed if key not in info]:
             raise Wrong(f"{missing[0]} is missing")

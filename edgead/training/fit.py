@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -165,7 +166,7 @@ def _info(
             "arguments": arguments,
             "data": {"path": str(images.folder), "images": images.count, "digest": images.digest},
         },
-        "metrics": metrics,
+        "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},  # NaN: there was nothing to measure
         "labelled_root": None if root is None else str(root),
     }
 

@@ -74,6 +74,17 @@ def test_a_model_trained_before_pictures_were_kept_exports_without_them(model: P
     assert main(["verify", str(bundle.path)]) == 0
 
 
+def test_a_model_card_with_nan_among_its_metrics_still_exports(model: Path, tmp_path: Path) -> None:
+    """Older edgeads wrote it where a set of labelled pictures had only one kind."""
+    import shutil
+
+    old = Path(shutil.copytree(model, tmp_path / "old"))
+    card = json.loads((old / "model.json").read_text())
+    (old / "model.json").write_text(json.dumps({**card, "metrics": {"caught": float("nan"), "image_auroc": 0.5}}))
+    options = ExportOptions(backends=("onnxruntime",), precisions=("fp32",), threads=1)
+    assert export_bundle(old, tmp_path / "old.edgead", options).manifest.measured["training"]["image_auroc"] == 0.5
+
+
 def test_few_large_pictures_are_kept_and_the_first_in_any_case(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2000, 2200, 3), np.uint8)  # 13 MB as PNG
     files = {i: tmp_path / f"{i}.bmp" for i in range(3)}
