@@ -39,7 +39,8 @@ class PreprocessRecipe:
             ``"linear"`` is bilinear without antialias, ``"antialias"`` is bilinear with the triangle widened when shrinking, as
             Pillow and torch do it (slowest; for models trained that way).
         crop_from: width, height to which the picture is resized before the model's input is cut from its middle; None resizes
-            straight to the input. One of them 0 keeps the picture's proportions, the other being its shorter side.
+            straight to the input. One of them 0 keeps the picture's proportions, the other being its shorter side; both 0: the
+            picture is not resized, and where it is smaller than the input a black border is added.
     """
 
     width: int
@@ -55,7 +56,7 @@ class PreprocessRecipe:
             raise BadInput(f"unknown resize rule {self.resize!r}", hint=f"choose {' or '.join(RESIZE_RULES)}")
         if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
             raise BadInput(f"region of interest {self.roi} is not x, y, width, height in pixels")
-        if self.crop_from is not None:
+        if self.crop_from is not None and any(self.crop_from):
             wide, high = (n or max(self.crop_from) for n in self.crop_from)
             if wide < self.width or high < self.height:
                 raise BadInput(
@@ -90,6 +91,8 @@ class PreprocessRecipe:
             image = image[y : y + h, x : x + w]
         if self.crop_from is None:
             return _resize(image, self.width, self.height, self.resize, out)
+        if not any(self.crop_from):
+            image = _bordered(image, self.width, self.height)
         whole = _resize(image, *self._before_crop(image), self.resize)
         top, left = round((whole.shape[0] - self.height) / 2), round((whole.shape[1] - self.width) / 2)
         return _given(whole[top : top + self.height, left : left + self.width], out)
@@ -100,6 +103,8 @@ class PreprocessRecipe:
         if 0 not in self.crop_from:
             return self.crop_from
         height, width = image.shape[:2]
+        if not any(self.crop_from):
+            return width, height
         short = max(self.crop_from)
         return (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
 
@@ -164,6 +169,14 @@ def _halved(image: Image, kx: int, ky: int, out: Image | None) -> Image:
         fits = out is not None and out.shape[:2] == (size[1], size[0])
         image = np.asarray(cv2.resize(image, size, dst=out if fits else None, interpolation=how), np.uint8)
     return image
+
+
+def _bordered(image: Image, width: int, height: int) -> Image:
+    """The picture with a black border where it is smaller than `width` x `height`; the odd pixel is at the right or bottom."""
+    high, wide = max(0, height - image.shape[0]), max(0, width - image.shape[1])
+    if not high and not wide:
+        return image
+    return np.pad(image, [(high // 2, high - high // 2), (wide // 2, wide - wide // 2), (0, 0)])
 
 
 def _given(image: Image, out: Image | None) -> Image:

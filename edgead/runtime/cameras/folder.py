@@ -25,6 +25,7 @@ class FolderCamera:
     """
 
     live = False
+    time_source = "reading"
 
     def __init__(self, address: str, *, clock: Clock | None = None) -> None:
         self._address = address
