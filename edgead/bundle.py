@@ -132,7 +132,7 @@ class Bundle:
         total = 0
         for name, wanted in self.manifest.files.items():
             file = self.path / name
-            if os.path.commonpath([root, os.path.realpath(file)]) != root:
+            if not Path(os.path.realpath(file)).is_relative_to(root):
                 raise BundleError(
                     f"{self.path} is not whole: {name} is a link that leads out of it", hint="copy the bundle with its files"
                 )

@@ -297,7 +297,9 @@ def _on_device(args: argparse.Namespace) -> int:
         console().print(f"{outcome.name}: {told}", markup=False)
     if verified := [outcome.verification for outcome in outcomes if outcome.verification is not None]:
         show_verified(verified)
-    manifest = Bundle.open(args.model).manifest
+    bundle = Bundle.open(args.model)
+    manifest = bundle.manifest
+    console().print(f"the bundle's sha256 is {bundle.digest}", markup=False)
     unmeasured = [outcome.name for outcome in outcomes if manifest.engine(outcome.name).parity is None]
     verb = f"verify {args.model}" if unmeasured else f"run {args.model} --engine {outcomes[0].name} --camera 0"
     console().print(f"next: edgead {verb}", markup=False)

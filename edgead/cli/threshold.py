@@ -253,6 +253,7 @@ def _write(args: argparse.Namespace, bundle: Bundle, pairs: list[tuple[EngineRec
     bundle = rewrite_manifest(bundle, manifest)
     undo = "" if args.undo else f"; to take it back: edgead threshold {bundle.path} --undo"
     console().print(f"wrote {bundle.path}; a running station takes it at its next start{undo}{signed}", markup=False)
+    console().print(f"its sha256 is now {bundle.digest} (where a station file names it)", markup=False)
     _tell_reach(bundle, [record for _, record in pairs])
 
 
