@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import sys
 import traceback
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from edgead import __version__
-from edgead.errors import EdgeadError
+from edgead.errors import EdgeadError, StorageError
 from edgead.words import hide, one_line, plain, short
 
 VERBS = (
@@ -25,6 +26,7 @@ VERBS = (
     "import",
     "export",
     "verify",
+    "sign",
     "inspect",
     "threshold",
     "bench",
@@ -83,6 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=level, stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no fault
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = args.run(args)
     except EdgeadError as error:
@@ -95,6 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:  # a file or folder that nobody looked at before: the message of the system is the best there is
+        _trace(args)
+        where = f"{error.filename}: " if error.filename else ""
+        text = _safe(f"{where}{error.strerror or error}")
+        _complain(f"edgead {args.verb}: {text}\n  -> check the path, its permissions and the disk")
+        return StorageError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
         _trace(args)
         _complain(f"edgead {args.verb}: internal error: {_safe(repr(error))}\n  -> please report it; --debug shows the trace")
