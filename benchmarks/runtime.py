@@ -73,17 +73,24 @@ class Belt:
 
 
 class TimedLink:
-    """Notes how long each exchange takes."""
+    """Notes how long each exchange takes, and each look at the station's own block."""
 
     def __init__(self, link: ModbusClientLink) -> None:
         self._link = link
         self.exchanges_ms: list[float] = []
+        self.looks_ms: list[float] = []
 
     def exchange(self, to_plc: ToPlc) -> FromPlc:
         started = time.monotonic_ns()
         seen = self._link.exchange(to_plc)
         self.exchanges_ms.append((time.monotonic_ns() - started) / 1e6)
         return seen
+
+    def look(self) -> tuple[ToPlc | None, FromPlc]:
+        started = time.monotonic_ns()
+        found = self._link.look()
+        self.looks_ms.append((time.monotonic_ns() - started) / 1e6)
+        return found
 
     def close(self) -> None:
         self._link.close()
@@ -151,6 +158,8 @@ def _measure(
         "doubled": len(log) - len({entry["part"] for entry in log}),
         **_times(rows[WARM_UP:]),
         "exchange_ms": _percentiles(link.exchanges_ms),
+        "look_ms": _percentiles(link.looks_ms),
+        "looks_per_s": round(len(link.looks_ms) / took_s, 1),
     }
 
 
@@ -198,7 +207,7 @@ def main() -> int:
     args = parser.parse_args()
     row = measure(args.parts, args.size, args.interval_ms / 1000, args.engine_ms / 1000, args.realtime_priority, args.records)
     print(f"{row['parts']} parts, {row['parts_per_s']} a second, {row['cpu_share']:.0%} of a core, PLC saw {row['verdicts']}")
-    for name in ("overhead_ms", "trigger_to_verdict_ms", "verdict_to_plc_ms", "exchange_ms"):
+    for name in ("overhead_ms", "trigger_to_verdict_ms", "verdict_to_plc_ms", "exchange_ms", "look_ms"):
         print(f"{name:<24}" + "".join(f"{key:>6} {value:8.3f}" for key, value in row[name].items()))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -58,11 +58,13 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
         found = group.run(max_parts)
     for cell in cells:
         print(f"{cell.name}: ", end="", file=sys.stderr)
-        summarise(cell.views.stats, {} if cell.store is None else {"records": cell.store}, sys.stderr)
+        kept: dict[str, Any] = {} if cell.store is None else {"records": cell.store}
+        summarise(cell.views.stats, kept, sys.stderr, cell.views.health().devices)
     for lane in lanes:
         print(f"{lane.name}: ", end="", file=sys.stderr)
-        kept: dict[str, Any] = {"records": lane.store, "pictures": lane.pictures}
-        summarise(found[lane.name], {name: sink for name, sink in kept.items() if sink is not None}, sys.stderr)
+        kept = {"records": lane.store, "pictures": lane.pictures}
+        kept = {name: sink for name, sink in kept.items() if sink is not None}
+        summarise(found[lane.name], kept, sys.stderr, lane.station.health().devices)
     stores = [cell.store for cell in cells] + [lane.store for lane in lanes]
     return exit_code(crew, [store for store in stores if store is not None], sys.stderr)
 

@@ -12,7 +12,7 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -269,10 +269,16 @@ def _headline(args: argparse.Namespace, lane: Lane) -> str:
     return f"{what}, {lane.rule.describe()}, {budget}; Ctrl-C stops"
 
 
-def summarise(stats: Stats, sinks: dict[str, Any], stream: TextIO) -> None:
-    """What happened, in a few lines."""
+def summarise(
+    stats: Stats, sinks: dict[str, Any], stream: TextIO, devices: Mapping[str, Mapping[str, int]] | None = None
+) -> None:
+    """What happened, in a few lines; `devices`: what they count themselves (:attr:`edgead.runtime.stats.Health.devices`)."""
     verdicts = ", ".join(f"{stats.verdicts[name]} {name}" for name in ("OK", "NG", "UNKNOWN"))
     lines = [f"{stats.parts} parts: {verdicts}" + _listed(stats.causes)]
+    for counts in (devices or {}).values():
+        if "taken" in counts:
+            taken = ", ".join(f"{counts.get(f'taken:{name.lower()}', 0)} {name}" for name in ("OK", "NG", "UNKNOWN"))
+            lines.append(f"the PLC was told {counts['told']} results and took {counts['taken']}: {taken}")
     lines.append(f"{stats.frames} frames, {sum(stats.drops.values())} dropped" + _listed(stats.drops))
     if latency := stats.latency_ms():
         lines.append("latency from picture to verdict: " + ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items()))

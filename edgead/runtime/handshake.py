@@ -6,6 +6,13 @@ The caller exchanges blocks again and again::
     seen = link.exchange(shown)              # or handshake.missed() when that failed
     triggers = handshake.saw(shown, seen, now_ns)
 
+With a link that can look at the station's own block, too (`looks`), an exchange begins with a look whenever `must_look` says so,
+and writes only where `may_write` does::
+
+    own, seen = link.look()
+    triggers = handshake.found(own, seen, began_ns, now_ns)
+    handshake.trying(shown)                  # then exchange, wrote, saw
+
 Every signal is a level that is held until the other side was seen to react, so a lost or slow exchange costs time and never an
 edge. The rules, a timing diagram and what happens on each fault are in docs/handshake.md.
 """
@@ -17,7 +24,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from edgead.errors import BadInput
-from edgead.runtime.signals import Cause, Fault, FromPlc, ToPlc
+from edgead.runtime.conditions import Complaints, Condition
+from edgead.runtime.ownership import Ownership, Phase
+from edgead.runtime.signals import Cause, Fault, FromPlc, ToPlc, as_f32
 from edgead.types import Verdict
 
 
@@ -34,6 +43,8 @@ class Timing:
         answer_timeout_s: a trigger without a verdict for so long is an error, and UNKNOWN.
         max_gap_s: a trigger that may have been there for longer, unseen, is UNKNOWN: its part has moved on.
         beat_s: period of the station's heartbeat.
+        watch_s: a block that nobody changes for so long can be claimed (:mod:`edgead.runtime.ownership`).
+        claim_s: how long a claim must stand before the station works.
     """
 
     capacity: int = 8
@@ -44,6 +55,8 @@ class Timing:
     answer_timeout_s: float = 2.0
     max_gap_s: float = 0.25
     beat_s: float = 0.1
+    watch_s: float = 1.0
+    claim_s: float = 1.0
 
     def __post_init__(self) -> None:
         times = (
@@ -53,6 +66,8 @@ class Timing:
             self.answer_timeout_s,
             self.max_gap_s,
             self.beat_s,
+            self.watch_s,
+            self.claim_s,
         )
         if self.capacity < 1 or not all(time_s > 0 for time_s in times):
             raise BadInput("a handshake needs room for at least 1 part and times above 0 s")
@@ -104,22 +119,30 @@ class Handshake:
         boot: a number from 1 to 65535, another than at the last start.
         timing: the limits.
         recipe: number of the recipe that runs, 0 for none.
+        looks: the station's own block is looked at, so that a second writer is seen; else the block is taken for its own.
 
     Attributes:
         recipe: may be set; a PLC that asks for another one (not 0) gets no verdicts but UNKNOWN.
         seen: the last block of the PLC.
-        counts: "accepted", "taken" (acknowledged results), "flushed" (forgotten on reset), "withdrawn" (triggers that went
-            away before they were taken), "dropped" (verdicts for parts that were answered or forgotten before), the causes
-            under "refused:" and "degraded:", and the errors under "error:".
+        ownership: who writes the block; None: that is not looked at.
+        counts: "accepted", "told" (results that the PLC was shown) and "taken" (acknowledged ones), both also by verdict, as
+            "told:ok", "flushed" (forgotten on reset), "withdrawn" (triggers that went away before they were taken), "left_out"
+            (part numbers between two triggers), "dropped" (verdicts for parts that were answered or forgotten before), the
+            causes under "refused:" and "degraded:", and the errors under "error:".
     """
 
-    def __init__(self, *, boot: int, timing: Timing | None = None, recipe: int = 0) -> None:
+    def __init__(self, *, boot: int, timing: Timing | None = None, recipe: int = 0, looks: bool = False) -> None:
         if not 1 <= boot <= 0xFFFF:
             raise BadInput(f"the boot number {boot} is not in 1..65535")
         self.recipe = recipe
         self.seen = FromPlc()
         self.counts: Counter[str] = Counter()
         self._boot, self._timing = boot, timing or Timing()
+        self.ownership = Ownership(boot, watch_s=self._timing.watch_s, claim_s=self._timing.claim_s) if looks else None
+        self._complaints = Complaints(self._timing.plc_timeout_s)
+        self._remarks: list[str] = []
+        self._came_back = False  # an exchange failed since the last one that succeeded
+        self._last_part_id: int | None = None
         self._parts: deque[_Part] = deque()
         self._taken: list[int] = []
         self._next_key = 1
@@ -143,6 +166,20 @@ class Handshake:
     @property
     def plc_alive(self) -> bool:
         return self._plc_ns is not None
+
+    @property
+    def owned(self) -> bool:
+        """Nobody else writes the block, as far as that is looked at."""
+        return self.ownership is None or self.ownership.owned
+
+    def conditions(self, now_ns: int) -> dict[str, Condition]:
+        """What keeps parts from flowing, for people, by short names."""
+        return self._complaints.now(now_ns, self.ownership)
+
+    def remarks(self) -> list[str]:
+        """What should stand in the log since the last call."""
+        remarks, self._remarks = self._remarks, []
+        return remarks
 
     def beat(self, now_ns: int) -> None:
         """The station's loop has made progress."""
@@ -184,6 +221,8 @@ class Handshake:
     def show(self, now_ns: int) -> ToPlc:
         """What the PLC shall see now."""
         self._tick(now_ns)
+        if not self.owned:
+            return self._bare()
         valid = self._phase is _Phase.SHOWN
         error = self._errors[0] if self._errors and self._error_free else Fault.NONE
         shown = ToPlc(
@@ -195,7 +234,7 @@ class Handshake:
             error_code=error,
             reset_done=self._resetting,
             heartbeat=self._beat,
-            boot=self._boot,
+            boot=self.boot,
             recipe=self.recipe,
         )
         head = self._parts[0].result if valid else None
@@ -209,12 +248,58 @@ class Handshake:
             unknown=head.verdict is Verdict.UNKNOWN,
             result_part_id=self._parts[0].part_id,
             cause=head.cause,
-            score=head.score,
+            score=as_f32(head.score),
         )
 
+    def _bare(self) -> ToPlc:
+        """Nothing asserted, while the block is not known to be ours; to another station that writes it: we are here."""
+        contested = self.ownership is not None and self.ownership.phase is Phase.CONTESTED
+        code = Fault.SECOND_WRITER if contested else Fault.NONE
+        return ToPlc(heartbeat=self._beat, boot=self.boot, recipe=self.recipe, error=contested, error_code=code)
+
+    @property
+    def boot(self) -> int:
+        return self._boot if self.ownership is None else self.ownership.boot
+
     def missed(self, now_ns: int) -> None:
-        """An exchange failed; whether the PLC saw what was shown is not known."""
+        """An exchange or a look failed; whether the PLC saw what was shown is not known."""
+        self._came_back = True
+        if self.ownership is not None:
+            self.ownership.missed()
         self._tick(now_ns)
+
+    def must_look(self, now_ns: int, *, idle: bool) -> bool:
+        """Shall a look come first? `idle`: there is no news."""
+        return self.ownership is not None and self.ownership.must_look(now_ns, idle=idle)
+
+    def may_write(self, now_ns: int) -> bool:
+        return self.ownership is None or self.ownership.may_write(now_ns)
+
+    def trying(self, shown: ToPlc) -> None:
+        """An exchange that writes `shown` begins."""
+        if self.ownership is not None:
+            self.ownership.trying(shown)
+
+    def found(self, own: ToPlc, seen: FromPlc, began_ns: int, now_ns: int) -> list[Accepted]:
+        """A look succeeded: the memory held `own`, and the PLC said `seen`. Returns as `saw`."""
+        if self.ownership is not None:
+            before = self.ownership.phase
+            self.ownership.looked(own, began_ns, now_ns)
+            if self.ownership.phase is not before:
+                self._changed(before, self.ownership.phase)
+        return self._listen(own, seen, now_ns)
+
+    def stop_looking(self) -> None:
+        """The PLC does not let its own block be read: from now on it is taken for ours."""
+        self.ownership = None
+
+    def _changed(self, before: Phase, phase: Phase) -> None:
+        if phase is Phase.CONTESTED:
+            self.counts[f"error:{Fault.SECOND_WRITER.name.lower()}"] += 1
+        self._complaints.forget()
+        if before is Phase.OWNED:
+            self._phase = _Phase.CLEARING  # and what was on show or in work becomes UNKNOWN, see _expire
+            self._ack, self._ack_part_id, self._held, self._error_free = False, 0, False, False
 
     def saw(self, shown: ToPlc, seen: FromPlc, now_ns: int) -> list[Accepted]:
         """An exchange succeeded: the PLC's memory holds `shown`, and `seen` is what it said afterwards.
@@ -222,18 +307,28 @@ class Handshake:
         Returns:
             The triggers that were taken: none or one.
         """
+        if self.ownership is not None:
+            self.ownership.wrote(now_ns)
+        return self._listen(shown, seen, now_ns)
+
+    def _listen(self, shown: ToPlc, seen: FromPlc, now_ns: int) -> list[Accepted]:
         self.seen = seen
-        self._hear(seen, now_ns)
-        self._take_error_ack(shown, seen)
-        if seen.reset:
-            if not self._resetting:
-                self._flush()
-                self._errors.clear()
-            self._resetting = True
-            return []
-        self._resetting = False
-        self._take_result_ack(shown, seen)
-        accepted = self._look_at_trigger(seen, now_ns)
+        self._hear(shown, seen, now_ns)
+        if seen.reset and not self._resetting:
+            self._flush("the PLC asks for reset")
+            self._errors.clear()
+        self._resetting = seen.reset
+        accepted: list[Accepted] = []
+        if self.owned:
+            self._take_error_ack(shown, seen)
+            if not seen.reset:
+                self._take_result_ack(shown, seen)
+                accepted = self._look_at_trigger(seen, now_ns)
+        elif not seen.trigger:
+            self._low_ns = now_ns
+        self._complaints.see(
+            shown, seen, now_ns, alive=self.plc_alive, clearing=self._phase is _Phase.CLEARING, recipe=self.recipe
+        )  # fmt: skip
         self._tick(now_ns)
         return accepted
 
@@ -244,7 +339,7 @@ class Handshake:
             self._ack = self._held = False
             self._ack_part_id, self._low_ns = 0, now_ns
             return []
-        if self._ack:
+        if self._ack or (self.ownership is not None and not self.ownership.held(now_ns)):
             return []
         if len(self._parts) >= self._timing.capacity:
             if not self._held:
@@ -265,6 +360,9 @@ class Handshake:
         part = _Part(self._next_key, part_id, now_ns)
         self._next_key += 1
         self.counts["accepted"] += 1
+        if left_out := self._complaints.accepted(part_id, now_ns):
+            self.counts["left_out"] += left_out
+        self._last_part_id = part_id
         if refused is not Cause.NONE:
             part.result = Result(Verdict.UNKNOWN, refused)
             self.counts[f"refused:{refused.name.lower()}"] += 1
@@ -291,15 +389,22 @@ class Handshake:
     def _take_result_ack(self, shown: ToPlc, seen: FromPlc) -> None:
         if self._phase is _Phase.SHOWN:
             part = self._parts[0]
-            part.told = part.told or (shown.result_valid and shown.result_part_id == part.part_id)
+            if not part.told and shown.result_valid and shown.result_part_id == part.part_id:
+                part.told = True
+                self._count("told", part)
             if seen.result_ack and seen.result_ack_part_id == part.part_id:
                 self._parts.popleft()
-                self.counts["taken"] += 1
+                self._count("taken", part)
                 if part.station_part_id is not None:
                     self._taken.append(part.station_part_id)
                 self._phase = _Phase.CLEARING
         elif self._phase is _Phase.CLEARING and not seen.result_ack and not shown.result_valid:
             self._phase = _Phase.FREE
+
+    def _count(self, what: str, part: _Part) -> None:
+        assert part.result is not None
+        self.counts[what] += 1
+        self.counts[f"{what}:{part.result.verdict.value.lower()}"] += 1
 
     def _take_error_ack(self, shown: ToPlc, seen: FromPlc) -> None:
         if not seen.error_ack:
@@ -308,18 +413,26 @@ class Handshake:
             self._errors.pop(0)
             self._error_free = False
 
-    def _hear(self, seen: FromPlc, now_ns: int) -> None:
+    def _hear(self, memory: ToPlc, seen: FromPlc, now_ns: int) -> None:
         """Signs of life."""
+        came_back, self._came_back = self._came_back, False
         if not self._timing.plc_beats:
             self._plc_ns = now_ns
             return
         last, self._plc_beat = self._plc_beat, seen.heartbeat
         if last is None or seen.heartbeat == last:
             return
-        if last > 1 and (seen.heartbeat - last) & 0xFFFF > 0x7FFF:
+        if came_back and seen.heartbeat < last and self._parts and not self._is_known(memory, seen):
             self._latch(Fault.PLC_RESTARTED)  # what it had asked for, it has forgotten; its numbers may begin again
-            self._flush()
+            self._flush(f"the PLC came back with heartbeat {seen.heartbeat} after {last} and without any of our parts")
         self._plc_ns = now_ns
+
+    def _is_known(self, memory: ToPlc, seen: FromPlc) -> bool:
+        """Does the PLC still hold anything of what was between us? Its heartbeat alone may wrap anywhere."""
+        if self.ownership is not None and memory.boot == self.boot:
+            return True
+        ids = {part.part_id for part in self._parts} | {self._last_part_id}
+        return seen.part_id in ids or seen.result_ack_part_id in ids
 
     def _tick(self, now_ns: int) -> None:
         """Everything that happens because time goes by."""
@@ -334,7 +447,7 @@ class Handshake:
             self._latch(Fault.PLC_LOST)
         for part in self._parts:
             self._expire(part, now_ns)
-        if self._phase is _Phase.FREE and self._parts and self._parts[0].result is not None:
+        if self.owned and self._phase is _Phase.FREE and self._parts and self._parts[0].result is not None:
             self._phase, self._shown_ns = _Phase.SHOWN, now_ns
         elif self._phase is _Phase.SHOWN and now_ns - self._shown_ns > self._timing.result_timeout_s * 1e9:
             if self.plc_alive:
@@ -343,7 +456,9 @@ class Handshake:
             self._shown_ns = now_ns
 
     def _expire(self, part: _Part, now_ns: int) -> None:
-        if not self.plc_alive:
+        if self.ownership is not None and self.ownership.phase is Phase.CONTESTED:
+            self._degrade(part, Cause.SECOND_WRITER)
+        elif not (self.plc_alive and self.owned):
             self._degrade(part, Cause.PLC_LOST)
         elif part.result is None:
             if now_ns - part.at_ns > self._timing.answer_timeout_s * 1e9:
@@ -359,11 +474,14 @@ class Handshake:
             part.result = Result(Verdict.UNKNOWN, cause, score)
             self.counts[f"degraded:{cause.name.lower()}"] += 1
 
-    def _flush(self) -> None:
+    def _flush(self, why: str) -> None:
         """Forget all parts in work. A result that is on show is taken away, and its acknowledgement is waited out."""
         if self._parts:
             self.counts["flushed"] += len(self._parts)
+            ids = ", ".join(str(part.part_id) for part in self._parts)
+            self._remarks.append(f"{why}: results of parts {ids} are not told to it any more; the records have their verdicts")
         self._parts.clear()
+        self._complaints.forget()
         self._phase = _Phase.CLEARING
         self._ack = self._held = False
         self._ack_part_id, self._low_ns = 0, None

@@ -1,6 +1,7 @@
 """A PLC as one device: where triggers come from and where verdicts go to, over any link that carries the handshake's blocks.
 
-A new protocol is one adapter with :class:`PlcLink`'s two methods; nothing here changes.
+A new protocol is one adapter with :class:`PlcLink`'s two methods; nothing here changes. With the third one, `look`, a second
+writer of the station's block is seen (:class:`LookingLink`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Protocol
 
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
+from edgead.runtime.conditions import Condition
 from edgead.runtime.handshake import Accepted, Handshake, Result, Timing
+from edgead.runtime.ownership import new_boot
 from edgead.runtime.signals import Cause, Fault, FromPlc, ToPlc
 from edgead.runtime.threads import Supervised
 from edgead.types import Inspection, Trigger, Verdict
@@ -34,6 +37,15 @@ PATIENCE_S = 30.0
 
 MAX_TRIGGERS = 4096
 """Triggers that may wait for the loop; more can only come while it stands still, and then they are answered already."""
+
+FAILING_S = 1.0
+"""A PLC that does not answer for so long is told of as a condition."""
+
+CONDITIONS_S = 0.25
+"""How often what people should know goes into the log, when it has changed."""
+
+_TOLD_OTHERWISE = ("connection", "blind", "starting")
+_BLIND = "the station's own block cannot be read there, so another station that writes it would not be noticed"
 
 _log = logging.getLogger("edgead.plc")
 
@@ -63,6 +75,24 @@ class PlcLink(Protocol):
         """Release the connection; may be called twice."""
 
 
+class LookingLink(PlcLink, Protocol):
+    """A link that can look at the station's own block. Without `look` a second station on the same block is not noticed.
+
+    Of any link: an attribute `name` is what people are told, the PLC with its address; a method ``conditions()`` tells what they
+    should look at, at once back.
+    """
+
+    def look(self) -> tuple[ToPlc | None, FromPlc]:
+        """What the station's block in the PLC holds now, and then what the PLC says; nothing is written.
+
+        None: the PLC does not let its block be read. When it holds something else than this link wrote last, the next `exchange`
+        writes, whether there is news or not. As `exchange`, it must not block for long.
+
+        Raises:
+            LinkError: the PLC did not answer or refused.
+        """
+
+
 class PlcDevice:
     """One thread that exchanges with the PLC: cyclically, and at once when there is news. A TriggerSource and an Output.
 
@@ -78,7 +108,7 @@ class PlcDevice:
         heartbeat_timeout_s: a PLC whose heartbeat stands still for so long is lost; None or 0: it has no heartbeat, and is lost
             when no exchange succeeds for `timing.plc_timeout_s`.
         recipe: number of the recipe that runs, for the PLC; 0 is none.
-        boot: a number from 1 to 65535, another at each start; taken from the wall clock by default.
+        boot: a number from 1 to 65535, another at each start; drawn by default.
         name: the source of its triggers.
         on_taken: told the station's part id of each result that the PLC acknowledged, on the device's thread; at once back.
 
@@ -107,15 +137,24 @@ class PlcDevice:
         self._on_taken = on_taken
         self.stats: Counter[str] = Counter()
         self._link, self._clock, self._cycle_s = link, clock or MonotonicClock(), cycle_s
-        boot_number = boot if boot is not None else time.time_ns() // 1_000_000 % 0xFFFF + 1
+        self._look: Callable[[], tuple[ToPlc | None, FromPlc]] | None = getattr(link, "look", None)
+        self._peer = str(getattr(link, "name", name))
         self._handshake = Handshake(
-            boot=boot_number, timing=_with_heartbeat(timing or Timing(), heartbeat_timeout_s), recipe=recipe
+            boot=boot if boot is not None else new_boot(),
+            timing=_with_heartbeat(timing or Timing(), heartbeat_timeout_s),
+            recipe=recipe,
+            looks=self._look is not None,
         )
+        self._blind = self._answered = False
+        self._failing_ns: int | None = None  # since when each exchange failed
+        self._told_conditions: dict[str, Condition] = {}
+        self._conditions_ns = 0
         self._triggers: deque[Trigger] = deque()
         self._lock = threading.Lock()
         self._told = threading.Condition(self._lock)  # there is news for the PLC
         self._asked = threading.Condition(self._lock)  # there is a trigger
         self._news = self._closing = False
+        self._held: ToPlc | None = None  # what the PLC's memory holds of ours
         self._closed = False
         self._fault: LinkError | None = LinkError("the PLC has not been reached yet", cause="connect")
         self._failures = 0
@@ -147,7 +186,26 @@ class PlcDevice:
     def counts(self) -> dict[str, int]:
         """`stats` and the handshake's counters together."""
         with self._lock:
-            return {**self.stats, **self._handshake.counts}
+            return {"told": 0, "taken": 0, **self.stats, **self._handshake.counts}
+
+    def conditions(self) -> dict[str, Condition]:
+        """What keeps parts from flowing, or would go unseen, for people; by names like "plc heartbeat"."""
+        with self._lock:
+            found = self._conditions(self._clock.now_ns())
+        return {f"{self.name} {name}": condition for name, condition in found.items()}
+
+    def _conditions(self, now_ns: int) -> dict[str, Condition]:
+        fault = self._fault
+        if fault is not None and (not self._answered or now_ns - (self._failing_ns or now_ns) > FAILING_S * 1e9):
+            hint = f"; look at: {fault.hint}" if fault.hint else ""
+            found = {"connection": Condition(f"{fault}{hint}")}
+        else:
+            found = self._handshake.conditions(now_ns)
+        if self._blind:
+            found["blind"] = Condition(_BLIND, blocks=False)
+        if hasattr(self._link, "conditions"):
+            found |= self._link.conditions()
+        return {name: replace(c, text=f"{self._peer}: {c.text}") if self._peer not in c.text else c for name, c in found.items()}
 
     # TriggerSource
 
@@ -217,6 +275,7 @@ class PlcDevice:
         while True:
             self._thread.turn()
             succeeded = self._exchange()
+            self._tell_conditions()
             with self._lock:
                 if self._closing:
                     until = min(until, time.monotonic() + LINGER_S)
@@ -232,28 +291,78 @@ class PlcDevice:
         self.fail_safe()
 
     def _exchange(self) -> bool:
-        """One exchange, and whatever follows from it; whether it succeeded."""
+        """One exchange, a look before it where one is due, and whatever follows from both; whether they succeeded."""
         with self._lock:
+            now_ns = self._clock.now_ns()
+            looks = self._look is not None and self._handshake.must_look(now_ns, idle=not self._news)
             self._news = False
-            shown = self._handshake.show(self._clock.now_ns())
-        try:
-            seen = self._link.exchange(shown)
-        except Exception as error:  # noqa: BLE001 - an adapter's own bug is a lost PLC, not a dead thread
-            self._failed(error if isinstance(error, LinkError) else LinkError(f"the link failed: {error!r}", cause="adapter"))
+        if looks and not self._looked():
             return False
         with self._lock:
             now_ns = self._clock.now_ns()
-            for accepted in self._handshake.saw(shown, seen, now_ns):
+            shown = self._handshake.show(now_ns)
+            if not self._handshake.may_write(now_ns) or (looks and shown == self._held and self._handshake.owned):
+                return True
+            self._handshake.trying(shown)
+        try:
+            seen = self._link.exchange(shown)
+        except Exception as error:  # noqa: BLE001 - an adapter's own bug is a lost PLC, not a dead thread
+            self._failed(error)
+            return False
+        self._succeeded(shown, lambda now_ns: self._handshake.saw(shown, seen, now_ns))
+        return True
+
+    def _looked(self) -> bool:
+        """Look at our own block and at the PLC's; whether that succeeded."""
+        assert self._look is not None
+        began_ns = self._clock.now_ns()
+        try:
+            own, seen = self._look()
+        except Exception as error:  # noqa: BLE001 - see _exchange
+            self._failed(error)
+            return False
+        if own is None:
+            with self._lock:
+                self._handshake.stop_looking()
+                self._look, self._blind = None, True
+            _log.warning("%s: %s", self._peer, _BLIND)
+            return True
+        self._succeeded(own, lambda now_ns: self._handshake.found(own, seen, began_ns, now_ns))
+        return True
+
+    def _succeeded(self, memory: ToPlc, hear: Callable[[int], list[Accepted]]) -> None:
+        """The PLC answered, and its memory holds this block of ours."""
+        with self._lock:
+            now_ns = self._clock.now_ns()
+            for accepted in hear(now_ns):
                 self._queue(accepted)
             self.stats["exchanges"] += 1
-            self._news = self._news or self._handshake.show(now_ns) != shown
+            self._held = memory
+            self._news = self._news or (self._handshake.owned and self._handshake.show(now_ns) != memory)
             if self._fault is not None:
-                _log.log(logging.WARNING if self.stats["exchanges"] > 1 else logging.INFO, "%s: the PLC answers", self.name)
-            self._fault, self._failures = None, 0
-            taken = self._handshake.taken()
+                _log.log(logging.WARNING if self._answered else logging.INFO, "%s: the PLC answers", self.name)
+            self._fault, self._failing_ns, self._failures, self._answered = None, None, 0, True
+            taken, remarks = self._handshake.taken(), self._handshake.remarks()
+        for remark in remarks:
+            _log.warning("%s: %s", self._peer, remark)
         for part_id in taken:
             self._on_taken(part_id)
-        return True
+
+    def _tell_conditions(self) -> None:
+        """Into the log, as they come and go."""
+        with self._lock:
+            now_ns = self._clock.now_ns()
+            if now_ns - self._conditions_ns < CONDITIONS_S * 1e9:
+                return
+            self._conditions_ns = now_ns
+            found = self._conditions(now_ns)
+        before, self._told_conditions = self._told_conditions, found
+        for name, condition in found.items():
+            if name not in before and name not in _TOLD_OTHERWISE:
+                _log.warning(f"%s ({name})", condition.text)  # a template of its own: none is held back for another
+        for name in before:
+            if name not in found and name not in _TOLD_OTHERWISE:
+                _log.info(f"%s: {name} is as it should be again", self._peer)
 
     def _queue(self, accepted: Accepted) -> None:
         if len(self._triggers) >= MAX_TRIGGERS:
@@ -265,9 +374,12 @@ class PlcDevice:
         )
         self._asked.notify_all()
 
-    def _failed(self, error: LinkError) -> None:
+    def _failed(self, raised: Exception) -> None:
+        error = raised if isinstance(raised, LinkError) else LinkError(f"the link failed: {raised!r}", cause="adapter")
         with self._lock:
-            self._handshake.missed(self._clock.now_ns())
+            now_ns = self._clock.now_ns()
+            self._failing_ns = now_ns if self._failing_ns is None else self._failing_ns
+            self._handshake.missed(now_ns)
             self.stats[f"failed:{error.cause}"] += 1
             self._failures += 1
             if self._fault is None or self._failures == 1:

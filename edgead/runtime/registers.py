@@ -57,6 +57,7 @@ def modbus_markdown(
         "",
         f"Holding registers, unit 1, layout {LAYOUT}. `register` counts from 0 as on the wire; `modicon` from 400001.",
         f"Bit 0 is the least significant. Values of two registers: {order}.",
+        "edgead reads its own block back, so let it be read; nobody else may write there (clearing it is allowed).",
     ]
     for direction, title in ((Direction.TO_PLC, "edgead -> PLC"), (Direction.FROM_PLC, "PLC -> edgead")):
         first = to_plc_address if direction is Direction.TO_PLC else from_plc_address

@@ -70,7 +70,10 @@ class ToPlc:
 
 @dataclass(frozen=True, slots=True)
 class FromPlc:
-    """What the PLC shows; the default is what memory full of zeros says: not enabled."""
+    """What the PLC shows; the default is what memory full of zeros says: not enabled.
+
+    `stray` is no signal: bits of word 0 that the table does not know, which are on.
+    """
 
     enable: bool = False
     trigger: bool = False
@@ -81,6 +84,7 @@ class FromPlc:
     part_id: int = 0
     result_ack_part_id: int = 0
     recipe: int = 0
+    stray: int = 0
 
 
 class Cause(IntEnum):
@@ -119,6 +123,7 @@ class Cause(IntEnum):
     DISABLED = 32
     LOOP_STALLED = 33
     WRONG_RECIPE = 34
+    SECOND_WRITER = 35
     OTHER = 255
 
     @classmethod
@@ -162,6 +167,7 @@ CAUSES: Mapping[Cause, str] = {
     Cause.DISABLED: "the trigger came while enable was off",
     Cause.LOOP_STALLED: "the trigger came while the station made no progress",
     Cause.WRONG_RECIPE: "the trigger came while another recipe was asked for than the station runs",
+    Cause.SECOND_WRITER: "another station wrote the block while the part was in work",
     Cause.OTHER: "another cause: see the station's records",
 }
 
@@ -179,6 +185,7 @@ class Fault(IntEnum):
     RESULT_LOST = 7
     TRIGGER_NOT_READY = 8
     RECIPE_REFUSED = 9
+    SECOND_WRITER = 10
 
 
 FAULTS: Mapping[Fault, str] = {
@@ -188,10 +195,11 @@ FAULTS: Mapping[Fault, str] = {
     Fault.RESULT_NOT_TAKEN: "a result was not acknowledged in time",
     Fault.NO_ANSWER: "the station took a trigger and never gave its verdict",
     Fault.LOOP_STALLED: "the station makes no progress",
-    Fault.PLC_RESTARTED: "the PLC's heartbeat jumped back: parts in work were forgotten, use reset at start-up",
+    Fault.PLC_RESTARTED: "the PLC came back with a lower heartbeat and none of our parts: they were forgotten, use reset",
     Fault.RESULT_LOST: "free-running: a result came while no more could be held",
     Fault.TRIGGER_NOT_READY: "a trigger came while not ready: its result's cause says why",
     Fault.RECIPE_REFUSED: "the recipe that was asked for cannot run: the one before goes on, and not ready while it is asked for",
+    Fault.SECOND_WRITER: "another station writes the same block: not ready while it does; needs no error_ack",
 }
 
 _TO, _FROM = Direction.TO_PLC, Direction.FROM_PLC
@@ -215,11 +223,33 @@ SIGNALS: tuple[Signal, ...] = (
     Signal("score", _TO, "f32", 10, "raw model units, larger is more anomalous; 0 when there is none"),
     Signal("layout", _TO, "u16", 12, f"number of this table: {LAYOUT}"),
     Signal("enable", _FROM, "bool", 0, "triggers shall be inspected; off: not ready", 0),
-    Signal("trigger", _FROM, "bool", 0, "a part is in front of the camera; on until trigger_ack with its part_id", 1),
-    Signal("result_ack", _FROM, "bool", 0, "the result of result_ack_part_id was taken; on until result_valid is off", 2),
-    Signal("error_ack", _FROM, "bool", 0, "the error was seen; on until error is off", 3),
-    Signal("reset", _FROM, "bool", 0, "forget everything in work; at the PLC's start-up on until reset_done", 4),
-    Signal("heartbeat", _FROM, "u16", 1, "counts up; a bit that alternates between 0 and 1 will do"),
+    Signal(
+        "trigger",
+        _FROM,
+        "bool",
+        0,
+        "a part is in front of the camera; on until trigger_ack with its part_id: a short pulse is missed",
+        1,
+    ),
+    Signal(
+        "result_ack", _FROM, "bool", 0, "the result of result_ack_part_id was taken; on until result_valid is off, then off", 2
+    ),
+    Signal("error_ack", _FROM, "bool", 0, "the error was seen; on until error is off, then off", 3),
+    Signal(
+        "reset",
+        _FROM,
+        "bool",
+        0,
+        "forget everything in work; at the PLC's start-up on until reset_done, then off; nothing else makes edgead forget",
+        4,
+    ),
+    Signal(
+        "heartbeat",
+        _FROM,
+        "u16",
+        1,
+        "another number several times a second: count, and wrap anywhere; a bit that alternates will do",
+    ),
     Signal(
         "part_id", _FROM, "u32", 2, "the part's number, another for each part (a counter will do); steady while trigger is on"
     ),
@@ -264,7 +294,13 @@ def to_plc_of(words: Sequence[int], word_order: WordOrder = "big") -> ToPlc:
 
 def from_plc_of(words: Sequence[int], word_order: WordOrder = "big") -> FromPlc:
     """What a block of the PLC says."""
-    return FromPlc(**_values(words, signals(_FROM), word_order))
+    return FromPlc(**_values(words, signals(_FROM), word_order), stray=words[0] & ~_bits(_FROM))
+
+
+@cache
+def _bits(direction: Direction) -> int:
+    """Those of word 0 that mean something."""
+    return sum(1 << signal.bit for signal in signals(direction) if signal.bit is not None)
 
 
 def _values(words: Sequence[int], table: Iterable[Signal], word_order: WordOrder) -> dict[str, Any]:
@@ -280,6 +316,12 @@ def _values(words: Sequence[int], table: Iterable[Signal], word_order: WordOrder
             raw = struct.pack(">HH", *(pair if word_order == "big" else reversed(pair)))
             values[signal.name] = struct.unpack(">f" if signal.type == "f32" else ">I", raw)[0]
     return values
+
+
+def as_f32(value: float) -> float:
+    """The number that a PLC reads."""
+    found: float = struct.unpack(">f", struct.pack(">f", _finite(value)))[0]
+    return found
 
 
 def _finite(value: float) -> float:

@@ -24,6 +24,7 @@ from edgead.decision import Rule
 from edgead.errors import BadInput, EngineError
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.combine import Combine, Settle
+from edgead.runtime.conditions import blocking, conditions_of, texts
 from edgead.runtime.examiner import Answerer, Examiner, PictureCheck
 from edgead.runtime.first import RecordFirst
 from edgead.runtime.ledger import Ledger
@@ -65,7 +66,8 @@ class Station:
         threshold: what makes a part NG; a number is the score at and above which it is, raw model units.
         budget: from the trigger, or the frame's arrival when free-running, to the verdict; LatencyBudget(None) has no deadline.
         outputs: told each verdict; the station closes them. An output with a method ``expect(part_id, trigger)`` is told of each
-            trigger, before its verdict, on the thread that learned of it: it must return at once.
+            trigger, before its verdict, on the thread that learned of it: it must return at once. One with a method
+            ``conditions()`` tells by name what people should look at (:class:`edgead.runtime.conditions.Condition`).
         clock: the one that stamps the camera's frames and the triggers.
         reopen: opens a lost live camera again; None goes on asking the same one.
         frame_timeout_s: seconds without a frame that count as one timeout.
@@ -312,6 +314,7 @@ class Station:
         line = self._line
         camera = line.camera_state if line is not None else "ok"
         state, fault = self._state, ""
+        conditions = conditions_of(self._outputs)
         if state in ("starting", "ready") and self._stopping:
             state = "stopping"
         elif state == "ready" and taken is not None and taken.overdue(self._clock.now_ns()):
@@ -322,6 +325,8 @@ class Station:
             state, fault = "faulted", "the camera is lost"
         elif state == "ready" and self._check_failed:
             state, fault = "faulted", f"the self-check failed: {self._check_failed}"
+        elif state == "ready" and (found := blocking(conditions)):
+            state, fault = "faulted", found
         queues = {sink.name: sink.depth for sink in self._sinks}
         return Health(
             state,
@@ -333,7 +338,7 @@ class Station:
             queues,
             camera,
             self._counted(),
-            {**self._notices, **records_trouble(self._keepers)},
+            {**self._notices, **texts(conditions), **records_trouble(self._keepers)},
             self._crew.deaths(),
         )
 

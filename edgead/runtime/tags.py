@@ -31,7 +31,7 @@ def s7_markdown() -> str:
     parts += [
         f"One data block of {s7.DB_BYTES} bytes, layout {LAYOUT}; `s7.db` is its source. Optimized block access must be off, and",
         "the CPU must permit PUT/GET access. S7-300 and S7-400 have no UInt and UDInt: take WORD and DWORD. Numbers of `cause`",
-        "and `error_code`: causes.csv.",
+        "and `error_code`: causes.csv. edgead reads its own block back; nobody else may write there (clearing it is allowed).",
     ]
     for direction, title in _TITLES.items():
         parts += ["", f"## {title}", "", "| name | address | type | meaning |", "| --- | --- | --- | --- |"]
@@ -84,7 +84,7 @@ def opcua_markdown() -> str:
     parts += [
         f"Variables in the PLC's own OPC UA server, layout {LAYOUT}. Other node ids: `node` and `nodes` in station.yaml, see",
         "docs/devices/opcua.md. edgead must be allowed to write the first block and to read both. Numbers of `cause` and",
-        "`error_code`: causes.csv.",
+        "`error_code`: causes.csv. Nobody but edgead may write the first block (clearing it is allowed).",
     ]
     for direction, title in _TITLES.items():
         parts += ["", f"## {title}", "", "| name | node id | type | meaning |", "| --- | --- | --- | --- |"]
@@ -102,7 +102,8 @@ def ethernetip_markdown() -> str:
     parts += [
         f"Two controller tags, external access Read/Write, layout {LAYOUT}. All bits are in element 0, bit 0 the least",
         "significant; each number has an element of its own. Part numbers above 2147483647 appear negative, which changes",
-        "nothing when they are compared. Numbers of `cause` and `error_code`: causes.csv.",
+        "nothing when they are compared. Numbers of `cause` and `error_code`: causes.csv. edgead reads its own tag back; nobody",
+        "else may write there (clearing it is allowed).",
     ]
     for direction, tag in ((Direction.TO_PLC, ethernetip.TO_PLC_TAG), (Direction.FROM_PLC, ethernetip.FROM_PLC_TAG)):
         parts += ["", f"## {_TITLES[direction]}: `{tag}` : DINT[{ethernetip.length(direction)}]", ""]

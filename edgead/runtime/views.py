@@ -22,6 +22,7 @@ from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.errors import BadInput, EndOfStream
 from edgead.runtime.combine import Combine
+from edgead.runtime.conditions import blocking, conditions_of, texts
 from edgead.runtime.first import RecordFirst
 from edgead.runtime.inspector import one_line
 from edgead.runtime.ledger import Ledger, Part
@@ -227,10 +228,11 @@ class Views:
         open_parts, waiting, _ = self._ledger.busy()
         queues = {sink.name: sink.depth for sink in self._sinks}
         faults = self._crew.faults() if self._sinks else {}
-        state = "stopped" if not self._sinks else "faulted" if faults else "ready"
-        fault = "; ".join(f"{name}: {text}" for name, text in faults.items())
+        conditions = conditions_of(self._outputs)
+        fault = "; ".join(f"{name}: {text}" for name, text in faults.items()) or (blocking(conditions) if self._sinks else "")
+        state = "stopped" if not self._sinks else "faulted" if fault else "ready"
         devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
-        notices = records_trouble(self._keepers)
+        notices = {**texts(conditions), **records_trouble(self._keepers)}
         ages = self._progress_at_ns, self._verdict_at_ns
         return Health(state, fault, *ages, open_parts, waiting, queues, "ok", devices, notices, self._crew.deaths())
 

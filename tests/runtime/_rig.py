@@ -82,6 +82,30 @@ class Rig:
         assert sum(entry["by"] == "station" and entry["verdict"] != "UNKNOWN" for entry in log) >= mostly
 
 
+def share_the_block(rig: Rig) -> None:
+    """A second station on the rig's block: both end safe and say so, and the first serves again when the second has gone."""
+    rig.plc.want(5)
+    until(lambda: len(rig.parts()) == 5)
+    second = rig.connect(boot=2)
+    loop = Loop(second)
+    try:
+        for device, other in ((rig.device, 2), (second, 1)):
+            until(lambda device=device: "plc second_writer" in device.conditions())  # type: ignore[misc]
+            assert f"boot number {other})" not in device.conditions()["plc second_writer"].text
+            assert f"boot number {other} " in device.conditions()["plc second_writer"].text
+        rig.plc.want(5)
+        for _ in range(3):
+            exchanges = second.counts()["exchanges"]
+            until(lambda: second.counts()["exchanges"] > exchanges + 50)  # noqa: B023
+        assert len(rig.parts()) == 5  # neither is ready
+    finally:
+        loop.close()
+        second.close()
+    until(lambda: len(rig.parts()) == 10)
+    rig.judge(mostly=9)
+    assert "plc second_writer" not in rig.device.conditions()
+
+
 class LinkFaults:
     """What every link keeps, whatever is done to its peer: exactly one verdict for each trigger, as the PLC's own log shows.
 
@@ -122,6 +146,9 @@ class LinkFaults:
         until(lambda: len(rig.parts()) == self.many)
         rig.judge(mostly=self.many)
         assert rig.plc.log("ignored") == [] and rig.plc.log("error") == []
+
+    def test_a_second_station_on_the_block_is_seen_by_both(self, rigs: Callable[..., Rig]) -> None:
+        share_the_block(rigs())
 
     def test_a_plc_that_answers_slowly_still_gets_every_verdict(self, rigs: Callable[..., Rig]) -> None:
         rig = rigs(answer_ms=self.slow_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -351,18 +351,69 @@ def test_after_a_restart_of_the_plc_old_results_are_forgotten_though_part_number
     assert line.station.counts["flushed"] == 1
 
 
-def test_a_heartbeat_that_jumps_back_is_a_restarted_plc_even_without_reset() -> None:
+def with_a_part(beats: Sequence[int]) -> tuple[Handshake, FromPlc]:
+    """A station that has taken part 4, and whose PLC has counted so far."""
     station = Handshake(boot=1)
-    for beat in (5000, 5001):
-        station.saw(station.show(0), FromPlc(enable=True, heartbeat=beat), 0)
     station.beat(0)
-    seen = FromPlc(enable=True, trigger=True, heartbeat=5002, part_id=1)
+    for beat in beats:
+        station.saw(station.show(0), FromPlc(enable=True, heartbeat=beat, part_id=3), 0)
+    seen = FromPlc(enable=True, trigger=True, heartbeat=beats[-1], part_id=4)
     (trigger,) = station.saw(station.show(0), seen, 0)
     assert station.answer(trigger.key, Result(OK))
-    station.saw(station.show(0), replace(seen, heartbeat=1, trigger=False), 0)
+    return station, seen
+
+
+@pytest.mark.parametrize(
+    "beats",
+    [
+        [57, 58, 59, 0, 1],
+        [9997, 9998, 9999, 0],
+        [65534, 65535, 0],
+        [3, 2, 1, 0, 65535],
+        [500, 499, 498],
+        [0, 1, 0, 1],
+        [40000, 7, 12345],
+        [1, 256, 1],
+    ],
+    ids=["to 59", "to 9999", "to 65535", "down", "down from 500", "one bit", "whatever it likes", "bytes swapped"],
+)
+def test_a_heartbeat_that_wraps_anywhere_or_counts_down_is_no_restart(beats: list[int]) -> None:
+    station, seen = with_a_part(beats[:2])
+    for beat in beats[2:] * 3:
+        station.saw(station.show(0), replace(seen, heartbeat=beat, trigger=False), 0)
+    assert station.show(0).ok and station.waiting == 1 and station.plc_alive
+    assert not station.counts["flushed"] and not station.remarks()
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "part_id", "forgotten"), [(1, 0, True), (1, 4, False), (5003, 0, False)], ids=["new", "knows it", "counts on"]
+)
+def test_a_plc_that_comes_back_with_a_lower_heartbeat_and_none_of_our_parts_has_restarted(
+    heartbeat: int, part_id: int, forgotten: bool
+) -> None:
+    station, seen = with_a_part([5000, 5001])
+    station.missed(0)
+    station.saw(station.show(0), replace(seen, heartbeat=heartbeat, part_id=part_id, trigger=False), 0)
     shown = station.show(0)
-    assert not shown.result_valid and not station.waiting
-    assert shown.error_code == Fault.PLC_RESTARTED
+    assert shown.ok is not forgotten and (station.waiting == 0) is forgotten
+    assert (shown.error_code == Fault.PLC_RESTARTED) is forgotten
+    assert [text.count("parts 4 ") for text in station.remarks()] == [1] * forgotten
+
+
+def test_a_reset_forgets_parts_and_says_which_and_why() -> None:
+    station, seen = with_a_part([1, 2])
+    station.saw(station.show(0), replace(seen, reset=True), 0)
+    (text,) = station.remarks()
+    assert "asks for reset" in text and "parts 4 " in text
+    assert station.remarks() == []
+
+
+def test_results_told_and_results_taken_are_counted_apart() -> None:
+    station, seen = with_a_part([1, 2])
+    station.saw(station.show(0), replace(seen, trigger=False), 0)
+    assert (station.counts["told"], station.counts["told:ok"], station.counts["taken"]) == (1, 1, 0)
+    station.saw(station.show(0), replace(seen, trigger=False, result_ack=True, result_ack_part_id=4), 0)
+    assert (station.counts["taken"], station.counts["taken:ok"]) == (1, 1)
 
 
 def test_a_heartbeat_that_alternates_is_a_heartbeat() -> None:

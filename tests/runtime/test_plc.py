@@ -26,7 +26,7 @@ from edgead.runtime.station import Station
 from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.testing_plc import FakePlc, FakePlcLink
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
-from tests.runtime._rig import Loop, Rig, truth
+from tests.runtime._rig import Loop, Rig, share_the_block, truth
 from tests.servers.plc import ModbusPlc
 from tests.waiting import PATIENCE_S, until
 
@@ -248,6 +248,26 @@ def test_modbus_each_part_gets_its_verdict(rigs: Callable[..., Rig], options: di
     assert rig.plc.log("ignored") == [] and rig.plc.log("error") == []
 
 
+@pytest.mark.parametrize("options", [{}, {"combined": True}], ids=["write, then read", "function code 23"])
+@pytest.mark.parametrize("whole", [0, 1], ids=["two requests for a look", "one request for a look"])
+def test_modbus_a_second_station_on_the_block_is_seen_by_both(
+    rigs: Callable[..., Rig], options: dict[str, bool], whole: int
+) -> None:
+    rig = rigs(link_options=options, whole=whole)
+    share_the_block(rig)
+    assert isinstance(rig.device._link, ModbusClientLink)
+    assert rig.device._link._spanned is bool(whole)
+
+
+def test_modbus_a_plc_that_hides_the_stations_block_works_and_is_told_of(rigs: Callable[..., Rig]) -> None:
+    rig = rigs(hidden=1)
+    rig.plc.want(5)
+    until(lambda: len(rig.parts()) == 5)
+    rig.judge(mostly=5)
+    found = rig.device.conditions()
+    assert list(found) == ["plc blind"] and "would not be noticed" in found["plc blind"].text and not found["plc blind"].blocks
+
+
 def test_modbus_a_plc_that_answers_slowly_still_gets_every_verdict(rigs: Callable[..., Rig]) -> None:
     rig = rigs(link_options={"timeout_s": 1.0}, answer_ms=15)
     rig.plc.want(5)
@@ -411,11 +431,15 @@ def test_modbus_server_a_silent_plc_is_a_fault_until_it_writes_again(running: St
 def test_modbus_server_one_connection_writes_and_the_stations_block_is_read_only(
     running: Start, server: ModbusServerLink
 ) -> None:
-    running(server)
+    device = running(server)
     first, second = (ModbusTcpClient("127.0.0.1", port=server.port, timeout=PATIENCE_S, retries=0) for _ in range(2))
     words = to_words(FromPlc(enable=True))
     assert not first.write_registers(100, words).isError()
     assert second.write_registers(100, words).exception_code == 6
+    told = device.conditions()["plc second_writer"]
+    addresses = ["{}:{}".format(*client.socket.getsockname()) for client in (second, first)]
+    assert told.text.startswith(f"the PLC that writes to port {server.port}: {addresses[0]} writes") and addresses[1] in told.text
+    assert not told.blocks  # the first one goes on
     assert not second.read_holding_registers(0, count=words_in(Direction.TO_PLC)).isError()
     assert first.write_registers(0, [1]).exception_code == 2
     assert first.read_holding_registers(50, count=1).exception_code == 2

@@ -1,9 +1,10 @@
 """A PLC as a process of its own: FakePlc's program over a Modbus TCP server that edgead writes into, by pymodbus.
 
 ``modbus.py PORT LOG [--answer-ms N] [--cycle-ms N] [--in-flight N] [--start-id N] [--rude 1]`` prints "ready". Each line on
-standard input is a number of parts to trigger, or ``rN``: from now on recipe N is asked for. Each verdict, ignored result and
-error is one JSON line in LOG, appended, so that it survives SIGKILL and restarts; so is each change of the heartbeat's state, as
-the PLC sees it, and when each part's trigger was raised and its result arrived.
+standard input is a number of parts to trigger, ``rN``: from now on recipe N is asked for, or ``NAME=N``: this signal says N
+whatever the program wants (``NAME=``: no more). Each verdict, ignored result and error is one JSON line in LOG, appended, so that
+it survives SIGKILL and restarts; so is each change of the heartbeat's state, as the PLC sees it, and when each part's trigger
+was raised and its result arrived.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 
+from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -37,16 +40,21 @@ class Machine:
         self.written = [0, 0, 0]
         self.arrived = -1
         self.raised: dict[int, int] = {}  # when each part's trigger came up
+        self.hidden = bool(arguments.hidden)
+        self.forced: dict[str, int] = {}
         self.beat, self.beat_at, self.beating = 0, 0.0, False
 
     async def access(self, code, start, address, count, registers, values):  # type: ignore[no-untyped-def]
         if self.answer_s:
             await asyncio.sleep(self.answer_s)
+        if self.hidden and values is None and address < FROM:
+            return ExcCodes.ILLEGAL_ADDRESS
         if values is None:
             registers[FROM - start : FROM - start + FROM_WORDS] = self.mine
         else:
             self.station[address - TO : address - TO + count] = values
             self.note_arrival(time.monotonic_ns())
+        return None
 
     def note_arrival(self, now_ns: int) -> None:
         """Each result once, when it came into the registers."""
@@ -63,7 +71,7 @@ class Machine:
     def cycle(self) -> None:
         now_ns = time.monotonic_ns()
         station = to_plc_of(self.station)
-        said = self.plc.scan(station, now_ns)
+        said = replace(self.plc.scan(station, now_ns), **self.forced)
         if said.trigger:
             self.raised.setdefault(said.part_id, now_ns)
         self.mine = to_words(said)
@@ -98,9 +106,14 @@ class Machine:
         if not data:
             os._exit(0)  # the test is gone
         for order in data.split():
-            if order.startswith(b"r"):
+            if order[:1] == b"r" and order[1:].isdigit():
                 self.plc.recipe = int(order[1:])
                 self.write(recipe=self.plc.recipe, last_part=from_plc_of(self.mine).part_id)
+            elif b"=" in order:
+                name, _, value = order.decode().partition("=")
+                self.forced.pop(name, None)
+                if value:
+                    self.forced[name] = int(value)
             else:
                 self.plc.wanted += int(order)
 
@@ -111,6 +124,8 @@ async def main(arguments: argparse.Namespace) -> None:
         SimData(TO, values=[0] * TO_WORDS, datatype=DataType.REGISTERS),
         SimData(FROM, values=[0] * FROM_WORDS, datatype=DataType.REGISTERS, readonly=True),
     ]
+    if arguments.whole:
+        blocks = [SimData(TO, values=[0] * (FROM + FROM_WORDS), datatype=DataType.REGISTERS)]
     server = ModbusTcpServer(SimDevice(1, simdata=blocks, action=machine.access), address=("127.0.0.1", arguments.port))
     await server.serve_forever(background=True)
     loop = asyncio.get_running_loop()
@@ -128,4 +143,6 @@ if __name__ == "__main__":
     parser.add_argument("--in-flight", type=int, default=1)
     parser.add_argument("--start-id", type=int, default=0)
     parser.add_argument("--rude", type=int, default=0)
+    parser.add_argument("--whole", type=int, default=0, help="1: it has the registers between the blocks, too")
+    parser.add_argument("--hidden", type=int, default=0, help="1: the station's block can be written and not read")
     asyncio.run(main(parser.parse_args()))

@@ -6,12 +6,15 @@ The only file that knows pylogix (1.1): explicit messages of CIP class 3, Read T
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from edgead.errors import BadInput
 from edgead.optional import require
 from edgead.runtime.plc import LinkError
-from edgead.runtime.signals import WIDTH, Direction, FromPlc, Signal, ToPlc, from_plc_of, signals, to_words, words_in
+from edgead.runtime.signals import WIDTH, Direction, FromPlc, Signal, ToPlc, from_plc_of, signals, to_plc_of, to_words, words_in
+
+_T = TypeVar("_T")
 
 TO_PLC_TAG = "Edgead_ToPlc"
 FROM_PLC_TAG = "Edgead_FromPlc"
@@ -98,26 +101,44 @@ class EtherNetIpLink:
         self._pylogix = require("pylogix", extra="ethernetip", why="EtherNet/IP")
         self._options = {"ip_address": host, "slot": slot, "timeout": timeout_s, "port": port}
         self._write_tag, self._read_tag = to_plc_tag, from_plc_tag
-        self._name = f"the PLC at {host}:{port}"
+        self.name = self._name = f"the PLC at {host}:{port}"
         self._plc: Any = None
         self._written: list[int] = []
         self._unchanged = 0
         self._closed = False
 
     def exchange(self, to_plc: ToPlc) -> FromPlc:
+        return self._asked(lambda: self._swap(to_dints(to_plc)))
+
+    def look(self) -> tuple[ToPlc | None, FromPlc]:
+        return self._asked(self._look)
+
+    def _swap(self, dints: list[int]) -> FromPlc:
+        self._unchanged += 1
+        if dints != self._written or self._unchanged >= REFRESH_EXCHANGES:
+            self._written = []
+            self._check(self._plc.Write(self._write_tag, dints, DINT), self._write_tag)
+            self._written, self._unchanged = dints, 0
+        return self._theirs()
+
+    def _look(self) -> tuple[ToPlc, FromPlc]:
+        own = self._read(self._write_tag, length(Direction.TO_PLC))
+        self._unchanged = 0  # nothing was cleared
+        if own != self._written:
+            self._written = []
+        return to_plc_of(words_of(own, Direction.TO_PLC)), self._theirs()
+
+    def _theirs(self) -> FromPlc:
+        return from_plc_of(words_of(self._read(self._read_tag, length(Direction.FROM_PLC)), Direction.FROM_PLC))
+
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """Connect if need be, and ask; after a fault the connection is gone."""
         if self._closed:
             raise LinkError(f"{self._name} is closed", cause="closed")
         try:
             if self._plc is None:
                 self._connect()
-            dints = to_dints(to_plc)
-            self._unchanged += 1
-            if dints != self._written or self._unchanged >= REFRESH_EXCHANGES:
-                self._written = []
-                self._check(self._plc.Write(self._write_tag, dints, DINT), self._write_tag)
-                self._written, self._unchanged = dints, 0
-            dints = self._read(self._read_tag, length(Direction.FROM_PLC))
-            return from_plc_of(words_of(dints, Direction.FROM_PLC))
+            return ask()
         except LinkError:
             self._drop()
             raise

@@ -10,12 +10,16 @@ import asyncio
 import logging
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from edgead.errors import BadInput, MissingExtra
 from edgead.optional import require
+from edgead.runtime.conditions import Condition
 from edgead.runtime.plc import LinkError
-from edgead.runtime.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_words, words_in
+from edgead.runtime.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_plc_of, to_words, words_in
+
+_T = TypeVar("_T")
 
 TO_PLC_ADDRESS = 0
 FROM_PLC_ADDRESS = 100
@@ -23,6 +27,15 @@ FROM_PLC_ADDRESS = 100
 
 REFRESH_EXCHANGES = 10
 """A block that has not changed is written again after so many exchanges, in case the PLC's memory was cleared."""
+
+SPAN_WORDS = 125
+"""What one request can read at most (V1.1b3, 6.3)."""
+
+NOT_THERE = (1, 2, 3)
+"""Modbus exceptions of registers that cannot be read: illegal function, data address, data value."""
+
+REFUSED_S = 10.0
+"""How long a writer that was refused is told of."""
 
 START_S = 5.0
 
@@ -35,7 +48,8 @@ class ModbusClientLink:
 
     It connects on the first exchange and again after each fault. Each request waits for `timeout_s` at most and is not
     repeated (pymodbus' own defaults block for 4 s on a dead PLC), so an exchange takes 4 x `timeout_s` in the worst case. After
-    a fault it reads before it writes, so writes cannot pile up inside a PLC that stands still.
+    a fault it reads before it writes, so writes cannot pile up inside a PLC that stands still. A look reads both blocks by one
+    request where they lie within 125 registers and the PLC has those between them, else by two.
 
     Args:
         host, port, unit: the PLC's Modbus TCP server.
@@ -69,19 +83,37 @@ class ModbusClientLink:
         self._errors: tuple[type[Exception], ...] = (faults.ModbusException, OSError)
         self._cut: tuple[type[Exception], ...] = (faults.ConnectionException, OSError)
         self._client = module.ModbusTcpClient(host, port=port, timeout=timeout_s, retries=0)
-        self._name, self._unit, self._combined = f"the PLC at {host}:{port}", unit, combined
+        self.name = self._name = f"the PLC at {host}:{port}"
+        self._unit, self._combined = unit, combined
         self._write_at, self._read_at, self._word_order = to_plc_address, from_plc_address, word_order
         self._written: list[int] = []
         self._unchanged = 0
         self._closed = False
+        first, last = min(to_plc_address, from_plc_address), max(to_plc_address + _TO_WORDS, from_plc_address + _FROM_WORDS)
+        self._span = (
+            (first, last - first) if last - first <= SPAN_WORDS else None
+        )  # None: both blocks do not fit into one request
+        self._spanned = False  # one request has brought both
 
     def exchange(self, to_plc: ToPlc) -> FromPlc:
+        return from_plc_of(self._asked(lambda: self._swap(to_words(to_plc, self._word_order))), self._word_order)
+
+    def look(self) -> tuple[ToPlc | None, FromPlc]:
+        own, words = self._asked(self._look)
+        if own is not None:
+            self._unchanged = 0  # nothing was cleared
+            if own != self._written:
+                self._written = []
+        return None if own is None else to_plc_of(own, self._word_order), from_plc_of(words, self._word_order)
+
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """Connect if need be, and ask; after a fault the connection is gone."""
         if self._closed:
             raise LinkError(f"{self._name} is closed", cause="closed")
         try:
             if not self._client.connected:
                 self._connect()
-            words = self._swap(to_words(to_plc, self._word_order))
+            return ask()
         except self._errors as error:
             self._drop()
             cause = "connect" if isinstance(error, self._cut) else "timeout"
@@ -90,7 +122,6 @@ class ModbusClientLink:
         except LinkError:
             self._drop()
             raise
-        return from_plc_of(words, self._word_order)
 
     def close(self) -> None:
         self._closed = True
@@ -122,11 +153,27 @@ class ModbusClientLink:
     def _read(self) -> list[int]:
         return self._registers(self._client.read_holding_registers(self._read_at, count=_FROM_WORDS, device_id=self._unit))
 
-    def _registers(self, response: Any) -> list[int]:
+    def _look(self) -> tuple[list[int] | None, list[int]]:
+        """Both blocks, by one request where the PLC has the registers between them."""
+        if self._span is not None:
+            at, count = self._span
+            if not self._spanned:
+                self._span = None  # unless it works, also when it breaks the connection
+            response = self._client.read_holding_registers(at, count=count, device_id=self._unit)
+            if not response.isError() and len(response.registers) == count:
+                self._span, self._spanned = (at, count), True
+                own, theirs = self._write_at - at, self._read_at - at
+                return list(response.registers[own : own + _TO_WORDS]), list(response.registers[theirs : theirs + _FROM_WORDS])
+            self._span = None
+        response = self._client.read_holding_registers(self._write_at, count=_TO_WORDS, device_id=self._unit)
+        refused = response.isError() and getattr(response, "exception_code", None) in NOT_THERE
+        return None if refused else self._registers(response, _TO_WORDS), self._read()
+
+    def _registers(self, response: Any, count: int = _FROM_WORDS) -> list[int]:
         self._check(response)
         words = list(response.registers)
-        if len(words) != _FROM_WORDS:
-            raise LinkError(f"{self._name} gave {len(words)} of {_FROM_WORDS} registers", cause="refused", hint=_ADDRESSES)
+        if len(words) != count:
+            raise LinkError(f"{self._name} gave {len(words)} of {count} registers", cause="refused", hint=_ADDRESSES)
         return words
 
     def _check(self, response: Any) -> None:
@@ -183,6 +230,7 @@ class ModbusServerLink:
         self._ours, self._theirs = to_words(ToPlc(), word_order), [0] * _FROM_WORDS
         self._writer: object | None = None
         self._written_at: float | None = None
+        self._refused: tuple[str, float] | None = None  # the address of another writer, and when it was refused
         self.port = port
         self._failure: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -210,6 +258,21 @@ class ModbusServerLink:
                 f"no PLC writes to port {self.port}", cause="silent", hint="the PLC must write its block several times a second"
             )
         return from_plc_of(theirs, self._word_order)
+
+    @property
+    def name(self) -> str:
+        return f"the PLC that writes to port {self.port}"
+
+    def conditions(self) -> dict[str, Condition]:
+        """Another writer, for a while after it was refused."""
+        refused = self._refused
+        if refused is None or time.monotonic() - refused[1] > REFUSED_S:
+            return {}
+        text = (
+            f"{refused[0]} writes the PLC's block, too, and is refused (exception 6); expected: one writer, now "
+            f"{_address(self._writer)}; look at: which of the two is the PLC of this station?"
+        )
+        return {"second_writer": Condition(text, blocks=False)}
 
     def close(self) -> None:
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
@@ -253,6 +316,7 @@ class ModbusServerLink:
             now = time.monotonic()
             owned = self._written_at is not None and now - self._written_at <= self._silent_s
             if owned and self._asking() is not self._writer:
+                self._refused = _address(self._asking()), now
                 return self._busy
             self._writer, self._written_at = self._asking(), now
             offset = address - self._read_at
@@ -279,6 +343,12 @@ def _server_class(module: Any) -> Any:
             return Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)  # type: ignore[no-untyped-call]
 
     return Server
+
+
+def _address(handler: Any) -> str:
+    """Of the other end of a connection that the server serves."""
+    peer = handler.transport.get_extra_info("peername") if handler is not None and handler.transport is not None else None
+    return f"{peer[0]}:{peer[1]}" if peer else "one that has hung up"
 
 
 def _pymodbus(module: str) -> Any:

@@ -10,7 +10,7 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlparse
@@ -94,7 +94,8 @@ class OpcUaClientLink:
         if not (timeout_s > 0 and connect_timeout_s > 0):
             raise BadInput("OPC UA timeouts must be above 0 s")
         self._ua = asyncua("ua")
-        self._url, self._name = url, f"the PLC at {urlparse(url).netloc}"
+        self._url = url
+        self.name = self._name = f"the PLC at {urlparse(url).netloc}"
         self._tags = tags(node, nodes)
         for tag in self._tags.values():
             self._node_id(tag, 0)
@@ -109,9 +110,19 @@ class OpcUaClientLink:
         self._loop: LoopThread | None = LoopThread("edgead-opcua")
 
     def exchange(self, to_plc: ToPlc) -> FromPlc:
+        return self._asked(lambda: self._swap(to_plc))
+
+    def look(self) -> tuple[ToPlc | None, FromPlc]:
+        own, seen = self._asked(self._look)
+        self._unchanged = 0  # nothing was cleared
+        if self._written is not None and own != to_plc_of(to_words(self._written)):
+            self._written = None
+        return own, seen
+
+    def _asked(self, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         if self._loop is None:
             raise LinkError(f"{self._name} is closed", cause="closed")
-        return self._loop.run(self._exchange(to_plc), self._timeout_s + self._connect_timeout_s + CLOSE_S)
+        return self._loop.run(self._exchange(ask), self._timeout_s + self._connect_timeout_s + CLOSE_S)
 
     def close(self) -> None:
         loop, self._loop = self._loop, None
@@ -119,11 +130,12 @@ class OpcUaClientLink:
             loop.run(self._leave(), 3 * CLOSE_S)
             loop.close()
 
-    async def _exchange(self, to_plc: ToPlc) -> FromPlc:
+    async def _exchange(self, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Connect if need be, and ask; after a fault the connection is gone."""
         try:
             if self._client is None:
                 await asyncio.wait_for(self._connect(), self._connect_timeout_s)
-            return await asyncio.wait_for(self._swap(to_plc), self._timeout_s)
+            return await asyncio.wait_for(ask(), self._timeout_s)
         except EdgeadError:
             await self._drop()
             raise
@@ -208,7 +220,22 @@ class OpcUaClientLink:
     async def _read(self) -> FromPlc:
         order = signals(Direction.FROM_PLC)
         ids = [self._ids[s.direction, s.name] for s in order]
+        return self._from_plc(await self._client.uaclient.read_attributes(ids, self._ua.AttributeIds.Value))
+
+    async def _look(self) -> tuple[ToPlc | None, FromPlc]:
+        """Both blocks by one service call; None for the first when the PLC does not let it be read."""
+        own, theirs = signals(Direction.TO_PLC), signals(Direction.FROM_PLC)
+        ids = [self._ids[s.direction, s.name] for s in (*own, *theirs)]
         found = await self._client.uaclient.read_attributes(ids, self._ua.AttributeIds.Value)
+        if any(data.StatusCode is not None and not data.StatusCode.is_good() for data in found[: len(own)]):
+            return None, self._from_plc(found[len(own) :])
+        values: dict[str, Any] = {}
+        for signal, data in zip(own, found, strict=False):
+            values[signal.name] = (data.Value.Value if data.Value is not None else None) or 0  # nothing: never written
+        return ToPlc(**values), self._from_plc(found[len(own) :])
+
+    def _from_plc(self, found: list[Any]) -> FromPlc:
+        order = signals(Direction.FROM_PLC)
         values: dict[str, Any] = {}
         for signal, data in zip(order, found, strict=True):
             if data.StatusCode is not None and not data.StatusCode.is_good():

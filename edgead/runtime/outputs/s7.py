@@ -6,12 +6,13 @@ The only file that knows python-snap7 (3.x, pure Python): ISO transport on TCP (
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from edgead.errors import BadInput
 from edgead.optional import require
 from edgead.runtime.plc import LinkError
-from edgead.runtime.signals import Direction, FromPlc, ToPlc, from_plc_of, to_words, words_in
+from edgead.runtime.signals import Direction, FromPlc, ToPlc, from_plc_of, to_plc_of, to_words, words_in
 
 TO_PLC_BYTE = 0
 FROM_PLC_BYTE = 2 * words_in(Direction.TO_PLC)
@@ -65,7 +66,7 @@ class S7Link:
         self._area, self._byte = types.S7Area.DB, types.S7WordLen.BYTE
         self._host, self._port, self._tsap = host, port, PG_CONNECTION << 8 | rack << 5 | slot
         self._db, self._timeout_s = db_number, timeout_s
-        self._name = f"the PLC at {host}:{port}"
+        self.name = self._name = f"the PLC at {host}:{port}"
         self._open: Any = None
         self._protocol: Any = None
         self._written: list[int] = []
@@ -73,16 +74,30 @@ class S7Link:
         self._closed = False
 
     def exchange(self, to_plc: ToPlc) -> FromPlc:
+        return from_plc_of(self._asked(lambda: self._swap(to_words(to_plc))))
+
+    def look(self) -> tuple[ToPlc | None, FromPlc]:
+        words = self._asked(lambda: self._read(TO_PLC_BYTE, DB_BYTES))
+        own, theirs = words[: FROM_PLC_BYTE // 2], words[FROM_PLC_BYTE // 2 :]
+        self._unchanged = 0  # nothing was cleared
+        if own != self._written:
+            self._written = []
+        return to_plc_of(own), from_plc_of(theirs)
+
+    def _swap(self, words: list[int]) -> list[int]:
+        self._unchanged += 1
+        if words != self._written or self._unchanged >= REFRESH_EXCHANGES:
+            self._write(words)
+        return self._read(FROM_PLC_BYTE, DB_BYTES - FROM_PLC_BYTE)
+
+    def _asked(self, ask: Callable[[], list[int]]) -> list[int]:
+        """Connect if need be, and ask; after a fault the connection is gone."""
         if self._closed:
             raise LinkError(f"{self._name} is closed", cause="closed")
-        words = to_words(to_plc)
         try:
             if self._open is None:
                 self._connect()
-            self._unchanged += 1
-            if words != self._written or self._unchanged >= REFRESH_EXCHANGES:
-                self._write(words)
-            return from_plc_of(self._read())
+            return ask()
         except self._errors as error:
             connected = self._open is not None
             self._drop()
@@ -105,9 +120,8 @@ class S7Link:
         self._protocol.check_write_response(self._ask(request))
         self._written, self._unchanged = words, 0
 
-    def _read(self) -> list[int]:
-        count = 2 * words_in(Direction.FROM_PLC)
-        request = self._protocol.build_read_request(self._area, self._db, FROM_PLC_BYTE, self._byte, count)
+    def _read(self, first: int, count: int) -> list[int]:
+        request = self._protocol.build_read_request(self._area, self._db, first, self._byte, count)
         data = self._protocol.extract_read_data(self._ask(request), self._byte, count)
         return [data[at] << 8 | data[at + 1] for at in range(0, count, 2)]
 
