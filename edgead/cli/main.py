@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import sys
 import traceback
@@ -15,8 +16,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from edgead import __version__
-from edgead.errors import EdgeadError
-from edgead.words import hide, one_line, plain, short
+from edgead.errors import EdgeadError, StorageError
+from edgead.words import hide, plain, short
 
 VERBS = (
     "demo",
@@ -25,6 +26,7 @@ VERBS = (
     "import",
     "export",
     "verify",
+    "sign",
     "inspect",
     "threshold",
     "bench",
@@ -45,11 +47,11 @@ EPILOG = (
 DESCRIPTION = "Trained visual anomaly detectors, verified and running on the box beside the camera."
 
 
-class Parser(argparse.ArgumentParser):
-    """Arguments are other people's text, too."""
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in no more than a screen; they are other people's text, too."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+        super().error(_short(message))
 
 
 class _Safe(logging.Formatter):
@@ -61,7 +63,7 @@ class _Safe(logging.Formatter):
 
 def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     """The parser with these verbs; each costs the import of its module."""
-    parser = Parser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
+    parser = _Parser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"edgead {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:
@@ -83,28 +85,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=level, stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no fault
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = args.run(args)
     except EdgeadError as error:
         _trace(args)
-        hint = f"\n  -> {_safe(error.hint)}" if error.hint else ""
-        print(f"edgead {args.verb}: {_safe(str(error))}{hint}", file=sys.stderr)
+        print(told(args.verb, str(error), error.hint), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"edgead {args.verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:  # a file or folder that nobody looked at before: the message of the system is the best there is
+        _trace(args)
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            told(args.verb, f"{where}{error.strerror or error}", "check the path, its permissions and the disk"), file=sys.stderr
+        )
+        return StorageError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
         _trace(args)
-        text = f"edgead {args.verb}: internal error: {_safe(repr(error))}\n  -> please report it; --debug shows the trace"
-        print(text, file=sys.stderr)
+        print(told(args.verb, f"internal error: {error!r}", "please report it; --debug shows the trace"), file=sys.stderr)
         return 1
     return code
 
 
-def _safe(text: str) -> str:
-    """What an error says, without secrets and control characters, and no longer than a screen."""
+def told(verb: str, message: str, hint: str) -> str:
+    """What is wrong and how to fix it, for a terminal: no secrets, no control characters, at most a screen."""
+    lines = (f"edgead {verb}: {_short(message)}", f"  -> {_short(hint)}" if hint else "")
+    return "\n".join(line for line in lines if line)
+
+
+def _short(text: str) -> str:
     from edgead.runtime.redact import redact_text
 
     return short(plain(redact_text(hide(text))))

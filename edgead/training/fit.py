@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from edgead import __version__
 from edgead.bundle import Threshold, new_bundle, storage_errors
 from edgead.calibration.thresholds import threshold_from_good
 from edgead.errors import BadInput
+from edgead.golden import MOST_CAMERA, camera_pngs, write_camera
 from edgead.models.detector import Detector, save_detector
 from edgead.preprocess import PreprocessRecipe
 from edgead.training.dataset import GoodImages, encode_png, find_good, load_good
@@ -123,6 +125,8 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         metrics = {} if root is None else evaluate(detector, root, recipe, images.train, threshold.value, progress)
         metrics |= figures
         _write_frames(work / "heldout", images.heldout)
+        kept = range(0, len(images.heldout_files), max(1, len(images.heldout_files) // MOST_CAMERA))
+        write_camera(work, camera_pngs({i: images.heldout_files[i] for i in kept}))
         _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))
         save_detector(work, detector, _info(request, images, threshold, metrics, root))
     return TrainResult(detector, images, threshold, metrics, time.monotonic() - began)
@@ -162,7 +166,7 @@ def _info(
             "arguments": arguments,
             "data": {"path": str(images.folder), "images": images.count, "digest": images.digest},
         },
-        "metrics": metrics,
+        "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},  # NaN: there was nothing to measure
         "labelled_root": None if root is None else str(root),
     }
 
