@@ -7,14 +7,16 @@ Secrets never stand in the file: write ``${NAME}`` (environment) or ``${file:PAT
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from edgead.claims import FROM_PLC_WORDS, TO_PLC_WORDS, first_clash
 from edgead.errors import BadInput
 from edgead.located import Located
+from edgead.passwords import is_plain
+from edgead.words import one_line
 
 # Upper ends are far beyond what anybody means, and below what clocks, threads and databases can count.
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
@@ -78,6 +80,12 @@ class GpioTrigger(Section):
 Trigger = Annotated[FreeTrigger | IntervalTrigger | CameraTrigger | PlcTrigger | GpioTrigger, Field(discriminator="source")]
 
 
+def _check_registers(to_plc: int, from_plc: int) -> None:
+    for name, first, words in (("to_plc_address", to_plc, TO_PLC_WORDS), ("from_plc_address", from_plc, FROM_PLC_WORDS)):
+        if first + words > 0x10000:
+            raise ValueError(f"{name}: a block of {words} registers that begins at {first} goes beyond register 65535")
+
+
 class ModbusClient(Section):
     """edgead connects to the PLC's Modbus TCP server (register map: deploy/plc/modbus.md)."""
 
@@ -98,6 +106,11 @@ class ModbusClient(Section):
     heartbeat_timeout_ms: NotNegative = 1000.0
     """A PLC whose heartbeat stands still for so long is lost; 0: the PLC has none."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> ModbusClient:
+        _check_registers(self.to_plc_address, self.from_plc_address)
+        return self
+
 
 class ModbusServer(Section):
     """The PLC polls edgead, which is the Modbus TCP server."""
@@ -114,6 +127,11 @@ class ModbusServer(Section):
     silent_ms: Positive = 250.0
     """A PLC that writes nothing for so long is silent."""
     heartbeat_timeout_ms: NotNegative = 1000.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModbusServer:
+        _check_registers(self.to_plc_address, self.from_plc_address)
+        return self
 
 
 class S7(Section):
@@ -170,6 +188,12 @@ class OpcUaClient(Section):
     connect_timeout_ms: Positive = 2000.0
     cycle_ms: Positive = 10.0
     heartbeat_timeout_ms: NotNegative = 1000.0
+
+    @model_validator(mode="after")
+    def _named(self) -> OpcUaClient:
+        if "{block}" not in self.node or "{signal}" not in self.node:
+            raise ValueError("node: the pattern needs {block} and {signal}, e.g. ns=2;s=edgead.{block}.{signal}")
+        return self
 
 
 class OpcUaServer(Section):
@@ -542,10 +566,6 @@ class StationConfig(Section):
         if twice:
             raise ValueError(f"two cameras are called {twice[0]}")
         self._check_parts()
-        both: tuple[CameraConfig | PartConfig, ...] = (*self.cameras, *self.parts)
-        servers = [(c.plc.bind, c.plc.port) for c in both if isinstance(c.plc, (ModbusServer, OpcUaServer))]
-        if len(set(servers)) < len(servers):
-            raise ValueError("two servers for PLCs cannot have the same bind and port")
         return self
 
     def _check_parts(self) -> None:
@@ -574,14 +594,27 @@ def read_station(path: Path) -> StationConfig:
         BadInput: naming the file, the line and the key of the first mistake, and how many more there are.
     """
     located = Located(path)
-    _no_plain_passwords(path, located.text)
+    _no_plain_passwords(located)
     try:
         config = StationConfig.model_validate(located.values)
     except ValidationError as error:
         raise _explained(located, error) from None  # the original may show secrets
     config._secrets = tuple(located.secrets)
     absolute: StationConfig = _absolute(config, path.absolute().parent)
+    _check_ownership(located, absolute)
     return absolute
+
+
+def _check_ownership(located: Located, config: StationConfig) -> None:
+    """Nothing that one alone may use is used by two. Raises BadInput, naming both places."""
+    clash = first_clash(config)
+    if clash is None:
+        return
+    first, second = clash
+    here = f"{located.path}, line {located.line(second.place)}: {located.known(second.place)} ({second.owner})"
+    there = f"{located.known(first.place)} ({first.owner}, line {located.line(first.place)})"
+    overlap = "" if first.text == second.text else f", which has {first.text}"
+    raise BadInput(one_line(f"{here}: {second.text} is taken by {there}{overlap}"), hint=second.hint)
 
 
 def schema() -> dict[str, Any]:
@@ -589,19 +622,13 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **StationConfig.model_json_schema()}
 
 
-_PLAIN = re.compile(
-    r"://[^\s/:@]*:(?!\$\{)[^\s/]+@"  # scheme://user:password@
-    r"|\b[\w-]*(?:password|authorization|token|secret|api-?key)[\"']?:\s*(?!\s|$|[^,}]*\$\{)",
-    re.IGNORECASE,
-)
-
-
-def _no_plain_passwords(path: Path, text: str) -> None:
+def _no_plain_passwords(located: Located) -> None:
     """Refuses passwords, tokens and Authorization headers that are not ``${...}``."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if _PLAIN.search(line.split("#")[0]):
+    for place, text in located.texts.items():
+        key = next((part for part in reversed(place) if isinstance(part, str)), "")
+        if is_plain(key, text):
             raise BadInput(
-                f"{path}, line {number}: a password stands in the file",
+                f"{located.path}, line {located.line(place)}: {located.known(place)}: a password stands in the file",
                 hint="write ${NAME} there and set NAME in the environment, or ${file:/run/secrets/name}",
             )
 
@@ -615,7 +642,8 @@ def _explained(located: Located, error: ValidationError) -> BadInput:
     text, hint = _words(first, place, located)
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     where = f"{located.path}, line {line}" if line else str(located.path)
-    return BadInput(f"{where}: {key + ': ' if key else ''}{text}{more}", hint=hint or "edgead station schema lists all keys")
+    told = one_line(f"{where}: {key + ': ' if key else ''}{text}{more}")
+    return BadInput(told, hint=hint or "edgead station schema lists all keys")
 
 
 def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tuple[str, str]:
@@ -634,7 +662,7 @@ def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tupl
         key = str(context.get("discriminator", "")).strip("'")
         if "tag" not in context:
             return f"{key} is missing", ""
-        return f"{key} {str(context['tag'])[:60]!r} is not known", f"choose {context['expected_tags']}"
+        return f"{key} {str(context['tag'])!r} is not known", f"choose {context['expected_tags']}"
     text = str(mistake["msg"]).removeprefix("Value error, ")
     return text[0].lower() + text[1:], ""
 

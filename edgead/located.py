@@ -10,11 +10,13 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
 from edgead import disk
 from edgead.errors import BadInput
+from edgead.words import keep_secret
 
 Place = tuple[str | int, ...]
 """Keys and indices from the top to a value."""
@@ -39,22 +41,24 @@ class Located:
         path: the file, and text: its content.
         values: the top-level mapping.
         lines: line (from 1) of each key and list item by its place.
+        texts: each value by its place, as it stands in the file, before ``${...}`` is filled in.
         secrets: what ``${...}`` stood for, to be kept out of logs.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[Place, int] = {}
+        self.texts: dict[Place, str] = {}
         self.secrets: list[str] = []
         self._nodes = 0
         try:
-            self.text = disk.read_file(path, MAX_BYTES).decode("utf-8")
+            text = disk.read_file(path, MAX_BYTES).decode("utf-8")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             reason = "it does not exist" if isinstance(error, FileNotFoundError) else reason
             raise BadInput(f"{path} cannot be read: {reason}", hint="give a YAML file in UTF-8") from error
         try:
-            root = yaml.compose(self.text, yaml.SafeLoader)
+            root = yaml.compose(text, yaml.SafeLoader)
         except RecursionError as error:
             raise BadInput(f"{path} is nested too deep", hint="see docs/station.md for an example") from error
         except yaml.YAMLError as error:
@@ -123,6 +127,8 @@ class Located:
             return items
         try:
             value = yaml.SafeLoader("").construct_object(node)
+            if value is not None:
+                self.texts[place] = str(node.value)
         except (ValueError, yaml.YAMLError) as error:
             line = node.start_mark.line + 1
             shown = str(node.value)[:60]
@@ -132,7 +138,10 @@ class Located:
         return self._secret(value, node) if isinstance(value, str) else value
 
     def _secret(self, text: str, node: yaml.Node) -> str:
-        """``${NAME}`` from the environment, ``${file:PATH}`` from a file, its last line break removed."""
+        """``${NAME}`` from the environment, ``${file:PATH}`` from a file, its last line break removed.
+
+        As user, password or value of a query inside an address it is percent-encoded (RFC 3986): a password may hold anything.
+        """
 
         def value(match: re.Match[str]) -> str:
             name = match.group(1)
@@ -152,6 +161,22 @@ class Located:
                     hint="set it, or use ${file:PATH}",
                 )
             self.secrets.append(secret)
-            return secret
+            keep_secret(secret)
+            return _encoded(secret, text[: match.start()], text[match.end() :])
 
         return _SECRET.sub(value, text)
+
+
+def _encoded(secret: str, before: str, after: str) -> str:
+    """`secret` as it must be written between the two parts of a text: percent-encoded where that is an address's own place for
+    a user, a password or a value; in an address that is whole in itself, a host or a path, and outside of addresses as it is."""
+    before, after = _SECRET.sub("x", before[-4000:]), _SECRET.sub("x", after[:4000])  # of an address, which is short
+    inside = re.search(r"://([^\s/?#]*)$", before)  # after the scheme, in front of the first slash
+    if inside and re.match(r"[^\s/?#]*@", after):
+        if inside[1] or re.match(r"[^@]*:", after):
+            return quote(secret, safe="")
+        user, colon, password = secret.partition(":")  # both in one
+        return quote(user, safe="") + colon + quote(password, safe="")
+    if re.search(r"://\S*[?&;][^\s=&;]*=$", before):
+        return quote(secret, safe="")
+    return secret

@@ -13,6 +13,7 @@ from edgead.cli.main import main
 from edgead.cli.station import EXAMPLE
 from edgead.config import StationConfig, read_station, schema
 from edgead.errors import BadInput
+from edgead.words import one_line
 
 GOOD = """\
 name: line-3
@@ -85,7 +86,7 @@ def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch
     (tmp_path / "pw").write_text("p:w@d\n", "utf-8")
     text = GOOD.replace("address: sim", "address: rtsp://${EDGEAD_TEST_USER}:${file:pw}@10.0.0.5/s")
     config = read_station(written(tmp_path, text))
-    assert config.cameras[0].address == "rtsp://anna:p:w@d@10.0.0.5/s"
+    assert config.cameras[0].address == "rtsp://anna:p%3Aw%40d@10.0.0.5/s"
     assert config.secrets == ("anna", "p:w@d")  # for the logs, which leave them out
 
 
@@ -95,6 +96,129 @@ def test_a_secret_does_not_reach_the_message_about_it(tmp_path: Path, monkeypatc
         read_station(written(tmp_path, GOOD.replace("host: 10.0.0.9", "host: h, port: '${EDGEAD_TEST_PORT}'")))
     assert "port" in str(caught.value)
     assert "hunter2" not in str(caught.value) + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("type: modbus-client", "type: '${EDGEAD_TEST_S}'"),
+        ("source: plc}", "source: '${EDGEAD_TEST_S}'}"),
+        ("host: 10.0.0.9", "host: h, unit: '${EDGEAD_TEST_S}'"),
+        ("name: top", "name: '${EDGEAD_TEST_S}!'"),
+        ("budget_ms: 200", "budget_ms: ${EDGEAD_TEST_S}"),
+        ("type: gpio, ok: 3", "type: '${EDGEAD_TEST_S}'"),
+        ("- {type: gpio, ok: 3}", 2 * "- {type: mqtt, host: '${EDGEAD_TEST_S}', topic: a}\n      "),
+        ("bundle: bolt.edgead", "bundle: '${EDGEAD_TEST_S}'"),
+        ("- {type: log}", "- {type: mqtt, host: h, topic: '${EDGEAD_TEST_S}#'}"),
+        ("- {type: log}", "- {type: other, name: '${EDGEAD_TEST_S}'}"),
+    ],
+)  # fmt: skip
+def test_a_secret_is_never_echoed_wherever_it_is_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], old: str, new: str
+) -> None:
+    monkeypatch.setenv("EDGEAD_TEST_S", "hunter2 s3cret/x")
+    file = written(tmp_path, GOOD.replace(old, new))
+    try:
+        read_station(file)
+    except BadInput as error:
+        assert "hunter2" not in f"{error} {error.hint}"
+    for verb in (["station", "check", str(file)], ["run", str(file)], ["run", str(file), "--debug"]):
+        assert main(verb) in (2, 3)
+        assert "hunter2" not in "".join(capsys.readouterr())
+
+
+PASSWORDS = {
+    "EDGEAD_TEST_U": "op:1",
+    "EDGEAD_TEST_P": "a#b/c?d%41@e:f g",
+    "EDGEAD_TEST_BOTH": "op:a/b",
+    "EDGEAD_TEST_HOST": "10.0.0.5:554",
+    "EDGEAD_TEST_URL": "rtsp://u:p@h/s",
+}
+CODED = "a%23b%2Fc%3Fd%2541%40e%3Af%20g"
+
+
+@pytest.mark.parametrize(
+    ("address", "filled"),
+    [
+        ("rtsp://op:${EDGEAD_TEST_P}@10.0.0.5/s", f"rtsp://op:{CODED}@10.0.0.5/s"),
+        ("rtsp://${EDGEAD_TEST_U}:${EDGEAD_TEST_P}@${EDGEAD_TEST_HOST}/s", f"rtsp://op%3A1:{CODED}@10.0.0.5:554/s"),
+        ("rtsp://op:${file:dir/pw}@h/a@b", f"rtsp://op:{CODED}@h/a@b"),
+        ("rtsp://${EDGEAD_TEST_BOTH}@h/s", "rtsp://op:a%2Fb@h/s"),
+        ("http://h/cgi?user=op&pw=${EDGEAD_TEST_P}&n=1", f"http://h/cgi?user=op&pw={CODED}&n=1"),
+        ("gst:rtspsrc location=rtsp://op:${EDGEAD_TEST_P}@h/s ! x", f"gst:rtspsrc location=rtsp://op:{CODED}@h/s ! x"),
+        ("${EDGEAD_TEST_URL}", "rtsp://u:p@h/s"),  # what is an address already stays one
+        ("rtsp://${EDGEAD_TEST_HOST}/s", "rtsp://10.0.0.5:554/s"),
+    ],
+)
+def test_a_password_in_an_address_may_hold_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, filled: str
+) -> None:
+    for name, value in PASSWORDS.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "pw").write_text(PASSWORDS["EDGEAD_TEST_P"], "utf-8")
+    config = read_station(written(tmp_path, GOOD.replace("address: sim", f"address: '{address}'")))
+    assert config.cameras[0].address == filled
+    assert one_line(f"open {filled} failed").count("a%23b") == 0
+
+
+PLAIN = """name: a
+cameras:
+  - {name: top, bundle: b, address: sim, budget_ms: 1, trigger: {source: interval, every_ms: 1}, outputs: [
+    OUTPUT
+    ]}
+"""
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "{type: mqtt, host: h, topic: t, password: x}",
+        "{type: mqtt, host: h, topic: t, 'password': 1234}",
+        '{type: mqtt, host: h, topic: t, "pass\\x77ord": x}',
+        "{type: mqtt, host: h, topic: t, ? password : x}",
+        "{type: other, name: n, options: {deep: [{PassWord: x}]}}",
+        "{type: other, name: n, options: {api_key: x}}",
+        "{type: other, name: n, options: {apiKey: x}}",
+        "{type: other, name: n, options: {clientSecret: x}}",
+        "{type: other, name: n, options: {db-pwd: x}}",
+        "{type: other, name: n, options: {access.token: x}}",
+        "{type: webhook, url: 'https://h/', headers: {Authorization: Bearer abcdef}}",
+        "{type: webhook, url: 'https://h/', headers: {X-Api-Key: x}}",
+        "{type: webhook, url: 'https://h/', headers: {Cookie: sid=1}}",
+        "{type: webhook, url: 'https://h/', headers: {X-Custom: Bearer abcdef}}",
+        "{type: webhook, url: 'https://h/?a=1&token=x'}",
+        "{type: webhook, url: 'https://h/?Api_Key=x'}",
+        "{type: webhook, url: 'https://h/?key=x'}",
+        "{type: webhook, url: 'https://h/?p%61ssword=x'}",
+        "{type: webhook, url: 'https://h/;pwd=x'}",
+        "{type: webhook, url: 'https://h/user=admin_password=x_channel=1'}",
+        "{type: webhook, url: 'https://u:p@h/'}",
+        "{type: webhook, url: 'https://u:p/q@h/'}",
+        "{type: webhook, url: 'https://u:p${HOME}@h/'}",
+        "{type: command, on_ng: 'notify --password x'}",
+        "{type: command, on_ng: 'notify --token=x'}",
+        "{type: command, on_ng: 'curl -H \"Authorization: Bearer abcdef\" h'}",
+    ],
+)
+def test_a_plain_password_is_refused_however_it_is_written(tmp_path: Path, output: str) -> None:
+    with pytest.raises(BadInput, match=r"line [45]: .*: a password stands in the file"):
+        read_station(written(tmp_path, PLAIN.replace("OUTPUT", output)))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "{type: mqtt, host: h, topic: t, user: u, password: '${HOME}'}",
+        "{type: mqtt, host: h, topic: t, password: null}  # password: x",
+        "{type: mqtt, host: h, topic: t, cert: a.pem, key: a.key}",
+        "{type: webhook, url: 'https://h:8080/a@b', headers: {Authorization: 'Bearer ${HOME}'}}",
+        "{type: webhook, url: 'https://h/?token=${HOME}&author=me'}",
+        "{type: command, on_ng: 'notify --pin 17 --token ${HOME} --token-file f'}",
+    ],
+)
+def test_what_is_no_plain_password_is_none(tmp_path: Path, output: str) -> None:
+    assert read_station(written(tmp_path, PLAIN.replace("OUTPUT", output))).name == "a"
 
 
 @pytest.mark.parametrize(

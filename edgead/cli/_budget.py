@@ -203,7 +203,6 @@ def _value(key: str, value: Any) -> Any:
 def show_search(facts: Mapping[str, Any]) -> None:
     """The table of all candidates, fastest first."""
     from rich import box
-    from rich.console import Console
     from rich.table import Column, Table
 
     from edgead.cli._console import console
@@ -215,7 +214,7 @@ def show_search(facts: Mapping[str, Any]) -> None:
     table.add_row("trained model", "", "", f"{trained['auroc']:.4f}", "", "", "", "", "", "")
     for row in sorted(facts["candidates"], key=lambda r: r["latency"]["p99_ms"] if r["latency"] else float("inf")):
         table.add_row(*_cells(row, budget))
-    Console(highlight=False, soft_wrap=True, width=max(console().width, WIDEST)).print(table)
+    console(width=max(console().width, WIDEST)).print(table)
     width, height = facts["frame"]
     drawn = "; AUROC on drawn defects, there being no labelled ones" if trained["drawn"] else ""
     console().print(

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from edgead.words import hide, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 
-def console() -> Console:
-    """Standard output: tables and results; plain text when it is not a terminal."""
+def console(*, width: int | None = None, stderr: bool = False) -> Console:
+    """Standard output (or error): tables and results; plain text when it is not a terminal. Names of files and what stands in a
+    bundle cannot move its cursor: control characters are shown as what they are."""
     from rich.console import Console
+    from rich.text import Text
 
-    return Console(highlight=False, soft_wrap=True)
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(plain(hide(text)), **options)
+
+    return Plain(highlight=False, soft_wrap=not stderr, width=width, stderr=stderr)
 
 
 def progress() -> Progress:
     """A progress bar with elapsed time and time left, on standard error, so that results can be piped."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=console(stderr=True), transient=True)

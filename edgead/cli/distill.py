@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.errors import BadInput
+from edgead.words import plain
 
 SUMMARY = "distil a teacher network for EfficientAD from pictures of anything"
 
@@ -64,17 +65,17 @@ def run(args: argparse.Namespace) -> int:
     bf16 = _bf16(args.bf16, args.device)
     recipe = DistillRecipe(args.pdn, args.batch, args.lr, args.seed, args.steps or 0, minutes, bf16, args.px)
     files, unreadable = find_pictures(args.images)
-    print(f"{len(files)} pictures" + _left_out(unreadable), file=sys.stderr)
+    print(plain(f"{len(files)} pictures" + _left_out(unreadable)), file=sys.stderr)
     distiller = Distiller(files, recipe, state, args.device)
     if distiller.step:
-        print(f"going on after step {distiller.step} ({state})", file=sys.stderr)
+        print(plain(f"going on after step {distiller.step} ({state})"), file=sys.stderr)
     if not _train(distiller):
-        print(f"stopped after step {distiller.step}; the same command goes on from there ({state})", file=sys.stderr)
+        print(plain(f"stopped after step {distiller.step}; the same command goes on from there ({state})"), file=sys.stderr)
         return INTERRUPTED
     distiller.save_teacher(args.out, sources)
-    print(f"{args.out}: {distiller.step} steps, loss {distiller.loss:.4f} (1 is nothing learned)")
-    print(f"to go on later, give more --minutes or --steps; else delete {state}")
-    print(f"next: edgead train efficientad GOOD_DIR -o OUT --teacher {args.out}")
+    print(plain(f"{args.out}: {distiller.step} steps, loss {distiller.loss:.4f} (1 is nothing learned)"))
+    print(plain(f"to go on later, give more --minutes or --steps; else delete {state}"))
+    print(plain(f"next: edgead train efficientad GOOD_DIR -o OUT --teacher {args.out}"))
     return 0
 
 

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from edgead import __version__
 from edgead.errors import EdgeadError, StorageError
+from edgead.words import hide, plain, short
 
 VERBS = (
     "demo",
@@ -36,9 +37,6 @@ VERBS = (
     "plc-map",
     "doctor",
 )
-LONGEST = 1000
-"""Characters of a message: less than a screen."""
-
 _MODULES = {"import": "import_", "plc-map": "plc_map"}
 """Verbs that cannot be the name of a module."""
 
@@ -50,10 +48,17 @@ DESCRIPTION = "Trained visual anomaly detectors, verified and running on the box
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in no more than a screen."""
+    """Says what is wrong with the arguments in no more than a screen; they are other people's text, too."""
 
     def error(self, message: str) -> NoReturn:
         super().error(_short(message))
+
+
+class _Safe(logging.Formatter):
+    """Without secrets and control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(hide(super().format(record)))
 
 
 def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
@@ -77,15 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser(argv[:1] if argv and argv[0] in VERBS else VERBS).parse_args(argv)
     level = logging.DEBUG if args.debug else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no fault
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         code: int = args.run(args)
     except EdgeadError as error:
-        if args.debug:
-            traceback.print_exc()
+        _trace(args)
         print(told(args.verb, str(error), error.hint), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -94,30 +100,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:  # a file or folder that nobody looked at before: the message of the system is the best there is
-        if args.debug:
-            traceback.print_exc()
+        _trace(args)
         where = f"{error.filename}: " if error.filename else ""
         print(
             told(args.verb, f"{where}{error.strerror or error}", "check the path, its permissions and the disk"), file=sys.stderr
         )
         return StorageError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
-        if args.debug:
-            traceback.print_exc()
+        _trace(args)
         print(told(args.verb, f"internal error: {error!r}", "please report it; --debug shows the trace"), file=sys.stderr)
         return 1
     return code
 
 
 def told(verb: str, message: str, hint: str) -> str:
-    """What is wrong and how to fix it, for a terminal: no control characters, at most a screen."""
+    """What is wrong and how to fix it, for a terminal: no secrets, no control characters, at most a screen."""
     lines = (f"edgead {verb}: {_short(message)}", f"  -> {_short(hint)}" if hint else "")
     return "\n".join(line for line in lines if line)
 
 
 def _short(text: str) -> str:
-    text = "".join(mark if mark.isprintable() or mark == "\n" else repr(mark)[1:-1] for mark in text)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 40]} ... {text[-30:]}"
+    from edgead.runtime.redact import redact_text
+
+    return short(plain(redact_text(hide(text))))
+
+
+def _trace(args: argparse.Namespace) -> None:
+    if args.debug:
+        print(plain(hide(traceback.format_exc())), end="", file=sys.stderr)
 
 
 if __name__ == "__main__":

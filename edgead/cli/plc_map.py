@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgead.words import plain
+
 SUMMARY = "write the register map for the PLC's programmer"
 
 
@@ -35,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise StorageError(f"cannot write into {args.folder}: {error.strerror or error}") from error
     for path in written:
-        print(path)
+        print(plain(str(path)))
     return 0

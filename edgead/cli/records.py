@@ -18,6 +18,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead.words import plain
+
 if TYPE_CHECKING:
     from edgead.runtime.history import History, Selection, Summary
 
@@ -67,7 +69,7 @@ def _tell(args: argparse.Namespace, history: History, selection: Selection) -> N
         show_summary(history.summary(selection), as_json=args.json)
     elif args.json:
         for row in history.rows(selection):
-            print(json.dumps({**row, "views": json.loads(row["views"] or "[]")}, ensure_ascii=False))
+            print(json.dumps({**row, "views": json.loads(row["views"] or "[]")}))
     else:
         show(history, selection)
 
@@ -123,14 +125,14 @@ def export(args: argparse.Namespace, history: History, selection: Selection) -> 
         if path is not None:
             if path.exists() and path.samefile(history.path):
                 raise BadInput(f"{path} holds the records themselves", hint="choose another file")
-            print(f"{write(history.rows(selection), path):,} records in {path}")
+            print(plain(f"{write(history.rows(selection), path):,} records in {path}"))
 
 
 def show(history: History, selection: Selection) -> None:
     """A line a part, the newest last."""
     rows = list(history.rows(selection))
     for line in lines(iter(rows)) if rows else ["no records match"]:
-        print(line)
+        print(plain(line))
 
 
 def lines(rows: Iterator[Mapping[str, Any]]) -> Iterator[str]:
@@ -159,7 +161,7 @@ def show_summary(summary: Summary, *, as_json: bool) -> None:
         count = summary.verdicts.get(verdict, 0)
         print(f"  {verdict:<8} {count:>10,}  {100 * count / summary.parts:6.2f} %")
     for cause, count in summary.causes.items():
-        print(f"    {cause:<24} {count:>10,}")
+        print(plain(f"    {cause:<24} {count:>10,}"))
     if summary.missing:
         print(f"  {summary.missing:,} part ids between the first and the last have no record")
     if summary.latency_ms:

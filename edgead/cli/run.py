@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from edgead.cli._rates import add_trusted, check_threads
 from edgead.typed import shown
+from edgead.words import one_line
 
 if TYPE_CHECKING:
     from edgead.cli._lanes import Lane
@@ -153,17 +154,19 @@ def _run_file(args: argparse.Namespace) -> int:
 def _run_bundle(args: argparse.Namespace) -> int:
     from edgead.cli._lanes import Workshop
     from edgead.clock import MonotonicClock
+    from edgead.runtime.logs import logging_to
     from edgead.signing import read_trusted
 
     camera = only_camera(args)
     with stopped_by_signals() as stopper, ExitStack() as stack:
+        stack.enter_context(logging_to(sys.stderr, level="debug" if args.debug else "warning"))
         keep, unverified = not args.no_cache, args.allow_unverified
         trusted = read_trusted(args.trusted)
         workshop = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=unverified, keep=keep, trusted=trusted)
         lane = workshop.build(camera)
         sinks = _sinks(args, lane, stack)
         stopper.attach(lane.station)
-        print(_headline(args, lane), file=sys.stderr)
+        print(one_line(_headline(args, lane)), file=sys.stderr)
         stats = lane.station.run(args.max_parts)
     stream = sys.stdout if _human(args) else sys.stderr
     summarise(stats, sinks, stream)

@@ -15,11 +15,15 @@ from edgead.optional import require
 from edgead.runtime.database import COLUMNS
 
 ROW_GROUP = 50_000  # rows of Parquet in memory at once
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""How a cell begins that Excel or LibreOffice may calculate; the last four are full-width forms of the first four."""
 _PARQUET = {"INTEGER": "int64", "TEXT": "string", "REAL": "float64"}
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     """Write all columns with a header line (RFC 4180, UTF-8; an empty field is NULL); returns the number of rows.
+
+    A text that begins like a formula gets a ' before it.
 
     Raises:
         StorageError: the file cannot be written; there is none then, or the one from before.
@@ -29,9 +33,14 @@ def write_csv(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
         writer = csv.DictWriter(file, tuple(COLUMNS))
         writer.writeheader()
         for row in rows:
-            writer.writerow(row)
+            writer.writerow({name: _cell(value) for name, value in row.items()})
             count += 1
     return count
+
+
+def _cell(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, as a text (with ' before it); numbers stay numbers."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> int:

@@ -93,7 +93,7 @@ class HealthServer:
         if path in ("/healthz", "/readyz"):
             report = self._report()
             good = report.alive if path == "/healthz" else report.ready
-            body = json.dumps(redact_all(asdict(report)), ensure_ascii=False) + "\n"
+            body = json.dumps(redact_all(asdict(report))) + "\n"
             return (200 if good else 503), "application/json", body.encode()
         if path == "/metrics" and self._metrics is not None:
             return (200, *self._metrics())

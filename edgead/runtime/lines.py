@@ -14,9 +14,9 @@ from edgead.errors import CameraError, CameraLost, EndOfStream, FrameDoubtful
 from edgead.runtime.catchers import AskedCatcher, LineCatcher, RunningCatcher
 from edgead.runtime.examiner import Examiner
 from edgead.runtime.feed import Capture, Feed, LiveFeed, PullFeed
-from edgead.runtime.inspector import one_line
 from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.matching import Matcher
+from edgead.runtime.plc import LinkError
 from edgead.runtime.stats import Stats
 from edgead.runtime.threads import Supervised
 from edgead.runtime.triggers import CameraTrigger
@@ -298,7 +298,7 @@ class Triggered:
                 expect(part.part_id, part.trigger)
             except BaseException as error:  # noqa: BLE001 - an output's fault costs that output
                 self._core.stats.add_error("expect")
-                _log.error("an output could not be told of a trigger: %s", one_line(error))
+                _log.error("an output could not be told of a trigger: %s", error)
 
     def _read(self) -> None:
         """The trigger thread: never waits for anything but triggers."""
@@ -320,9 +320,12 @@ class Triggered:
         except EndOfStream:
             self._no_more = True
             return False
+        except LinkError:  # of its faults the PLC's device tells and counts itself
+            threading.Event().wait(min(wait_s, 0.01))
+            return False
         except Exception as error:  # noqa: BLE001 - whatever the source's device does, the next trigger may come
             count = self._core.stats.add_error("triggers")
-            _log.log(logging.ERROR if count == 1 else logging.DEBUG, "the trigger source failed (%d): %s", count, one_line(error))
+            _log.log(logging.ERROR if count == 1 else logging.DEBUG, "the trigger source failed (%d): %s", count, error)
             threading.Event().wait(min(wait_s, 0.01))
             return False
         if trigger is not None:

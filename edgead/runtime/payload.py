@@ -79,7 +79,7 @@ def encode(inspection: Inspection, station: str) -> bytes:
     """The inspection as JSON in UTF-8, without secrets of addresses; the time is now."""
     record = to_record(inspection, time_utc=datetime.now(timezone.utc), engine=inspection.engine)
     message = redact_all({"format": FORMAT, "station": station, **record})
-    return json.dumps(message, ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(message, allow_nan=False).encode()
 
 
 def schema() -> dict[str, Any]:

@@ -38,11 +38,17 @@ PATIENCE_S = 30.0
 MAX_TRIGGERS = 4096
 """Triggers that may wait for the loop; more can only come while it stands still, and then they are answered already."""
 
+MOST_TOLD = 5
+"""Different faults of one outage that are logged."""
+
 FAILING_S = 1.0
 """A PLC that does not answer for so long is told of as a condition."""
 
 CONDITIONS_S = 0.25
 """How often what people should know goes into the log, when it has changed."""
+
+SLOW = "check network and PLC; one that is only slow needs a larger timeout_ms"
+"""What to do about a PLC that does not answer in time, for links."""
 
 _TOLD_OTHERWISE = ("connection", "blind", "starting")
 _BLIND = "the station's own block cannot be read there, so another station that writes it would not be noticed"
@@ -139,6 +145,7 @@ class PlcDevice:
         self._link, self._clock, self._cycle_s = link, clock or MonotonicClock(), cycle_s
         self._look: Callable[[], tuple[ToPlc | None, FromPlc]] | None = getattr(link, "look", None)
         self._peer = str(getattr(link, "name", name))
+        self._told_faults: set[str] = set()
         self._handshake = Handshake(
             boot=boot if boot is not None else new_boot(),
             timing=_with_heartbeat(timing or Timing(), heartbeat_timeout_s),
@@ -217,8 +224,8 @@ class PlcDevice:
                 return self._triggers.popleft()
             if self._closing:
                 raise OutputError(f"{self.name} is closed")
-            if self._fault is not None:
-                raise OutputError(str(self._fault), hint=self._fault.hint)
+            if self._fault is not None and self._failures:
+                raise LinkError(str(self._fault), cause=self._fault.cause, hint=self._fault.hint)
             return None
 
     # Output
@@ -340,7 +347,8 @@ class PlcDevice:
             self._held = memory
             self._news = self._news or (self._handshake.owned and self._handshake.show(now_ns) != memory)
             if self._fault is not None:
-                _log.log(logging.WARNING if self._answered else logging.INFO, "%s: the PLC answers", self.name)
+                _log.log(logging.WARNING if self._answered else logging.INFO, "%s: the PLC answers", self._peer)
+            self._told_faults = set()
             self._fault, self._failing_ns, self._failures, self._answered = None, None, 0, True
             taken, remarks = self._handshake.taken(), self._handshake.remarks()
         for remark in remarks:
@@ -382,8 +390,15 @@ class PlcDevice:
             self._handshake.missed(now_ns)
             self.stats[f"failed:{error.cause}"] += 1
             self._failures += 1
-            if self._fault is None or self._failures == 1:
-                _log.warning("%s: %s", self.name, error)
+            # A PLC that polls us does so when it likes: that it has not done so yet is no fault at first.
+            early = error.cause == "silent" and not self._answered and now_ns - self._failing_ns < FAILING_S * 1e9
+            known = str(error) in self._told_faults or len(self._told_faults) >= MOST_TOLD
+            if not known and not early:  # each once in an outage: what follows on "no connection" may be the one with the hint
+                self._told_faults.add(str(error))
+                if self._peer in str(error) or error.cause == "silent":
+                    _log.warning("%s", error)
+                else:
+                    _log.warning("%s: %s", self._peer, error)
             self._fault = error
 
     def _pause_s(self) -> float:

@@ -17,9 +17,9 @@ from typing import Protocol
 
 from edgead.errors import BadInput, EdgeadError, EngineError
 from edgead.runtime.examiner import Answerer
-from edgead.runtime.inspector import one_line
 from edgead.runtime.selfcheck import SelfCheck
 from edgead.runtime.threads import Supervised
+from edgead.words import told
 
 POLL_S = 0.05
 """How often the PLC's word and the file are looked at."""
@@ -162,7 +162,7 @@ class RecipeBook:
                 product.close()
                 raise
         except BaseException as error:
-            self._station.notice("recipe", f"recipe {number} was refused, {self.running} goes on: {one_line(error)}")
+            self._station.notice("recipe", f"recipe {number} was refused, {self.running} goes on: {told(error)}")
             if isinstance(error, EdgeadError):
                 raise
             raise EngineError(f"recipe {number} does not load: {error!r}") from error
@@ -243,7 +243,7 @@ class RecipeBook:
         try:
             number = number_in(found, self._file)
         except BadInput as error:
-            self._station.notice("recipe", f"{one_line(error)}; {self.running} goes on")
+            self._station.notice("recipe", f"{told(error)}; {self.running} goes on")
             return
         with suppress(EdgeadError):  # it is told already
             self.change(number)

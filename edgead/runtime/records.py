@@ -117,8 +117,7 @@ class RecordFile:
         """Append one record; when that fails it is counted in `lost` and the first failure is logged."""
         self._tally.asked += 1
         try:
-            text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-            self._write_all(text.encode("utf-8", "backslashreplace") + b"\n")  # JSON's own escapes, too
+            self._write_all(json.dumps(record, allow_nan=False).encode() + b"\n")
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not cost the others
             self._tally.lose(1)
             if self._tally.lost == 1:

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any
 
 from edgead.clock import Clock
-from edgead.runtime.inspector import one_line
 from edgead.runtime.stats import Stats
 from edgead.runtime.worker import Worker
 from edgead.types import Inspection, Output, Verdict
@@ -123,7 +122,7 @@ class Sink:
 
     def _failed(self, error: BaseException) -> None:
         count = self._stats.add_error(self.name)
-        _log.log(logging.ERROR if count == 1 else logging.DEBUG, "%s failed (%d): %s", self.name, count, one_line(error))
+        _log.log(logging.ERROR if count == 1 else logging.DEBUG, "%s failed (%d): %s", self.name, count, error)
         self._fail_safe()
 
     def _stalled(self) -> None:
@@ -137,4 +136,4 @@ class Sink:
         try:
             self._output.fail_safe()
         except BaseException as error:  # noqa: BLE001 - a dead device must not keep the others from their safe state
-            _log.error("%s cannot go to its safe state: %s", self.name, one_line(error))
+            _log.error("%s cannot go to its safe state: %s", self.name, error)

@@ -24,7 +24,6 @@ from edgead.errors import BadInput, EndOfStream
 from edgead.runtime.combine import Combine
 from edgead.runtime.conditions import blocking, conditions_of, texts
 from edgead.runtime.first import RecordFirst
-from edgead.runtime.inspector import one_line
 from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.records import records_trouble, to_record
 from edgead.runtime.sinks import Sink
@@ -284,7 +283,7 @@ class Views:
                 expect(part.part_id, part.trigger)
             except BaseException as error:  # noqa: BLE001 - an output's fault costs that output
                 self.stats.add_error("expect")
-                _log.error("an output could not be told of a trigger: %s", one_line(error))
+                _log.error("an output could not be told of a trigger: %s", error)
 
     def _deliver(self, inspection: Inspection) -> None:
         if inspection.trigger is not None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edgead.errors import BadInput
+from edgead.errors import BadInput, OutputError
 from edgead.runtime.logs import WAITING, logging_to
+from edgead.runtime.threads import Crew
 from edgead.testing import FakeClock
 
 log = logging.getLogger("edgead.test")
@@ -93,7 +94,69 @@ def test_a_flood_becomes_a_number() -> None:
     assert lines[6] == "camera 100 is silent (repeated 95 more times since)"
     assert lines[7:11] == ["camera 101 is silent"] * 4
     assert lines[11:21] == ["the end"] * 10
-    assert lines[21:] == ["camera %d is silent (repeated 46 more times)"]
+    assert lines[21:] == ["camera 101 is silent (repeated 46 more times)"]
+
+
+def test_the_fault_of_one_device_does_not_hold_back_that_of_another() -> None:
+    clock = FakeClock()
+    fault = "the PLC at %s:502 refuses (Modbus exception 6)"
+
+    def flood() -> None:
+        for _ in range(50):
+            for name in ("left", "right"):
+                with Crew(name).own():
+                    log.warning("%s", OutputError("the link is down"))
+            log.warning("%s: %s", "plc", OutputError(fault % "10.0.0.1"))
+        log.warning("%s: %s", "plc", OutputError(fault % "10.0.0.2"))
+        log.warning("%s: %s", "plc", OutputError("something else"))
+        clock.advance(61)
+        log.info("later")
+
+    lines = [line.partition(": ")[2] for line in logged(flood, clock=clock)]
+    assert sorted(set(lines[:15])) == ["left: the link is down", f"plc: {fault % '10.0.0.1'}", "right: the link is down"]
+    assert lines[15:17] == [f"plc: {fault % '10.0.0.2'}", "plc: something else"]
+    assert sorted(lines[17:20]) == [  # without waiting for the next one
+        "left: the link is down (repeated 45 more times)",
+        f"plc: {fault % '10.0.0.1'} (repeated 45 more times)",
+        "right: the link is down (repeated 45 more times)",
+    ]
+    assert lines[20:] == ["later"]
+
+
+def test_a_device_that_always_says_something_else_is_held_back_too() -> None:
+    def flood() -> None:
+        for number in range(500):
+            log.warning("%s: %s", "left", f"no answer after {number} ms")
+        log.warning("%s: %s", "right", "no answer")
+
+    lines = [line.partition(": ")[2] for line in logged(flood, clock=FakeClock())]
+    assert len(lines) == 22 and lines[20] == "right: no answer"
+    assert lines[21] == "left: no answer after 499 ms (repeated 480 more times)"
+
+
+@pytest.mark.parametrize("form", ["text", "json", "journal"])
+def test_an_error_is_shown_with_its_hint(form: str) -> None:
+    error = OutputError("the PLC refuses DB40", hint="permit PUT/GET")
+    [line] = logged(lambda: log.warning("%s failed (%d): %s", "plc", 1, error), form=form)
+    assert "plc failed (1): the PLC refuses DB40 -> permit PUT/GET" in line
+
+
+def test_what_devices_and_files_are_called_cannot_play_with_the_terminal() -> None:
+    for form in ("text", "json", "journal"):
+        [line] = logged(lambda: log.warning("%s is no picture", "\x1b]0;owned\x07\x9b31m\u202egnp.\udcff\r"), form=form)
+        assert all(character.isprintable() for character in line) and "x1b" in line
+        line.encode()
+
+
+def test_a_message_is_no_longer_than_a_screen() -> None:
+    first, *rest = logged(lambda: (log.warning("known: %s", "name, " * 10_000), log.warning("%s", "line\n" * 1000)))
+    assert len(first) < 1200 and first.endswith("characters more)")
+    assert len(rest) < 16
+
+
+def test_a_wrong_call_of_the_log_ends_nobody() -> None:
+    first, second = logged(lambda: (log.warning("%d parts", "x"), log.warning("on")))
+    assert "%d parts" in first and second.endswith("on")
 
 
 def test_the_level_and_what_was_before_is_put_back() -> None:

@@ -65,6 +65,61 @@ def started(tmp_path: Path) -> Iterator[OpcUaPlc]:
     plc.kill()
 
 
+def test_a_plc_with_one_session_gets_it_back_before_another_is_asked_for(tmp_path: Path) -> None:
+    plc = OpcUaPlc(tmp_path, sessions=1)
+    plc.start()
+    link = opcua_link(plc.port, timeout_s=0.5)
+    link.exchange(ToPlc())
+    for _ in range(3):
+        plc.pause()
+        with pytest.raises(LinkError, match=r"does not answer within 500 ms \(timeout_ms\)") as caught:
+            link.exchange(ToPlc(ready=True))
+        assert caught.value.cause == "timeout" and "timeout_ms" in caught.value.hint
+        plc.resume()
+        until(lambda: answers(link))  # this server never forgets a session that nobody closes
+    link.close()
+    told = [entry["session"] for entry in plc.log("session")]
+    assert [word for word in told if word != "refused"] == ["new", "closed"] * 4
+    plc.kill()
+
+
+def test_a_session_that_was_made_too_late_is_closed_and_they_do_not_pile_up(tmp_path: Path) -> None:
+    plc = OpcUaPlc(tmp_path, create_ms=1500)
+    plc.start()
+    link = opcua_link(plc.port, connect_timeout_s=0.75)
+    for _ in range(8):
+        with pytest.raises(LinkError) as caught:
+            link.exchange(ToPlc())
+        assert caught.value.cause == "timeout"
+        assert "750 ms (connect_timeout_ms)" in str(caught.value) or "has not closed 2 sessions" in str(caught.value)
+    until(lambda: plc.log("session")[-1]["open"] == 0)
+    assert max(entry["open"] for entry in plc.log("session")) <= 2
+    link.close()
+    plc.kill()
+
+
+def test_a_plc_without_a_free_session_says_so(tmp_path: Path) -> None:
+    plc = OpcUaPlc(tmp_path, sessions=1)
+    plc.start()
+    first, second = opcua_link(plc.port), opcua_link(plc.port)
+    until(lambda: answers(first))
+    with pytest.raises(LinkError, match="has no session left for us") as caught:
+        second.exchange(ToPlc())
+    assert caught.value.cause == "refused" and "sessions" in caught.value.hint
+    first.close()
+    until(lambda: answers(second))
+    second.close()
+    plc.kill()
+
+
+def answers(link: OpcUaClientLink) -> bool:
+    try:
+        link.exchange(ToPlc())
+    except LinkError:
+        return False
+    return True
+
+
 def test_wrong_credentials_and_nodes_are_one_line_each_and_cost_no_verdict(
     started: OpcUaPlc, keys: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

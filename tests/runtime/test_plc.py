@@ -128,7 +128,8 @@ def test_faults_of_the_link_are_counted_by_cause_and_it_goes_on(running: Start, 
     until(lambda: device.connected)
     counts = device.counts()
     assert (counts["failed:connect"], counts["failed:adapter"], counts["failed:timeout"]) == (1, 1, 1)
-    assert [record.message for record in caplog.records] == ["plc: no route"]  # an outage is one line
+    told = ["plc: no route", "plc: the link failed: ZeroDivisionError('a bug')", "plc: quiet"]
+    assert [record.message for record in caplog.records] == told  # each fault of an outage once
 
 
 def test_waiting_for_triggers_of_a_plc_that_is_away_says_so(running: Start) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from asyncua import Server, ua
 from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.server.uaprocessor import UaProcessor
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -92,6 +93,35 @@ def slowly(server: Server, answer_s: float) -> None:
     session.read, session.write = slow_read, slow_write  # type: ignore[method-assign]
 
 
+def few_sessions(server: Server, program: Program, most: int, create_s: float) -> None:
+    """At most so many sessions (0: any number), each made in `create_s`; one whose connection is cut is never forgotten."""
+    inside, session_class = server.iserver, type(server.iserver.isession)
+    create, begin, end = inside.create_session, session_class.create_session, session_class.close_session
+    held: set[object] = set()
+
+    def made(name, **options):  # type: ignore[no-untyped-def]
+        if len(held) >= most > 0:
+            program.note(session="refused", open=len(held))
+            raise ServiceError(ua.StatusCodes.BadTooManySessions)
+        session = create(name, **options)
+        held.add(session)
+        program.note(session="new", open=len(held))
+        return session
+
+    async def begun(self, *arguments, **options):  # type: ignore[no-untyped-def]
+        await asyncio.sleep(create_s * self.external)
+        return await begin(self, *arguments, **options)
+
+    async def closed(self, delete_subs=True):  # type: ignore[no-untyped-def]
+        await end(self, delete_subs)
+        if self in held:
+            held.discard(self)
+            program.note(session="closed", open=len(held))
+
+    inside.create_session, session_class.create_session, session_class.close_session = made, begun, closed  # type: ignore[method-assign]
+    UaProcessor._should_close_session_on_transport_loss = lambda self: False  # type: ignore[method-assign]
+
+
 async def main(arguments: argparse.Namespace) -> None:
     logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
     server = Server(user_manager=Users())  # type: ignore[arg-type]
@@ -109,6 +139,7 @@ async def main(arguments: argparse.Namespace) -> None:
     await variables.add(server)
     if arguments.answer_ms:
         slowly(server, arguments.answer_ms / 1000)
+    few_sessions(server, program, arguments.sessions, arguments.create_ms / 1000)
     await server.start()
     print("ready", flush=True)
     while True:

@@ -21,6 +21,8 @@ def parse(**more: object) -> argparse.Namespace:
     parser.add_argument("--cycle-ms", type=float, default=5.0)
     parser.add_argument("--in-flight", type=int, default=1)
     parser.add_argument("--start-id", type=int, default=0)
+    parser.add_argument("--sessions", type=int, default=0)  # of opcua.py
+    parser.add_argument("--create-ms", type=float, default=0.0)  # of opcua.py
     parser.set_defaults(**more)
     return parser.parse_args()
 
@@ -58,6 +60,10 @@ class Program:
 
     def _write(self, **facts: object) -> None:
         self._log.write(json.dumps(facts) + "\n")
+
+    def note(self, **facts: object) -> None:
+        """Something else that happened."""
+        self._write(**facts)
 
     def _orders(self) -> None:
         while data := os.read(0, 4096):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from edgead.errors import BadInput
 from edgead.optional import require
-from edgead.runtime.plc import LinkError
+from edgead.runtime.plc import SLOW, LinkError
 from edgead.runtime.signals import WIDTH, Direction, FromPlc, Signal, ToPlc, from_plc_of, signals, to_plc_of, to_words, words_in
 
 _T = TypeVar("_T")
@@ -24,6 +24,14 @@ REFRESH_EXCHANGES = 10
 
 TIMEOUT_S = 0.25
 DINT = 0xC4
+_MEANINGS = {
+    "Path segment error": "there is no such tag, or it is not accessible from outside",
+    "Path destination unknown": "there is no such tag, or it is not accessible from outside",
+    "Privilege violation": "its external access does not allow that",
+    "Unknown error 255": "the array is shorter than needed, or holds another type",
+}
+"""Of general status codes of CIP (volume 1, appendix B), as pylogix words them: what they mean for a tag."""
+
 _ARRAYS = "the controller needs both tags as DINT arrays with external access Read/Write (deploy/plc/ethernetip.md)"
 
 
@@ -74,7 +82,8 @@ class EtherNetIpLink:
     Args:
         host, port: the controller or its Ethernet module, by address or name.
         slot: of the controller in its chassis; 0 for CompactLogix.
-        to_plc_tag, from_plc_tag: the arrays; ``Program:MAIN.NAME`` for tags of a program.
+        to_plc_tag, from_plc_tag: the arrays; ``Program:MAIN.NAME`` for tags of a program, also members and elements
+            (``Stations[2].ToPlc``, ``All[20]``: from that element on).
         timeout_s: for connecting and for each answer.
 
     Raises:
@@ -99,6 +108,8 @@ class EtherNetIpLink:
         if not timeout_s > 0:
             raise BadInput(f"an EtherNet/IP timeout of {timeout_s} s is too short")
         self._pylogix = require("pylogix", extra="ethernetip", why="EtherNet/IP")
+        self._parsed = require("pylogix.utils", extra="ethernetip", why="EtherNet/IP").parse_tag_name
+        self._limit = f"{1000 * timeout_s:g} ms (timeout_ms)"
         self._options = {"ip_address": host, "slot": slot, "timeout": timeout_s, "port": port}
         self._write_tag, self._read_tag = to_plc_tag, from_plc_tag
         self.name = self._name = f"the PLC at {host}:{port}"
@@ -164,7 +175,7 @@ class EtherNetIpLink:
             )
         for tag, direction in ((self._read_tag, Direction.FROM_PLC), (self._write_tag, Direction.TO_PLC)):
             self._read(tag, length(direction))
-            kind = self._plc.KnownTags[tag.split("[")[0]][0]
+            kind = self._plc.KnownTags[self._parsed(tag)[1]][0]
             if kind != DINT:
                 name = self._plc.CIPTypes.get(kind, (0, hex(kind)))[1]
                 raise LinkError(f"{self._name}: the tag {tag} is {name}, not DINT", cause="refused", hint=_ARRAYS)
@@ -181,8 +192,10 @@ class EtherNetIpLink:
         if response.Status == "Success":
             return
         if not self._plc.conn.SocketConnected:  # pylogix tells a timeout and a cut connection alike
-            raise LinkError(f"{self._name} does not answer", cause="timeout", hint="check network and PLC")
-        raise LinkError(f"{self._name} refuses {tag}: {response.Status}", cause="refused", hint=_ARRAYS)
+            raise LinkError(f"{self._name} does not answer within {self._limit}", cause="timeout", hint=SLOW)
+        meaning = _MEANINGS.get(str(response.Status), "")
+        told = f"{response.Status} ({meaning})" if meaning else response.Status
+        raise LinkError(f"{self._name} refuses {tag}: {told}", cause="refused", hint=_ARRAYS)
 
     def _drop(self) -> None:
         plc, self._plc, self._written = self._plc, None, []

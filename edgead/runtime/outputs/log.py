@@ -8,6 +8,7 @@ from typing import TextIO
 
 from edgead.errors import OutputError
 from edgead.types import Inspection
+from edgead.words import plain
 
 
 class LogOutput:
@@ -48,4 +49,4 @@ def describe(inspection: Inspection) -> str:
     total = f"{inspection.times.total_ms:8.1f} ms" if frame is not None else " " * 11
     text = f"part {inspection.part_id:>6}  {inspection.verdict.value:<7}  score {score:>8} / {inspection.threshold:.4g}  {total}"
     details = [detail for detail in (inspection.cause, frame.source if frame else "") if detail]
-    return "  ".join([text, *details])
+    return plain("  ".join([text, *details]))

@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 from edgead.errors import BadInput, MissingExtra
 from edgead.optional import require
 from edgead.runtime.conditions import Condition
-from edgead.runtime.plc import LinkError
+from edgead.runtime.outputs._loops import told_in_one_line
+from edgead.runtime.plc import SLOW, LinkError
 from edgead.runtime.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_plc_of, to_words, words_in
+from edgead.runtime.threads import Supervised
 
 _T = TypeVar("_T")
 
@@ -34,12 +36,34 @@ SPAN_WORDS = 125
 NOT_THERE = (1, 2, 3)
 """Modbus exceptions of registers that cannot be read: illegal function, data address, data value."""
 
+EXCEPTIONS = {
+    1: "illegal function",
+    2: "illegal data address",
+    3: "illegal data value",
+    4: "server device failure",
+    5: "acknowledge",
+    6: "server device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "gateway target device failed to respond",
+}
+"""V1.1b3, 7."""
+
+BUSY = (5, 6)
+"""Exceptions of a PLC that has no time now: it is asked again, for `timeout_s` in all, on the same connection."""
+
+BUSY_PAUSE_S = 0.005
+NO_SUCH_UNIT = 11
+ITSELF = (0, 255)
+"""Units that mean the device at the other end of the connection itself (Modbus Messaging on TCP/IP V1.0b, 4.4.2.1)."""
+
 REFUSED_S = 10.0
 """How long a writer that was refused is told of."""
 
 START_S = 5.0
 
 _TO_WORDS, _FROM_WORDS = words_in(Direction.TO_PLC), words_in(Direction.FROM_PLC)
+_FUNCTION = "the PLC does not have function code 23: combined: false"
 _ADDRESSES = "check unit, addresses and that the PLC allows writing (deploy/plc/modbus.md)"
 
 
@@ -47,12 +71,14 @@ class ModbusClientLink:
     """Writes the station's block into a PLC's holding registers and reads the PLC's block from there.
 
     It connects on the first exchange and again after each fault. Each request waits for `timeout_s` at most and is not
-    repeated (pymodbus' own defaults block for 4 s on a dead PLC), so an exchange takes 4 x `timeout_s` in the worst case. After
+    repeated (pymodbus' own defaults block for 4 s on a dead PLC), so an exchange takes 4 x `timeout_s` in the worst case, 6 x
+    with a PLC that says that it is busy. A PLC that refuses keeps its connection. After
     a fault it reads before it writes, so writes cannot pile up inside a PLC that stands still. A look reads both blocks by one
     request where they lie within 125 registers and the PLC has those between them, else by two.
 
     Args:
-        host, port, unit: the PLC's Modbus TCP server.
+        host, port: the PLC's Modbus TCP server.
+        unit: 1 to 247 behind a gateway; 0 and 255 are the PLC itself, which may answer as any.
         to_plc_address, from_plc_address: first holding registers of the two blocks, from 0.
         word_order: of u32 and f32 values; "big": high word at the lower address.
         timeout_s: for connecting and for each answer.
@@ -82,7 +108,9 @@ class ModbusClientLink:
         faults = _pymodbus("exceptions")
         self._errors: tuple[type[Exception], ...] = (faults.ModbusException, OSError)
         self._cut: tuple[type[Exception], ...] = (faults.ConnectionException, OSError)
-        self._client = module.ModbusTcpClient(host, port=port, timeout=timeout_s, retries=0)
+        answered = _as_unit(unit) if unit in ITSELF else None
+        self._client = module.ModbusTcpClient(host, port=port, timeout=timeout_s, retries=0, trace_packet=answered)
+        self._timeout_s = timeout_s
         self.name = self._name = f"the PLC at {host}:{port}"
         self._unit, self._combined = unit, combined
         self._write_at, self._read_at, self._word_order = to_plc_address, from_plc_address, word_order
@@ -117,10 +145,14 @@ class ModbusClientLink:
         except self._errors as error:
             self._drop()
             cause = "connect" if isinstance(error, self._cut) else "timeout"
-            text = "broke the connection" if cause == "connect" else "does not answer"
-            raise LinkError(f"{self._name} {text}: {_one_line(error)}", cause=cause, hint="check network and PLC") from error
-        except LinkError:
-            self._drop()
+            if cause == "connect":
+                text, hint = f"broke the connection: {_one_line(error)}", "check network and PLC"
+            else:
+                text, hint = f"does not answer within {1000 * self._timeout_s:g} ms (timeout_ms)", SLOW
+            raise LinkError(f"{self._name} {text}", cause=cause, hint=hint) from error
+        except LinkError as error:
+            if error.cause == "connect":
+                self._drop()
             raise
 
     def close(self) -> None:
@@ -135,23 +167,32 @@ class ModbusClientLink:
     def _swap(self, words: list[int]) -> list[int]:
         if self._combined:
             return self._registers(
-                self._client.readwrite_registers(
+                self._patiently(
+                    self._client.readwrite_registers,
                     read_address=self._read_at,
                     read_count=_FROM_WORDS,
                     write_address=self._write_at,
                     values=words,
-                    device_id=self._unit,
                 )
             )
         self._unchanged += 1
         if words != self._written or self._unchanged >= REFRESH_EXCHANGES:
             self._written = []
-            self._check(self._client.write_registers(self._write_at, words, device_id=self._unit))
+            self._check(self._patiently(self._client.write_registers, self._write_at, words))
             self._written, self._unchanged = words, 0
         return self._read()
 
     def _read(self) -> list[int]:
-        return self._registers(self._client.read_holding_registers(self._read_at, count=_FROM_WORDS, device_id=self._unit))
+        return self._registers(self._patiently(self._client.read_holding_registers, self._read_at, count=_FROM_WORDS))
+
+    def _patiently(self, ask: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """The answer to a request, which is made again while the PLC is busy, for `timeout_s` at most."""
+        until = time.monotonic() + self._timeout_s
+        while True:
+            response = ask(*arguments, device_id=self._unit, **options)
+            if not response.isError() or response.exception_code not in BUSY or time.monotonic() >= until:
+                return response
+            time.sleep(BUSY_PAUSE_S)
 
     def _look(self) -> tuple[list[int] | None, list[int]]:
         """Both blocks, by one request where the PLC has the registers between them."""
@@ -159,13 +200,13 @@ class ModbusClientLink:
             at, count = self._span
             if not self._spanned:
                 self._span = None  # unless it works, also when it breaks the connection
-            response = self._client.read_holding_registers(at, count=count, device_id=self._unit)
+            response = self._patiently(self._client.read_holding_registers, at, count=count)
             if not response.isError() and len(response.registers) == count:
                 self._span, self._spanned = (at, count), True
                 own, theirs = self._write_at - at, self._read_at - at
                 return list(response.registers[own : own + _TO_WORDS]), list(response.registers[theirs : theirs + _FROM_WORDS])
             self._span = None
-        response = self._client.read_holding_registers(self._write_at, count=_TO_WORDS, device_id=self._unit)
+        response = self._patiently(self._client.read_holding_registers, self._write_at, count=_TO_WORDS)
         refused = response.isError() and getattr(response, "exception_code", None) in NOT_THERE
         return None if refused else self._registers(response, _TO_WORDS), self._read()
 
@@ -178,8 +219,13 @@ class ModbusClientLink:
 
     def _check(self, response: Any) -> None:
         if response.isError():
-            code = getattr(response, "exception_code", None)
-            raise LinkError(f"{self._name} refuses (Modbus exception {code})", cause="refused", hint=_ADDRESSES)
+            code = response.exception_code
+            name = f"Modbus exception {code}, {EXCEPTIONS.get(code, 'not in the standard')}"
+            if code in BUSY:
+                limit = f"{1000 * self._timeout_s:g} ms (timeout_ms)"
+                raise LinkError(f"{self._name} is busy for longer than {limit}: {name}", cause="busy", hint=SLOW)
+            hint = _FUNCTION if code == 1 and self._combined else _ADDRESSES
+            raise LinkError(f"{self._name} refuses ({name})", cause="refused", hint=hint)
 
     def _drop(self) -> None:
         self._written = []
@@ -195,7 +241,8 @@ class ModbusServerLink:
 
     Args:
         bind, port: where to listen; loopback unless told otherwise. Port 0 takes any free one (see `port`).
-        unit: the unit number that is answered; others get exception 11.
+        unit: the unit number that is answered, beside 0 and 255, which mean this device itself; others get exception 11. When it
+            is 0 or 255, all are answered.
         to_plc_address, from_plc_address, word_order: as for the client.
         silent_s: without a write for so long the PLC is silent, and `exchange` fails.
 
@@ -236,7 +283,7 @@ class ModbusServerLink:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._listening = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="edgead-modbus", daemon=True)
+        self._thread = Supervised("modbus", self._serve)
         self._thread.start()
         self._listening.wait(START_S)
         if self._failure is not None or not self._listening.is_set():
@@ -251,7 +298,7 @@ class ModbusServerLink:
             self._ours = words
             silent = self._written_at is None or time.monotonic() - self._written_at > self._silent_s
             theirs = list(self._theirs)
-        if not self._thread.is_alive():
+        if not self._thread.alive:
             raise LinkError(f"the Modbus server on port {self.port} is closed", cause="closed")
         if silent:
             raise LinkError(
@@ -275,15 +322,17 @@ class ModbusServerLink:
         return {"second_writer": Condition(text, blocks=False)}
 
     def close(self) -> None:
-        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+        if self._loop is not None and self._stop is not None and self._thread.alive:
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(START_S)
 
     def _serve(self) -> None:
         try:
             asyncio.run(self._listen())
-        except Exception as error:  # noqa: BLE001 - told by the constructor, or by the next exchange
-            self._failure = error
+        except Exception as error:
+            if self._listening.is_set():
+                raise  # a death: it begins again
+            self._failure = error  # told by the constructor
         finally:
             self._listening.set()
 
@@ -294,8 +343,9 @@ class ModbusServerLink:
             self._sim.SimData(self._write_at, values=[0] * _TO_WORDS, datatype=registers, readonly=True),
             self._sim.SimData(self._read_at, values=[0] * _FROM_WORDS, datatype=registers),
         ]
-        device = self._sim.SimDevice(self._unit, simdata=blocks, action=self._access)
-        server = _server_class(self._server_module)(device, address=(self._bind, self.port))
+        self._loop.set_exception_handler(told_in_one_line)
+        device = self._sim.SimDevice(0, simdata=blocks, action=self._access)  # of pymodbus' units 0 is any
+        server = _server_class(self._server_module, self._unit)(device, address=(self._bind, self.port))
         self._asking = server.asking
         try:
             await server.serve_forever(background=True)
@@ -324,13 +374,28 @@ class ModbusServerLink:
             return None
 
 
-def _server_class(module: Any) -> Any:
+def _as_unit(unit: int) -> Callable[[bool, bytes], bytes]:
+    """For pymodbus: the unit of an answer (byte 6 of its header) is taken for ours, whatever it is."""
+
+    def changed(sending: bool, data: bytes) -> bytes:
+        return data if sending or len(data) < 7 else data[:6] + bytes([unit]) + data[7:]
+
+    return changed
+
+
+def _server_class(module: Any, unit: int) -> Any:
     """pymodbus' TCP server, and which connection it is serving right now."""
+    from pymodbus.pdu import ExceptionResponse
     from pymodbus.server.requesthandler import ServerRequestHandler
 
     class Handler(ServerRequestHandler):
         async def handle_request(self) -> None:
             self.server.now = self  # requests are served one after the other: nothing in between waits
+            asked = self.last_pdu
+            if asked and unit not in ITSELF and asked.dev_id not in (unit, *ITSELF):
+                refused = ExceptionResponse(asked.function_code, NO_SUCH_UNIT, asked.dev_id, asked.transaction_id)
+                self.server_send(refused, self.last_addr)  # type: ignore[no-untyped-call]
+                return
             await super().handle_request()  # type: ignore[no-untyped-call]
 
     class Server(module.ModbusTcpServer):  # type: ignore[misc]

@@ -38,6 +38,7 @@ PATIENCE_S = 30.0
 """A network thread that is silent for so long (it connects within it) stands still."""
 
 LONGEST_TOPIC = 1000
+_CERTIFICATE = "check ca, and that host is a name in the broker's certificate"
 _log = logging.getLogger("edgead.mqtt")
 
 
@@ -183,7 +184,7 @@ class MqttOutput:
 
     def _state(self, state: str, reason: str = "") -> bytes:
         message = {"format": "edgead.state/1", "station": self._station, "state": state, "reason": reason}
-        return json.dumps(message, ensure_ascii=False).encode()
+        return json.dumps(message).encode()
 
     def _run(self) -> None:
         """Connects, and connects again, with growing pauses; carries what is published until a goodbye is out."""
@@ -219,7 +220,10 @@ class MqttOutput:
         self._refused = code.is_failure
         if code.is_failure:
             denied = str(code) in ("Bad user name or password", "Not authorized")
-            self._failed("credentials" if denied else "refused", f"refuses: {code}")
+            if denied:
+                self._failed("credentials", f"refuses: {code}", hint="check user, password and what the broker lets this user do")
+            else:
+                self._failed("refused", f"refuses: {code}", hint="look at the broker's log; client_id may have to be another")
             return
         info = client.publish(f"{self._topic}/state", self._state("online"), qos=0, retain=True)
         self._states = {info.mid}  # one of a former connection was never sent
@@ -231,14 +235,22 @@ class MqttOutput:
     def _on_connect_fail(self, _client: Any, _data: Any) -> None:
         error = sys.exc_info()[1]  # paho calls this where it caught it
         cause = "certificate" if isinstance(error, ssl.SSLError) else "connect"
-        self._failed(cause, f"cannot be reached: {error}")
+        hint = (
+            "check ca, and that host is a name in the broker's certificate"
+            if cause == "certificate"
+            else "check host, port, network"
+        )
+        self._failed(cause, f"cannot be reached: {error}", hint=hint)
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
         if self._connected:
-            self._failed("lost", f"is gone: {code}")
+            hint = "check the network; a broker also throws out whoever has the client_id of another"
+            self._failed("lost", f"is gone: {code}", hint=hint)
         elif not self._refused:
             self._failed(
-                "refused", "closes the connection at once: is TLS on at one side alone, or a client certificate missing?"
+                "refused",
+                "closes the connection at once",
+                hint="is TLS on at one side alone, or a client certificate missing?",
             )
         self._refused = False
 
@@ -250,7 +262,7 @@ class MqttOutput:
             self._counts["confirmed"] += 1
             self._changed.notify_all()
 
-    def _failed(self, cause: str, text: str) -> None:
+    def _failed(self, cause: str, text: str, *, hint: str) -> None:
         text = " ".join(text.split())[:200]
         with self._changed:
             news = text != self._fault
@@ -258,7 +270,7 @@ class MqttOutput:
             self._counts[f"failed:{cause}"] += 1
             self._changed.notify_all()
         if news:
-            _log.warning("%s %s", self._name, text)
+            _log.warning("%s", OutputError(f"{self._name} {text}", hint=hint))
 
 
 def _check(host: str, topic: str, user: str | None, password: str | None, keepalive_s: int, max_waiting: int) -> None:

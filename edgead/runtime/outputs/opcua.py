@@ -7,9 +7,7 @@ for each exchange; security policies Basic256Sha256, Aes128_Sha256_RsaOaep and A
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,8 +15,9 @@ from urllib.parse import urlparse
 
 from edgead.errors import BadInput, EdgeadError
 from edgead.optional import require
+from edgead.runtime.outputs._loops import CLOSE_S, LoopThread
 from edgead.runtime.outputs.opcua_certificates import Certificate, Identity, read_certificate, read_identity
-from edgead.runtime.plc import LinkError
+from edgead.runtime.plc import SLOW, LinkError
 from edgead.runtime.signals import SIGNALS, Direction, FromPlc, Signal, ToPlc, signals, to_plc_of, to_words
 
 Security = Literal["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss", "none"]
@@ -32,7 +31,9 @@ REFRESH_EXCHANGES = 10
 SESSION_S = 10.0
 """A PLC forgets a session that we lost after so long: most have few of them."""
 
-CLOSE_S = 0.5
+MOST_LEFT = 2
+"""So many sessions that we have left may wait for the PLC to close them; until it does, no other is asked for."""
+
 MASK = {"u16": 0xFFFF, "u32": 0xFFFFFFFF}
 
 _BAD_LOGIN = ("BadUserAccessDenied", "BadIdentityTokenInvalid", "BadIdentityTokenRejected", "BadUserSignatureInvalid")
@@ -45,7 +46,6 @@ _CUT = (
     "BadSessionNotActivated",
     "BadServerHalted",
     "BadShutdown",
-    "BadTooManySessions",
 )
 
 _T = TypeVar("_T")
@@ -55,7 +55,8 @@ class OpcUaClientLink:
     """Writes the station's block into variables of a PLC's OPC UA server and reads the PLC's block from there.
 
     It connects on the first exchange and again after each fault, each time with a new session; it reads before it writes, so
-    writes cannot pile up in a PLC that stands still. Variables of one call are written one after the other, so a PLC may
+    writes cannot pile up in a PLC that stands still. The old session is closed, however late the PLC gets to that, but not waited
+    for: small PLCs have one or few. Variables of one call are written one after the other, so a PLC may
     see half of them: numbers go first and ``result_valid`` last (and first when it goes off), bits are read before numbers.
 
     Args:
@@ -103,11 +104,13 @@ class OpcUaClientLink:
         self._user, self._password = user, password
         self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
         self._client: Any = None
-        self._securing = self._up = False
+        self._connecting: asyncio.Task[Any] | None = None
+        self._left: set[asyncio.Task[None]] = set()
+        self._securing = self._up = self._has_session = False
         self._ids: dict[tuple[Direction, str], Any] = {}
         self._written: ToPlc | None = None
         self._unchanged = 0
-        self._loop: LoopThread | None = LoopThread("edgead-opcua")
+        self._loop: LoopThread | None = LoopThread("opcua")
 
     def exchange(self, to_plc: ToPlc) -> FromPlc:
         return self._asked(lambda: self._swap(to_plc))
@@ -134,7 +137,7 @@ class OpcUaClientLink:
         """Connect if need be, and ask; after a fault the connection is gone."""
         try:
             if self._client is None:
-                await asyncio.wait_for(self._connect(), self._connect_timeout_s)
+                await self._connect()
             return await asyncio.wait_for(ask(), self._timeout_s)
         except EdgeadError:
             await self._drop()
@@ -150,7 +153,10 @@ class OpcUaClientLink:
             problem = known.problem() if known else ""
             if problem:
                 raise LinkError(problem, cause="certificate", hint="put a new one in its place, here and in the PLC")
-        client = asyncua("").Client(self._url, timeout=self._connect_timeout_s)
+        if len(self._left) >= MOST_LEFT:
+            text = f"{self._name} has not closed {len(self._left)} sessions yet that were left after faults"
+            raise LinkError(text, cause="timeout", hint=SLOW)
+        client = asyncua("").Client(self._url, timeout=self._connect_timeout_s + SESSION_S)
         self._client = client
         client.session_timeout = SESSION_S * 1000
         client.name = client.description = "edgead"
@@ -165,12 +171,27 @@ class OpcUaClientLink:
             await greet()
             self._securing = identity is not None
 
-        client.send_hello = greeted
-        await client.connect()
-        self._securing = False
+        create = client.create_session
+
+        async def created() -> Any:
+            self._securing = False
+            self._has_session = True  # from the request on: the answer may be what does not come
+            return await create()
+
+        client.send_hello, client.create_session = greeted, created
+        until = asyncio.get_running_loop().time() + self._connect_timeout_s
+        self._connecting = asyncio.ensure_future(client.connect())
+        done, _ = await asyncio.wait({self._connecting}, timeout=self._connect_timeout_s)
+        if not done:
+            raise asyncio.TimeoutError
+        self._connecting.result()
+        self._connecting, self._securing = None, False
+        await asyncio.wait_for(self._begin(), max(until - asyncio.get_running_loop().time(), 0.001))
+
+    async def _begin(self) -> None:
         self._ids = {place: await self._resolved(tag) for place, tag in self._tags.items()}
-        self._up = True
         await self._read()  # it lives: no write is left behind in the buffer of one that does not
+        self._up = True
 
     async def _secure(self, client: Any, identity: Identity, peer: Certificate) -> None:
         policies, crypto = asyncua("crypto.security_policies"), asyncua("crypto.uacrypto")
@@ -263,7 +284,14 @@ class OpcUaClientLink:
             if self._securing:
                 text = f"{self._name} greets, but does not answer our encrypted request"
                 return LinkError(text, cause="certificate", hint=_CERTIFICATES)
-            return LinkError(f"{self._name} does not answer", cause="timeout", hint="check network and PLC")
+            limit = f"{1000 * self._timeout_s:g} ms (timeout_ms)" if self._up else f"{1000 * self._connect_timeout_s:g} ms"
+            limit += "" if self._up else " (connect_timeout_ms)"
+            return LinkError(f"{self._name} does not answer within {limit}", cause="timeout", hint=SLOW)
+        if code == "BadTooManySessions":
+            text = f"{self._name} has no session left for us ({code})"
+            return LinkError(
+                text, cause="refused", hint="give it more sessions, or close those of others (HMI, engineering tool)"
+            )
         if isinstance(error, OSError) and not self._up:
             text = f"{self._name} does not accept a connection: {error.strerror or code}"
             return LinkError(text, cause="connect", hint="check its address and the network")
@@ -280,60 +308,57 @@ class OpcUaClientLink:
         return LinkError(f"{self._name} broke the connection ({code})", cause="connect", hint=_CUT_HINT)
 
     async def _drop(self) -> None:
-        """Away with the connection, without asking the PLC."""
-        client, self._client, self._written, self._up = self._client, None, None, False
-        if client is not None:
+        """Away with the connection, without waiting for the PLC."""
+        client, connecting, has_session = self._client, self._connecting, self._has_session
+        self._client = self._connecting = self._written = None
+        self._up = self._has_session = False
+        if client is None:
+            return
+        if has_session:
+            left = asyncio.ensure_future(self._give_back(client, connecting))
+            self._left.add(left)
+            left.add_done_callback(self._left.discard)
+            await asyncio.sleep(0)  # the request goes out before anything else
+            return
+        if connecting is not None:
+            connecting.cancel()
+            await asyncio.wait({connecting}, timeout=CLOSE_S)
+        client.disconnect_socket()
+        await asyncio.sleep(0)
+
+    async def _give_back(self, client: Any, connecting: asyncio.Task[Any] | None) -> None:
+        """Close a session that we have left. Its connection stays until the PLC has answered, for as long as it would keep the
+        session otherwise: a socket that is closed before is reset by what the PLC still sends, and the request with it."""
+
+        async def closed() -> None:
+            if connecting is not None:
+                await connecting  # until we know which session it is
+            await client.close_session()
+            await client.close_secure_channel()
+
+        try:
+            await asyncio.wait_for(closed(), SESSION_S)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - then the session ends by itself
+            logging.getLogger("edgead.plc").debug("%s: closing a session: %s", self._name, type(error).__name__)
+        finally:
             client.disconnect_socket()
-        await _cancel_others()
 
     async def _leave(self) -> None:
         """Give the session back when the PLC still listens."""
         if self._client is not None:
             try:
                 await asyncio.wait_for(self._client.disconnect(), CLOSE_S)
+                self._has_session = False
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the session ends by itself
                 logging.getLogger("edgead.plc").debug("%s: closing: %s", self._name, type(error).__name__)
         await self._drop()
+        if self._left:
+            await asyncio.wait(self._left, timeout=CLOSE_S)
 
 
 _TAGS = "check the node ids, their types and that edgead may write (deploy/plc/opcua.md)"
 _CERTIFICATES = "the PLC must trust our certificate, and server_certificate must be the PLC's own, for this security policy"
 _CUT_HINT = "check the network; a PLC that does not trust our certificate closes the connection as well"
-
-
-class LoopThread:
-    """An asyncio loop on a thread of its own."""
-
-    def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, _T], limit_s: float) -> _T:
-        """Run on the loop and wait; LinkError when it takes longer than `limit_s`, which nothing here should."""
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        try:
-            return future.result(limit_s)
-        except concurrent.futures.TimeoutError as error:
-            if future.done():
-                raise
-            future.cancel()
-            raise LinkError(f"OPC UA did not come back within {limit_s:g} s", cause="timeout") from error
-
-    def close(self) -> None:
-        """End the loop, and whatever still runs on it."""
-        asyncio.run_coroutine_threadsafe(_cancel_others(), self.loop).result(CLOSE_S)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(CLOSE_S)
-        self.loop.close()
-
-
-async def _cancel_others() -> None:
-    """End what a library left running on this loop."""
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.wait(others, timeout=CLOSE_S) if others else await asyncio.sleep(0)
 
 
 def tags(node: str = NODE, nodes: Mapping[str, str] | None = None) -> dict[tuple[Direction, str], str]:

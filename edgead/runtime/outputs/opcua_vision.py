@@ -16,7 +16,8 @@ from typing import Any
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
 from edgead.runtime.outputs import opcua_model as model
-from edgead.runtime.outputs.opcua import LoopThread, asyncua
+from edgead.runtime.outputs._loops import LoopThread
+from edgead.runtime.outputs.opcua import asyncua
 from edgead.runtime.outputs.opcua_catalog import NOT_KNOWN, Catalog
 from edgead.runtime.outputs.opcua_certificates import read_certificate
 from edgead.runtime.outputs.opcua_entry import Users, identity_of
@@ -132,7 +133,7 @@ class OpcUaServer:
         self._server: Any = None
         self._space: Any = None
         self._one = asyncio.Lock()
-        self._loop = LoopThread(f"edgead-{source}")
+        self._loop = LoopThread(source)
         try:
             self._loop.run(self._start(), START_S)
         except Exception as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgead.errors import BadInput
 from edgead.optional import require
-from edgead.runtime.plc import LinkError
+from edgead.runtime.plc import SLOW, LinkError
 from edgead.runtime.signals import Direction, FromPlc, ToPlc, from_plc_of, to_plc_of, to_words, words_in
 
 TO_PLC_BYTE = 0
@@ -136,7 +136,8 @@ class S7Link:
         if isinstance(error, self._refused):
             return LinkError(f"{self._name} refuses DB{self._db}: {text}", cause="refused", hint=_ACCESS)
         if isinstance(error, self._timeout) and connected:
-            return LinkError(f"{self._name} does not answer: {text}", cause="timeout", hint="check network and PLC")
+            limit = f"{1000 * self._timeout_s:g} ms (timeout_ms)"
+            return LinkError(f"{self._name} does not answer within {limit}: {text}", cause="timeout", hint=SLOW)
         what = "broke the connection" if connected else "does not accept a connection"
         return LinkError(f"{self._name} {what}: {text}", cause="connect", hint="check address, rack, slot, network and PLC")
 

@@ -32,6 +32,13 @@ LINGER_S = 2.0
 
 _TOO_EARLY = (408, 425, 429)
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HINTS = {
+    "certificate": "check ca, and that the address has a name of the server's certificate",
+    "timeout": "check the network and the server; a slow one needs a larger timeout_ms",
+    "connect": "check the address, the network and that the server runs",
+    "credentials": "check headers, e.g. Authorization",
+    "refused": "look at the server's own log",
+}
 _log = logging.getLogger("edgead.webhook")
 
 
@@ -189,7 +196,7 @@ class WebhookOutput:
     def _note(self, fault: _Fault) -> None:
         self._count(f"failed:{fault.cause}")
         if fault.text != self._fault:
-            _log.warning("%s %s", self._name, fault.text)
+            _log.warning("%s", OutputError(f"{self._name} {fault.text}", hint=_HINTS.get(fault.cause, "")))
         self._fault = fault.text
 
     def _broken(self, error: BaseException) -> None:
