@@ -52,13 +52,13 @@ class Located:
         self.secrets: list[str] = []
         self._nodes = 0
         try:
-            self.text = disk.read_file(path, MAX_BYTES).decode("utf-8")
+            text = disk.read_file(path, MAX_BYTES).decode("utf-8")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             reason = "it does not exist" if isinstance(error, FileNotFoundError) else reason
             raise BadInput(f"{path} cannot be read: {reason}", hint="give a YAML file in UTF-8") from error
         try:
-            root = yaml.compose(self.text, yaml.SafeLoader)
+            root = yaml.compose(text, yaml.SafeLoader)
         except RecursionError as error:
             raise BadInput(f"{path} is nested too deep", hint="see docs/station.md for an example") from error
         except yaml.YAMLError as error:

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from edgead import __version__
 from edgead.errors import EdgeadError, StorageError
-from edgead.words import hide, one_line, plain, short
+from edgead.words import hide, plain, short
 
 VERBS = (
     "demo",
@@ -47,11 +47,11 @@ EPILOG = (
 DESCRIPTION = "Trained visual anomaly detectors, verified and running on the box beside the camera."
 
 
-class Parser(argparse.ArgumentParser):
-    """Arguments are other people's text, too."""
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in no more than a screen; they are other people's text, too."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+        super().error(_short(message))
 
 
 class _Safe(logging.Formatter):
@@ -63,7 +63,7 @@ class _Safe(logging.Formatter):
 
 def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     """The parser with these verbs; each costs the import of its module."""
-    parser = Parser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
+    parser = _Parser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"edgead {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:
@@ -92,8 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.run(args)
     except EdgeadError as error:
         _trace(args)
-        hint = f"\n  -> {_safe(error.hint)}" if error.hint else ""
-        _complain(f"edgead {args.verb}: {_safe(str(error))}{hint}")
+        _complain(told(args.verb, str(error), error.hint))
         return error.exit_code
     except KeyboardInterrupt:
         _complain(f"edgead {args.verb}: interrupted")
@@ -103,12 +102,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a file or folder that nobody looked at before: the message of the system is the best there is
         _trace(args)
         where = f"{error.filename}: " if error.filename else ""
-        text = _safe(f"{where}{error.strerror or error}")
-        _complain(f"edgead {args.verb}: {text}\n  -> check the path, its permissions and the disk")
+        _complain(told(args.verb, f"{where}{error.strerror or error}", "check the path, its permissions and the disk"))
         return StorageError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
         _trace(args)
-        _complain(f"edgead {args.verb}: internal error: {_safe(repr(error))}\n  -> please report it; --debug shows the trace")
+        _complain(told(args.verb, f"internal error: {error!r}", "please report it; --debug shows the trace"))
         return 1
     return code
 
@@ -120,8 +118,13 @@ def _complain(text: str) -> None:
     say(text, sys.stderr)
 
 
-def _safe(text: str) -> str:
-    """What an error says, without secrets and control characters, and no longer than a screen."""
+def told(verb: str, message: str, hint: str) -> str:
+    """What is wrong and how to fix it, for a terminal: no secrets, no control characters, at most a screen."""
+    lines = (f"edgead {verb}: {_short(message)}", f"  -> {_short(hint)}" if hint else "")
+    return "\n".join(line for line in lines if line)
+
+
+def _short(text: str) -> str:
     from edgead.runtime.redact import redact_text
 
     return short(plain(redact_text(hide(text))))

@@ -223,7 +223,7 @@ class Capture:
         self._last_id = None
         self.state = "ok"
         self._stats.add_reconnect()
-        _log.warning("camera is back")
+        _log.warning("camera is back; what had been: %s", str(self._lost))
         return True
 
     def _pause(self, duration_s: float) -> None:
