@@ -53,6 +53,11 @@ def blocking(conditions: Mapping[str, Condition]) -> str:
     return next((condition.text for condition in conditions.values() if condition.blocks), "")
 
 
+def texts(conditions: Mapping[str, Condition]) -> dict[str, str]:
+    """The conditions as notices."""
+    return {name: condition.text for name, condition in conditions.items()}
+
+
 class Levels:
     """Since when something is as it is."""
 

@@ -24,7 +24,7 @@ from edgead.decision import Rule
 from edgead.errors import BadInput, EngineError
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.combine import Combine, Settle
-from edgead.runtime.conditions import blocking, conditions_of
+from edgead.runtime.conditions import blocking, conditions_of, texts
 from edgead.runtime.examiner import Answerer, Examiner, PictureCheck
 from edgead.runtime.first import RecordFirst
 from edgead.runtime.ledger import Ledger
@@ -338,7 +338,7 @@ class Station:
             queues,
             camera,
             self._counted(),
-            self._notices | {name: condition.text for name, condition in conditions.items()} | records_trouble(self._keepers),
+            {**self._notices, **texts(conditions), **records_trouble(self._keepers)},
             self._crew.deaths(),
         )
 

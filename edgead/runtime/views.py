@@ -22,7 +22,7 @@ from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.errors import BadInput, EndOfStream
 from edgead.runtime.combine import Combine
-from edgead.runtime.conditions import blocking, conditions_of
+from edgead.runtime.conditions import blocking, conditions_of, texts
 from edgead.runtime.first import RecordFirst
 from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.records import records_trouble, to_record
@@ -231,7 +231,7 @@ class Views:
         fault = "; ".join(f"{name}: {text}" for name, text in faults.items()) or (blocking(conditions) if self._sinks else "")
         state = "stopped" if not self._sinks else "faulted" if fault else "ready"
         devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
-        notices = {name: condition.text for name, condition in conditions.items()} | records_trouble(self._keepers)
+        notices = {**texts(conditions), **records_trouble(self._keepers)}
         ages = self._progress_at_ns, self._verdict_at_ns
         return Health(state, fault, *ages, open_parts, waiting, queues, "ok", devices, notices, self._crew.deaths())
 

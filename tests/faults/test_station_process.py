@@ -39,7 +39,7 @@ def test_sigterm_in_the_middle_of_parts_makes_them_unknown_stopped(lines: Make) 
     line.plc.want(3)
     line.until(lambda: line.health()[1].get("open_parts") == 3)
     line.station.signal(signal.SIGTERM)
-    assert line.station.stop() == 0  # by a second SIGTERM, which hurts no more than the first
+    assert line.station.stop() == 0, line.station.log()  # by a second SIGTERM, which hurts no more than the first
     assert not line.records.with_name("records.db-wal").exists()  # the database is one whole file
     assert [words(entry) for entry in line.plc.log()] == ["UNKNOWN stopped"] * 3
     assert [row["cause"] for row in line.rows()] == ["stopped"] * 3
