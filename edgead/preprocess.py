@@ -6,6 +6,7 @@ graph, so no backend can get them differently.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -329,6 +330,11 @@ def read_raw(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
     if image is None:
         raise BadInput(f"{path} is not a readable picture ({data.size} bytes)", hint="remove it or replace it")
     return image, data
+
+
+def frame_digest(image: Image) -> str:
+    """What a model input is known by: SHA-256 over its pixels, hexadecimal."""
+    return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 @contextmanager

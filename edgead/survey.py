@@ -47,7 +47,7 @@ class Survey:
     kinds: Counter[tuple[int, int]] = field(default_factory=Counter)
     turned: list[Path] = field(default_factory=list)
     largest: dict[int, int] = field(default_factory=dict)
-    bad: list[tuple[Path, str]] = field(default_factory=list)
+    bad: list[tuple[Path, BadInput]] = field(default_factory=list)
     examples: dict[tuple[int, int], Path] = field(default_factory=dict)
 
     def read(self, file: Path, recipe: PreprocessRecipe) -> Image | None:
@@ -57,32 +57,36 @@ class Survey:
             with naming(file):
                 image = to_bgr8(raw, recipe.bits)
         except BadInput as error:
-            self.bad.append((file, str(error)))
+            self.bad.append((file, error))
             return None
         self._note(file, raw, data)
         return image
 
     def use(self, file: Path, recipe: PreprocessRecipe) -> Image | None:
         """The model's input of a file, noted; None when it cannot be used."""
+        return self.both(file, recipe)[1]
+
+    def both(self, file: Path, recipe: PreprocessRecipe) -> tuple[Image | None, Image | None]:
+        """The camera's picture and the model's input; None and None when the file cannot be used."""
         image = self.read(file, recipe)
         if image is None:
-            return None
+            return None, None
         try:
             with naming(file):
-                return recipe.apply(image)
+                return image, recipe.apply(image)
         except BadInput as error:
-            self.bad.append((file, str(error)))
-            return None
+            self.bad.append((file, error))
+            return None, None
 
     def refuse_bad(self, what: str = "pictures") -> None:
         """Raise BadInput when a file could not be used, naming all of them, on a screen at most."""
         if not self.bad:
             return
         if len(self.bad) == 1:
-            raise BadInput(self.bad[0][1], hint="remove it or replace it")
-        lines = "".join(f"\n  {said}" for _, said in self.bad[:NAMED])
+            raise self.bad[0][1]
+        lines = "".join(f"\n  {error}" for _, error in self.bad[:NAMED])
         more = f"\n  and {len(self.bad) - NAMED} more" if len(self.bad) > NAMED else ""
-        raise BadInput(f"{len(self.bad)} {what} cannot be used:{lines}{more}", hint="remove them or replace them")
+        raise BadInput(f"{len(self.bad)} {what} cannot be used:{lines}{more}", hint=self.bad[0][1].hint or "remove them or replace them")
 
     def _note(self, file: Path, raw: npt.NDArray[Any], data: npt.NDArray[np.uint8]) -> None:
         size, bits = (raw.shape[1], raw.shape[0]), 8 * raw.dtype.itemsize

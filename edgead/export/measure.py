@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgead import layout
 from edgead.bundle import Threshold
 from edgead.calibration.defects import draw_defects
 from edgead.calibration.deviation import auroc
@@ -19,6 +20,7 @@ from edgead.errors import BadInput
 from edgead.models.detector import Detector
 from edgead.parity import Answers, ParityReport, compare
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
+from edgead.survey import Survey
 from edgead.types import Image
 
 DRAWN = 48
@@ -28,12 +30,14 @@ DRAWN = 48
 @dataclass(frozen=True, slots=True)
 class Frames:
     """Frames at model size: `held_out` good ones (they set the thresholds), labelled test ones `good` and `defect`, and, when
-    nobody has a real defect, `drawn`: defects drawn onto the held-out ones."""
+    nobody has a real defect, `drawn`: defects drawn onto the held-out ones; `labels`: what was taken for good and for defects, in
+    lines."""
 
     held_out: tuple[Image, ...]
     good: tuple[Image, ...]
     defect: tuple[Image, ...]
     drawn: tuple[Image, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[Image, ...]:
@@ -120,7 +124,7 @@ def read_frames(
         draw: draw defects onto held-out frames when there are no labelled ones.
 
     Raises:
-        BadInput: fewer than two held-out frames, an unreadable picture, or `labelled` is not in that layout.
+        BadInput: fewer than two held-out frames, an unreadable picture (all are named), or `labelled` is not in that layout.
     """
     rng = np.random.default_rng(seed)
     held_out = _some(list_images(model_dir / "heldout"), per_class, rng)
@@ -130,10 +134,18 @@ def read_frames(
     if wrong or len(images) < 2:
         what = f"{wrong[0]} is not at model size" if wrong else f"{model_dir / 'heldout'} holds fewer than 2 pictures"
         raise BadInput(what, hint="train the model again")
-    good, defect = ([], []) if labelled is None else _labelled_files(labelled)
-    chosen = [tuple(recipe.apply(read_image(f)) for f in _some(files, per_class, rng)) for files in (good, defect)]
+    labels = None if labelled is None else layout.labelled(labelled)
+    found = [] if labels is None else labels.files
+    survey = Survey()
+    chosen = [
+        tuple(image for file in _some([f.file for f in found if (f.kind == "good") is good], per_class, rng)
+              if (image := survey.use(file, recipe)) is not None)
+        for good in (True, False)
+    ]  # fmt: skip
+    survey.refuse_bad("labelled pictures")
     drawn = [] if chosen[1] or not draw else draw_defects(images, min(DRAWN, per_class), seed)
-    return Frames(images, chosen[0], chosen[1], tuple(defect.image for defect in drawn))
+    told = () if labels is None else (labels.told(), *(f"left out: {line}" for line in layout.skipped_lines(labels.skipped)))
+    return Frames(images, chosen[0], chosen[1], tuple(defect.image for defect in drawn), told)
 
 
 def trained_answers(detector: Detector, images: Sequence[Image], report: Callable[[float], None]) -> Answers:
@@ -164,15 +176,6 @@ def pick_golden(frames: Frames, reference: Answers, count: int) -> list[int]:
     defect = sorted(range(first_defect, len(frames.all)), key=lambda i: float(reference.scores[i]))
     of_defect = _spread(defect, count // 2)
     return _spread(good, count - len(of_defect)) + of_defect
-
-
-def _labelled_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    test = folder / "test" if (folder / "test").is_dir() else folder
-    kinds = sorted(p for p in test.iterdir() if p.is_dir()) if test.is_dir() else []
-    if not kinds:
-        raise BadInput(f"{folder} holds no labelled pictures", hint="expected test/good and test/DEFECT_KIND, as in MVTec AD")
-    good = [file for kind in kinds if kind.name == "good" for file in list_images(kind)]
-    return good, [file for kind in kinds if kind.name != "good" for file in list_images(kind)]
 
 
 def _some(files: list[Path], limit: int, rng: np.random.Generator) -> list[Path]:
