@@ -6,6 +6,7 @@
     openvino/...         built engines
     golden/NNN.png       real frames at model size, BGR
     golden/reference.npz the trained model's answers on them: scores (N), maps (N x h x w)
+    trained-on.txt       digests of the pictures that the model was trained on
 
 There is no pickle in it. It is written beside its place, flushed to the disk and exchanged with the old one in one step (Linux;
 elsewhere in two, and the next opening mends what a crash left between them), so a crash or a full disk leaves the old one or the
@@ -41,6 +42,9 @@ SCHEMA = 2
 READABLE = (1, 2)
 """Schema 1 knows neither pixel rules nor how and when a threshold was chosen."""
 SUFFIX = ".edgead"
+TRAINED_ON = "trained-on.txt"
+"""One line for each picture that the model was trained on: its :func:`edgead.preprocess.frame_digest`. Absent when not known."""
+
 ON_THE_LINE = "edgead threshold"
 """The tool that changes thresholds after the export."""
 
@@ -329,6 +333,12 @@ class Bundle:
         except (OSError, KeyError, ValueError, BadInput) as error:
             raise BundleError(f"the golden frames of {self.path} cannot be read: {error}", hint="export it again") from error
         return Golden(images, reference)
+
+    def trained_on(self) -> frozenset[str]:
+        """Digests of the pictures that the model was trained on; empty when they are not known."""
+        if TRAINED_ON not in self.manifest.files:
+            return frozenset()
+        return frozenset((self.path / TRAINED_ON).read_text("utf-8").split())
 
     def _check_files(self) -> None:
         for name, wanted in self.manifest.files.items():
