@@ -115,7 +115,7 @@ class PreprocessRecipe:
             return _resize(image, self.width, self.height, self.resize, out)
         wide, high, left, top = self._placed(image.shape[1], image.shape[0])
         whole = _resize(image, wide, high, self.resize)
-        if left <= 0 and top <= 0:
+        if wide >= self.width and high >= self.height:
             return _given(whole[-top : self.height - top, -left : self.width - left], out)
         if out is None:
             out = np.empty((self.height, self.width, 3), np.uint8)

@@ -38,7 +38,7 @@ MOST = 500
 """Of more pictures so many, drawn at random, are looked at."""
 
 WORST = 0.02
-SHOWN = 3
+SHOWN = 5
 """The oddest pictures are always named, so many at least, and at most `SHOWN_AT_MOST`."""
 
 SHOWN_AT_MOST = 8
