@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgead.errors import BadInput
+from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.overlay import COLOURS, HeatScale, draw_overlay
 from edgead.types import AnomalyMap, Frame, Image, Inspection, StageTimes, Verdict
 
@@ -48,7 +49,7 @@ def test_a_defect_is_coloured_and_outlined_where_it_is() -> None:
 
 
 def test_the_map_lies_on_the_region_of_interest() -> None:
-    drawn = below_banner(draw_overlay(inspection(spot(5, 2)), SCALE, roi=(300, 100, 200, 100)))
+    drawn = below_banner(draw_overlay(inspection(spot(5, 2)), SCALE, PreprocessRecipe(16, 16, (300, 100, 200, 100))))
     changed = (drawn != 120).any(axis=2)
     assert changed[155, 350]
     assert not changed[:100].any() and not changed[:, :300].any()

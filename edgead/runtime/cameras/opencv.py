@@ -34,6 +34,7 @@ class OpenCvCamera:
             TCP unless the environment's OPENCV_FFMPEG_CAPTURE_OPTIONS says otherwise.
         settings: what a USB camera shall do (see :mod:`edgead.runtime.cameras.usb`); a stream takes none.
         clock: stamps the frames.
+        bits: that 16-bit pictures really use (:attr:`edgead.preprocess.PreprocessRecipe.bits`).
 
     Attributes:
         settings: what a USB camera really has, read back after opening; all None for a stream.
@@ -45,8 +46,10 @@ class OpenCvCamera:
 
     live = True
 
-    def __init__(self, address: str, *, settings: CameraSettings | None = None, clock: Clock | None = None) -> None:
-        self._name = redact(address)
+    def __init__(
+        self, address: str, *, settings: CameraSettings | None = None, clock: Clock | None = None, bits: int = 16
+    ) -> None:
+        self._name, self._bits = redact(address), bits
         self._is_stream = "://" in address or address.startswith("gst:")
         self._clock = clock or MonotonicClock()
         self._slot = Slot()
@@ -112,7 +115,7 @@ class OpenCvCamera:
             if not ok or timed_out:
                 break
             try:
-                self._slot.put(_frame(image, self._name, self._delivered, now_ns))
+                self._slot.put(_frame(image, self._name, self._delivered, now_ns, bits=self._bits))
             except BadInput as error:
                 self._slot.report(UnreadableFrame(str(error), hint=error.hint))
             self._delivered += 1
@@ -190,8 +193,8 @@ class VideoFile:
             self._advance()
 
 
-def _frame(image: Any, camera: str, frame_id: int, now_ns: int, *, source: str = "") -> Frame:
-    picture: Image = to_bgr8(image)
+def _frame(image: Any, camera: str, frame_id: int, now_ns: int, *, source: str = "", bits: int = 16) -> Frame:
+    picture: Image = to_bgr8(image, bits)
     picture.flags.writeable = False
     return Frame(picture, camera, frame_id, now_ns, source=source)
 
