@@ -112,7 +112,7 @@ def _mvtec(name: str) -> Callable[[], tuple[list[Path], list[Entry]]]:
         root = SHARED / "data" / name
         if not (root / "train/good").is_dir():
             raise FileNotFoundError(f"no {root} (set EDGEAD_SHARED)")
-        return list_images(root / "train/good"), [tuple(item) for item in labelled(root).files]
+        return list_images(root / "train/good"), list(labelled(root).files)
 
     return find
 

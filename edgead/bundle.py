@@ -19,9 +19,9 @@ import dataclasses
 import errno
 import hashlib
 import json
+import logging
 import math
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -31,12 +31,14 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
-from edgead import disk
+from edgead import disk, versions
 from edgead.decision import PixelRule, Rule
 from edgead.errors import BadInput, BundleError, BundleMismatch, StorageError
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe, read_image
 from edgead.types import Image, TensorSpec
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = 2
 READABLE = (1, 2)
@@ -371,7 +373,8 @@ def _read_manifest(file: Path) -> Manifest:
 def new_bundle(target: Path, marker: str = "manifest.json", kind: str = "a bundle") -> Iterator[Path]:
     """A folder to fill with files and :func:`write_manifest`; on success it takes the place of `target`, else it vanishes.
 
-    Trained models are written in the same way, with `marker` ``"model.json"``.
+    What `target` held is kept (:mod:`edgead.versions`). Trained models are written in the same way, with `marker`
+    ``"model.json"``.
 
     Raises:
         BadInput: `target` exists and is not one of its `kind`: it lacks the file `marker`.
@@ -380,16 +383,12 @@ def new_bundle(target: Path, marker: str = "manifest.json", kind: str = "a bundl
     disk.mend(target)
     if target.exists() and not (target / marker).is_file():
         raise BadInput(f"{target} exists and is not {kind}", hint="choose another -o, or remove it yourself")
-    with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        with storage_errors(target):
-            yield work
-            work.chmod(0o755)
-            disk.exchange_folders(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with storage_errors(target), disk.work_folder(target) as work:
+        yield work
+        work.chmod(0o755)
+        disk.exchange_folders(work, target, versions.place_for(target) if target.exists() else None)
+        for gone in versions.trim(target):
+            _log.warning("removed %s: the newest %d former versions are kept", gone, versions.KEPT)
 
 
 def write_golden(folder: Path, images: Sequence[Image], reference: Answers) -> None:

@@ -18,18 +18,28 @@ from edgead.errors import BadInput
 from edgead.preprocess import IMAGE_SUFFIXES
 
 GOOD = frozenset(
-    "good ok okay normal pass passed perfect intact healthy undamaged defectfree faultfree errorfree nodefect nodefects nondefect "
-    "nondefective notdefective noanomaly nonanomalous free mtfree iO inordnung gut accept accepted conform conforming flawless "
-    "良品 正常 合格".lower().split()
-)
+    {
+        "good", "ok", "okay", "normal", "pass", "passed", "perfect", "intact", "healthy", "undamaged", "defectfree", "faultfree",
+        "errorfree", "nodefect", "nodefects", "nondefect", "nondefective", "notdefective", "noanomaly", "nonanomalous", "free",
+        "mtfree", "io", "inordnung", "gut", "accept", "accepted", "conform", "conforming", "flawless", "良品", "正常", "合格",
+    }
+)  # fmt: skip
 """Names of folders of good pictures, without case, blanks and punctuation; ``ok_front``, ``good-2024-05-01`` are such too."""
 
 BAD = frozenset(
-    "ng nok ko bad defect defects defective def anomaly anomalies anomalous abnormal reject rejects rejected fail failed faulty fault "
-    "broken damaged scrap nio ausschuss scratch scratches dent crack cracks 不良 不良品 异常 異常".split()
-)
-MASKS = frozenset("groundtruth mask masks label labels annotation annotations segmentation".split())
-_PLACES = frozenset("front back side top bottom left right parts part pieces images image pictures pics samples data cam camera".split())
+    {
+        "ng", "nok", "ko", "bad", "defect", "defects", "defective", "def", "anomaly", "anomalies", "anomalous", "abnormal",
+        "reject", "rejects", "rejected", "fail", "failed", "faulty", "fault", "broken", "damaged", "scrap", "nio", "ausschuss",
+        "scratch", "scratches", "dent", "crack", "cracks", "不良", "不良品", "异常", "異常",
+    }
+)  # fmt: skip
+MASKS = frozenset({"groundtruth", "mask", "masks", "label", "labels", "annotation", "annotations", "segmentation"})
+_PLACES = frozenset(
+    {
+        "front", "back", "side", "top", "bottom", "left", "right", "parts", "part", "pieces", "images", "image", "pictures",
+        "pics", "samples", "data", "cam", "camera",
+    }
+)  # fmt: skip
 _NAMED = 6
 
 

@@ -317,7 +317,11 @@ def read_image(path: Path, bits: int = 16) -> Image:
 
 
 def read_raw(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
-    """A picture file as OpenCV decodes it, of any depth and number of channels, and the file's bytes. Raises BadInput, naming it."""
+    """A picture file as OpenCV decodes it, of any depth and number of channels, and the file's bytes.
+
+    Raises:
+        BadInput: missing or unreadable; the message names the file.
+    """
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:

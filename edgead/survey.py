@@ -86,7 +86,8 @@ class Survey:
             raise self.bad[0][1]
         lines = "".join(f"\n  {error}" for _, error in self.bad[:NAMED])
         more = f"\n  and {len(self.bad) - NAMED} more" if len(self.bad) > NAMED else ""
-        raise BadInput(f"{len(self.bad)} {what} cannot be used:{lines}{more}", hint=self.bad[0][1].hint or "remove them or replace them")
+        hint = self.bad[0][1].hint or "remove them or replace them"
+        raise BadInput(f"{len(self.bad)} {what} cannot be used:{lines}{more}", hint=hint)
 
     def _note(self, file: Path, raw: npt.NDArray[Any], data: npt.NDArray[np.uint8]) -> None:
         size, bits = (raw.shape[1], raw.shape[0]), 8 * raw.dtype.itemsize
@@ -164,14 +165,14 @@ class Survey:
             unlike = ", each differently" if self.mixed and recipe.roi is None else ", all alike"
             found.append(
                 f"{sum(seen[s] for s in other)} of {self.count} pictures have other proportions than the model's input and are "
-                f"{how} ({_px(far)} to {recipe.width} x {recipe.height}){unlike}; to keep them: --keep-aspect letterbox, or a --size "
-                "of their proportions"
+                f"{how} ({_px(far)} to {recipe.width} x {recipe.height}){unlike}; to keep them: --keep-aspect letterbox, or a "
+                "--size of their proportions"
             )
         if recipe.aspect == "crop" and other:
             worst = min(other, key=lambda s: _kept(recipe, s))
             found.append(
-                f"--keep-aspect crop cuts off up to {1 - _kept(recipe, worst):.0%} of a picture, at both ends of its longer side: "
-                "what is there can never be NG; --keep-aspect letterbox keeps it"
+                f"--keep-aspect crop cuts off up to {1 - _kept(recipe, worst):.0%} of a picture, at both ends of its longer "
+                "side: what is there can never be NG; --keep-aspect letterbox keeps it"
             )
         return found
 
@@ -254,4 +255,3 @@ def _kinds(kinds: Counter[tuple[int, int]]) -> str:
     names = {1: "grey", 2: "grey with alpha", 3: "colour", 4: "colour with alpha"}
     told = {f"{names.get(channels, channels)} of {bits} bits": count for (channels, bits), count in kinds.items()}
     return next(iter(told)) if len(told) == 1 else " and ".join(f"{count} {what}" for what, count in told.items())
-

@@ -71,8 +71,8 @@ class CalibrationSet:
         """From all pictures below a folder, at most `limit` of them, evenly spread over their names, brought to model size.
 
         Raises:
-            BadInput: no pictures there, a folder of defects among them, or some that cannot be read or do not suit the recipe: the
-                message names all of them.
+            BadInput: no pictures there, a folder of defects among them, or some that cannot be read or do not suit the recipe:
+                the message names all of them.
         """
         files = good_pictures(folder).files
         chosen = files if len(files) <= limit else [files[i * len(files) // limit] for i in range(limit)]

@@ -41,9 +41,9 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     graph.add_argument("--input", metavar="NAME", help="the picture input (default: the only one)")
     graph.add_argument("--score", metavar="NAME", help="the score output")
     graph.add_argument("--map", metavar="NAME", help="the map output")
-    graph.add_argument("--mean", default="0", metavar="A[,B,C]", help="subtracted from values 0 to 255 (default 0)")
-    graph.add_argument("--std", default="255", metavar="A[,B,C]", help="divides them then (default 255)")
-    graph.add_argument("--colour", choices=("rgb", "bgr"), default="rgb", help="order the graph takes (default rgb)")
+    graph.add_argument("--mean", metavar="A[,B,C]", help="subtracted from values 0 to 255 (default 0)")
+    graph.add_argument("--std", metavar="A[,B,C]", help="divides them then (default 255)")
+    graph.add_argument("--colour", choices=("rgb", "bgr"), help="order the graph takes (default rgb)")
     graph.add_argument("--layout", choices=("nchw", "nhwc"), help="(default: where the 3 is)")
 
 
@@ -60,7 +60,9 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     from edgead.calibration.thresholds import threshold_from_good
     from edgead.importers import import_model
     from edgead.importers.folder import generated_frames, write_model
-    from edgead.training.dataset import find_good, load_good
+    from edgead.layout import find_good
+    from edgead.survey import settle
+    from edgead.training.dataset import load_good
     from edgead.training.evaluate import good_scores
 
     imported = import_model(source, _options(args), _graph_options(args))
@@ -69,7 +71,9 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     data: dict[str, Any] = {}
     root: Path | None = None
     if args.images is not None:
-        images = load_good(args.images, imported.recipe)
+        images = load_good(args.images, imported.recipe, settle=lambda asked, survey: settle(asked, survey, asked.aspect, None))
+        imported.recipe = images.recipe
+        notes += [*images.survey.lines(), *images.survey.warnings(images.recipe)]
         good, held_out = images.train, images.heldout
         data = {"path": str(images.folder), "images": images.count, "digest": images.digest}
         root = find_good(args.images)[1]
@@ -94,6 +98,26 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
         notes.append(f"{int((scores >= threshold.value).sum())} of {len(scores)} held out good pictures are above the threshold")
     write_model(out, imported, threshold, held_out, good, args.name or _name(source), data, root)
     return imported, threshold, notes
+
+
+_INSTEAD = {
+    "threshold": "choose it on the bundle: edgead threshold BUNDLE --set VALUE",
+    "images": "INT8 is calibrated on --calibration DIR, and engines are compared on --labelled DIR as well",
+    "name": "give --name to edgead train",
+}
+OF_IMPORTS = (
+    "images", "threshold", "name", "roi", "antialias", "exact_resize", "weights", "backbone", "layers", "size", "input", "score",
+    "map", "mean", "std", "colour", "layout",
+)  # fmt: skip
+
+
+def refuse_import_arguments(args: argparse.Namespace) -> None:
+    """Refuse, for an edgead model, what only other tools' files take: the model says all that itself. Raises BadInput."""
+    given = [name for name in OF_IMPORTS if getattr(args, name) not in (None, "")]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        hint = _INSTEAD.get(given[0], "the model was trained with its own; train it again to change them")
+        raise BadInput(f"{flags}: for other tools' files only, and {args.model} is an edgead model", hint=hint)
 
 
 def is_foreign(source: Path) -> bool:
@@ -132,8 +156,8 @@ def _options(args: argparse.Namespace) -> Any:
 def _graph_options(args: argparse.Namespace) -> Any:
     from edgead.importers.graph import GraphOptions
 
-    mean, std = (_numbers(flag, getattr(args, flag)) for flag in ("mean", "std"))
-    return GraphOptions(args.input, args.score, args.map, mean, std, args.colour, args.layout)
+    mean, std = (_numbers(flag, getattr(args, flag) or usual) for flag, usual in (("mean", "0"), ("std", "255")))
+    return GraphOptions(args.input, args.score, args.map, mean, std, args.colour or "rgb", args.layout)
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

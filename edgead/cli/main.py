@@ -24,6 +24,7 @@ VERBS = (
     "export",
     "verify",
     "inspect",
+    "bundle",
     "threshold",
     "bench",
     "run",

@@ -1,7 +1,7 @@
 """Train a model on a folder of good pictures: nothing else is needed.
 
 GOOD_DIR is a folder of good pictures (with all below it), or a folder in MVTec layout (train/good, test/good, test/<defect>,
-ground_truth/<defect>); with test/ there, AUROC is measured too. Folders of good pictures may be called good, OK, normal, pass, ...
+ground_truth/<defect>); with test/ there, AUROC is measured too. Folders of good pictures may be called good, OK, normal, pass...
 A part of the good pictures is held out for the threshold and for checking exports.
 """
 
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead import versions
 from edgead.errors import BadInput
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-aspect",
         choices=("letterbox", "crop", "no"),
-        help="pictures of other proportions than the model's input: fit them in between grey bars, fill it and cut off both ends, or "
-        "stretch them (default: stretch, but letterbox when the pictures' own proportions differ)",
+        help="pictures of other proportions than the model's input: fit them in between grey bars, fill it and cut off both "
+        "ends, or stretch them (default: stretch, but letterbox when the pictures' own proportions differ)",
     )
     parser.add_argument(
         "--bits", type=int, metavar="N", help="that 16-bit pictures really use, 8 to 16 (default: by their largest value)"
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from edgead.training.fit import train
 
     request = _request(args)
+    former = {version.path for version in versions.former(request.out)}
 
     with progress() as bars:
         tasks: dict[str, Any] = {}
@@ -100,6 +102,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"edgead train: interrupted, nothing was written to {request.out}", file=sys.stderr)
             return 130
     console().print(_summary(request, result), markup=False, soft_wrap=True)
+    if kept := [version for version in versions.former(request.out) if version.path not in former]:
+        back = f"edgead bundle restore {request.out}"
+        console().print(f"the model that was there is kept as {kept[-1].path}; to put it back: {back}", markup=False)
     return 0
 
 
@@ -114,7 +119,8 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     size = args.size or ("native" if tiling else "256")
     width, height = native_size(args.good_dir, roi) if size == "native" else parse_size(size)
     aspect = "stretch" if args.keep_aspect == "no" else args.keep_aspect
-    recipe = PreprocessRecipe(width, height, roi, args.resize, aspect=aspect or "stretch", bits=16 if args.bits is None else args.bits)
+    bits = 16 if args.bits is None else args.bits
+    recipe = PreprocessRecipe(width, height, roi, args.resize, aspect=aspect or "stretch", bits=bits)
     options = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
     if "layers" in options:
         options["layers"] = tuple(options["layers"].split(","))

@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 
 from edgead.errors import BadInput, MissingExtra, OutputError, StorageError
-from edgead.runtime.database import PASSING
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.database import PASSING
 from edgead.runtime.overlay import HeatScale, draw_overlay
 from edgead.runtime.quota import Shelf, stem, temporary
 from edgead.runtime.wallclock import WallClock

@@ -1,5 +1,5 @@
-"""A word when the camera's pictures have another shape than those that the model was trained on: it is told once, not refused, since
-the station cannot know whether the part looks different for it."""
+"""A word when the camera's pictures have another shape than those that the model was trained on: it is told once, not refused,
+since the station cannot know whether the part looks different for it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ class ShapeWatch:
     """Compares the size of what comes; for :meth:`edgead.runtime.station.Station.on_inspection`.
 
     Args:
-        looks: recipes by the name of the engine that answers (:attr:`Inspection.engine`); other inspections are not looked at. May
-            grow.
+        looks: recipes by the name of the engine that answers (:attr:`Inspection.engine`); others are not looked at. May grow.
         notice: told `NOTICE` and text, "" when all is well again; :meth:`edgead.runtime.station.Station.notice`.
     """
 

@@ -149,7 +149,8 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         root = find_good(request.good_dir)[1]
         metrics = _measured(request, detector, images, scores, (threshold.value, without), root, progress) | figures
         sides = ((images.train_files, images.train), (images.heldout_files, images.heldout))
-        oddest = find_oddest(detector, *(list(zip(*side, strict=True)) for side in sides), request.seed, progress)
+        train, held = (list(zip(files, frames, strict=True)) for files, frames in sides)
+        oddest = find_oddest(detector, train, held, request.seed, progress)
         findings = judge(metrics)
         _write_frames(work / "heldout", images.heldout)
         _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))

@@ -1,9 +1,9 @@
 """The oddest good pictures: those whose patches are farthest from the patches of all others.
 
-A model cannot tell: it has learned the pictures that it was trained on by heart. So each picture is looked at as if it had been left
-out: the distance of each of its patches to the nearest patch of the other pictures, in the features that the model is made of; of
-those the mean of the largest `WORST` share. A defect among the good pictures is odd in this sense, and so is a rare good part; people
-have to look. Measured: docs/judging.md.
+A model cannot tell: it has learned the pictures that it was trained on by heart. So each picture is looked at as if it had been
+left out: the distance of each of its patches to the nearest patch of the other pictures, in the features that the model is made
+of, and of those the mean of the largest `WORST` share. A defect among the good pictures is odd in this sense, and so is a rare
+good part; people have to look. Measured: docs/judging.md.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def find_oddest(
     far = _distances(cells, rng)
     progress("odd pictures", 1.0)
     usual, limit = max(float(np.median(far)), 1e-12), limit_above(far)
-    found = []
+    found: list[Oddest] = []
     for k in np.argsort(-far, kind="stable")[:SHOWN_AT_MOST]:
         file, image, held = everything[chosen[k]]
         odd = bool(far[k] > limit)
@@ -110,7 +110,8 @@ def _cells(detector: Detector, image: Image) -> Tensor:
         size = (base.image_size[1], base.image_size[0])
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     pixels = to_pixels([image])
-    found: Tensor = base.describe(base.normalize(pixels)) if isinstance(base, EfficientAd) else base.get_submodule("features")(pixels)
+    described = isinstance(base, EfficientAd)
+    found = base.describe(base.normalize(pixels)) if described else base.get_submodule("features")(pixels)  # type: ignore[operator]
     step = max(1, math.ceil(max(found.shape[-2:]) / GRID))
     return F.avg_pool2d(found, step, ceil_mode=True)[0].flatten(1).T.contiguous()
 

@@ -25,8 +25,8 @@ class PatchCoreOptions:
 
     Attributes:
         backbone, layers, weights: see :func:`edgead.models.backbones.load_backbone`.
-        coreset: up to 1.0 the share of all patches that is kept (at least `MIN_ROWS`); above, or the whole number 1, the number of
-            rows.
+        coreset: up to 1.0 the share of all patches that is kept (at least `MIN_ROWS`); above, or the whole number 1, the number
+            of rows.
         neighbours: b of the score's re-weighting; 1 turns it off.
         seed: of projection, first row and subsampling.
         max_rows: candidates for the coreset (see :data:`edgead.training.patches.MAX_ROWS`).
