@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check
+# test-hard: the suite beside busy loops, three times, then with 1, 2 and 8 visible cores (about two hours on 2 cores)
+.PHONY: demo test test-hard check
 demo: $(VENV)/installed
 	$(BIN)/edgead demo
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+test-hard: $(VENV)/installed
+	$(BIN)/python -m tests.hard
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

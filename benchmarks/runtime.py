@@ -38,7 +38,8 @@ from edgead.runtime.signals import FromPlc, ToPlc
 from edgead.runtime.station import Station
 from edgead.testing import FakeEngine
 from edgead.types import Frame, Image, Inspection
-from tests.servers.plc import ModbusPlc, until
+from tests.servers.plc import ModbusPlc
+from tests.waiting import until
 
 PICTURES = 16
 MODEL_PX = 256

@@ -1,6 +1,7 @@
 """Does a station lose, double or leak anything? `edgead run` for as many parts as you have patience for.
 
     python -m benchmarks.soak --triggers 100000 --json benchmarks/results/soak.json
+    python -m benchmarks.soak --chaos --triggers 20000 --json benchmarks/results/chaos.json
 
 Three real processes: the station (`edgead run station.yaml`: simulated camera, ONNX Runtime, records in SQLite, NG and UNKNOWN
 pictures under a quota, Modbus TCP client), a Modbus TCP server that runs a PLC's program and writes its own log, and this one,
@@ -31,10 +32,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._chaos import ZERO as CHAOS_ZERO
+from benchmarks._chaos import chaos, table
 from edgead.machine import facts
 from tests.cli.test_run import write_bundle
-from tests.servers.plc import ModbusPlc, until
+from tests.servers.plc import ModbusPlc
 from tests.servers.station import StationProcess
+from tests.waiting import until
 
 NAME = "soak"
 THRESHOLD = 208.0
@@ -78,15 +82,14 @@ def soak(folder: Path, triggers: int, in_flight: int, bundle: Path, threshold: f
     """Run it; the result is JSON-able."""
     plc = ModbusPlc(folder, in_flight=in_flight, cycle_ms=2)
     plc.start()
-    told = Told(plc.path)
     station = StationProcess(folder, config(folder, plc.port, bundle, threshold))
     try:
         station.start()
         plc.want(WARM_UP)
-        until(lambda: told.parts() >= WARM_UP, PATIENCE_S)
+        until(lambda: len(plc.log()) >= WARM_UP, PATIENCE_S)
         began = time.monotonic()
         plc.want(triggers - WARM_UP)
-        samples = watch(station, told, triggers, every_s)
+        samples = watch(station, plc, triggers, every_s)
         took_s = time.monotonic() - began
         status = station.stop()
         log = station.log()
@@ -109,28 +112,12 @@ def soak(folder: Path, triggers: int, in_flight: int, bundle: Path, threshold: f
     }
 
 
-class Told:
-    """Counts the verdicts in the PLC's log, and reads each line once: it becomes long."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._at, self._parts = path, 0, 0
-
-    def parts(self) -> int:
-        if self._path.exists():
-            with self._path.open("rb") as file:
-                file.seek(self._at)
-                lines, end, _ = file.read().rpartition(b"\n")
-            self._at += len(lines) + len(end)
-            self._parts += lines.count(b'{"part": ')
-        return self._parts
-
-
-def watch(station: StationProcess, told: Told, triggers: int, every_s: float) -> list[Sample]:
+def watch(station: StationProcess, plc: ModbusPlc, triggers: int, every_s: float) -> list[Sample]:
     """Sample until all parts have their verdict; a station that ends, or gives none any more, is a failure."""
     began = last = time.monotonic()
     samples: list[Sample] = []
     before = 0
-    while (parts := told.parts()) < triggers:
+    while (parts := len(plc.log())) < triggers:
         now = time.monotonic()
         if not station.running or now - last > PATIENCE_S:
             raise RuntimeError(f"no verdict any more after {parts} parts; the station said: {station.log()[-2000:]}")
@@ -208,12 +195,19 @@ def percentiles(values: np.typing.NDArray[np.float64]) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in named.items()}
 
 
+def listed(row: dict[str, Any]) -> str:
+    return "\n".join(f"{key:<36}{value}" for key, value in row.items() if key not in ("machine", "samples"))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--triggers", type=int, default=100_000)
     parser.add_argument("--in-flight", type=int, default=4, help="triggers that the PLC has open at a time")
     parser.add_argument("--bundle", type=Path, help="another bundle than the tiny one")
     parser.add_argument("--every-s", type=float, default=2.0, help="between two looks at the station's memory")
+    parser.add_argument("--chaos", action="store_true", help="two lanes, and a fault every few seconds (benchmarks/_chaos.py)")
+    parser.add_argument("--fault-every-s", type=float, default=3.0, help="--chaos: calm between two faults")
+    parser.add_argument("--seed", type=int, default=0, help="--chaos: of the order of the faults")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.triggers < 1000:
@@ -221,14 +215,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = args.bundle.absolute() if args.bundle else write_bundle(folder / "tiny.edgead")
-        row = soak(folder, args.triggers, args.in_flight, bundle, None if args.bundle else THRESHOLD, args.every_s)
-    for key, value in row.items():
-        if key not in ("machine", "samples"):
-            print(f"{key:<36}{value}")
+        if args.chaos:
+            row = chaos(folder, bundle, args.triggers, args.fault_every_s, args.seed)
+        else:
+            row = soak(folder, args.triggers, args.in_flight, bundle, None if args.bundle else THRESHOLD, args.every_s)
+    print(table(row) if args.chaos else listed(row))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(row, indent=1, allow_nan=False) + "\n", "utf-8")
-    failed = [key for key in ZERO if row[key]]
+    failed = [key for key in (CHAOS_ZERO if args.chaos else ZERO) if row[key]]
     if failed:
         print("FAILED: " + ", ".join(failed), file=sys.stderr)
     return int(bool(failed))

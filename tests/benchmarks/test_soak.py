@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.soak import ZERO, Told, account
+from benchmarks.soak import ZERO, account
 from edgead.runtime.store import RecordStore
 from tests.runtime.parts import record
 
@@ -51,13 +51,3 @@ def test_the_plcs_log_is_held_against_the_records(
     store.close()
     found = account(Log(log), tmp_path / "records.db", PARTS)  # type: ignore[arg-type]
     assert {key: found[key] for key in ZERO if found.get(key)} == bad
-
-
-def test_verdicts_are_counted_as_the_log_grows(tmp_path: Path) -> None:
-    path = tmp_path / "plc.jsonl"
-    counted = Told(path)
-    assert counted.parts() == 0
-    path.write_text('{"part": 1}\n{"arrived": 2}\n{"par')
-    assert counted.parts() == 1
-    path.write_text('{"part": 1}\n{"arrived": 2}\n{"part": 2}\n')
-    assert counted.parts() == 2

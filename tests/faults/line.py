@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 
 from edgead.runtime.signals import Cause
-from tests.servers.plc import ModbusPlc, until
+from tests.servers.plc import ModbusPlc
 from tests.servers.station import StationProcess
+from tests.waiting import PATIENCE_S, until
 
 LIMIT = 200.0
 GOOD, BAD = "good", "bad"
-PATIENCE_S = 40.0
 BUDGET_S = 3.0
 LATE_S = BUDGET_S + 0.5  # from the PLC's trigger to its result, with what the handshake allows for seeing the trigger
 
@@ -183,13 +183,18 @@ class Line:
 
     def rows(self) -> list[dict[str, Any]]:
         """The records, as somebody else reads them while the station runs."""
-        if not self.records.exists():
-            return []
-        with closing(sqlite3.connect(f"file:{self.records}?mode=ro", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
-                return []  # it is being made
-            return [dict(row) for row in connection.execute("SELECT * FROM records ORDER BY seq")]
+        return read_rows(self.records)
+
+
+def read_rows(records: Path) -> list[dict[str, Any]]:
+    """All records of a database, as somebody else reads them while the station runs."""
+    if not records.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{records}?mode=ro", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchone():
+            return []  # it is being made
+        return [dict(row) for row in connection.execute("SELECT * FROM records ORDER BY seq")]
 
 
 def truth(row: dict[str, Any]) -> str:

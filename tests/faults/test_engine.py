@@ -20,7 +20,8 @@ from edgead.runtime.station import Station
 from edgead.testing import FakeCamera, FakeEngine, Hang
 from edgead.types import Inspection, Verdict
 from tests.faults.line import words
-from tests.servers.plc import ModbusPlc, until
+from tests.servers.plc import ModbusPlc
+from tests.waiting import until
 
 SIZE = 64
 BUDGET_MS = 600.0

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from edgead.runtime.signals import Cause
-from tests.faults.line import LIMIT, PATIENCE_S, Line
+from tests.faults.line import LIMIT, Line
 from tests.runtime.test_recipes import bundle as write_recipe
 from tests.servers import pylon_is_missing
+from tests.waiting import PATIENCE_S
 
 EVERY_S = 0.05
 EACH = 22  # parts that each product judges before the PLC asks for the next one

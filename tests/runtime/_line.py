@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +16,7 @@ from edgead.runtime.station import Station
 from edgead.runtime.triggers import SoftwareTrigger
 from edgead.testing import FakeClock, FakeEngine, Hang, PushedCamera
 from edgead.types import Camera, Engine, Image, Inspection, Output, Trigger, TriggerSource, Verdict
+from tests.waiting import PATIENCE_S, until
 
 RECIPE = PreprocessRecipe(64, 64)
 GOOD: Image = np.full((64, 64, 3), 10, np.uint8)
@@ -29,15 +30,6 @@ def brightness(image: Image) -> float:
 
 def words(inspection: Inspection) -> str:
     return inspection.verdict.value + (f" {inspection.cause}" if inspection.cause else "")
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait in real time for what another thread is about to do."""
-    for _ in range(10_000):
-        if true():
-            return
-        threading.Event().wait(0.001)
-    raise AssertionError("it did not happen")
 
 
 class LineUnderTest:
@@ -93,7 +85,7 @@ class LineUnderTest:
 
     def verdict(self) -> Inspection:
         """The next verdict, waited for in real time."""
-        return self._arrived.get(timeout=10)
+        return self._arrived.get(timeout=PATIENCE_S)
 
     def told(self, count: int) -> list[str]:
         """The next verdicts in words."""
@@ -149,7 +141,7 @@ class LineUnderTest:
             self.camera.end()
         for hang in self._hangs:
             hang.let_go()
-        self.thread.join(20)
+        self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
 
     def _run(self) -> None:

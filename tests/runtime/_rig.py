@@ -13,7 +13,8 @@ from edgead.errors import OutputError
 from edgead.runtime.plc import LinkError, PlcDevice, PlcLink
 from edgead.runtime.signals import Fault, FromPlc, ToPlc
 from edgead.types import Inspection, StageTimes, Verdict
-from tests.servers.plc import ModbusPlc, until
+from tests.servers.plc import ModbusPlc
+from tests.waiting import PATIENCE_S, until
 
 
 def truth(part_id: int) -> Verdict:
@@ -164,7 +165,7 @@ class LinkFaults:
             raise LinkError("killed", cause="connect")
 
         rig.device._link.exchange = dead  # type: ignore[method-assign]
-        assert cut.wait(5)
+        assert cut.wait(PATIENCE_S)
         rig.loop.close()
         before = len(rig.parts())
         old, rig.device = rig.device, rig.connect(boot=2)

@@ -20,6 +20,7 @@ from edgead.runtime.station import Station
 from edgead.testing import FakeEngine
 from edgead.types import Camera, Frame
 from tests.servers import GigeCamera, aravis_is_missing
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,13 +57,6 @@ def whole(frame: Frame) -> bool:
     y, x = np.mgrid[0:height, 0:width]
     ramp = (int(frame.image[0, 0, 0]) + x + y) % 255
     return bool((frame.image == ramp[:, :, None]).all())
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, f"waited 30 s for: {what}"
-        time.sleep(0.02)
 
 
 def test_settings_are_taken_and_read_back(camera_of: Callable[[str], Camera]) -> None:
@@ -199,18 +193,18 @@ def test_a_camera_that_hangs_is_unplugged_and_comes_back(gige: GigeCamera) -> No
         thread = threading.Thread(target=station.run, name="line")
         thread.start()
         stats = station.stats
-        wait_until(lambda: stats.verdicts["OK"] >= 5, "verdicts")
+        until(lambda: stats.verdicts["OK"] >= 5, what="verdicts")
         gige.pause()
-        wait_until(lambda: stats.causes["camera_timeout"] >= 1, "a timeout while the camera hangs")
+        until(lambda: stats.causes["camera_timeout"] >= 1, what="a timeout while the camera hangs")
         gige.resume()
         inspected = stats.inspected
-        wait_until(lambda: stats.inspected > inspected + 3, "verdicts after the hang")
+        until(lambda: stats.inspected > inspected + 3, what="verdicts after the hang")
         gige.kill()
         gige.start()  # power came back: it knows nothing of us any more
-        wait_until(lambda: stats.causes["camera_lost"] >= 1, "the loss")
+        until(lambda: stats.causes["camera_lost"] >= 1, what="the loss")
         inspected = stats.inspected
-        wait_until(lambda: stats.reconnects >= 1 and stats.inspected > inspected, "verdicts after replugging")
+        until(lambda: stats.reconnects >= 1 and stats.inspected > inspected, what="verdicts after replugging")
         station.stop()
-        thread.join(15)
+        thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert stats.causes["camera_lost"] == 1

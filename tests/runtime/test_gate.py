@@ -14,7 +14,8 @@ from edgead.runtime.gate import GateOutput, ShiftRegister
 from edgead.runtime.station import Station
 from edgead.testing import FakeClock, FakeOutput
 from edgead.types import Frame, Inspection, StageTimes, Trigger, Verdict
-from tests.runtime._line import BAD, GOOD, LineUnderTest, until, words
+from tests.runtime._line import BAD, GOOD, LineUnderTest, words
+from tests.waiting import until
 
 
 def inspection(part_id: int, verdict: Verdict = Verdict.OK, trigger: Trigger | None = None) -> Inspection:

@@ -12,7 +12,7 @@ from edgead.runtime.outputs.gpio import GpioOutput, GpioTrigger
 from edgead.testing import FakeClock
 from edgead.testing_plc import FakeChip
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
-from tests.servers.plc import until
+from tests.waiting import until
 
 OKAY, REJECT, KICK, READY, BUSY, BEAT, GREEN, YELLOW, RED = range(9)
 LINES = {

@@ -16,6 +16,7 @@ from edgead.errors import BadInput, OutputError
 from edgead.runtime import health as health_module
 from edgead.runtime.health import MAX_CONNECTIONS, HealthServer
 from edgead.runtime.supervision import Report
+from tests.waiting import PATIENCE_S
 
 GOOD = Report(True, True, "", {"line": {"state": "ready"}})
 
@@ -45,7 +46,7 @@ def get(server: HealthServer, path: str, method: str = "GET") -> tuple[int, str,
     host, port = server.address
     request = urllib.request.Request(f"http://{host}:{port}{path}", method=method)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -93,7 +94,7 @@ def test_clients_that_hang_are_few_and_hung_up_on(probe: Probe, monkeypatch: pyt
         for client in clients[:4]:
             client.sendall(b"GET /healthz HTTP/1.0\r\nX-Slow: ")  # and never the rest
         for client in clients:
-            client.settimeout(20)
+            client.settimeout(PATIENCE_S)
             assert client.recv(100) == b""  # closed, surplus ones at once
             client.close()
         end = time.monotonic() + 20
@@ -115,7 +116,7 @@ def test_a_client_that_reads_nothing_does_not_delay_the_end(probe: Probe) -> Non
 
 def test_garbage_is_no_trouble(server: HealthServer) -> None:
     with socket.create_connection(server.address) as client:
-        client.settimeout(20)
+        client.settimeout(PATIENCE_S)
         client.sendall(bytes(range(256)) * 4 + b"\r\n\r\n")
         client.recv(1000)
     assert get(server, "/healthz")[0] == 200

@@ -13,7 +13,8 @@ from edgead.clock import MonotonicClock
 from edgead.runtime.ledger import Ledger, Part, told_late
 from edgead.testing import FakeClock
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
-from tests.runtime._line import until, words
+from tests.runtime._line import words
+from tests.waiting import PATIENCE_S, until
 
 START = 1_000_000_000
 MS = 1_000_000
@@ -212,5 +213,5 @@ def test_many_threads_open_and_close_and_nothing_is_lost() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE_S)
     assert [i.part_id for i in book.told] == list(range(1, total + 1))

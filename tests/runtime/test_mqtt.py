@@ -22,7 +22,7 @@ from edgead.runtime.outputs.mqtt import MqttOutput
 from edgead.runtime.payload import InspectionPayload
 from edgead.types import Frame, Inspection, StageTimes, Trigger, Verdict
 from tests.servers.mosquitto import PASSWORD, USER, Broker, make_certificate, mosquitto_is_missing
-from tests.servers.plc import until
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.skipif(bool(mosquitto_is_missing()), reason=mosquitto_is_missing())
 
@@ -50,7 +50,7 @@ class Listener:
         self._client.on_subscribe = lambda *arguments: ready.set()
         self._client.connect("127.0.0.1", broker.port)
         self._client.loop_start()
-        assert ready.wait(10)
+        assert ready.wait(PATIENCE_S)
 
     def parts(self) -> list[int]:
         """Each part once: QoS 1 may deliver twice."""

@@ -34,7 +34,7 @@ from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
 from tests.runtime._rig import LinkFaults
 from tests.servers.opcua_plc import PASSWORD, USER, OpcUaPlc, make_keys, opcua_link
-from tests.servers.plc import until
+from tests.waiting import PATIENCE_S, until
 
 OK, NG = Verdict.OK, Verdict.NG
 COUNTS = (ua.VariantType.UInt32, ua.VariantType.UInt32, ua.VariantType.Int32)
@@ -298,7 +298,7 @@ def remote(keys: Path, served: Serve) -> Iterator[Connect]:
 
 def answer(server: OpcUaServer, verdict: Verdict, trigger: Trigger | None = None, deadline_ns: int | None = None) -> None:
     """The station's verdict on the next trigger."""
-    trigger = trigger or server.wait(5)
+    trigger = trigger or server.wait(PATIENCE_S)
     assert trigger is not None
     server.signal(Inspection(1, verdict, "", 1.5, 2.0, None, StageTimes(), None, trigger, deadline_ns))
 
@@ -321,7 +321,7 @@ def test_states_follow_the_methods_and_each_job_has_exactly_one_result(served: S
     job, error = client.start("StartSingleJob", "21")
     assert error == 0 and client.state() == "SingleExecution"
     assert client.start("StartSingleJob", "22") == "BadInvalidState"
-    trigger = server.wait(5)
+    trigger = server.wait(PATIENCE_S)
     assert trigger is not None and (trigger.part_id, trigger.source) == (21, "opcua")
     answer(server, NG, trigger)
     until(lambda: client.state() == "Ready")
@@ -340,7 +340,7 @@ def test_states_follow_the_methods_and_each_job_has_exactly_one_result(served: S
     assert client.results(job) == [("mute", "UNKNOWN", "no_answer", 4)] and server.wait(0) is None
 
     job, _ = client.start("StartSingleJob", "stopped")
-    trigger = server.wait(5)
+    trigger = server.wait(PATIENCE_S)
     assert client.call("Abort") == 0 and client.state() == "Ready"
     answer(server, OK, trigger)
     until(lambda: server.counts()["dropped"] == 2)
@@ -380,7 +380,7 @@ def test_continuous_execution_triggers_until_stop(served: Serve, remote: Connect
         until(lambda number=number: len(client.results(job)) == number)
         assert server.wait(0.1) is None  # not before pause_s is over
         go_on(server, clock, 1.0)
-    trigger = server.wait(5)
+    trigger = server.wait(PATIENCE_S)
     assert client.call("Stop") == 0 and client.state() == "Ready"
     answer(server, OK, trigger)
     until(lambda: len(client.results(job)) == 3)

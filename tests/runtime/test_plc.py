@@ -27,7 +27,8 @@ from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.testing_plc import FakePlc, FakePlcLink
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
 from tests.runtime._rig import Loop, Rig, truth
-from tests.servers.plc import ModbusPlc, until
+from tests.servers.plc import ModbusPlc
+from tests.waiting import PATIENCE_S, until
 
 OK, NG, UNKNOWN = Verdict.OK, Verdict.NG, Verdict.UNKNOWN
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy/plc"
@@ -63,7 +64,7 @@ def test_a_trigger_is_handed_over_with_its_part_and_answered(running: Start) -> 
     device = running(FakePlcLink(plc), name="line")
     device.heartbeat()
     plc.wanted = 1
-    trigger = device.wait(5)
+    trigger = device.wait(PATIENCE_S)
     assert trigger is not None
     assert (trigger.trigger_id, trigger.part_id, trigger.source, trigger.refused) == (1, 41, "line", "")
     assert plc.verdicts == []
@@ -79,7 +80,7 @@ def test_causes_reach_the_plc_as_numbers(running: Start) -> None:
     for cause, number in (("engine_error: out of memory", 7), ("something new", 255), ("", 255)):
         device.heartbeat()
         plc.wanted += 1
-        device.signal(inspection(UNKNOWN, device.wait(5), cause=cause))
+        device.signal(inspection(UNKNOWN, device.wait(PATIENCE_S), cause=cause))
         until(lambda: plc.settled)
         assert plc.verdicts[-1].cause == number
 
@@ -113,7 +114,7 @@ def test_a_verdict_after_its_deadline_is_told_as_unknown(running: Start) -> None
     device = running(FakePlcLink(plc), clock)
     device.heartbeat()
     plc.wanted = 1
-    trigger = device.wait(5)
+    trigger = device.wait(PATIENCE_S)
     device.signal(inspection(OK, trigger, deadline_ns=clock.now_ns() - 1))
     until(lambda: plc.settled)
     assert [(v.verdict, v.cause) for v in plc.verdicts] == [(UNKNOWN, Cause.LATE_OUTPUT)]
@@ -147,7 +148,7 @@ def test_going_safe_takes_ok_away_before_the_plc_has_it(running: Start) -> None:
     device = running(link)
     device.heartbeat()
     plc.wanted = 1
-    device.signal(inspection(OK, device.wait(5)))
+    device.signal(inspection(OK, device.wait(PATIENCE_S)))
     until(lambda: link.shown[-1].ok)
     device.fail_safe()
     until(lambda: link.shown[-1].unknown)
@@ -163,7 +164,7 @@ def test_closing_answers_what_is_in_work_and_then_refuses(running: Start) -> Non
     device = running(link)
     device.heartbeat()
     plc.wanted = 1
-    trigger = device.wait(5)
+    trigger = device.wait(PATIENCE_S)
     device.close()
     device.close()
     assert [(v.verdict, v.cause) for v in plc.verdicts] == [(UNKNOWN, Cause.STOPPED)]
@@ -312,7 +313,7 @@ def test_modbus_a_station_that_is_killed_and_started_again(rigs: Callable[..., R
         raise LinkError("killed", cause="connect")
 
     rig.device._link.exchange = dead  # type: ignore[method-assign]
-    assert exchange is not dead and cut.wait(5)
+    assert exchange is not dead and cut.wait(PATIENCE_S)
     rig.loop.close()
     before = len(rig.parts())
     old, rig.device = rig.device, rig.connect(boot=2)
@@ -360,7 +361,7 @@ class PollingPlc:
     def __init__(self, port: int, cycle_s: float = 0.01, **options: bool) -> None:
         self.plc = FakePlc(**options)  # type: ignore[arg-type]
         self.refused = 0
-        self._client = ModbusTcpClient("127.0.0.1", port=port, timeout=1, retries=0)
+        self._client = ModbusTcpClient("127.0.0.1", port=port, timeout=PATIENCE_S, retries=0)
         self._cycle_s, self._stop = cycle_s, threading.Event()
         self._thread = threading.Thread(target=self._run, name="test-plc")
         self._thread.start()
@@ -411,7 +412,7 @@ def test_modbus_server_one_connection_writes_and_the_stations_block_is_read_only
     running: Start, server: ModbusServerLink
 ) -> None:
     running(server)
-    first, second = (ModbusTcpClient("127.0.0.1", port=server.port, timeout=1, retries=0) for _ in range(2))
+    first, second = (ModbusTcpClient("127.0.0.1", port=server.port, timeout=PATIENCE_S, retries=0) for _ in range(2))
     words = to_words(FromPlc(enable=True))
     assert not first.write_registers(100, words).isError()
     assert second.write_registers(100, words).exception_code == 6

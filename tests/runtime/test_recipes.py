@@ -25,9 +25,9 @@ from edgead.testing import FakeEngine
 from edgead.testing_plc import FakePlc, FakePlcLink
 from edgead.types import Inspection, Verdict
 from tests.cli.test_run import write_bundle
-from tests.runtime._line import GOOD, RECIPE, LineUnderTest, brightness, until
+from tests.runtime._line import GOOD, RECIPE, LineUnderTest, brightness
 from tests.servers.plc import ModbusPlc
-from tests.servers.plc import until as eventually
+from tests.waiting import until
 
 
 class Shelf:
@@ -154,13 +154,13 @@ def test_a_file_tells_which_recipe_runs(shelf: Shelf, tmp_path: Path) -> None:
     file = tmp_path / "recipe.txt"
     with Book(shelf, file=file) as it:
         file.write_text("2\n")
-        eventually(lambda: it.book.running == 2)
+        until(lambda: it.book.running == 2)
         file.write_text("two")
-        eventually(lambda: "holds 'two', not the number" in it.notices.get("recipe", ""))
+        until(lambda: "holds 'two', not the number" in it.notices.get("recipe", ""))
         file.write_text("7")
-        eventually(lambda: "no recipe 7" in it.notices.get("recipe", ""))
+        until(lambda: "no recipe 7" in it.notices.get("recipe", ""))
         file.write_text("1")
-        eventually(lambda: it.book.running == 1 and not it.notices)
+        until(lambda: it.book.running == 1 and not it.notices)
         it.line.end()
 
 
@@ -172,23 +172,23 @@ def test_the_plc_is_told_what_runs_and_what_was_refused(shelf: Shelf, retry_s: f
     device = PlcDevice(link)
     try:
         with Book(shelf, plc=device) as it:
-            eventually(lambda: link.shown[-1].recipe == 1)
+            until(lambda: link.shown[-1].recipe == 1)
             plc.recipe = 3
-            eventually(lambda: plc.errors == [Fault.RECIPE_REFUSED])
+            until(lambda: plc.errors == [Fault.RECIPE_REFUSED])
             assert link.shown[-1].recipe == 1 and not link.shown[-1].ready
             exchanges = device.counts()["exchanges"]
-            eventually(lambda: device.counts()["exchanges"] > exchanges + 80)
+            until(lambda: device.counts()["exchanges"] > exchanges + 80)
             assert (shelf.asked.count(3) > 1) == (retry_s < 1), "tried again, but not all the time"
             assert "nut.edgead is damaged" in it.notices["recipe"]
             with pytest.raises(BadInput, match="the PLC asks for recipe 3"):
                 it.book.change(2)
             plc.recipe = 2
-            eventually(lambda: link.shown[-1].recipe == 2)
+            until(lambda: link.shown[-1].recipe == 2)
             assert it.book.running == 2 and not it.notices
             plc.recipe = 0
-            eventually(lambda: device.recipe_request == 0)
+            until(lambda: device.recipe_request == 0)
             it.book.change(1)
-            eventually(lambda: link.shown[-1].recipe == 1)
+            until(lambda: link.shown[-1].recipe == 1)
             it.line.end()
         assert plc.errors == [Fault.RECIPE_REFUSED]  # once, however long it asks
     finally:
@@ -297,12 +297,12 @@ def line(tmp_path: Path) -> Iterator[Line]:
 def test_a_plc_changes_the_product_under_load_and_no_trigger_is_lost(line: Line) -> None:
     parts = 240
     line.plc.ask_for(1)
-    eventually(lambda: line.plc.log("heartbeat"))
+    until(lambda: line.plc.log("heartbeat"))
     line.plc.want(parts)
     for recipe, after in ((2, 60), (1, 120), (2, 180)):
-        eventually(lambda after=after: len(line.judged()) >= after)  # type: ignore[misc]
+        until(lambda after=after: len(line.judged()) >= after)  # type: ignore[misc]
         line.plc.ask_for(recipe)
-    eventually(lambda: len(line.judged()) == parts)
+    until(lambda: len(line.judged()) == parts)
     changes = [(0, 1), *((entry["last_part"], entry["recipe"]) for entry in line.plc.log("recipe")[1:])]
     assert [recipe for _, recipe in changes] == [1, 2, 1, 2]
 
@@ -317,7 +317,7 @@ def test_a_plc_changes_the_product_under_load_and_no_trigger_is_lost(line: Line)
     assert sum(entry["verdict"] == "NG" for entry in judged.values()) > 20
 
     # the station's own records say the same, with the engine that answered
-    eventually(lambda: len(line.seen) == parts)
+    until(lambda: len(line.seen) == parts)
     for inspection in line.seen:
         assert inspection.trigger is not None and inspection.trigger.part_id is not None
         product = {Verdict.OK: "bolt/onnxruntime-fp32", Verdict.NG: "nut/onnxruntime-fp32", Verdict.UNKNOWN: ""}
@@ -326,15 +326,15 @@ def test_a_plc_changes_the_product_under_load_and_no_trigger_is_lost(line: Line)
 
 
 def test_a_bundle_that_is_damaged_is_refused_while_the_line_runs_on(line: Line) -> None:
-    eventually(lambda: line.plc.log("heartbeat"))
+    until(lambda: line.plc.log("heartbeat"))
     line.plc.want(5)
-    eventually(lambda: len(line.judged()) == 5)
+    until(lambda: len(line.judged()) == 5)
     line.plc.ask_for(3)
-    eventually(lambda: {"error": Fault.RECIPE_REFUSED} in line.plc.log("error"))
+    until(lambda: {"error": Fault.RECIPE_REFUSED} in line.plc.log("error"))
     health = line.lane.station.health()
     assert health.state == "ready" and "torn.edgead is damaged" in health.notices["recipe"]
     line.plc.ask_for(1)
-    eventually(lambda: not line.lane.station.health().notices)
+    until(lambda: not line.lane.station.health().notices)
     line.plc.want(5)
-    eventually(lambda: len(line.judged()) == 10)
+    until(lambda: len(line.judged()) == 10)
     assert [entry["verdict"] for entry in line.judged().values()][-3:] == ["OK"] * 3

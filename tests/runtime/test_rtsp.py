@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,6 +14,7 @@ from edgead.runtime.cameras import open_camera
 from edgead.runtime.station import Station
 from edgead.testing import FakeEngine
 from tests.servers import RtspServer, rtsp_is_missing
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -26,13 +27,6 @@ def server() -> Iterator[RtspServer]:
     server.kill()
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, f"waited 30 s for: {what}"
-        time.sleep(0.02)
-
-
 def test_a_camera_that_hangs_dies_and_comes_back(server: RtspServer, caplog: pytest.LogCaptureFixture) -> None:
     recipe, engine = PreprocessRecipe(64, 64), FakeEngine([0.0])
     camera = open_camera(server.url)
@@ -41,16 +35,16 @@ def test_a_camera_that_hangs_dies_and_comes_back(server: RtspServer, caplog: pyt
         thread.start()
         stats = station.stats
         with caplog.at_level(logging.WARNING):
-            wait_until(lambda: stats.verdicts["OK"] >= 5, "verdicts")
+            until(lambda: stats.verdicts["OK"] >= 5, what="verdicts")
             server.pause()
-            wait_until(lambda: stats.causes["camera_timeout"] >= 1, "a timeout while the server hangs")
+            until(lambda: stats.causes["camera_timeout"] >= 1, what="a timeout while the server hangs")
             server.kill()
-            wait_until(lambda: stats.causes["camera_lost"] >= 1, "the loss of the killed server")
+            until(lambda: stats.causes["camera_lost"] >= 1, what="the loss of the killed server")
             inspected = stats.inspected
             server.start()
-            wait_until(lambda: stats.reconnects >= 1 and stats.inspected > inspected, "verdicts after the restart")
+            until(lambda: stats.reconnects >= 1 and stats.inspected > inspected, what="verdicts after the restart")
         station.stop()
-        thread.join(15)
+        thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert stats.causes["camera_lost"] == 1
     assert stats.verdicts["OK"] == stats.inspected

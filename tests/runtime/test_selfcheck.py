@@ -16,7 +16,8 @@ from edgead.runtime.selfcheck import SelfCheck, SpareTime
 from edgead.testing import FakeClock, FakeEngine
 from edgead.types import Image, Inspection, StageTimes, Trigger, Verdict
 from tests.cli.test_run import write_bundle
-from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, brightness, until, words
+from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, brightness, words
+from tests.waiting import until
 
 GOLDEN = (GOOD, BAD)
 

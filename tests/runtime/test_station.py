@@ -20,6 +20,7 @@ from edgead.runtime.station import Station
 from edgead.runtime.stats import Stats
 from edgead.testing import FakeCamera, FakeClock, FakeEngine, FakeOutput
 from edgead.types import Camera, Frame, Image, Inspection, Verdict
+from tests.waiting import PATIENCE_S
 
 RECIPE = PreprocessRecipe(64, 64)
 GOOD: Image = np.full((64, 64, 3), 10, np.uint8)
@@ -123,7 +124,7 @@ class Gate:
 
     def __call__(self, image: Image) -> float:
         self.entered.release()
-        assert self.leave.acquire(timeout=10)
+        assert self.leave.acquire(timeout=PATIENCE_S)
         return brightness(image)
 
 
@@ -140,7 +141,7 @@ class SteppedCamera(FakeCamera):
 
     def grab(self, timeout_s: float) -> Frame:
         self.asked.release()
-        if not self.next.acquire(timeout=10):
+        if not self.next.acquire(timeout=PATIENCE_S):
             raise EndOfStream("nobody steps")
         return super().grab(timeout_s)
 
@@ -153,15 +154,15 @@ def test_late_for_live_frames_means_the_newest_and_the_others_are_counted() -> N
     thread = threading.Thread(target=station.run, name="line")
     thread.start()
     camera.next.release()
-    assert gate.entered.acquire(timeout=10)  # number 0 is being inspected
+    assert gate.entered.acquire(timeout=PATIENCE_S)  # number 0 is being inspected
     for _ in range(4):
         camera.next.release()
     for _ in range(6):  # five frames were asked for and put away when the sixth is asked for
-        assert camera.asked.acquire(timeout=10)
+        assert camera.asked.acquire(timeout=PATIENCE_S)
     for _ in range(2):
         gate.leave.release()
     camera.next.release()  # the script ends
-    thread.join(10)
+    thread.join(PATIENCE_S)
     station.close()
     assert [i.frame.frame_id for i in seen if i.frame] == [0, 7]
     assert [i.part_id for i in seen] == [1, 2]
@@ -183,10 +184,10 @@ def test_old_live_frames_are_dropped_and_silence_of_fresh_ones_is_unknown() -> N
         station.on_inspection(seen.append)
         thread = threading.Thread(target=station.run, name="line")
         thread.start()
-        assert camera.asked.acquire(timeout=10)
+        assert camera.asked.acquire(timeout=PATIENCE_S)
         clock.advance(5)  # longer than the frame timeout since the start
         camera.next.release(2)
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert told(seen) == ["UNKNOWN stale"]
 
 
@@ -241,7 +242,7 @@ def test_a_slow_callback_of_a_live_camera_misses_parts_and_they_are_counted() ->
     seen: list[int] = []
 
     def stuck(inspection: Inspection) -> None:
-        release.wait(10)
+        release.wait(PATIENCE_S)
         seen.append(inspection.part_id)
 
     def counting(inspection: Inspection) -> None:

@@ -18,7 +18,8 @@ from edgead.errors import CameraLost, EngineError, OutputError, UnreadableFrame
 from edgead.runtime import sinks, station
 from edgead.testing import AskedCamera, FakeCamera, FakeClock, FakeEngine, FakeOutput, Hang, PushedCamera
 from edgead.types import Image, Inspection, Verdict
-from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, until, words
+from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, words
+from tests.waiting import PATIENCE_S, until
 
 
 def test_an_engine_that_hangs_makes_unknowns_in_time_and_its_late_answer_is_thrown_away() -> None:
@@ -32,7 +33,7 @@ def test_an_engine_that_hangs_makes_unknowns_in_time_and_its_late_answer_is_thro
         line.pass_time(1)
         line.fire()
         line.push(GOOD)
-        assert hang.entered.acquire(timeout=10)
+        assert hang.entered.acquire(timeout=PATIENCE_S)
         line.pass_time(50)
         line.fire()  # while it hangs
         line.pass_time(50)
@@ -64,7 +65,7 @@ def test_heartbeats_come_only_as_the_loop_makes_progress() -> None:
         until(lambda: output.heartbeats > 0)  # an idle line beats
         line.fire()
         line.push(GOOD)
-        assert hang.entered.acquire(timeout=10)
+        assert hang.entered.acquire(timeout=PATIENCE_S)
         before = output.heartbeats
         for _ in range(3):
             line.fire()
@@ -84,12 +85,12 @@ def test_a_stop_while_the_engine_hangs_ends_safe_and_says_so(monkeypatch: pytest
     with line:
         line.fire()
         line.push(GOOD)
-        assert hang.entered.acquire(timeout=10)
+        assert hang.entered.acquire(timeout=PATIENCE_S)
         line.fire()
         until(lambda: line.station.health().open_parts == 2)
         line.station.stop()
         line.camera.end()  # type: ignore[attr-defined]
-        line.thread.join(10)
+        line.thread.join(PATIENCE_S)
         assert not line.thread.is_alive()
         assert isinstance(line.error, EngineError)
         assert "part 1 hangs in inference" in str(line.error)
@@ -110,7 +111,7 @@ def test_a_camera_whose_adapter_hangs_costs_each_part_a_timeout(asked: bool) -> 
         camera.push(hang)
     with LineUnderTest(camera=camera, clock=clock, hangs=[hang]) as line:
         line.fire()
-        assert hang.entered.acquire(timeout=10)
+        assert hang.entered.acquire(timeout=PATIENCE_S)
         line.wait_for_frame()
         line.pass_time(101)
         assert line.told(1) == ["UNKNOWN camera_timeout"]
@@ -132,7 +133,7 @@ def test_a_software_trigger_that_hangs_does_not_hold_up_other_triggers() -> None
     with LineUnderTest(camera=Stuck(clock, [GOOD] * 3), clock=clock, hangs=[hang]) as line:
         for _ in range(3):
             line.fire()
-        assert hang.entered.acquire(timeout=10)
+        assert hang.entered.acquire(timeout=PATIENCE_S)
         until(lambda: line.station.health().waiting_parts == 2)
         line.wait_for_frame()
         line.pass_time(101)
@@ -245,7 +246,7 @@ def test_a_burst_of_triggers_is_answered_in_order_and_none_is_dropped() -> None:
     camera = FakeCamera([GOOD] * 100, clock=clock)
     with LineUnderTest(engine=FakeEngine([hang, *[0.0] * 100]), camera=camera, clock=clock, hangs=[hang], max_waiting=4) as line:
         line.fire()
-        assert hang.entered.acquire(timeout=10)
+        assert hang.entered.acquire(timeout=PATIENCE_S)
         for part_id in range(20):
             line.fire(part_id)
         until(lambda: line.station.health().open_parts == 21)
@@ -261,7 +262,7 @@ def test_a_burst_during_a_hang_gets_all_its_verdicts_by_the_deadline() -> None:
     with LineUnderTest(engine=FakeEngine([hang, 0.0]), hangs=[hang], max_waiting=4) as line:
         line.fire()
         line.push(GOOD)
-        assert hang.entered.acquire(timeout=10)
+        assert hang.entered.acquire(timeout=PATIENCE_S)
         for _ in range(20):
             line.fire()
         until(lambda: line.station.health().open_parts == 21)
@@ -312,7 +313,7 @@ def test_a_verdict_that_cannot_be_told_in_time_is_told_as_unknown() -> None:
             line.fire()
             line.push(GOOD)
             assert line.told(1) == ["OK"]
-        assert hang.entered.acquire(timeout=10)
+        assert hang.entered.acquire(timeout=PATIENCE_S)
         line.pass_time(101)
         hang.let_go()
         until(lambda: len(output.told) == 2)
@@ -361,7 +362,7 @@ def test_free_running_an_engine_that_hangs_is_late_in_time() -> None:
         assert line.told(1) == ["OK"]
         until(lambda: output.asserted)
         camera.push(GOOD)
-        assert hang.entered.acquire(timeout=10)
+        assert hang.entered.acquire(timeout=PATIENCE_S)
         line.pass_time(101)
         assert line.told(1) == ["UNKNOWN late: inference"]
         until(lambda: not output.asserted)
@@ -436,7 +437,7 @@ def test_any_sequence_of_faults_gives_each_trigger_its_own_verdict(events: list[
             if event != "silence":
                 line.push(pictures.get(event, GOOD), skipped=event == "lost frame")
             if event == "hang":
-                assert waiting[0].entered.acquire(timeout=10)
+                assert waiting[0].entered.acquire(timeout=PATIENCE_S)
             if event == "silence":
                 line.wait_for_frame()
             if event in ("hang", "silence"):

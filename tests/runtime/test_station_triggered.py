@@ -15,7 +15,8 @@ from edgead.runtime.station import Station
 from edgead.runtime.triggers import CameraTrigger, IntervalTrigger, SoftwareTrigger
 from edgead.testing import AskedCamera, FakeCamera, FakeClock, FakeEngine, FakeOutput, PushedCamera
 from edgead.types import Trigger
-from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, brightness, until, words
+from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, brightness, words
+from tests.waiting import PATIENCE_S, until
 
 
 def test_each_trigger_gets_the_frame_after_it_and_the_lines_own_part_id() -> None:
@@ -186,7 +187,7 @@ def test_a_recording_gives_each_trigger_its_next_picture_and_then_the_run_ends()
         for expected in ("OK", "UNKNOWN unreadable_image: torn", "NG", "UNKNOWN end_of_stream"):
             line.fire()
             assert line.told(1) == [expected]
-        line.thread.join(10)
+        line.thread.join(PATIENCE_S)
         assert not line.thread.is_alive()
 
 
@@ -237,7 +238,7 @@ def test_triggers_at_an_interval() -> None:
         while not line.seen or len(line.seen) < 3:
             line.pass_time(1)
             threading.Event().wait(0.001)
-        line.thread.join(10)
+        line.thread.join(PATIENCE_S)
     assert [words(i) for i in line.seen] == ["OK", "NG", "OK"]
 
 
@@ -247,7 +248,7 @@ def test_max_parts_takes_so_many_triggers_and_leaves_the_others_for_the_next_run
     for _ in range(5):
         triggers.fire()
     with LineUnderTest(camera=FakeCamera([GOOD] * 9, clock=clock), triggers=triggers, clock=clock, max_parts=2) as line:
-        line.thread.join(10)
+        line.thread.join(PATIENCE_S)
         assert len(line.seen) == 2
         assert line.station.run(max_parts=2).parts == 4
         triggers.end()
@@ -374,7 +375,7 @@ def test_on_the_machines_own_clock_nothing_is_lost() -> None:
         for _ in range(200):
             triggers.fire()
         triggers.end()
-        thread.join(20)
+        thread.join(PATIENCE_S)
         camera.end()
     assert seen == list(range(1, 201))
     assert station.stats.verdicts == {"OK": 100, "NG": 100}
@@ -389,7 +390,7 @@ def test_a_camera_that_runs_by_itself_and_ends_ends_the_run() -> None:
         camera.push(np.array(GOOD))
         assert line.told(1) == ["OK"]
         camera.end()
-        line.thread.join(10)
+        line.thread.join(PATIENCE_S)
         assert not line.thread.is_alive()
         with pytest.raises(EndOfStream):
             camera.grab(0)

@@ -8,8 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,8 +24,7 @@ from edgead.testing import FakeClock
 from edgead.types import Verdict
 from tests.runtime.disks import fill, remount
 from tests.runtime.parts import START, inspection, record
-
-WAIT_S = 20.0  # of real time, for threads that answer in milliseconds
+from tests.waiting import PATIENCE_S, until
 
 
 def ids(folder: Path) -> list[int]:
@@ -35,18 +32,11 @@ def ids(folder: Path) -> list[int]:
         return [row["part_id"] for row in history.rows()]
 
 
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
-
-
 def test_a_record_holds_everything_and_its_pictures_and_acknowledgement_may_come_first(tmp_path: Path) -> None:
     store = RecordStore(tmp_path / "new" / "records", station="line 1", wall=WallClock(FakeClock(), lambda: START))
     store.attach(7, Path("a.png"), Path("a.jpg"))
     store.acknowledge(7)
-    assert store.flush(WAIT_S)  # their record is not there yet
+    assert store.flush(PATIENCE_S)  # their record is not there yet
     views = (inspection(7, Verdict.OK), inspection(7, Verdict.NG))
     store.write(to_record(replace(inspection(7, Verdict.NG), views=views), time_utc=START, engine="openvino-int8"))
     store.close()
@@ -123,7 +113,7 @@ def test_a_full_disk_keeps_records_in_memory_then_loses_the_oldest_and_recovers(
 ) -> None:
     store = RecordStore(small_disk, commit_every_s=0.0, buffer=50, retry_s=0.01)
     store.write(record(1))
-    assert store.flush(WAIT_S)
+    assert store.flush(PATIENCE_S)
     filler = fill(small_disk)
     for part_id in range(2, 42):
         store.write(record(part_id, source="x" * 4000))
@@ -134,7 +124,7 @@ def test_a_full_disk_keeps_records_in_memory_then_loses_the_oldest_and_recovers(
         store.write(record(part_id))
     until(lambda: store.lost > 0)
     filler.unlink()
-    assert store.flush(WAIT_S)
+    assert store.flush(PATIENCE_S)
     store.write(record(142))
     store.close()
     stored = ids(small_disk)
@@ -159,7 +149,7 @@ def test_a_station_starts_with_a_full_disk_and_writes_once_there_is_room(small_d
 def test_a_disk_that_turns_read_only_is_waited_for(small_disk: Path) -> None:
     store = RecordStore(small_disk, commit_every_s=0.0, retry_s=0.01)
     store.write(record(1))
-    assert store.flush(WAIT_S)
+    assert store.flush(PATIENCE_S)
     store.close()
     remount(small_disk, "ro")
     store = RecordStore(small_disk, commit_every_s=0.0, retry_s=0.01)
@@ -188,10 +178,10 @@ def test_what_the_disk_did_not_take_until_the_end_is_counted_as_lost(small_disk:
 def test_a_removed_folder_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = RecordStore(tmp_path / "records", commit_every_s=0.0)
     store.write(record(1))
-    assert store.flush(WAIT_S)
+    assert store.flush(PATIENCE_S)
     shutil.rmtree(tmp_path / "records")
     store.write(record(2))
-    assert store.flush(WAIT_S)
+    assert store.flush(PATIENCE_S)
     assert ids(tmp_path / "records") == [2]
     assert "was removed" in caplog.text
     store.close()
@@ -226,7 +216,7 @@ def test_quotas_remove_the_oldest_records_and_a_jumping_date_removes_none(tmp_pa
     def day(days: int, part_ids: range) -> list[int]:
         for part_id in part_ids:
             store.write(record(part_id, when=START + timedelta(days=days)))
-        assert store.flush(WAIT_S)
+        assert store.flush(PATIENCE_S)
         return ids(tmp_path)
 
     assert day(0, range(1, 151)) == list(range(51, 151))
@@ -245,7 +235,7 @@ def test_the_listener_of_commits_may_fail(tmp_path: Path) -> None:
     store = RecordStore(tmp_path, on_commit=fail, commit_every_s=0.0)
     for part_id in (1, 2):
         store.write(record(part_id))
-        assert store.flush(WAIT_S)
+        assert store.flush(PATIENCE_S)
     store.close()
     assert ids(tmp_path) == [1, 2]
 
@@ -254,12 +244,12 @@ def test_reading_a_running_station_holds_nothing_up(tmp_path: Path) -> None:
     store = RecordStore(tmp_path, commit_every_s=0.0)
     for part_id in range(1, 3001):
         store.write(record(part_id))
-    assert store.flush(WAIT_S)
+    assert store.flush(PATIENCE_S)
     with History(tmp_path) as history:
         rows = history.rows()
         assert next(rows)["part_id"] == 1
         store.write(record(3001))
-        assert store.flush(WAIT_S)
+        assert store.flush(PATIENCE_S)
         assert [row["part_id"] for row in rows][-1] == 3001
         assert [row["part_id"] for row in history.rows(Selection(last=2))] == [3000, 3001]
     store.close()
@@ -310,6 +300,6 @@ def test_somebody_who_locks_the_database_holds_up_no_caller(tmp_path: Path) -> N
         store.write(record(part_id))
     other.execute("ROLLBACK")
     other.close()
-    assert store.flush(WAIT_S)
+    assert store.flush(PATIENCE_S)
     store.close()
     assert ids(tmp_path) == list(range(1, 100))

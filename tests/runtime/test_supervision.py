@@ -19,6 +19,7 @@ from edgead.runtime.stats import Health, Stats
 from edgead.runtime.supervision import Notifier, Supervisor
 from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.types import Image
+from tests.waiting import PATIENCE_S
 
 FRAME: Image = np.full((64, 64, 3), 10, np.uint8)
 
@@ -146,7 +147,7 @@ def test_systemd_hears_nothing_after_the_stop_though_a_look_is_under_way(systemd
     systemd.environment["WATCHDOG_USEC"] = "40000"
     clock = FakeClock()
     supervisor = Supervisor({"line": Slow(clock)}, notifier=Notifier(systemd.environment), clock=clock).start()
-    assert looking.wait(10)
+    assert looking.wait(PATIENCE_S)
     supervisor.close()
     assert systemd.heard()[-2:] == ["STOPPING=1", "STATUS=stopping"]
 

@@ -24,10 +24,10 @@ from edgead.runtime.triggers import SoftwareTrigger
 from edgead.runtime.views import Fanout, Views
 from edgead.testing import AskedCamera, FakeClock, FakeEngine, FakeOutput, Hang, PushedCamera
 from edgead.types import Camera, Engine, Image, Inspection, StageTimes, Trigger, Verdict
-from tests.runtime._line import BAD, GOOD, RECIPE, brightness, until, words
+from tests.runtime._line import BAD, GOOD, RECIPE, brightness, words
 from tests.runtime.test_recipes import bundle
 from tests.servers.plc import ModbusPlc
-from tests.servers.plc import until as eventually
+from tests.waiting import PATIENCE_S, until
 
 OK, NG, UNKNOWN = Verdict.OK, Verdict.NG, Verdict.UNKNOWN
 CAMERAS = ("top", "side")
@@ -79,7 +79,7 @@ class Cell:
                 camera.push(picture)
 
     def verdict(self) -> Inspection:
-        return self._told.get(timeout=10)
+        return self._told.get(timeout=PATIENCE_S)
 
     def pass_time(self, duration_ms: float) -> None:
         self.clock.advance(duration_ms / 1000)
@@ -111,7 +111,7 @@ class Cell:
             camera.end()
         for station, thread in zip(self.stations, self._threads, strict=True):
             station.stop()
-            thread.join(20)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive()
         self.views.close()
         for station in self.stations:
@@ -173,7 +173,7 @@ def test_an_engine_that_hangs_costs_its_views_only_and_the_other_camera_goes_on(
         cell.triggers.fire()
         cell.both_know(1)
         cell.push(GOOD, GOOD)
-        assert hang.entered.acquire(timeout=10)
+        assert hang.entered.acquire(timeout=PATIENCE_S)
         cell.arrived(1)
         cell.pass_time(101)
         first = cell.verdict()
@@ -263,7 +263,7 @@ def test_under_load_each_trigger_has_one_verdict_in_order_and_every_ok_is_ok_for
         until(lambda: len(output.told) == parts)
         source.end()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE_S)
     for station in stations:
         station.close()
     assert [i.trigger.part_id for i in output.told if i.trigger] == list(range(1000, 1000 + parts))
@@ -336,7 +336,7 @@ def test_a_plc_gets_one_verdict_from_two_cameras_with_their_own_bundles(tmp_path
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             plc.want(20)
-            eventually(lambda: len(plc.log()) == 20)
+            until(lambda: len(plc.log()) == 20)
         finally:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=30)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import socket
@@ -17,7 +16,7 @@ from edgead.runtime.outputs.webhook import WebhookOutput
 from edgead.types import Inspection, StageTimes, Verdict
 from tests.servers import Server
 from tests.servers.mosquitto import make_certificate
-from tests.servers.plc import until
+from tests.waiting import JsonLines, until
 
 TOKEN = "Bearer t0ken"
 
@@ -33,12 +32,13 @@ class Receiver(Server):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
-        self._log = folder / "requests.jsonl"
-        super().__init__("webhook.py", str(port), str(self._log), *certificate)
+        log = folder / "requests.jsonl"
+        self._lines = JsonLines(log)
+        super().__init__("webhook.py", str(port), str(log), *certificate)
         self.base = f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
 
     def requests(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
+        return self._lines.read()
 
     def parts(self) -> list[int]:
         return [request["part"] for request in self.requests()]

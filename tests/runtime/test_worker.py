@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgead.runtime.worker import Worker
 from edgead.testing import Hang
+from tests.waiting import PATIENCE_S
 
 
 def test_a_full_queue_loses_its_oldest_and_the_owner_hears_of_it_before_the_next_item() -> None:
@@ -17,7 +18,7 @@ def test_a_full_queue_loses_its_oldest_and_the_owner_hears_of_it_before_the_next
 
     worker = Worker("test", handle, capacity=2, on_error=told.append, on_lost=lambda: told.append("lost"))
     assert worker.put(0)
-    assert hang.entered.acquire(timeout=10)
+    assert hang.entered.acquire(timeout=PATIENCE_S)
     assert [worker.put(item) for item in (1, 2, 3, 4)] == [True, True, False, False]
     assert worker.depth == 2
     assert not worker.wait_for_room(0)
@@ -43,7 +44,7 @@ def test_one_that_hangs_is_left_behind() -> None:
     hang = Hang()
     worker: Worker[int] = Worker("test", lambda item: hang.wait(), capacity=1, on_error=print)
     worker.put(1)
-    assert hang.entered.acquire(timeout=10)
+    assert hang.entered.acquire(timeout=PATIENCE_S)
     assert not worker.close(0.01)
     hang.let_go()
     assert worker.close(10)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import JsonLines
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +33,7 @@ class ModbusPlc:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.path = folder / "plc.jsonl"
+        self._lines = JsonLines(self.path)
         self._arguments = [str(self.port), str(self.path)]
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,8 +81,7 @@ class ModbusPlc:
 
     def log(self, key: str = "part") -> list[dict[str, Any]]:
         """What it wrote down so far: lines with this key ("part", "ignored", "error", "heartbeat", "arrived")."""
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        return [entry for entry in map(json.loads, lines) if key in entry]
+        return [entry for entry in self._lines.read() if key in entry]
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -99,11 +98,3 @@ class EtherNetIpPlc(ModbusPlc):
     """A real EtherNet/IP server (cpppo) with a PLC's program beside it."""
 
     module = "tests.servers.ethernetip"
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Wait in real time until something holds; a test that needs long has failed, however slow the machine."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.005)

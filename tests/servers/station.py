@@ -12,8 +12,9 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.waiting import PATIENCE_S
+
 _ROOT = Path(__file__).resolve().parents[2]
-_PATIENCE_S = 60.0
 
 
 class StationProcess:
@@ -66,7 +67,7 @@ class StationProcess:
     def wait(self) -> int:
         """Its exit status, once it ends by itself."""
         assert self._process is not None
-        return self._process.wait(_PATIENCE_S)
+        return self._process.wait(PATIENCE_S)
 
     def kill(self) -> None:
         """SIGKILL; may be called twice, and after `stop`."""
