@@ -40,11 +40,12 @@ class Named:
         """By the statistics of the pictures in these files, in their order."""
         low, high = choice.band or (choice.value, choice.value)
         order = np.argsort(-good, kind="stable")
-        told = [f"{good_files[i]} ({good[i]:.5g})" for i in order]
+        names = [_names(files) for files in (good_files, defect_files)]
+        told = [f"{names[0][i]} ({good[i]:.5g})" for i in order]
         over = int(np.count_nonzero(good >= high))
         by_good = choice.good is not None
         setting = tuple(told[over : over + (2 if over else 3)]) if by_good else ()
-        missed = [f"{defect_files[i]} ({defects[i]:.5g})" for i in np.argsort(defects, kind="stable") if defects[i] < low]
+        missed = [f"{names[1][i]} ({defects[i]:.5g})" for i in np.argsort(defects, kind="stable") if defects[i] < low]
         return cls(setting, tuple(told[:over]), tuple(missed))
 
 
@@ -103,6 +104,12 @@ def facts(threshold: Threshold) -> str:
     chosen = threshold.chosen
     promise = _promise(chosen) if chosen is not None else ""
     return f"{threshold.rule.describe()} ({threshold.method})" + (f"; {promise}" if promise else "")
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Names of files, with their folders where a name is there twice."""
+    names = [file.name for file in files]
+    return names if len(set(names)) == len(names) else [str(file) for file in files]
 
 
 def _dated(threshold: Threshold) -> str:

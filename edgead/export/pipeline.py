@@ -245,7 +245,8 @@ class _Export:
         self._write(*self._latency())
 
     def _judged(self) -> list[Finding]:
-        """What must be said of the trained model; nothing where there are no pictures of the product."""
+        """What must be said of the trained model: by the frames here, or, where no defect is among them, as training said it;
+        nothing where there are no pictures of the product."""
         if not self.info["origin"].get("data"):
             return []
         held_out = self.frames.held_out_scores(self.reference)
@@ -253,12 +254,11 @@ class _Export:
         if self.rule.max_false_reject is not None and len(held_out) > FEWEST_LEFT:
             rest = np.delete(held_out, int(np.argmax(held_out)))
             without = threshold_from_good(rest, self.rule.max_false_reject).value
-        return judge(
-            figures_of(
-                self.frames.all, self.reference.scores, len(held_out), len(self.frames.good), self.rule.trained.value, without,
-                bool(self.frames.drawn),
-            )
+        figures = figures_of(
+            self.frames.all, self.reference.scores, len(held_out), len(self.frames.good), self.rule.trained.value, without,
+            bool(self.frames.drawn),
         )  # fmt: skip
+        return judge(figures) if figures else [Finding(**told) for told in self.info.get("findings", ())]
 
     def _rewrite(self) -> None:
         """Change the detector as planned; what the FP32 engines must answer, within rounding, is what it answers then."""

@@ -150,7 +150,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         metrics = _measured(request, detector, images, scores, (threshold.value, without), root, progress) | figures
         sides = ((images.train_files, images.train), (images.heldout_files, images.heldout))
         train, held = (list(zip(files, frames, strict=True)) for files, frames in sides)
-        oddest = find_oddest(detector, train, held, request.seed, progress)
+        oddest = find_oddest(detector, train, held, request.seed, progress, images.heldout_files[top])
         findings = judge(metrics)
         _write_frames(work / "heldout", images.heldout)
         _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))

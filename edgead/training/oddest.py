@@ -71,6 +71,7 @@ def find_oddest(
     heldout: Sequence[tuple[Path, Image]],
     seed: int = 0,
     progress: Progress = silent,
+    also: Path | None = None,
 ) -> list[Oddest]:
     """The oddest of all good pictures, the oddest first; fewer than `SHOWN` only when there are fewer pictures.
 
@@ -79,10 +80,12 @@ def find_oddest(
         train, heldout: file and frame at model size of each.
         seed: of what is drawn.
         progress: told the stage "odd pictures".
+        also: a picture that is there in any case, at the end: the one that sets the threshold.
     """
     rng = np.random.default_rng(seed)
     everything = [*((f, i, False) for f, i in train), *((f, i, True) for f, i in heldout)]
-    chosen = sorted(int(i) for i in rng.permutation(len(everything))[:MOST])
+    needed = [i for i, one in enumerate(everything) if one[0] == also]
+    chosen = sorted({*(int(i) for i in rng.permutation(len(everything))[:MOST]), *needed})
     cells = []
     for done, i in enumerate(chosen):
         cells.append(_cells(detector, everything[i][1]))
@@ -91,10 +94,10 @@ def find_oddest(
     progress("odd pictures", 1.0)
     usual, limit = max(float(np.median(far)), 1e-12), limit_above(far)
     found: list[Oddest] = []
-    for k in np.argsort(-far, kind="stable")[:SHOWN_AT_MOST]:
+    for place, k in enumerate(np.argsort(-far, kind="stable")):
         file, image, held = everything[chosen[k]]
         odd = bool(far[k] > limit)
-        if odd or len(found) < SHOWN:
+        if file == also or place < SHOWN or (odd and place < SHOWN_AT_MOST):
             found.append(Oddest(file, image, float(far[k]) / usual, odd, held, answers(detector, image)[0]))
     return found
 
