@@ -587,8 +587,10 @@ def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tupl
     """What is wrong, and how to fix it when that is known."""
     kind = mistake["type"]
     if kind == "extra_forbidden":
-        known = sorted(_all_keys(StationConfig.model_json_schema()))
-        near = difflib.get_close_matches(str(place[-1]), known, 1)
+        schema, key = StationConfig.model_json_schema(), str(place[-1])
+        if places := _places(schema, key):
+            return "does not belong here", f"it goes with {' or '.join(places)}"
+        near = difflib.get_close_matches(key, sorted(_all_keys(schema)), 1)
         return "unknown key", f"did you mean {near[0]}?" if near else ""
     if kind == "missing":
         return "is missing", ""
@@ -600,6 +602,21 @@ def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tupl
         return f"{key} {context['tag']!r} is not known", f"choose {context['expected_tags']}"
     text = str(mistake["msg"]).removeprefix("Value error, ")
     return text[0].lower() + text[1:], ""
+
+
+def _places(schema: dict[str, Any], key: str) -> list[str]:
+    """Where a key belongs: what its section is chosen by ("source: interval"), else the section's own key ("drift:")."""
+    sections = {"": schema, **schema.get("$defs", {})}
+    found = []
+    for title, section in sections.items():
+        properties = section.get("properties", {})
+        if key not in properties:
+            continue
+        chosen = [f"{name}: {value['const']}" for name, value in properties.items() if "const" in value]
+        named = [f"{name}:" for other in sections.values() for name, value in other.get("properties", {}).items()
+                 if title and f"#/$defs/{title}'" in str(value)]  # fmt: skip
+        found.append((chosen or named or ["the file itself"])[0])
+    return found
 
 
 def _all_keys(schema: Any) -> set[str]:

@@ -63,10 +63,44 @@ def has_int8_dot(flags: Iterable[str]) -> bool:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: what containers and taskset left it."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: what taskset, cpusets and the CPU quota of its container left it, 1 or more.
+
+    A quota of 1.5 cores counts as one: threads beyond a quota are not slower but stopped, for most of each 100 ms.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = quota_cores()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def quota_cores(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
+    """The CPU time that the control groups of this process grant it, in cores (``docker run --cpus``, ``CPUQuota=`` of systemd);
+    None without a limit.
+
+    cgroup v2 tells it as ``cpu.max`` ("QUOTA PERIOD" or "max PERIOD"), v1 as ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``; the
+    smallest of all groups above counts (https://docs.kernel.org/admin-guide/cgroup-v2.html).
+    """
+    limits = []
+    for line in _text(own).splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / controllers if controllers else root
+        group = top / path.lstrip("/")
+        while group == top or top in group.parents:
+            limits.append(_quota(group, v2=not controllers))
+            group = group.parent
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _quota(group: Path, *, v2: bool) -> float | None:
+    """Cores that one control group grants; None: as many as there are."""
+    if v2:
+        quota, _, period = _text(group / "cpu.max").partition(" ")
+    else:
+        quota, period = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")
+    if not (quota.isdecimal() and period.isdecimal() and int(period) > 0):
+        return None  # "max", -1, or no such file
+    return int(quota) / int(period)
 
 
 def memory_mb() -> int:
@@ -134,7 +168,7 @@ def _os_name() -> str:
     return f"{name or platform.system()}, kernel {platform.release()}"
 
 
-def _text(path: str) -> str:
+def _text(path: str | Path) -> str:
     try:
         return Path(path).read_text("utf-8", errors="replace").strip()
     except OSError:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import BadInput
+from edgead.jpeg import is_cut_short
 from edgead.types import Image
 
 FloatArray = npt.NDArray[np.float32]
@@ -328,7 +329,7 @@ def read_raw(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
         raise BadInput(f"cannot read {path}: {error.strerror or error}", hint="check the path and its permissions") from error
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(data, flags) if data.size else None
+        image = cv2.imdecode(data, flags) if data.size and not is_cut_short(data.data) else None
     except cv2.error:  # a header that promises more pixels than OpenCV allows
         image = None
     if image is None:

@@ -72,8 +72,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """Tiny trained models and bundles of all families, made on demand, once."""
-    return Tiny(tmp_path_factory.mktemp("tiny"))
+    """Tiny trained models and bundles of all families, made on demand, once; $EDGEAD_TEST_TINY: a folder that has them."""
+    made = os.environ.get("EDGEAD_TEST_TINY")
+    return Tiny(Path(made) if made else tmp_path_factory.mktemp("tiny"))
 
 
 # The leak check knows a thread by the object and by who made it: names change, and libraries may use one name for all.

@@ -198,6 +198,7 @@ def test_golden_frames_come_back_as_they_were(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "golden/000.png", "golden/reference.npz"])
+@pytest.mark.promise("A changed byte is refused by name.")
 def test_a_changed_byte_is_refused_by_name(bundle: Path, name: str) -> None:
     file = bundle / name
     content = bytearray(file.read_bytes())

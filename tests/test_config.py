@@ -46,6 +46,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("old", "new", "line", "words"),
     [
         ("budget_ms: 200", "budgt_ms: 200", 6, "cameras[0].budgt_ms: unknown key"),
+        ("budget_ms: 200", "every_ms: 200", 6, "cameras[0].every_ms: does not belong here"),
         ("budget_ms: 200", "budget_ms: -1", 6, "cameras[0].budget_ms: input should be greater than 0"),
         ("budget_ms: 200", "budget_ms: fast", 6, "cameras[0].budget_ms: input should be a valid number"),
         ("budget_ms: 200", "budget_ms: .nan", 6, "finite"),
@@ -62,6 +63,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("name: line-3", "name: [line-3", 2, ""),
     ],
 )
+@pytest.mark.promise("Mistakes in it are named by key and line.")
 def test_a_mistake_is_named_by_line_and_key(tmp_path: Path, old: str, new: str, line: int, words: str) -> None:
     assert old in GOOD
     file = written(tmp_path, GOOD.replace(old, new))

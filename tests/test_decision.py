@@ -179,6 +179,7 @@ def test_neighbouring_rectangles_share_no_pixel_and_leave_none_out() -> None:
         assert sum(PixelRule(0.0, 1, (one,)).inspected((height, width)) for one in columns) == pytest.approx(1.0)
 
 
+@pytest.mark.promise("OK, NG or UNKNOWN(cause). Late, broken or not finite is UNKNOWN, never OK.")
 def test_what_is_not_finite_is_unknown() -> None:
     area = Rule(0.0, None, PixelRule(4.0), "area")
     assert Rule(0.0).decide(math.nan, EMPTY) == area.decide(math.inf, EMPTY) == (Verdict.UNKNOWN, "score_not_finite")

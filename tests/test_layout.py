@@ -13,7 +13,21 @@ from tests.training._parts import write_good
 
 @pytest.mark.parametrize(
     "name",
-    ["good", "Good", "OK", "ok", "ok_front", "Normal", "pass", "PASSED", "MT_Free", "non-defective", "no_defect", "defect_free", "良品"]
+    [
+        "good",
+        "Good",
+        "OK",
+        "ok",
+        "ok_front",
+        "Normal",
+        "pass",
+        "PASSED",
+        "MT_Free",
+        "non-defective",
+        "no_defect",
+        "defect_free",
+        "良品",
+    ]
     + ["good-2024-05-01", "i.O.", "OK 2"],
 )
 def test_names_of_folders_of_good_pictures(name: str) -> None:
@@ -22,7 +36,8 @@ def test_names_of_folders_of_good_pictures(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["NG", "ng", "def_front", "not_good", "not ok", "NOK", "no good", "Anomaly", "ko", "bad", "scratch", "defective", "n.i.O."]
+    "name",
+    ["NG", "ng", "def_front", "not_good", "not ok", "NOK", "no good", "Anomaly", "ko", "bad", "scratch", "defective", "n.i.O."],
 )
 def test_names_of_folders_of_others(name: str) -> None:
     assert not is_good(name)

@@ -178,7 +178,9 @@ def marked(width: int, height: int, x: int, y: int) -> Image:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(40, 300), st.integers(40, 300), st.sampled_from(["letterbox", "crop"]), st.floats(0.3, 0.7), st.floats(0.3, 0.7))
+@given(
+    st.integers(40, 300), st.integers(40, 300), st.sampled_from(["letterbox", "crop"]), st.floats(0.3, 0.7), st.floats(0.3, 0.7)
+)
 def test_what_keeps_proportions_tells_where_in_the_picture_it_looked(
     width: int, height: int, aspect: str, right: float, down: float
 ) -> None:

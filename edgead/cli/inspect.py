@@ -64,6 +64,7 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("compared on", _pairs(frames)),
         ("tools", _pairs(manifest.tools)),
         ("measured on", _pairs(manifest.machine)),
+        ("runs", _choice(manifest)),
     ]
     if (search := manifest.measured.get("search", {})).get("chosen"):
         lines.append(("search", search_summary(search)))
@@ -79,6 +80,18 @@ def _recipe(recipe: PreprocessRecipe) -> str:
     bits = "" if recipe.bits == 16 else f", 16-bit pictures hold {recipe.bits} bits"
     of = "" if recipe.pictures is None else f", trained on pictures of {recipe.pictures[0]} x {recipe.pictures[1]} px"
     return f"{roi} -> {recipe.width} x {recipe.height} px ({recipe.resize}{aspect}{bits}{of})"
+
+
+def _choice(manifest: Manifest) -> str:
+    """The engine that `edgead run` takes, and why."""
+    choice = manifest.measured.get("choice") or {}
+    times = choice.get("least_ms") or {}
+    if manifest.default_engine not in times:
+        return f"{manifest.default_engine} unless --engine says otherwise"
+    told = ", ".join(f"{name} {ms:g} ms" for name, ms in sorted(times.items(), key=lambda item: item[1]))
+    where = choice.get("machine") or {}
+    box = f"{where.get('cpu', '?')} with {where.get('cores', '?')} cores"
+    return f"{manifest.default_engine} unless --engine says otherwise: the fastest on {box} ({told})"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -104,7 +104,8 @@ def export(args: argparse.Namespace, history: History, selection: Selection) -> 
 
 def show(history: History, selection: Selection) -> None:
     """A line a part, the newest last."""
-    for line in lines(history.rows(selection)):
+    rows = list(history.rows(selection))
+    for line in lines(iter(rows)) if rows else ["no records match"]:
         print(line)
 
 

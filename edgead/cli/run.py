@@ -100,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Inspect until stopped; 0 after a clean stop."""
+    from edgead.bundle import Bundle
     from edgead.errors import BadInput
 
     for name in ("max_parts", "threads"):
@@ -108,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
     if args.target.suffix.lower() in (".yaml", ".yml"):
         return _run_file(args)
     if args.camera is None:
+        if not args.target.is_dir():
+            Bundle.open(args.target)  # says that there is none: the first thing to mend
         raise BadInput("--camera is missing: where shall pictures come from?", hint="for example --camera 0, or --camera sim")
     return _run_bundle(args)
 

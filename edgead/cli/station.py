@@ -27,7 +27,7 @@ cameras:
       - {type: log}
 
 storage:
-  folder: data                                # records.sqlite and pictures
+  folder: data                                # records.db and pictures
   pictures: {max_mb: 2000, max_days: 30}
 
 supervision:

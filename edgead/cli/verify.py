@@ -5,7 +5,8 @@ its maps), INT8 engines within 1.5 times what was measured at export plus 0.01, 
 code 0 when all pass, 4 when one does not. Needs neither torch nor onnx.
 
 An engine that was built ahead of time for this device is measured here for the first time; what is found goes into the bundle,
-and from then on `edgead run` takes it.
+and from then on `edgead run` takes it. On another kind of machine than the one that chose the bundle's default engine, all that
+passed are timed, and the fastest becomes the default (--keep-default: not).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from edgead.errors import BadInput, EngineError, MissingExtra, ParityFailed
 
 if TYPE_CHECKING:
+    from edgead.bundle import Bundle
     from edgead.engines.verify import Verification
 
 SUMMARY = "check on this device that a bundle answers as the trained model did"
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.edgead folder")
     parser.add_argument("--engine", metavar="NAME", default="all", help="one engine (default: all whose backend is installed)")
     parser.add_argument("--threads", type=int, help="CPU threads of one inference (default: the engine's choice)")
+    parser.add_argument("--keep-default", action="store_true", help="do not choose the default engine anew for this machine")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads is not None and args.threads < 1:
         raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
+    if args.keep_default and args.engine != "all":
+        raise BadInput("--keep-default does not go with --engine", hint="with --engine no default is chosen")
     bundle = Bundle.open(args.bundle)
     known = [record.name for record in bundle.manifest.engines]
     names = known if args.engine == "all" else [bundle.manifest.engine(args.engine).name]
@@ -54,8 +59,11 @@ def run(args: argparse.Namespace) -> int:
         console().print(f"left out: {skipped} -> {skipped.hint}", markup=False)
     first = [r.name for r in results if r.passed and bundle.manifest.engine(r.name).parity is None]
     if first:
-        note(bundle, results)
+        bundle = note(bundle, results)
         console().print(f"measured for the first time, noted in the bundle: {', '.join(first)}", markup=False)
+    passed = [result.name for result in results if result.passed]
+    if args.engine == "all" and not args.keep_default:
+        _choose(bundle, passed, args.threads)
     failed = [result.name for result in results if not result.passed]
     if failed:
         raise ParityFailed(
@@ -63,6 +71,26 @@ def run(args: argparse.Namespace) -> int:
             hint="do not run it here; use another --engine, or export on this device",
         )
     return 0
+
+
+def _choose(bundle: Bundle, names: list[str], threads: int | None) -> None:
+    """The default engine for this machine, when it was chosen on another."""
+    from edgead.cli._console import console
+    from edgead.engines import choice
+    from edgead.errors import StorageError
+
+    if len(names) < 2 or not choice.chosen_elsewhere(bundle):
+        return
+    stats = choice.measure(bundle, names, threads)
+    before = bundle.manifest.default_engine
+    try:
+        now = choice.choose(bundle, stats).manifest.default_engine
+    except StorageError as error:
+        console().print(f"the default engine stays {before}: {error}", markup=False)
+        return
+    times = ", ".join(f"{name} {found.min_ms:.1f} ms" for name, found in stats.items())
+    told = f"stays {now}" if now == before else f"is {now} from now on, it was {before}"
+    console().print(f"the default engine was chosen on another machine; here: {times}: it {told}", markup=False)
 
 
 def show(results: list[Verification]) -> None:

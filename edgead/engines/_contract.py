@@ -56,5 +56,12 @@ def closed(file: Path) -> EngineError:
     return EngineError(f"the engine {file} is closed", hint="open it again")
 
 
+def in_use(file: Path) -> EngineError:
+    """What an engine raises that works on a row of pictures already."""
+    return EngineError(
+        f"the engine {file} works on a row of pictures (infer_many)", hint="open a second one, or wait until it is done"
+    )
+
+
 def _described(specs: tuple[TensorSpec, ...]) -> str:
     return ", ".join(f"{s.name} {s.dtype} {list(s.shape)}" for s in specs) or "nothing"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 from edgead import machine
-from edgead.engines._contract import OUTPUT_NAMES, batch_of_one, check_graph, closed, failed
+from edgead.engines._contract import OUTPUT_NAMES, batch_of_one, check_graph, closed, failed, in_use
 from edgead.engines.cache import Kept, Mapped
 from edgead.errors import EngineError
 from edgead.optional import require
@@ -26,6 +27,8 @@ class OpenVinoEngine:
     Float layers run in f32: left to itself the plug-in chooses bf16 on CPUs that have it, and answers differ. Threads are bound
     to no core: the plug-in binds those of each engine from the first core on, so that two engines of one thread each shared a
     core and took 15.5 ms instead of 6.7; `cpus` of a station.yaml binds all threads of the process.
+
+    Any thread may ask; one is served at a time (a request has one set of buffers: two threads in it got each other's answers).
 
     Args:
         file: the model file.
@@ -59,6 +62,8 @@ class OpenVinoEngine:
         if self._mapped is not None:
             self._mapped.unload()
         self._lanes = max(2, streams)
+        self._asking = threading.Lock()
+        self._many = False  # `infer_many` has begun and has not ended
 
     def infer(self, image: Image) -> tuple[float, AnomalyMap]:
         """Score and anomaly map (a new array) of one H x W x 3 uint8 BGR picture at model size.
@@ -72,24 +77,40 @@ class OpenVinoEngine:
         if self._model is None:
             raise closed(self._file)
         batch = batch_of_one(image, self.inputs[0])
-        slot = self._slots[0]
-        try:
-            slot.bind(batch)
-            slot.request.infer(share_inputs=True, share_outputs=True)
-            return slot.answer()
-        except Exception as error:  # see above
-            raise failed(self._file, "inference failed with", error) from error
+        with self._asking:
+            if self._many:
+                raise in_use(self._file)
+            if self._model is None:
+                raise closed(self._file)
+            slot = self._slots[0]
+            try:
+                slot.bind(batch)
+                slot.request.infer(share_inputs=True, share_outputs=True)
+                return slot.answer()
+            except Exception as error:  # see above
+                raise failed(self._file, "inference failed with", error) from error
 
     def infer_many(self, images: Iterable[Image]) -> Iterator[tuple[float, AnomalyMap]]:
         """The answers of :meth:`infer` in the pictures' order; the next pictures are fetched while the last ones are worked on.
 
-        Nothing else may ask this engine before the iterator is used up or closed; a picture must stay as it is until its answer.
+        A picture must stay as it is until its answer. Whatever else asks this engine before the iterator is used up or closed is
+        refused (EngineError).
 
         Raises:
             BadInput, EngineError: as :meth:`infer`.
         """
-        if self._model is None:
-            raise closed(self._file)
+        with self._asking:
+            if self._many:
+                raise in_use(self._file)
+            if self._model is None:
+                raise closed(self._file)
+            self._many = True
+        try:
+            yield from self._infer_many(images)
+        finally:
+            self._many = False
+
+    def _infer_many(self, images: Iterable[Image]) -> Iterator[tuple[float, AnomalyMap]]:
         while len(self._slots) < self._lanes:
             self._slots.append(_Slot(self._ov, self._model))
         running: deque[_Slot] = deque()
@@ -169,6 +190,8 @@ class _Slot:
 
 
 def _config(threads: int | None, streams: int) -> dict[str, Any]:
+    if threads is None and machine.quota_cores() is not None:
+        threads = machine.usable_cores()  # the plug-in counts the cores of the machine: more threads than the quota wait for it
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
         "NUM_STREAMS": streams,

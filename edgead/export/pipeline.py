@@ -26,10 +26,10 @@ from edgead.calibration.screening import Reference, screen
 from edgead.calibration.sets import CalibrationSet
 from edgead.calibration.targets import QuantizeOptions, Target, target_for
 from edgead.calibration.thresholds import threshold_from_good
-from edgead.engines import open_file
+from edgead.engines import choice, open_file
 from edgead.engines.coarse import CoarseToFineEngine
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
-from edgead.engines.timing import interleaved_ms
+from edgead.engines.timing import fastest, in_bursts
 from edgead.errors import BadInput, EdgeadError, EngineError, MissingExtra, ParityFailed
 from edgead.export.builds import BACKENDS, BUILDS, PRECISIONS, facts, installed_backends
 from edgead.export.carry import carry_over
@@ -216,6 +216,8 @@ class _Export:
         self.calibrated: list[CalibrationReport] = []
         self.guarded: list[GuardReport] = []
         self.speed: dict[str, float] = {}
+        self.choice: dict[str, Any] = {}
+        self.default = _name(self.jobs[0])
 
     def run(self) -> None:
         images = self.frames.all
@@ -432,7 +434,9 @@ class _Export:
                 engine = OnnxRuntimeEngine(self.work / GRAPH_FILES["float"], threads=self.options.threads)
                 stack.callback(engine.close)
                 return engine.inputs, engine.outputs
-            self.speed = interleaved_ms(engines, self.frames.all[0])
+            stats = in_bursts(engines, self.frames.all[0])
+            self.speed = {name: round(found.p50_ms, 3) for name, found in stats.items()}
+            self.choice, self.default = choice.to_json(stats), fastest(stats)
             first = next(iter(engines.values()))
             return first.inputs, first.outputs
 
@@ -468,7 +472,7 @@ class _Export:
             inputs=inputs,
             outputs=outputs,
             engines=tuple(self._record(job) for job in self.jobs),
-            default_engine=min(self.speed, key=lambda name: self.speed[name], default=_name(self.jobs[0])),
+            default_engine=self.default,
             calibration=self._calibration_facts(),
             golden=len(golden),
             measured=self._measured_facts(),
@@ -510,6 +514,7 @@ class _Export:
             "guard": [told.to_json() for told in self.guarded],
             "literal": {_name(job): asdict(self.measured[job].parity) for job in self.jobs if job not in self.here},
             "latency_ms": self.speed,
+            "choice": self.choice,
             "threads": self.options.threads or machine.usable_cores(),
             "training": self.info.get("metrics", {}),
             "labels": list(self.frames.labels),

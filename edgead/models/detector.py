@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from edgead import __version__
 from edgead.errors import BadInput
 from edgead.models.backbones import read_state
 
@@ -80,6 +81,12 @@ def load_detector(folder: Path) -> tuple[Detector, dict[str, Any]]:
 
     try:
         info = json.loads(file.read_text("utf-8"))
+        if isinstance(name := info["family"], str) and name not in _families():
+            known = ", ".join(sorted(_families()))
+            raise BadInput(
+                f"{folder} holds a model of the family {name[:40]!r}, which this edgead {__version__} does not know",
+                hint=f"install the edgead that made it, or train one that is known here: {known}",
+            )
         family = _families()[info["family"]]
         height, width = info["image_size"]
         detector = build(family, info["config"], (int(height), int(width)))

@@ -165,9 +165,19 @@ class History:
                 hint="copy records.db and records.db-wal to a folder of yours and read them there",
             ) from error
         except sqlite3.DatabaseError as error:
+            if _holds_json(self.path):
+                raise BadInput(
+                    f"{self.path} holds JSON records, one a line, and is no database",
+                    hint="`edgead run --records` writes such files, for JSON tools; a station with storage: keeps a records.db",
+                ) from error
             raise StorageError(
                 f"{self.path} is damaged or not a database: {error}", hint="`sqlite3 FILE .recover` may save a part of it"
             ) from error
+
+
+def _holds_json(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"{"
 
 
 def _where(selection: Selection) -> tuple[str, list[Any]]:

@@ -34,6 +34,7 @@ POOLS = {
 
 @pytest.mark.parametrize("rate", [0.05, 0.005])
 @pytest.mark.parametrize("kind", POOLS)
+@pytest.mark.promise("a guaranteed false-reject rate from good pictures alone")
 def test_the_promised_false_reject_rate_holds_over_1000_random_splits(kind: str, rate: float) -> None:
     rng = np.random.default_rng(1)
     pool = POOLS[kind](rng, 600).astype(np.float32)

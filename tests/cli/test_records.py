@@ -181,3 +181,14 @@ def test_without_pyarrow_the_extra_is_named(live: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 5
     assert "pip install 'edgead[parquet]'" in done.stderr
+
+
+def test_a_part_that_is_not_there_and_a_file_that_is_no_database_are_told(
+    live: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, live, "--part", 4711) == ["no records match"]
+    file = tmp_path / "records.jsonl"
+    file.write_text('{"part_id": 1}\n')
+    assert main(["records", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "holds JSON records, one a line, and is no database" in said and "damaged" not in said

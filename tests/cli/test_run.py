@@ -191,3 +191,8 @@ def test_a_camera_of_the_command_line_has_the_defaults_of_a_station_file() -> No
     assert not any(wanted["stage_budget_ms"].values())
     assert not found["stage_budget_ms"]
     assert [vars(output) for output in found["outputs"]] == [CommandOutput(type="command", on_ng="true").model_dump()]
+
+
+def test_a_bundle_that_is_not_there_is_told_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tmp_path / "nope.edgead")]) == 3
+    assert "nope.edgead is not a bundle: it does not exist" in capsys.readouterr().err

@@ -372,6 +372,7 @@ def test_a_bundle_on_a_read_only_disk_is_a_storage_error(bundle: Path, good: Pat
     assert done.stderr.startswith(f"edgead threshold: {bundle} is not writable")
 
 
+@pytest.mark.promise("The line box needs neither torch nor onnx")
 def test_it_needs_no_lab(bundle: Path, good: Path) -> None:
     command = [sys.executable, "-c", WITHOUT_LAB, "threshold", str(bundle), "--good", str(good)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

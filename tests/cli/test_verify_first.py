@@ -30,6 +30,7 @@ def bundle(tiny: Tiny, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.promise("an engine that was never measured does not run before `edgead verify` has measured it on the device")
 def test_run_waits_for_verify_and_verify_notes_what_it_finds(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(bundle), *RUN]) == 3
     said = capsys.readouterr().err

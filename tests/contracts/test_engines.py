@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -234,6 +235,36 @@ def test_a_file_cut_short_is_one_clear_line(name: str, bundle_with: Callable[[st
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_threads_that_ask_at_once_each_get_their_own_answer(
+    name: str, bundle_with: Callable[[str], Bundle], picture: Image
+) -> None:
+    engine = open_engine(bundle_with(name), name, threads=1)
+    pictures = [np.roll(picture, 5 * i, axis=1) for i in range(8)]
+    wanted = [engine.infer(p) for p in pictures]
+
+    def ask(i: int) -> bool:
+        score, anomaly_map = engine.infer(pictures[i % 8])
+        return score == pytest.approx(wanted[i % 8][0], rel=1e-5) and np.allclose(anomaly_map, wanted[i % 8][1], rtol=1e-4)
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(ask, range(400)))
+    finally:
+        engine.close()
+
+
+def test_an_engine_that_works_on_a_row_refuses_other_questions(bundle: Bundle, picture: Image) -> None:
+    engine = open_engine(bundle, "openvino-int8", threads=1, streams=2)
+    row = infer_many(engine, [picture] * 4)
+    next(row)
+    with pytest.raises(EngineError, match="works on a row of pictures"):
+        engine.infer(picture)
+    assert len(list(row)) == 3
+    assert engine.infer(picture)
+    engine.close()
+
+
 def test_streams_work_on_several_pictures_at_once(bundle: Bundle, picture: Image) -> None:
     pictures = [np.roll(picture, 5 * i, axis=1) for i in range(7)]
     alone = open_engine(bundle, "openvino-int8", threads=2)
@@ -255,8 +286,8 @@ def test_a_missing_file_is_named(backend: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", CPU)
 def test_a_graph_of_something_else_is_refused(backend: str, tmp_path: Path) -> None:
-    import onnx
-    from onnx import TensorProto, helper
+    onnx = pytest.importorskip("onnx")
+    TensorProto, helper = onnx.TensorProto, onnx.helper
 
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", ends[:1], ends[1:])

@@ -42,7 +42,7 @@ def test_slow_ones_get_few_rounds() -> None:
 def test_percentiles_of_known_times() -> None:
     stats = LatencyStats.of([float(ms) for ms in range(101)])
     assert (stats.n, stats.mean_ms, stats.p50_ms, stats.p95_ms, stats.p99_ms, stats.max_ms) == (101, 50, 50, 95, 99, 100)
-    assert LatencyStats.of([7.0]) == LatencyStats(1, 7.0, 7.0, 7.0, 7.0, 7.0)
+    assert LatencyStats.of([7.0]) == LatencyStats(1, 7.0, 7.0, 7.0, 7.0, 7.0, 7.0)
 
 
 def test_what_fails_is_not_hidden() -> None:

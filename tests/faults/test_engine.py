@@ -123,6 +123,7 @@ def test_an_engine_that_raises_or_answers_no_number_costs_that_part_only(rigs: C
     rig.judge()
 
 
+@pytest.mark.promise("Every trigger gets exactly one verdict by its deadline")
 def test_an_engine_that_hangs_makes_unknowns_in_time_and_the_line_goes_on(rigs: Callable[..., Rig]) -> None:
     hang = Hang()
     rig = rigs([GOOD, 7] + [GOOD] * 100, {7: hang})

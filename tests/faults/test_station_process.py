@@ -49,6 +49,7 @@ def test_sigterm_in_the_middle_of_parts_makes_them_unknown_stopped(lines: Make) 
     assert line.plc.log()[3:] == []
 
 
+@pytest.mark.promise("survive `kill -9`")
 def test_kill_9_loses_no_committed_record_and_shows_no_old_result_again(lines: Make) -> None:
     line = lines(third_is_bad(2000), plc={"in_flight": 3})
     line.start()

@@ -139,6 +139,7 @@ def test_scores_that_rise_are_told_before_there_are_rejects() -> None:
     assert watched.see(plain(SCORES)) == {}
 
 
+@pytest.mark.promise("tell camera faults from product defects")
 def test_rejects_are_blamed_on_the_product_or_on_the_camera() -> None:
     told = Watched(usual(plain(8))).see(plain(SCORES), score=20.0)
     assert "20 of the last 20 parts are NG" in told["product"] and "Look at the product" in told["product"]

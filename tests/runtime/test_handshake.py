@@ -199,6 +199,7 @@ def shake(line: Line, faults: dict[str, Action], rng: random.Random, *, steps: i
 
 @settings(max_examples=200, deadline=None)
 @given(late=st.booleans(), in_flight=st.integers(1, 3), seed=st.integers(0, 2**32), rate=st.sampled_from([0.05, 0.3, 0.6]))
+@pytest.mark.promise("one handshake (ready, busy, trigger, acknowledge, results held until taken, heartbeats both ways)")
 def test_each_part_gets_its_own_verdict_whatever_is_lost_on_the_way(late: bool, in_flight: int, seed: int, rate: float) -> None:
     line = ready_line(Timing(max_gap_s=60, answer_timeout_s=60), in_flight=in_flight, ack_timeout_s=3, result_timeout_s=60)
     shake(line, LOSSES | DELAYS if late else LOSSES, random.Random(seed), steps=250, rate=rate)

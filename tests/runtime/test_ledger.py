@@ -105,6 +105,7 @@ def test_on_the_machines_own_clock_a_deadline_is_kept_without_any_further_event(
     ledger.end()
 
 
+@pytest.mark.promise("OK, NG or UNKNOWN(cause). Late, broken or not finite is UNKNOWN, never OK.")
 def test_a_verdict_that_is_closed_after_its_deadline_is_never_ok() -> None:
     book = Book()
     book.ledger._running = True  # without a referee, as if it had not woken up yet
@@ -169,6 +170,7 @@ OPS = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @given(OPS)
+@pytest.mark.promise("Every trigger gets exactly one verdict by its deadline")
 def test_any_interleaving_closes_each_part_once_in_order_and_never_ok_when_late(ops: list[tuple[str, int]]) -> None:
     with Book() as book:
         parts: list[Part] = []

@@ -94,6 +94,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(ORDER), st.integers(0, 400), st.boole
 
 @settings(deadline=None, max_examples=60)
 @given(steps=STEPS, limit=st.integers(1, 1000))
+@pytest.mark.promise("pictures are kept under byte and age quotas")
 def test_no_sequence_of_parts_and_restarts_breaks_the_quota_or_costs_a_better_picture(
     steps: Sequence[tuple[Verdict, int, bool]], limit: int
 ) -> None:

@@ -294,6 +294,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
         yield Line(tmp_path, stack)
 
 
+@pytest.mark.promise("Recipes** change while the line runs")
 def test_a_plc_changes_the_product_under_load_and_no_trigger_is_lost(line: Line) -> None:
     parts = 240
     line.plc.ask_for(1)

@@ -401,6 +401,7 @@ EVENTS = ("good", "bad", "unreadable", "silence", "nan", "crash", "hang", "wrong
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(EVENTS), max_size=12))
+@pytest.mark.promise("OK, NG or UNKNOWN(cause). Late, broken or not finite is UNKNOWN, never OK.")
 def test_any_sequence_of_faults_gives_each_trigger_its_own_verdict(events: list[str]) -> None:
     expected = {
         "good": "OK",

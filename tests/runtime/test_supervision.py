@@ -65,6 +65,7 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]
     end.socket.close()
 
 
+@pytest.mark.promise("systemd readiness and watchdog")
 def test_ready_once_all_have_started_then_the_watchdog_as_long_as_all_make_progress(systemd: Systemd) -> None:
     clock = FakeClock()
     one, two = Watched(clock), Watched(clock)

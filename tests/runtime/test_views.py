@@ -230,6 +230,7 @@ def test_at_a_stop_open_parts_are_unknown_and_outputs_safe() -> None:
     assert views.health().state == "stopped"
 
 
+@pytest.mark.promise("Several cameras, one verdict for each part")
 def test_under_load_each_trigger_has_one_verdict_in_order_and_every_ok_is_ok_for_all() -> None:
     parts = 300
     rng = random.Random(1)

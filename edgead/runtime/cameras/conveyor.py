@@ -336,7 +336,7 @@ def _stain(picture: Plane, scene: _Scene, rng: np.random.Generator) -> None:
     phases = rng.uniform(0, 2 * math.pi, 3)
     wobble = sum(a * np.sin(n * polar.theta + p) for n, a, p in zip((2, 3, 5), (0.22, 0.14, 0.08), phases, strict=True))
     edge = rng.uniform(15, 27) * (1 + wobble)
-    blob = 1 / (1 + np.exp((polar.radius - edge) / 1.6))
+    blob = 1 / (1 + np.exp(np.minimum((polar.radius - edge) / 1.6, 60.0)))  # float32 ends at exp(88)
     strength = rng.uniform(0.45, 0.65) * blob * (0.75 + 0.25 * np.clip(polar.radius / edge, 0, 1))
     picture *= 1 - strength[:, :, None] * np.array([1.0, 0.78, 0.62], np.float32)
 

@@ -1,0 +1,85 @@
+"""Which engine `edgead run` takes by itself: chosen at export, chosen again by `edgead verify` on another machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgead.bundle import Bundle, write_manifest
+from edgead.cli.main import main
+from edgead.engines import timing
+from edgead.engines.timing import fastest, in_bursts
+from edgead.testing import FakeEngine
+from edgead.types import AnomalyMap, Image
+from tests.bundles import Tiny
+
+VERIFY = ["--threads", "1"]
+
+
+class Box:
+    """Its clock, and who was asked last."""
+
+    def __init__(self) -> None:
+        self.now_ms, self.asked = 0.0, ""
+
+    def perf_counter(self) -> float:
+        return self.now_ms / 1000
+
+
+class Timed(FakeEngine):
+    """Takes `alone_ms`, or `after_ms` when another engine was asked just before, whose threads still spin."""
+
+    def __init__(self, box: Box, name: str, alone_ms: float, after_ms: float) -> None:
+        super().__init__([0.0])
+        self._box, self._name, self._alone_ms, self._after_ms = box, name, alone_ms, after_ms
+
+    def infer(self, image: Image) -> tuple[float, AnomalyMap]:
+        self._box.now_ms += self._alone_ms if self._box.asked == self._name else self._after_ms
+        self._box.asked = self._name
+        return super().infer(image)
+
+
+@pytest.fixture
+def bundle(tiny: Tiny, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny.bundle("patchcore"), tmp_path / "part.edgead"))
+
+
+def test_an_engine_that_the_one_before_disturbs_is_still_found_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Box()
+    monkeypatch.setattr(timing, "time", box)
+    engines = {"onnxruntime": Timed(box, "onnxruntime", 4.0, 4.0), "openvino": Timed(box, "openvino", 1.8, 26.0)}
+    stats = in_bursts(engines, np.zeros((64, 64, 3), np.uint8))
+    assert fastest(stats) == "openvino"
+    assert stats["openvino"].p50_ms == pytest.approx(1.8)
+
+
+def test_another_machine_chooses_again_and_inspect_says_why(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = Bundle.open(bundle).manifest
+    elsewhere = {"machine": {"cpu": "another CPU", "cpu_flags": [], "cores": 96}, "least_ms": {"onnxruntime-int8": 0.001}}
+    measured = {**manifest.measured, "choice": elsewhere}
+    write_manifest(bundle, dataclasses.replace(manifest, default_engine="onnxruntime-int8", measured=measured))
+    assert main(["inspect", str(bundle)]) == 0
+    assert "the fastest on another CPU with 96 cores (onnxruntime-int8 0.001 ms)" in " ".join(capsys.readouterr().out.split())
+
+    assert main(["verify", str(bundle), "--keep-default", *VERIFY]) == 0
+    assert Bundle.open(bundle).manifest.default_engine == "onnxruntime-int8"
+    capsys.readouterr()
+    assert main(["verify", str(bundle), *VERIFY]) == 0
+    assert "the default engine was chosen on another machine; here: " in " ".join(capsys.readouterr().out.split())
+    after = Bundle.open(bundle).manifest
+    times = after.measured["choice"]["least_ms"]
+    assert set(times) == {record.name for record in manifest.engines}
+    assert after.default_engine == min(times, key=times.get)
+
+    assert main(["verify", str(bundle), *VERIFY]) == 0  # chosen here now: nothing to do, nothing written
+    assert "chosen on another machine" not in capsys.readouterr().out
+    assert Bundle.open(bundle).manifest == after
+
+
+def test_one_engine_alone_is_no_choice(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(bundle), "--engine", "openvino-fp32", "--keep-default"]) == 2
+    assert "--keep-default does not go with --engine" in capsys.readouterr().err

@@ -1,0 +1,25 @@
+"""Opening a trained model's folder: what is not known here is not damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgead.errors import BadInput
+from edgead.models.detector import load_detector
+from tests.bundles import Tiny
+
+
+def test_a_family_of_another_edgead_is_told_as_unknown(tiny: Tiny, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny.model("patchcore"), tmp_path / "model"))
+    file = folder / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "family": "flow"}))
+    with pytest.raises(BadInput, match=r"family 'flow', which this edgead .* does not know") as caught:
+        load_detector(folder)
+    assert "known here: efficientad" in caught.value.hint
+    file.write_text(json.dumps({**json.loads(file.read_text()), "family": ["flow"]}))
+    with pytest.raises(BadInput, match="is damaged"):
+        load_detector(folder)
