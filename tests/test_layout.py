@@ -10,35 +10,19 @@ from edgead.errors import BadInput
 from edgead.layout import find_good, good_pictures, is_bad, is_good, labelled, pictures_below
 from tests.training._parts import write_good
 
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "good",
-        "Good",
-        "OK",
-        "ok",
-        "ok_front",
-        "Normal",
-        "pass",
-        "PASSED",
-        "MT_Free",
-        "non-defective",
-        "no_defect",
-        "defect_free",
-        "良品",
-    ]
-    + ["good-2024-05-01", "i.O.", "OK 2"],
+GOOD_NAMES = (
+    "good,Good,OK,ok,ok_front,Normal,pass,PASSED,MT_Free,non-defective,no_defect,defect_free,良品,good-2024-05-01,i.O.,OK 2"
 )
+BAD_NAMES = "NG,ng,def_front,not_good,not ok,NOK,no good,Anomaly,ko,bad,scratch,defective,n.i.O."
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES.split(","))
 def test_names_of_folders_of_good_pictures(name: str) -> None:
     assert is_good(name)
     assert not is_bad(name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["NG", "ng", "def_front", "not_good", "not ok", "NOK", "no good", "Anomaly", "ko", "bad", "scratch", "defective", "n.i.O."],
-)
+@pytest.mark.parametrize("name", BAD_NAMES.split(","))
 def test_names_of_folders_of_others(name: str) -> None:
     assert not is_good(name)
     assert is_bad(name)
