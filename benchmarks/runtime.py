@@ -6,6 +6,8 @@ The whole station with an engine that only takes its time, pictures of the simul
 Modbus TCP server process that plays the PLC on loopback. "overhead" begins when this process has read the trigger and ends
 when the result is in the PLC's registers; the PLC's own cycle and the 5 ms between two looks at its trigger bit are not in it.
 With parts that come faster than about 25 ms a result also waits for the PLC's cycles in which it acknowledges the one before.
+With --records the inspections go into a database in this folder too, as `edgead run station.yaml` keeps them: `usual` beside the
+verdicts, `first` before the PLC is told (storage: {records: first}), so that the disk is in the overhead.
 The process is set up as `edgead run` does. On a machine that does other work too, give --realtime-priority, as a station would
 have it (process: realtime_priority); the PLC's process, which no box shares with a station, gets the same.
 """
@@ -36,6 +38,7 @@ from edgead.runtime.plc import PlcDevice
 from edgead.runtime.process import ProcessOptions, tuned
 from edgead.runtime.signals import FromPlc, ToPlc
 from edgead.runtime.station import Station
+from edgead.runtime.store import RecordStore
 from edgead.testing import FakeEngine
 from edgead.types import Frame, Image, Inspection
 from tests.servers.plc import ModbusPlc
@@ -86,13 +89,17 @@ class TimedLink:
         self._link.close()
 
 
-def measure(parts: int, size_px: int, interval_s: float, engine_s: float, realtime_priority: int | None) -> dict[str, Any]:
-    """Run the station until it has inspected `parts` parts that come every `interval_s`."""
+def measure(
+    parts: int, size_px: int, interval_s: float, engine_s: float, realtime_priority: int | None, records: str = "none"
+) -> dict[str, Any]:
+    """Run the station until it has inspected `parts` parts that come every `interval_s`; records "none", "usual" or "first"."""
     with tuned(ProcessOptions(realtime_priority=realtime_priority)) as on_idle:
-        return _measure(parts, size_px, interval_s, engine_s, on_idle)
+        return _measure(parts, size_px, interval_s, engine_s, on_idle, records)
 
 
-def _measure(parts: int, size_px: int, interval_s: float, engine_s: float, on_idle: Callable[[], None] | None) -> dict[str, Any]:
+def _measure(
+    parts: int, size_px: int, interval_s: float, engine_s: float, on_idle: Callable[[], None] | None, records: str
+) -> dict[str, Any]:
     inspections: list[Inspection] = []
 
     def infer(_image: Image) -> float:
@@ -100,7 +107,7 @@ def _measure(parts: int, size_px: int, interval_s: float, engine_s: float, on_id
         return 1.0
 
     engine = FakeEngine(infer, image_size=(MODEL_PX, MODEL_PX), map_size=(64, 64))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # /tmp may be memory
         plc = ModbusPlc(Path(folder), in_flight=2)
         plc.start()
         try:
@@ -118,6 +125,10 @@ def _measure(parts: int, size_px: int, interval_s: float, engine_s: float, on_id
                 triggers=device,
                 on_idle=on_idle,
             ).on_inspection(inspections.append, capacity=parts + WARM_UP)
+            store = None
+            if records != "none":
+                store = RecordStore(Path(folder) / "records", commit_every_s=0.0 if records == "first" else 0.5)
+                station.on_record(store.write, first=records == "first")
             with station:
                 feeder = threading.Thread(target=_feed, args=(plc, parts + WARM_UP, interval_s))
                 feeder.start()
@@ -126,6 +137,9 @@ def _measure(parts: int, size_px: int, interval_s: float, engine_s: float, on_id
                 took_s, cpu_s = time.monotonic() - began, time.process_time() - cpu
                 feeder.join()
                 until(lambda: len(plc.log()) == parts + WARM_UP)
+            if store is not None:
+                store.close()
+                assert store.lost == 0 and store.written == parts + WARM_UP
             log, arrived = plc.log(), {entry["arrived"]: entry["at_ns"] for entry in plc.log("arrived")}
         finally:
             plc.kill()
@@ -179,9 +193,10 @@ def main() -> int:
     parser.add_argument("--engine-ms", type=float, default=5.0, help="how long an inference takes (asleep; not in the overhead)")
     parser.add_argument("--size", type=int, default=512, help="width and height of the camera's pictures")
     parser.add_argument("--realtime-priority", type=int, metavar="N", help="SCHED_FIFO priority of the station (default: none)")
+    parser.add_argument("--records", choices=("none", "usual", "first"), default="none", help="keep records (see above)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    row = measure(args.parts, args.size, args.interval_ms / 1000, args.engine_ms / 1000, args.realtime_priority)
+    row = measure(args.parts, args.size, args.interval_ms / 1000, args.engine_ms / 1000, args.realtime_priority, args.records)
     print(f"{row['parts']} parts, {row['parts_per_s']} a second, {row['cpu_share']:.0%} of a core, PLC saw {row['verdicts']}")
     for name in ("overhead_ms", "trigger_to_verdict_ms", "verdict_to_plc_ms", "exchange_ms"):
         print(f"{name:<24}" + "".join(f"{key:>6} {value:8.3f}" for key, value in row[name].items()))
@@ -194,6 +209,7 @@ def main() -> int:
             "interval_ms": args.interval_ms,
             "engine_ms": args.engine_ms,
             "realtime_priority": args.realtime_priority,
+            "records": args.records,
             **row,
         }
         args.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")

@@ -339,7 +339,7 @@ class CameraConfig(Section):
     trigger_delay_ms: NotNegative = 0.0
     """From the trigger to the moment the part is in the picture."""
     frame_window_ms: Positive | None = None
-    """How long after that its picture may come; none: until the deadline."""
+    """How long after that its picture may be made; none: until the deadline."""
     max_waiting: Count = 64
     """Triggers that may wait; more are UNKNOWN(trigger_overrun)."""
     frames_per_part: Count = 1
@@ -351,7 +351,7 @@ class CameraConfig(Section):
     """Free-running: after NG, OK is told again only this far below the threshold (raw model units)."""
     frame_timeout_ms: Positive = 1000.0
     max_age_ms: Positive = 1000.0
-    """Free-running: older pictures are dropped."""
+    """Free-running: pictures whose light is older are dropped."""
     frozen_after: Annotated[int, Field(ge=2)] | None = None
     """So many identical pictures in a row are a frozen camera; none: not checked."""
     realtime: bool = False
@@ -447,6 +447,13 @@ class Records(Section):
 
     max_rows: Count = 5_000_000
     max_days: Positive | None = None
+    first: bool = False
+    """Each record is on the disk before the PLC is told the verdict (also written as `records: first`); see docs/records.md."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"first": True} if value == "first" else value
 
 
 class Storage(Section):

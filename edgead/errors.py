@@ -71,6 +71,10 @@ class UnreadableFrame(CameraError):
     """One picture came but cannot be used (damaged file, unsupported depth); the next one may be fine."""
 
 
+class FrameDoubtful(CameraError):
+    """Pictures come, but perhaps they are old: of the part before, or held up on their way; the next ones may be fine."""
+
+
 class EndOfStream(CameraError):
     """A finite source (folder, video file) has delivered its last frame."""
 

@@ -48,7 +48,8 @@ class PreprocessRecipe:
             ``"linear"`` is bilinear without antialias, ``"antialias"`` is bilinear with the triangle widened when shrinking, as
             Pillow and torch do it (slowest; for models trained that way).
         crop_from: width, height to which the picture is resized before the model's input is cut from its middle; None resizes
-            straight to the input. One of them 0 keeps the picture's proportions, the other being its shorter side.
+            straight to the input. One of them 0 keeps the picture's proportions, the other being its shorter side; both 0: the
+            picture is not resized, and where it is smaller than the input a black border is added.
         aspect: what becomes of other proportions than the input's: ``"stretch"`` ignores them, ``"letterbox"`` fits the whole
             picture in between bars of grey level `FILL`, ``"crop"`` fills the input and cuts off what hangs over, on both sides.
         bits: that pictures of 16 bits really use, counted from the lowest; those above must be 0.
@@ -77,9 +78,9 @@ class PreprocessRecipe:
             raise BadInput(f"{self.bits} bits are not usable", hint="give 8 to 16: what the camera's values really use")
         if self.pictures is not None and min(self.pictures) < 1:
             raise BadInput(f"pictures of {self.pictures[0]} x {self.pictures[1]} px cannot be")
-        if self.crop_from is not None:
-            if self.aspect != "stretch":
-                raise BadInput(f"a recipe that cuts its input from a resized picture has no {self.aspect}")
+        if self.crop_from is not None and self.aspect != "stretch":
+            raise BadInput(f"a recipe that cuts its input from a resized picture has no {self.aspect}")
+        if self.crop_from is not None and any(self.crop_from):
             wide, high = (n or max(self.crop_from) for n in self.crop_from)
             if wide < self.width or high < self.height:
                 raise BadInput(
@@ -114,6 +115,8 @@ class PreprocessRecipe:
             image = image[y : y + h, x : x + w]
         if self.crop_from is None and self.aspect == "stretch":
             return _resize(image, self.width, self.height, self.resize, out)
+        if self.crop_from is not None and not any(self.crop_from):
+            image = _bordered(image, self.width, self.height)
         wide, high, left, top = self._placed(image.shape[1], image.shape[0])
         whole = _resize(image, wide, high, self.resize)
         if wide >= self.width and high >= self.height:
@@ -153,7 +156,13 @@ class PreprocessRecipe:
         the model's input: below 0 where it is cut off."""
         if self.crop_from is not None:
             wide, high = self._before_crop(width, height)
-            return wide, high, -round((wide - self.width) / 2), -round((high - self.height) / 2)
+            left, top = -round((wide - self.width) / 2), -round((high - self.height) / 2)
+            return (
+                wide,
+                high,
+                left if wide >= self.width else (self.width - wide) // 2,
+                (top if high >= self.height else (self.height - high) // 2),
+            )
         scales = self.width / width, self.height / height
         scale = min(scales) if self.aspect == "letterbox" else max(scales)
         wide, high = max(1, round(width * scale)), max(1, round(height * scale))
@@ -164,6 +173,8 @@ class PreprocessRecipe:
         assert self.crop_from is not None
         if 0 not in self.crop_from:
             return self.crop_from
+        if not any(self.crop_from):
+            return width, height
         short = max(self.crop_from)
         return (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
 
@@ -240,6 +251,14 @@ def _halved(image: Image, kx: int, ky: int, out: Image | None) -> Image:
         fits = out is not None and out.shape[:2] == (size[1], size[0])
         image = np.asarray(cv2.resize(image, size, dst=out if fits else None, interpolation=how), np.uint8)
     return image
+
+
+def _bordered(image: Image, width: int, height: int) -> Image:
+    """The picture with a black border where it is smaller than `width` x `height`; the odd pixel is at the right or bottom."""
+    high, wide = max(0, height - image.shape[0]), max(0, width - image.shape[1])
+    if not high and not wide:
+        return image
+    return np.pad(image, [(high // 2, high - high // 2), (wide // 2, wide - wide // 2), (0, 0)])
 
 
 def _given(image: Image, out: Image | None) -> Image:

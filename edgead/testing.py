@@ -99,6 +99,8 @@ class FakeCamera:
         live: how a station treats it: True drops frames when it is late, False pulls each one.
     """
 
+    time_source = "reading"
+
     def __init__(
         self,
         script: Sequence[Image | Frame | Exception | Hang],

@@ -42,9 +42,11 @@ class Frame:
         image: H x W x 3 uint8 BGR, read-only.
         camera: the camera's name or address.
         frame_id: counts up from 0 for each camera; gaps are dropped frames.
-        captured_at_ns: monotonic clock when the frame arrived in this process.
+        captured_at_ns: monotonic clock when the picture was made, as far as the camera's kind can tell (:class:`Camera`'s
+            ``time_source``), else when it arrived in this process.
         trigger_id: the trigger that asked for it; None when free-running.
         source: where a recorded frame came from (a file name), empty for live cameras.
+        age_ns: how long after `captured_at_ns` it arrived in this process.
     """
 
     image: Image
@@ -53,6 +55,7 @@ class Frame:
     captured_at_ns: int
     trigger_id: int | None = None
     source: str = ""
+    age_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,9 @@ class Engine(Protocol):
 class Camera(Protocol):
     """A source of frames.
 
-    Three more members are optional; whoever uses them looks first: ``live`` (False: a recording; it is asked and loses nothing),
+    Four more members are optional; whoever uses them looks first: ``live`` (False: a recording; it is asked and loses nothing),
+    ``time_source`` (what ``Frame.captured_at_ns`` is made from: "sensor", the camera's own clock; "driver", the kernel's stamp;
+    "sender", a stream's clock; "arrival", nothing better; "reading" for a recording),
     ``software_trigger()`` (asks for one picture, which `grab` then gives; raises CameraError; there only while the camera is set
     to be asked), and ``counters() -> dict[str, int]`` (what became of the frames since opening: frames, incomplete, missed and
     those of the vendor's library, e.g. packets_missing).
@@ -168,6 +173,7 @@ class Camera(Protocol):
         Raises:
             CameraTimeout: none arrived within `timeout_s` seconds.
             CameraLost: the camera is gone.
+            FrameDoubtful: pictures come that may be old; they are not given.
             EndOfStream: a finite source is exhausted.
         """
 

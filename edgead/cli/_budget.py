@@ -118,7 +118,8 @@ def within_device(args: argparse.Namespace, options: ExportOptions) -> ExportOpt
     if not usable:
         what = "no GPU that TensorRT can use is here" if installed else "TensorRT is not installed"
         raise MissingExtra(f"--device gpu: {what}", hint="see edgead doctor and docs/tensorrt.md, or search with --device cpu")
-    precisions = ("fp32", "fp16", "int8") if args.precision is None else options.precisions
+    tried = ("fp32", "fp16", *(("int8",) if "int8" in options.precisions else ()))  # without good pictures there is no INT8
+    precisions = tried if args.precision is None else options.precisions
     return dataclasses.replace(options, backends=usable, precisions=precisions)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from edgead.errors import BadInput
 if TYPE_CHECKING:
     from edgead.bundle import Threshold
     from edgead.importers import Imported
+    from edgead.training.dataset import GoodImages
     from edgead.types import Image
 
 
@@ -21,7 +24,9 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--images", type=Path, metavar="GOOD_DIR", help="good pictures: for calibration, parity and what the file lacks"
     )
-    group.add_argument("--threshold", type=float, help="raw score at and above which a part is NG (default: the file's)")
+    group.add_argument(
+        "--threshold", type=_finite, metavar="VALUE", help="raw score at and above which a part is NG (default: the file's)"
+    )
     group.add_argument("--name", default="", help="name of the part (default: the file's)")
     group.add_argument("--roi", metavar="X,Y,W,H", help="inspected part of the camera picture, in pixels (default: all)")
     group.add_argument(
@@ -47,6 +52,14 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     graph.add_argument("--layout", choices=("nchw", "nhwc"), help="(default: where the 3 is)")
 
 
+def _finite(text: str) -> float:
+    """A number for argparse; NaN and infinity are none that a score is compared with."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
 def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Imported, Threshold, list[str]]:
     """Import `source` by the arguments and write the trained model's folder `out`.
 
@@ -59,7 +72,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     from edgead.bundle import Threshold
     from edgead.calibration.thresholds import threshold_from_good
     from edgead.importers import import_model
-    from edgead.importers.folder import generated_frames, write_model
+    from edgead.importers.folder import NO_PICTURES, generated_frames, write_model
     from edgead.layout import find_good
     from edgead.survey import settle
     from edgead.training.dataset import load_good
@@ -75,7 +88,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
         imported.recipe = images.recipe
         notes += [*images.survey.lines(), *images.survey.warnings(images.recipe)]
         good, held_out = images.train, images.heldout
-        data = {"path": str(images.folder), "images": images.count, "digest": images.digest}
+        data = _data(images)
         root = find_good(args.images)[1]
         imported.complete(good, held_out)
     else:
@@ -84,7 +97,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
                 f"{source} holds no {imported.incomplete}: they are measured on good pictures", hint="give --images GOOD_DIR"
             )
         held_out = generated_frames(imported.recipe)
-        imported.assumptions.append("no good pictures given: parity is checked on generated ones")
+        imported.assumptions.append(NO_PICTURES)
     scores = good_scores(imported.detector, held_out) if good else None
     if args.threshold is not None:
         threshold = Threshold(args.threshold, "given by hand")
@@ -120,6 +133,34 @@ def refuse_import_arguments(args: argparse.Namespace) -> None:
         raise BadInput(f"{flags}: for other tools' files only, and {args.model} is an edgead model", hint=hint)
 
 
+def imported_without_pictures(model: Path) -> bool:
+    """Whether `model` is a folder that ``edgead import`` wrote without good pictures: those held out in it are generated."""
+    try:
+        origin = json.loads((model / "model.json").read_text("utf-8"))["origin"]
+        return bool(origin["tool"] == "edgead import" and not origin["data"])
+    except (OSError, ValueError, KeyError, TypeError):  # no such folder: told where it is read
+        return False
+
+
+def with_good_pictures(model: Path, out: Path, folder: Path) -> None:
+    """A copy `out` of a model that was imported without pictures, with those of `folder`: some held out, the others for INT8.
+
+    Raises:
+        BadInput: no usable pictures.
+    """
+    from edgead.importers.folder import with_pictures
+    from edgead.models.detector import load_detector
+    from edgead.preprocess import PreprocessRecipe
+    from edgead.training.dataset import load_good
+
+    images = load_good(folder, PreprocessRecipe.from_json(load_detector(model)[1]["preprocess"]))
+    with_pictures(model, out, images.heldout, images.train, _data(images))
+
+
+def _data(images: GoodImages) -> dict[str, Any]:
+    return {"path": str(images.folder), "images": images.count, "digest": images.digest}
+
+
 def is_foreign(source: Path) -> bool:
     """Whether `source` is anything but a folder written by ``edgead train`` or ``edgead import``."""
     return source.exists() and not (source / "model.json").is_file()
@@ -128,7 +169,12 @@ def is_foreign(source: Path) -> bool:
 def summary(imported: Imported, threshold: Threshold, notes: list[str]) -> str:
     """What was found, as lines."""
     recipe = imported.recipe
-    whole = f", cut from {' x '.join(str(n or 'any') for n in recipe.crop_from)} px" if recipe.crop_from else ""
+    whole = ""
+    if recipe.crop_from:
+        sizes = " x ".join(str(n or "any") for n in recipe.crop_from)
+        whole = (
+            f", cut from the middle of {sizes} px" if any(recipe.crop_from) else ", cut from the middle of the picture as it is"
+        )
     rows = [
         ("found", imported.source),
         ("pictures", f"{recipe.width} x {recipe.height} px, resized by rule {recipe.resize!r}{whole}"),
@@ -141,6 +187,7 @@ def summary(imported: Imported, threshold: Threshold, notes: list[str]) -> str:
 
 def _options(args: argparse.Namespace) -> Any:
     from edgead.importers import ImportOptions
+    from edgead.training.dataset import find_good
 
     return ImportOptions(
         antialias=args.antialias,
@@ -150,6 +197,7 @@ def _options(args: argparse.Namespace) -> Any:
         backbone=args.backbone,
         layers=tuple(args.layers.split(",")) if args.layers else None,
         size=parse_size(args.size) if args.size else None,
+        images=find_good(args.images)[0] if args.images is not None else None,
     )
 
 
@@ -165,7 +213,7 @@ def _numbers(flag: str, text: str) -> tuple[float, ...]:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) not in (1, 3) or (flag == "std" and 0.0 in values):
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)) or (flag == "std" and 0.0 in values):
         raise BadInput(f"--{flag} {text} is not usable", hint="give one number, or three with commas between")
     return values
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgead.runtime.recipes import Product, RecipeBook
     from edgead.runtime.station import Station
     from edgead.runtime.store import RecordStore
+    from edgead.runtime.threads import Crew
     from edgead.runtime.views import Fanout, Views
     from edgead.types import Camera, Engine, Output, TriggerSource
 
@@ -74,6 +75,12 @@ class Cell:
     store: RecordStore | None = None
 
 
+def _crew() -> Crew:
+    from edgead.runtime.threads import Crew
+
+    return Crew()
+
+
 @dataclass(slots=True)
 class Workshop:
     """What all cameras of a process share.
@@ -85,6 +92,7 @@ class Workshop:
         on_idle: for the stations.
         allow_unverified: run engines whose parity was never measured.
         keep: keep compiled engines in the user's cache from one start to the next.
+        crew: the threads of the process; each camera and each part gets a branch of its own.
     """
 
     stack: ExitStack
@@ -93,6 +101,7 @@ class Workshop:
     on_idle: Callable[[], None] | None = None
     allow_unverified: bool = False
     keep: bool = True
+    crew: Crew = field(default_factory=_crew)
     _engines: dict[tuple[Path, str, str], Loaded] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -139,6 +148,10 @@ class Workshop:
         Raises:
             EdgeadError: whatever cannot be opened, in one line.
         """
+        with self.crew.branch(part.name).own():
+            return self._cell(part, storage)
+
+    def _cell(self, part: PartConfig, storage: Storage | None) -> Cell:
         from edgead.budget import LatencyBudget
         from edgead.runtime.views import Fanout, Views
 
@@ -153,7 +166,7 @@ class Workshop:
         fanout = Fanout(triggers, part.cameras)
         self.stack.callback(fanout.close)
         if store is not None:
-            views.on_record(store.write)
+            views.on_record(store.write, first=storage is not None and storage.records.first)
         return Cell(part.name, self.stack.enter_context(views), fanout, part.budget_ms, store)
 
     def build(
@@ -164,6 +177,10 @@ class Workshop:
         Raises:
             EdgeadError: whatever cannot be opened, in one line.
         """
+        with self.crew.branch(camera.name).own():
+            return self._build(camera, storage, extra, cell)
+
+    def _build(self, camera: CameraConfig, storage: Storage | None, extra: tuple[Output, ...], cell: Cell | None) -> Lane:
         from edgead.runtime.cameras import open_camera
         from edgead.runtime.overlay import HeatScale
 
@@ -315,7 +332,13 @@ class Workshop:
             return None
         limits = storage.records
         folder = storage.folder / camera.name
-        store = RecordStore(folder, station=camera.name, max_rows=limits.max_rows, max_days=limits.max_days)
+        store = RecordStore(
+            folder,
+            station=camera.name,
+            max_rows=limits.max_rows,
+            max_days=limits.max_days,
+            commit_every_s=0.0 if limits.first else 0.5,
+        )
         self.stack.callback(store.close)
         return store
 
@@ -397,7 +420,7 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Face
 
     if storage is None or lane.store is None:
         return
-    lane.station.on_record(lane.store.write)
+    lane.station.on_record(lane.store.write, first=storage.records.first)
     if storage.pictures is None:
         return
     limits = storage.pictures

@@ -23,27 +23,29 @@ _log = logging.getLogger("edgead.run")
 
 
 def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
-    """Run what a station.yaml says until it is stopped; 0 after a clean stop.
+    """Run what a station.yaml says until it is stopped; returns :func:`edgead.cli.run.exit_code`.
 
     Raises:
         EdgeadError: the file is wrong, or something that it names cannot be opened.
     """
     from edgead.cli._lanes import Workshop
-    from edgead.cli.run import summarise
+    from edgead.cli.run import exit_code, summarise
     from edgead.clock import MonotonicClock
     from edgead.config import read_station
     from edgead.runtime.group import StationGroup
     from edgead.runtime.logs import logging_to
     from edgead.runtime.process import tuned
+    from edgead.runtime.threads import Crew
 
     config = read_station(file)
     clock = MonotonicClock()
     with ExitStack() as stack:
+        crew = stack.enter_context(Crew().own())
         watch = config.supervision
         form: Literal["auto", "json"] = "auto" if watch.log == "text" else "json"
         stack.enter_context(logging_to(sys.stderr, level=watch.level, form=form, secrets=config.secrets))
         on_idle = stack.enter_context(tuned(_process(config.process)))
-        workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=config.process.keep_compiled)
+        workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=config.process.keep_compiled, crew=crew)
         cells = [workshop.cell(part, config.storage) for part in config.parts]
         seats = {name: cell for part, cell in zip(config.parts, cells, strict=True) for name in part.cameras}
         lanes = [workshop.build(camera, config.storage, cell=seats.get(camera.name)) for camera in config.cameras]
@@ -59,7 +61,8 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
         print(f"{lane.name}: ", end="", file=sys.stderr)
         kept: dict[str, Any] = {"records": lane.store, "pictures": lane.pictures}
         summarise(found[lane.name], {name: sink for name, sink in kept.items() if sink is not None}, sys.stderr)
-    return 0
+    stores = [cell.store for cell in cells] + [lane.store for lane in lanes]
+    return exit_code(crew, [store for store in stores if store is not None], sys.stderr)
 
 
 def _process(config: Process) -> ProcessOptions:

@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from edgead import versions
 from edgead.cli import _budget
-from edgead.cli._importing import OF_IMPORTS, add_import_arguments, import_to, is_foreign, refuse_import_arguments, summary
+from edgead.cli._importing import (
+    OF_IMPORTS,
+    add_import_arguments,
+    import_to,
+    imported_without_pictures,
+    is_foreign,
+    refuse_import_arguments,
+    summary,
+    with_good_pictures,
+)
 from edgead.errors import BadInput, EdgeadError
 
 if TYPE_CHECKING:
@@ -95,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     for module in ("torch", "safetensors", "onnx", "onnxscript"):
         require(module, extra="export", why="Exporting")
     _check(args)
+    args = _pictures(args)
     options = _options(args)
     target = args.output or default_target(args.model)
     former = {version.path for version in versions.former(target)}
@@ -106,15 +116,19 @@ def run(args: argparse.Namespace) -> int:
             console().print(summary(imported, threshold, notes), markup=False)
             if imported.detector.family == "openvino_ir" and args.backend is None and args.precision is None:
                 options = dataclasses.replace(options, backends=("openvino",), precisions=("fp32",))
+        elif args.calibration is not None and imported_without_pictures(args.model):
+            model_dir, options = Path(temporary) / "model", dataclasses.replace(options, calibration=None)
+            with_good_pictures(args.model, model_dir, args.calibration)
         bundle = _exported(args, model_dir, target, options, Path(temporary))
     if bundle is None:
         return 130
     warn(bundle)
     show(bundle)
     _tell_former(bundle, former)
-    if is_foreign(args.model) and args.precision is None and "int8" not in options.precisions:
+    if args.precision is None and "int8" not in options.precisions:
         runs_as_is = "an OpenVINO IR runs in OpenVINO as it is"
-        console().print(f"INT8 left out: {runs_as_is if args.images else 'it needs good pictures (--images GOOD_DIR)'}")
+        how = "--images GOOD_DIR" if is_foreign(args.model) else "--calibration GOOD_DIR"
+        console().print(f"INT8 left out: {runs_as_is if args.images else f'it needs good pictures ({how})'}")
     missing = {"openvino", "onnxruntime"} - {record.backend for record in bundle.manifest.engines}
     if options.backends is None and missing and args.budget_ms is None and args.like is None:
         console().print(f"left out, not installed: {', '.join(sorted(missing))}")
@@ -183,6 +197,21 @@ def _tell_former(bundle: Bundle, before: set[Path]) -> None:
         if version.path not in before:
             back = f"edgead bundle restore {bundle.path}"
             console().print(f"the bundle that was there is kept as {version.path}; to put it back: {back}", markup=False)
+
+
+def _pictures(args: argparse.Namespace) -> argparse.Namespace:
+    """Calibration pictures of an import are good pictures of the part: without --images, they serve as those.
+
+    Raises:
+        BadInput: INT8 is asked for and there are no pictures.
+    """
+    if not is_foreign(args.model):
+        return args
+    if args.images is None and args.calibration is not None:
+        args = argparse.Namespace(**{**vars(args), "images": args.calibration, "calibration": None})
+    if args.images is None and "int8" in (args.precision or ""):
+        raise BadInput("INT8 needs good pictures of the part", hint="give --images GOOD_DIR, or --precision fp32")
+    return args
 
 
 def _options(args: argparse.Namespace) -> ExportOptions:
@@ -355,7 +384,8 @@ def _backends(args: argparse.Namespace) -> tuple[str, ...] | None:
 
 
 def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
-    pictures = not is_foreign(args.model) or args.images is not None or args.calibration is not None
+    foreign = is_foreign(args.model) or imported_without_pictures(args.model)
+    pictures = not foreign or args.images is not None or args.calibration is not None
     return ("fp32", "int8") if pictures else ("fp32",)
 
 

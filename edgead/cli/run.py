@@ -12,11 +12,11 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 if TYPE_CHECKING:
     from edgead.cli._lanes import Lane
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgead.runtime.group import StationGroup
     from edgead.runtime.station import Station
     from edgead.runtime.stats import Stats
+    from edgead.runtime.threads import Crew
 
 SUMMARY = "inspect what a camera sees, or run a station.yaml"
 
@@ -99,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Inspect until stopped; 0 after a clean stop."""
+    """Inspect until stopped; 0 after a clean stop in which nothing was lost and no thread died."""
     from edgead.bundle import Bundle
     from edgead.errors import BadInput
 
@@ -133,13 +134,15 @@ def _run_bundle(args: argparse.Namespace) -> int:
     camera = only_camera(args)
     with stopped_by_signals() as stopper, ExitStack() as stack:
         keep, unverified = not args.no_cache, args.allow_unverified
-        lane = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=unverified, keep=keep).build(camera)
+        workshop = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=unverified, keep=keep)
+        lane = workshop.build(camera)
         sinks = _sinks(args, lane, stack)
         stopper.attach(lane.station)
         print(_headline(args, lane), file=sys.stderr)
         stats = lane.station.run(args.max_parts)
-    summarise(stats, sinks, sys.stdout if _human(args) else sys.stderr)
-    return 0
+    stream = sys.stdout if _human(args) else sys.stderr
+    summarise(stats, sinks, stream)
+    return exit_code(workshop.crew, [sinks["records"]] if "records" in sinks else [], stream)
 
 
 def only_camera(args: argparse.Namespace) -> CameraConfig:
@@ -181,6 +184,13 @@ def _sinks(args: argparse.Namespace, lane: Lane, stack: ExitStack) -> dict[str, 
 def _human(args: argparse.Namespace) -> bool:
     """Is standard output for people? Not when it is a pipe, and not when it carries records."""
     return args.records != "-" and sys.stdout.isatty()
+
+
+class Keeper(Protocol):
+    """Where records go."""
+
+    @property
+    def lost(self) -> int: ...
 
 
 class Stopper:
@@ -250,6 +260,21 @@ def summarise(stats: Stats, sinks: dict[str, Any], stream: TextIO) -> None:
     if "pictures" in sinks:
         lines.append(f"{sinks['pictures'].saved} parts saved")
     print("\n".join(lines), file=stream)
+
+
+def exit_code(crew: Crew, keepers: Sequence[Keeper], stream: TextIO) -> int:
+    """What the process ends with after a run: 7 when a record was lost, else that of a thread that died (6 of a camera, an output
+    or a link, 7 of a store), else 0. Threads that died are told, also when they worked again."""
+    from edgead.errors import StorageError
+
+    deaths = [
+        (f"{found.name}, {name}" if found.name else name, d) for found in crew.crews() for name, d in found.deaths().items()
+    ]
+    for name, death in deaths:
+        print(f"thread died: {name} ({death.count} times, the last time of {death.cause})", file=stream)
+    if any(keeper.lost for keeper in keepers):
+        return StorageError.exit_code
+    return max((death.exit_code for _, death in deaths), default=0)
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,17 @@ from torch import Tensor
 
 from edgead.bundle import Threshold
 from edgead.errors import BadInput
-from edgead.importers.model import Imported, ImportOptions, place, recipe_for
+from edgead.importers.model import Imported, ImportOptions, refuse_options
+from edgead.importers.steps import Normalize, Resize, Step, read_steps, shown
 from edgead.importers.streams import Record
-from edgead.importers.weights import TIMM_LITE0, backbone_with, fold_norm, from_timm_lite0
-from edgead.models.backbones import TORCHVISION_MEAN, TORCHVISION_STD
+from edgead.importers.transforms import Followed, follow
+from edgead.importers.weights import TIMM_LITE0, backbone_with, check_finite, check_layers, fold_norm, from_timm_lite0
+from edgead.models.backbones import Backbone
 from edgead.models.detector import Detector
 from edgead.models.efficientad import EfficientAd
 from edgead.models.patchcore import PatchCore
 from edgead.models.patches import build_features
+from edgead.models.prepared import Scale
 from edgead.models.separable import blur_matrix
 from edgead.models.supersimplenet import SuperSimpleNet
 
@@ -32,25 +34,8 @@ RECORDS = (
 """Classes whose objects such files may hold beside the weights; they are kept as data."""
 
 SMOOTH = {"upsample": "nearest", "sigma": 4.0, "radius": 16, "border": "reflect"}
-_IGNORED = frozenset({"ToImage", "ToDtype", "ConvertImageDtype", "ToTensor", "ToPureTensor", "Identity"})
+_IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 State = dict[str, Tensor]
-
-
-@dataclass(slots=True)
-class Transform:
-    """The file's preprocessing: model input (height, width), size before a centre crop (width, height; 0: keeps proportions),
-    antialias, and normalisation of RGB 0 to 255."""
-
-    size: tuple[int, int] = (256, 256)
-    crop_from: tuple[int, int] | None = None
-    antialias: bool = True
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (255.0, 255.0, 255.0)
-
-    def config(self) -> dict[str, Any]:
-        """The configuration of patch features for this normalisation; empty for ImageNet's, which backbones have themselves."""
-        usual = np.allclose(self.mean, TORCHVISION_MEAN, atol=1e-3) and np.allclose(self.std, TORCHVISION_STD, atol=1e-3)
-        return {} if usual else {"normalize": {"mean": list(self.mean), "std": list(self.std)}}
 
 
 def import_checkpoint(path: Path, checkpoint: Mapping[str, Any], options: ImportOptions) -> Imported:
@@ -65,84 +50,90 @@ def import_checkpoint(path: Path, checkpoint: Mapping[str, Any], options: Import
     """
     if not isinstance(checkpoint.get("state_dict"), dict):
         raise BadInput(f"{path} is no Lightning checkpoint: it has no state_dict", hint="give anomalib's model.ckpt")
-    everything = {k: v for k, v in checkpoint["state_dict"].items() if isinstance(v, Tensor)}
+    refuse_options(options, "a checkpoint that holds its backbone", "weights")
+    everything = {str(k): v for k, v in checkpoint["state_dict"].items() if isinstance(v, Tensor)}
     state = {k.removeprefix("model."): v for k, v in everything.items() if k.startswith("model.")}
-    hyper = checkpoint.get("hyper_parameters") or {}
+    check_finite(path, state)
+    told = checkpoint.get("hyper_parameters")
+    hyper: dict[str, Any] = told if isinstance(told, dict) else {}
     assumptions: list[str] = []
-    transform = read_transform(checkpoint, hyper, assumptions)
     build = _kind(path, state)
-    detector, source = build(state, hyper, transform, options, assumptions)
+    steps = read_preprocessing(checkpoint, hyper, build is not _efficientad, assumptions)
+    followed = follow(steps, options)
+    detector, source = build(state, hyper, followed, options, assumptions)
     detector.requires_grad_(False)
     threshold = read_threshold(everything, checkpoint.get("anomalib_post_processor_config"), assumptions)
-    recipe = recipe_for(transform.size, transform.antialias, options, transform.crop_from)
-    if options.antialias is not None and options.antialias != transform.antialias:
-        assumptions.append(
-            f"resized with{'' if options.antialias else 'out'} antialias as asked for; the threshold was chosen "
-            f"with{'' if transform.antialias else 'out'} it"
-        )
-    placed, recipe = place(detector.eval(), recipe, options)
-    return Imported(placed, recipe, threshold, f"anomalib {_version(checkpoint)} checkpoint: {source}", (path,), assumptions)
+    _tell(steps, followed, options, assumptions)
+    placed = followed.place(detector.eval())
+    return Imported(
+        placed, followed.recipe, threshold, f"anomalib {_version(checkpoint)} checkpoint: {source}", (path,), assumptions
+    )
 
 
-def read_transform(checkpoint: Mapping[str, Any], hyper: Mapping[str, Any], assumptions: list[str]) -> Transform:
+def read_preprocessing(
+    checkpoint: Mapping[str, Any], hyper: Mapping[str, Any], normalizes: bool, assumptions: list[str]
+) -> tuple[Step, ...]:
     """The preprocessing that a checkpoint tells, in any of the places where anomalib's versions put it.
 
+    Args:
+        normalizes: the model is trained on normalised pictures, unless the file tells otherwise.
+
     Raises:
-        BadInput: it has a step that edgead does not have.
+        BadInput: it has a step that edgead does not have, or anomalib could not store it.
     """
-    config = checkpoint.get("anomalib_pre_processor_config")
+    config, own = checkpoint.get("anomalib_pre_processor_config"), hyper.get("pre_processor")
     told: Any = config.get("transform") if isinstance(config, dict) else checkpoint.get("transform")
-    if told is None:
-        told = _attribute(hyper.get("pre_processor"), "transform")
-    result = Transform()
-    if told is None:
-        result.mean, result.std = TORCHVISION_MEAN, TORCHVISION_STD
-        assumptions.append("the file does not tell its preprocessing: 256 x 256 px, antialias, ImageNet normalisation assumed")
-        return result
-    for name, arguments in _steps(told):
-        _apply_step(result, name, arguments)
-    return result
+    if told is None and isinstance(own, Record):
+        told = next(
+            (found for name in ("transform", "test_transform", "val_transform") if (found := _attribute(own, name))), None
+        )
+    if told is not None:
+        return read_steps(told)
+    enabled = checkpoint.get("anomalib_components_enabled")
+    without = own is False or (isinstance(enabled, dict) and enabled.get("pre_processor") is False)
+    if isinstance(config, dict) or isinstance(own, Record) or without:
+        raise BadInput(
+            "the file does not hold the preprocessing of its model: "
+            + ("it was trained without one" if without else "it is empty"),
+            hint="train with a pre-processor of torchvision's Resize, CenterCrop and Normalize, or import anomalib's ONNX export",
+        )
+    normal = ", ImageNet normalisation" if normalizes else ""
+    assumptions.append(f"the file does not tell its preprocessing: 256 x 256 px, antialias{normal} assumed")
+    return (Resize((256, 256)), *([_IMAGENET] if normalizes else []))
 
 
-def _steps(told: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    """(class name, arguments) of each transform, from anomalib's description or from a torchvision object's state."""
-    if isinstance(told, Record):
-        name, arguments = told.name, told.state if isinstance(told.state, dict) else {}
-    elif isinstance(told, dict) and "class_path" in told:
-        name, arguments = str(told["class_path"]), told.get("init_args") or {}
-    else:
-        raise BadInput("the file's preprocessing cannot be read", hint="export from anomalib with the default pre-processor")
-    short = name.rsplit(".", 1)[-1]
-    if short == "Compose":
-        return [step for inner in arguments["transforms"] for step in _steps(inner)]
-    return [(short, arguments)]
+def _tell(steps: Sequence[Step], followed: Followed, options: ImportOptions, assumptions: list[str]) -> None:
+    """What edgead does otherwise than the trainer, or does where the user would not look for it."""
+    shrinks = {step.antialias for step in steps if isinstance(step, Resize) and step.mode in ("bilinear", "bicubic")}
+    if options.antialias is not None and shrinks - {options.antialias}:
+        assumptions.append(
+            f"resized with{'' if options.antialias else 'out'} antialias as asked for; the threshold was chosen "
+            f"with{'out' if options.antialias else ''} it"
+        )
+    first = next((step for step in steps if not isinstance(step, Normalize)), None)
+    if (first is None or (isinstance(first, Resize) and len(first.size) != 2)) and followed.recipe.crop_from is None:
+        assumptions.append(
+            f"the file keeps the pictures' own size or proportions: all are taken at {followed.recipe.width} x "
+            f"{followed.recipe.height} px, so the camera's pictures must have these proportions"
+        )
+    if followed.inside:
+        kinds = ", ".join("resize" if isinstance(step, Scale) else "crop or border" for step in followed.inside)
+        assumptions.append(f"steps that the graph itself does, in float: {kinds}")
 
 
-def _apply_step(result: Transform, name: str, arguments: Mapping[str, Any]) -> None:
-    if name == "Resize":
-        size = arguments["size"]
-        sizes = [int(n) for n in size] if isinstance(size, (list, tuple)) else [int(size)]
-        if "bilinear" not in str(arguments.get("interpolation", "bilinear")).lower():
-            raise BadInput(f"the file resizes by {arguments['interpolation']}", hint="edgead can resize bilinearly")
-        result.size = (sizes[0], sizes[-1])
-        result.crop_from = (sizes[0], 0) if len(sizes) == 1 else None
-        result.antialias = bool(arguments.get("antialias", True))
-    elif name.endswith("CenterCrop"):
-        size = arguments["size"]
-        height, width = (int(n) for n in (size if isinstance(size, (list, tuple)) else (size, size)))
-        result.crop_from = result.crop_from or (result.size[1], result.size[0])
-        result.size = (height, width)
-    elif name == "Normalize":
-        result.mean = tuple(255.0 * float(v) for v in arguments["mean"])
-        result.std = tuple(255.0 * float(v) for v in arguments["std"])
-    elif name not in _IGNORED:
-        raise BadInput(f"the file's preprocessing has the step {name}, which edgead does not have", hint="train without it")
+def _normalization(followed: Followed, backbone: Backbone) -> dict[str, Any]:
+    """The configuration of patch features for the file's normalisation; empty when it is the backbone's own."""
+    told = {"mean": followed.mean, "std": followed.std}
+    if all(np.allclose(getattr(backbone, name).flatten(), values, atol=1e-3) for name, values in told.items()):
+        return {}
+    return {"normalize": {name: list(values) for name, values in told.items()}}
 
 
 def _attribute(value: Any, name: str) -> Any:
     """An attribute of a recorded object, also of a torch module's registered ones."""
     state = value.state if isinstance(value, Record) and isinstance(value.state, dict) else {}
-    return state.get(name) or (state.get("_modules") or {}).get(name)
+    modules = state.get("_modules")
+    return state.get(name) or (modules.get(name) if isinstance(modules, dict) else None)
 
 
 def read_threshold(state: State, config: Any, assumptions: list[str]) -> Threshold | None:
@@ -163,12 +154,14 @@ def read_threshold(state: State, config: Any, assumptions: list[str]) -> Thresho
         for end in ("min", "max")
     )
     settings = config if isinstance(config, dict) else {}
-    sensitivity = float(settings.get("image_sensitivity", 0.5))
+    sensitivity = settings.get("image_sensitivity", 0.5)
+    if type(sensitivity) not in (int, float) or not 0.0 <= sensitivity <= 1.0:
+        raise BadInput(f"the file tells an image_sensitivity of {shown(sensitivity)}, not 0 to 1", hint="set it in anomalib")
     if config is None:
         assumptions.append("the file does not tell a sensitivity: 0.5 assumed")
-    if math.isnan(value):
+    if not math.isfinite(value):
         return None
-    if sensitivity != 0.5 and not math.isnan(low + high):
+    if sensitivity != 0.5 and math.isfinite(low + high):
         value += (high - low) * (0.5 - sensitivity)
         method += f" at sensitivity {sensitivity:g}"
     above = np.nextafter(np.float32(value), np.float32(np.inf))  # anomalib: anomalous above, edgead: at and above
@@ -190,16 +183,20 @@ def _kind(path: Path, state: State) -> Any:
 
 
 def _efficientad(
-    state: State, hyper: Mapping[str, Any], transform: Transform, options: ImportOptions, assumptions: list[str]
+    state: State, hyper: Mapping[str, Any], followed: Followed, options: ImportOptions, assumptions: list[str]
 ) -> tuple[Detector, str]:
     if hyper.get("padding"):
         raise BadInput("the file's EfficientAd was trained with padding, which edgead does not have", hint="train without it")
+    if (followed.mean, followed.std) != ((0.0,) * 3, (255.0,) * 3):  # anomalib refuses to train so
+        raise BadInput(
+            "the file has the step Normalize before EfficientAd, which normalises by itself", hint="train without Normalize"
+        )
     config: dict[str, Any] = {"size": "medium" if "teacher.conv6.weight" in state else "small"}
-    if transform.size != (256, 256):
+    if followed.size != (256, 256):
         config["last_kernel"] = int(state["ae.encoder.enconv6.weight"].shape[-1])
     if not hyper.get("pad_maps", True):
         config["pad_maps"] = False
-    detector = EfficientAd(config, transform.size)
+    detector = EfficientAd(config, followed.size)
     wanted = detector.state_dict()
     weights = {name: tensor.float() for name, tensor in state.items() if name in wanted}
     if not weights["mean_std.std"].any():
@@ -209,25 +206,21 @@ def _efficientad(
         weights["quantiles.qb_st"] = weights["quantiles.qb_ae"] = torch.tensor(0.1)
         assumptions.append("the file has no quantiles: the maps are not normalised, as anomalib does then")
     load(detector, weights)
-    if transform.config() and transform.std != (255.0, 255.0, 255.0):
-        raise BadInput("the file normalises pictures before EfficientAd, which edgead does not", hint="train without Normalize")
-    if not transform.config():
-        assumptions.append("EfficientAd normalises inside the network; the file's Normalize step is left out")
-    return detector, f"EfficientAd {config['size']}, {_px(transform.size)}"
+    return detector, f"EfficientAd {config['size']}, {_px(followed.size)}"
 
 
 def _patchcore(
-    state: State, hyper: Mapping[str, Any], transform: Transform, options: ImportOptions, assumptions: list[str]
+    state: State, hyper: Mapping[str, Any], followed: Followed, options: ImportOptions, assumptions: list[str]
 ) -> tuple[Detector, str]:
     name, layers = _backbone(hyper, options, assumptions)
     bank = state["memory_bank"].float()
     if bank.ndim != 2 or not len(bank):
         raise BadInput("the file's memory bank is empty", hint="save the checkpoint after training has ended")
-    extra = {"features": {"kind": "zero_border"}, "map": SMOOTH, "refine": True, **transform.config()}
     weights = {k.removeprefix("feature_extractor.feature_extractor."): v for k, v in state.items()}
     if name == TIMM_LITE0:
         name, layers, weights = from_timm_lite0(layers, weights)
     backbone = backbone_with(name, layers, weights)
+    extra = {"features": {"kind": "zero_border"}, "map": SMOOTH, "refine": True, **_normalization(followed, backbone)}
     features = build_features({"backbone": name, "layers": list(layers), **extra}, backbone)
     if features.channels != bank.shape[1]:
         raise BadInput(
@@ -235,27 +228,30 @@ def _patchcore(
             hint="give the layers it was trained with: --layers",
         )
     _check_blur(state, assumptions)
-    neighbours = int(hyper.get("num_neighbors", 9))
-    if str(_value(hyper.get("precision", "float32"))) not in ("float32", "None"):
+    neighbours = hyper.get("num_neighbors", 9)
+    if type(neighbours) is not int or neighbours < 1:
+        raise BadInput(f"the file tells num_neighbors {shown(neighbours)}, not a number from 1 up", hint="it is damaged")
+    if _value(hyper.get("precision", "float32")) not in ("float32", None):
         assumptions.append("trained in half precision; computed in float32")
-    detector = PatchCore.from_bank(features, bank, neighbours, transform.size, extra, floor=0.0)
-    return detector, f"Patchcore, {name} {'+'.join(layers)}, {len(bank)} rows, {_px(transform.size)}"
+    detector = PatchCore.from_bank(features, bank, neighbours, followed.size, extra, floor=0.0)
+    return detector, f"Patchcore, {name} {'+'.join(layers)}, {len(bank)} rows, {_px(followed.size)}"
 
 
 def _supersimplenet(
-    state: State, hyper: Mapping[str, Any], transform: Transform, options: ImportOptions, assumptions: list[str]
+    state: State, hyper: Mapping[str, Any], followed: Followed, options: ImportOptions, assumptions: list[str]
 ) -> tuple[Detector, str]:
     name, layers = _backbone(hyper, options, assumptions)
     if "adapt_cls_features" not in hyper:
         assumptions.append("the file does not tell adapt_cls_features: true assumed, as in the versions without that setting")
     prefix = "feature_extractor.feature_extractor.feature_extractor."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    backbone = backbone_with(name, layers, weights)
     config = {
         "backbone": name, "layers": list(layers), "channels": int(state["adaptor.projection.weight"].shape[0]),
         "adapt_score": bool(hyper.get("adapt_cls_features", True)), "features": {"kind": "doubled"},
-        "map": {"upsample": "bilinear", "sigma": 4.0, "radius": 12, "border": "reflect"}, **transform.config(),
+        "map": {"upsample": "bilinear", "sigma": 4.0, "radius": 12, "border": "reflect"}, **_normalization(followed, backbone),
     }  # fmt: skip
-    detector = SuperSimpleNet(config, transform.size, backbone_with(name, layers, weights))
+    detector = SuperSimpleNet(config, followed.size, backbone)
     heads = {
         **{f"adaptor.{k}": state[f"adaptor.projection.{k}"] for k in ("weight", "bias")},
         **fold_norm(state, "segdec.seg_head.0", "segdec.seg_head.1", "hidden"),
@@ -265,7 +261,7 @@ def _supersimplenet(
     }
     features = {f"features.{k}": v for k, v in detector.features.state_dict().items()}
     load(detector, {**features, **heads})
-    return detector, f"Supersimplenet, {name} {'+'.join(layers)}, {_px(transform.size)}"
+    return detector, f"Supersimplenet, {name} {'+'.join(layers)}, {_px(followed.size)}"
 
 
 def load(detector: Detector, weights: Mapping[str, Tensor]) -> None:
@@ -290,7 +286,10 @@ def _backbone(hyper: Mapping[str, Any], options: ImportOptions, assumptions: lis
     if not layers:
         layers = ("layer2", "layer3")
         assumptions.append("the file does not name its layers: layer2, layer3 assumed")
-    return str(_value(name)).split(".")[0], tuple(str(layer) for layer in layers)
+    name = _value(name)
+    if not isinstance(name, str) or not isinstance(layers, (list, tuple)):
+        raise BadInput(f"the file tells backbone {shown(name)} and layers {shown(layers)}", hint="give --backbone and --layers")
+    return name.split(".")[0], check_layers(layers)
 
 
 def _check_blur(state: State, assumptions: list[str]) -> None:
@@ -301,7 +300,8 @@ def _check_blur(state: State, assumptions: list[str]) -> None:
     radius = int(SMOOTH["radius"])  # type: ignore[call-overload]
     line = blur_matrix(4 * radius + 3, float(SMOOTH["sigma"]), radius, "reflect")[2 * radius + 1]  # type: ignore[arg-type]
     line = line[radius + 1 : 3 * radius + 2]
-    if kernel.shape[-2:] != (len(line), len(line)) or not torch.allclose(kernel[0, 0], torch.outer(line, line), atol=1e-5):
+    shape = (1, 1, len(line), len(line))
+    if tuple(kernel.shape) != shape or not torch.allclose(kernel[0, 0], torch.outer(line, line), atol=1e-3):
         raise BadInput(
             "the file smooths its map with another kernel than sigma 4", hint="please report it with the anomalib version"
         )
@@ -314,8 +314,8 @@ def _value(value: Any) -> Any:
 
 def _version(checkpoint: Mapping[str, Any]) -> str:
     told = checkpoint.get("anomalib_version")
-    if told:
-        return str(told)
+    if isinstance(told, str) and told:
+        return told[:20]
     return "2.7 or later" if "anomalib_pre_processor_config" in checkpoint else "1.x to 2.6"
 
 

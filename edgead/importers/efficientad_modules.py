@@ -17,9 +17,12 @@ from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.importers.anomalib import load
-from edgead.importers.model import Imported, ImportOptions, place, recipe_for
+from edgead.importers.model import Imported, ImportOptions, refuse_options
+from edgead.importers.steps import Resize
 from edgead.importers.streams import Record
 from edgead.importers.torchfile import read_torch_file
+from edgead.importers.transforms import follow
+from edgead.importers.weights import check_finite
 from edgead.models.efficientad import EfficientAd
 from edgead.models.resized import Resized
 from edgead.types import Image
@@ -42,7 +45,7 @@ class ImportedEfficientAd(Imported):
         """Teacher mean and deviation over `good`, quantiles of both maps over `held_out` (H x W x 3 uint8 BGR at model size)."""
         detector = self.detector.inner if isinstance(self.detector, Resized) else self.detector
         assert isinstance(detector, EfficientAd)
-        resize = self.detector.resize if isinstance(self.detector, Resized) else torch.nn.Identity()
+        resize = self.detector.inner_pixels if isinstance(self.detector, Resized) else torch.nn.Identity()
         with torch.no_grad():
             normalize(detector, [resize(_pixels(image)) for image in good])
             quantiles(detector, [resize(_pixels(image)) for image in held_out])
@@ -58,6 +61,7 @@ def import_modules(folder: Path, options: ImportOptions) -> Imported:
     Raises:
         BadInput: one is missing, holds anything but such modules (named; nothing is executed), or another network.
     """
+    refuse_options(options, "EfficientAD's modules", "weights", "backbone", "layers")
     files = tuple(folder / f"{part}_final.pth" for part in PARTS)
     for file in files:
         if not file.is_file():
@@ -75,12 +79,13 @@ def import_modules(folder: Path, options: ImportOptions) -> Imported:
     for prefix, layers in (("teacher.conv", teacher), ("student.conv", student)):
         weights |= {f"{prefix}{i}.{kind}": layer[kind] for i, layer in enumerate(layers, 1) for kind in layer}
     weights |= {f"{name}.{kind}": layer[kind] for name, layer in zip(names, autoencoder, strict=True) for kind in layer}
+    check_finite(folder, weights)
     load(detector, weights)
     detector.requires_grad_(False)
-    placed, recipe = place(detector.eval(), recipe_for(IMAGE_SIZE, True, options), options)
+    followed = follow((Resize(IMAGE_SIZE),), options)
     source = f"EfficientAD modules: {size}, 256 x 256 px"
     need = "teacher statistics and quantiles"
-    return ImportedEfficientAd(placed, recipe, None, source, files, [], need)
+    return ImportedEfficientAd(followed.place(detector.eval()), followed.recipe, None, source, files, [], need)
 
 
 def convolutions(path: Path) -> list[dict[str, Tensor]]:

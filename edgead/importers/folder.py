@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +20,7 @@ from edgead.types import Image
 
 CALIBRATION_FRAMES = 128
 GENERATED_FRAMES = 8
+NO_PICTURES = "no good pictures given: parity is checked on generated ones"
 
 
 def write_model(
@@ -51,12 +54,37 @@ def write_model(
         "labelled_root": None if labelled_root is None else str(labelled_root),
     }
     with new_bundle(out, marker="model.json", kind="a trained model") as work:
-        for folder, images in (("heldout", held_out), ("calibration", calibration[:CALIBRATION_FRAMES])):
-            with storage_errors(out):
-                (work / folder).mkdir()
-                for i, image in enumerate(images):
-                    (work / folder / f"{i:04d}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        with storage_errors(out):
+            write_frames(work, held_out, calibration)
         save_detector(work, imported.detector, info)
+
+
+def write_frames(folder: Path, held_out: Sequence[Image], calibration: Sequence[Image]) -> None:
+    """The pictures of a trained model's folder; without any for calibration there is no folder of them."""
+    for name, images in (("heldout", held_out), ("calibration", calibration[:CALIBRATION_FRAMES])):
+        if images:
+            (folder / name).mkdir()
+        for i, image in enumerate(images):
+            (folder / name / f"{i:04d}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+
+
+def with_pictures(
+    model_dir: Path, out: Path, held_out: Sequence[Image], calibration: Sequence[Image], data: Mapping[str, Any]
+) -> None:
+    """A copy of a model that was imported without pictures, with good ones in the place of the generated ones.
+
+    Args:
+        held_out, calibration, data: as in :func:`write_model`.
+    """
+    info = json.loads((model_dir / "model.json").read_text("utf-8"))
+    info["origin"] = {
+        **info["origin"], "data": dict(data), "assumptions": [a for a in info["origin"]["assumptions"] if a != NO_PICTURES],
+    }  # fmt: skip
+    with storage_errors(out):
+        out.mkdir()
+        write_frames(out, held_out, calibration)
+        shutil.copyfile(model_dir / "model.safetensors", out / "model.safetensors")
+        (out / "model.json").write_text(json.dumps(info, indent=2) + "\n", "utf-8")
 
 
 def generated_frames(recipe: PreprocessRecipe, seed: int = 0) -> list[Image]:

@@ -12,7 +12,6 @@ from edgead import __version__
 from edgead.bundle import Threshold, file_digest
 from edgead.errors import BadInput
 from edgead.models.detector import Detector
-from edgead.models.resized import Resized
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image
 
@@ -29,6 +28,7 @@ class ImportOptions:
         weights: file with the backbone's weights, for sources that hold none.
         backbone, layers: for sources that do not name them.
         size: width, height of the model's input, for sources that do not tell it.
+        images: folder with good pictures of the camera; their size is looked at where the source leaves the input's size open.
     """
 
     antialias: bool | None = None
@@ -38,6 +38,7 @@ class ImportOptions:
     backbone: str | None = None
     layers: tuple[str, ...] | None = None
     size: tuple[int, int] | None = None
+    images: Path | None = None
 
 
 @dataclass(slots=True)
@@ -86,25 +87,24 @@ class Imported:
         }
 
 
-def recipe_for(
-    image_size: tuple[int, int], antialias: bool, options: ImportOptions, crop_from: tuple[int, int] | None = None
-) -> PreprocessRecipe:
-    """From camera picture to a model input of `image_size` (height, width), by the source's resize rule and the user's wishes."""
+def recipe_for(image_size: tuple[int, int], antialias: bool, options: ImportOptions) -> PreprocessRecipe:
+    """From camera picture to a graph's input of `image_size` (height, width), by its resize rule and the user's wishes."""
     rule = "antialias" if (antialias if options.antialias is None else options.antialias) else "linear"
     height, width = image_size
-    return PreprocessRecipe(width, height, options.roi, rule, crop_from)
+    return PreprocessRecipe(width, height, options.roi, rule)
 
 
-def place(detector: Detector, recipe: PreprocessRecipe, options: ImportOptions) -> tuple[Detector, PreprocessRecipe]:
-    """The detector for frames of ``options.frame_size``, resized inside its graph; unchanged when that is None.
+def refuse_options(options: ImportOptions, what: str, *names: str) -> None:
+    """Refuse options that do not go with what is imported.
+
+    Args:
+        what: is imported.
+        names: attributes of :class:`ImportOptions`, named on the command line with dashes.
 
     Raises:
-        BadInput: the recipe cuts the input from the middle of the picture, which the graph does not.
+        BadInput: one of them is given.
     """
-    if options.frame_size is None:
-        return detector, recipe
-    if recipe.crop_from is not None:
-        raise BadInput("a model with a centre crop cannot resize in its graph", hint="leave --exact-resize away")
-    width, height = options.frame_size
-    inside = PreprocessRecipe(width, height, recipe.roi, recipe.resize)
-    return Resized(detector, (height, width), recipe.resize == "antialias").eval(), inside
+    for name in names:
+        if getattr(options, name) is not None:
+            flag = {"frame_size": "exact-resize"}.get(name, name.replace("_", "-"))
+            raise BadInput(f"--{flag} does not go with {what}", hint=f"leave --{flag} away")

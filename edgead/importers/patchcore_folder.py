@@ -13,8 +13,11 @@ import torch
 
 from edgead.errors import BadInput
 from edgead.importers.faissfile import read_flat_l2
-from edgead.importers.model import Imported, ImportOptions, place, recipe_for
+from edgead.importers.model import Imported, ImportOptions, refuse_options
+from edgead.importers.steps import CenterCrop, Resize, Step
 from edgead.importers.streams import Unreadable, mapping, read_stream
+from edgead.importers.transforms import follow
+from edgead.importers.weights import check_finite, check_layers
 from edgead.models.backbones import load_backbone
 from edgead.models.patchcore import PatchCore
 from edgead.models.patches import build_features
@@ -23,6 +26,7 @@ PARAMS = "patchcore_params.pkl"
 INDEX = "nnscorer_search_index.faiss"
 NAMES = {"wideresnet50": "wide_resnet50_2", "resnet18": "resnet18"}
 SMOOTH = {"upsample": "bilinear", "sigma": 4.0, "radius": 16, "border": "symmetric"}
+_MOST_BINS = 1 << 14
 _BUILDERS = {"collections.OrderedDict": mapping, "torch.Size": tuple}
 
 
@@ -37,11 +41,12 @@ def import_folder(folder: Path, options: ImportOptions) -> Imported:
     for name in (PARAMS, INDEX):
         if not (folder / name).is_file():
             raise BadInput(f"{folder} has no {name}", hint=f"give the folder with {PARAMS} and {INDEX}")
+    refuse_options(options, "a folder that names its layers", "layers")
     params = read_params(folder / PARAMS)
     bank = torch.from_numpy(read_flat_l2(folder / INDEX))
     try:
         told = str(params["backbone.name"])
-        layers = tuple(str(layer) for layer in params["layers_to_extract_from"])
+        layers = check_layers(params["layers_to_extract_from"])
         height, width = (int(n) for n in tuple(params["input_shape"])[-2:])
         bins, channels = int(params["pretrain_embed_dimension"]), int(params["target_embed_dimension"])
         patch, stride, nearest = (int(params[key]) for key in ("patchsize", "patchstride", "anomaly_scorer_num_nn"))
@@ -49,26 +54,30 @@ def import_folder(folder: Path, options: ImportOptions) -> Imported:
         raise BadInput(f"{folder / PARAMS} lacks or garbles {error}", hint="it is of another version") from error
     if (patch, stride) != (3, 1):
         raise BadInput(f"patches of {patch} with stride {stride} are not supported", hint="train with --patchsize 3")
+    if not 1 <= bins <= _MOST_BINS:
+        raise BadInput(f"{folder / PARAMS} tells {bins} bins of features", hint="it is damaged")
+    check_finite(folder / INDEX, {"rows": bank})
     if bank.shape[1] != channels or nearest < 1 or nearest > len(bank):
         raise BadInput(
             f"{folder}: the index has {bank.shape[1]} channels, the parameters say {channels}", hint="they do not match"
         )
+    assumptions: list[str] = []
+    followed = follow(_steps(height, width, assumptions), options)
     name = options.backbone or NAMES.get(told, told)
     backbone = load_backbone(name, layers, options.weights)
+    check_finite(options.weights or Path(name), backbone.state_dict())
     extra = {
         "features": {"kind": "binned", "layer_bins": bins, "channels": channels}, "map": SMOOTH, "squared": nearest,
     }  # fmt: skip
     features = build_features({"backbone": name, "layers": list(layers), **extra}, backbone)
     detector = PatchCore.from_bank(features, bank, 1, (height, width), extra, floor=0.0)
-    assumptions = [
+    assumptions += [
         f"backbone weights: {'those of torchvision (ImageNet, V1)' if options.weights is None else options.weights.name}",
         f"scores are mean squared distances to {nearest} nearest row{'s' if nearest > 1 else ''}, as in training",
     ]
-    recipe = recipe_for((height, width), True, options, _crop(height, width, assumptions))
-    placed, recipe = place(detector, recipe, options)
     source = f"patchcore-inspection folder: PatchCore, {name} {'+'.join(layers)}, {len(bank)} rows, {width} x {height} px"
     files = (folder / PARAMS, folder / INDEX, *([options.weights] if options.weights else []))
-    return Imported(placed, recipe, None, source, files, assumptions)
+    return Imported(followed.place(detector), followed.recipe, None, source, files, assumptions)
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -86,11 +95,11 @@ def read_params(path: Path) -> dict[str, Any]:
     return value
 
 
-def _crop(height: int, width: int, assumptions: list[str]) -> tuple[int, int] | None:
+def _steps(height: int, width: int, assumptions: list[str]) -> tuple[Step, ...]:
     """The authors' data sets resize the shorter side to 8/7 of the input (256 for 224, 366 for 320) and cut the middle out."""
     resize = {224: 256, 320: 366}.get(height)
     if resize is None or height != width:
         assumptions.append("pictures resized straight to the input size")
-        return None
+        return (Resize((height, width)),)
     assumptions.append(f"shorter side resized to {resize} px, middle {width} x {height} px cut out, as the authors' data sets do")
-    return (resize, 0)
+    return (Resize((resize,)), CenterCrop((height, width)))

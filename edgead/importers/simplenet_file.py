@@ -10,8 +10,10 @@ from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.importers.anomalib import load
-from edgead.importers.model import Imported, ImportOptions, place, recipe_for
-from edgead.importers.weights import fold_norm
+from edgead.importers.model import Imported, ImportOptions
+from edgead.importers.steps import CenterCrop, Resize, Step
+from edgead.importers.transforms import follow
+from edgead.importers.weights import check_finite, fold_norm
 from edgead.models.backbones import DEFAULT_LAYERS, load_backbone
 from edgead.models.patches import build_features
 from edgead.models.simplenet import SimpleNet
@@ -39,11 +41,13 @@ def import_simplenet(path: Path, content: Mapping[str, Any], options: ImportOpti
             f"{path} has {len(blocks)} hidden layers and {len(adaptor) // 2} adaptor layers; edgead takes 1 and at most 1",
             hint="train with --dsc_layers 2 --pre_proj 1",
         )
+    check_finite(path, {k: v for k, v in {**head, **adaptor}.items() if isinstance(v, Tensor)})
     name = options.backbone or "wide_resnet50_2"
     layers = options.layers or DEFAULT_LAYERS.get(name, ("layer2", "layer3"))
     width, height = options.size or DEFAULT_SIZE
     hidden, channels = head["body.block1.0.weight"].shape
     backbone = load_backbone(name, layers, options.weights)
+    check_finite(options.weights or Path(name), backbone.state_dict())
     config = {
         "backbone": name, "layers": list(layers), "channels": int(channels), "hidden": int(hidden),
         "features": {"kind": "binned", "layer_bins": int(channels), "channels": int(channels)}, "map": SMOOTH,
@@ -56,15 +60,15 @@ def import_simplenet(path: Path, content: Mapping[str, Any], options: ImportOpti
         f"backbone {name}, layers {', '.join(layers)}, {width} x {height} px: as stated, or the authors' defaults",
         f"backbone weights: {'those of torchvision (ImageNet, V1)' if options.weights is None else options.weights.name}",
     ]
-    crop = None
+    steps: tuple[Step, ...] = (Resize((height, width)),)
     if options.size is None:
-        crop = (329, 0)
+        steps = (Resize((329,)), CenterCrop(DEFAULT_SIZE))
         assumptions.append("shorter side resized to 329 px, middle 288 x 288 px cut out, as the authors' data sets do")
-    recipe = recipe_for((height, width), True, options, crop)
     detector.requires_grad_(False)
-    placed, recipe = place(detector.eval(), recipe, options)
+    followed = follow(steps, options)
     source = f"SimpleNet ckpt.pth: {name} {'+'.join(layers)}, {channels} channels, {width} x {height} px"
-    return Imported(placed, recipe, None, source, (path, *([options.weights] if options.weights else [])), assumptions)
+    files = (path, *([options.weights] if options.weights else []))
+    return Imported(followed.place(detector.eval()), followed.recipe, None, source, files, assumptions)
 
 
 def fold(head: Mapping[str, Tensor], adaptor: Mapping[str, Tensor]) -> dict[str, Tensor]:

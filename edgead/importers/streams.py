@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,18 @@ _LITERALS = frozenset({
     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
 })  # fmt: skip
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set}
-_DEEPEST = 1_000_000
-"""Opcodes read at most; real checkpoints have some thousands."""
+MOST_NODES = 1_000_000
+"""Opcodes read at most, items handed to builders at most, and values in the whole at most, each shared one counted as often as it
+is found; real checkpoints have some thousands."""
+
+DEEPEST = 200
+"""Containers inside of each other at most; real checkpoints have some twenty."""
+
+MOST_BYTES = 64 << 20
+"""Of one stream; the tensors' data is not in it."""
+
+_LONGEST_INT = 512
+"""Bits of a whole number at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +77,70 @@ def read_stream(
     Raises:
         Unreadable: damaged, or it names something else; the message says what.
     """
+    if len(data) > MOST_BYTES:
+        raise Unreadable(f"the file's object stream has {len(data) >> 20} MiB", hint="give the file that the training wrote")
     machine = _Machine(dict(builders or {}), records, stored)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
-            if count > _DEEPEST:
-                raise Unreadable("the file holds far more objects than a model", hint="it is damaged or was made to harm")
+        for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
+            machine.spend(1)
             machine.step(opcode.name, argument)
-        return machine.result()
+        value = machine.result()
+        _measure(value)
+        return value
     except Unreadable:
         raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, AssertionError, UnicodeError, OverflowError) as error:
         raise Unreadable(
             f"the file's object stream is damaged ({type(error).__name__})", hint="copy it again from where it was made"
         ) from error
+
+
+def _measure(root: Any) -> None:
+    """Refuse what unfolds without end: a stream may refer to one value many times, and whoever walks over it meets it each time.
+
+    A value inside of itself counts as nothing there when it is an object (omegaconf's nodes know their parents), since objects
+    are looked at by name only.
+
+    Raises:
+        Unreadable: too many values, too deep, or a container that holds itself.
+    """
+    sizes: dict[int, int] = {}  # of finished containers by id; all are alive as long as the root is
+    path: dict[int, int] = {}  # containers that are being walked -> how many objects are above them
+    stack: list[tuple[Any, Iterator[Any]]] = [(root, iter(_children(root)))]
+    totals, objects = [1], [isinstance(root, Record)]
+    path[id(root)] = int(objects[0])
+    while stack:
+        value, children = stack[-1]
+        child = next(children, stack)
+        if child is stack:
+            stack.pop()
+            objects.pop()
+            path.pop(id(value), None)
+            sizes[id(value)] = total = totals.pop()
+            if totals:
+                totals[-1] += total
+            if total > MOST_NODES or (totals and totals[-1] > MOST_NODES):
+                raise Unreadable("the file unfolds to far more values than a model has", hint="it was made to harm")
+        elif not isinstance(child, (list, tuple, dict, set, frozenset, Record)):
+            totals[-1] += 1
+        elif id(child) in sizes:
+            totals[-1] += sizes[id(child)]
+        elif id(child) in path:
+            if path[id(child)] == sum(objects) and not isinstance(child, Record):
+                raise Unreadable("the file holds a list that holds itself", hint="it was made to harm")
+        elif len(stack) >= DEEPEST:
+            raise Unreadable(f"the file holds values nested more than {DEEPEST} deep", hint="it was made to harm")
+        else:
+            objects.append(isinstance(child, Record))
+            path[id(child)] = sum(objects)
+            stack.append((child, iter(_children(child))))
+            totals.append(1)
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, Record):
+        return (value.arguments, value.state, value.items)
+    return value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set, frozenset)) else ()
 
 
 class _Machine:
@@ -89,6 +150,13 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.done = False
+        self.spent = 0
+
+    def spend(self, count: int) -> None:
+        """Count work; refuse when it is more than any model needs."""
+        self.spent += count
+        if self.spent > MOST_NODES:
+            raise Unreadable("the file holds far more objects than a model", hint="it is damaged or was made to harm")
 
     def result(self) -> Any:
         if not self.done or len(self.stack) != 1:
@@ -99,6 +167,8 @@ class _Machine:
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _LITERALS:
+            if isinstance(argument, int) and argument.bit_length() > _LONGEST_INT:
+                raise Unreadable("the file holds a number of thousands of digits", hint="it was made to harm")
             self.stack.append(argument)
         elif name in _EMPTY:
             self.stack.append(_EMPTY[name]())
@@ -232,6 +302,7 @@ class _Machine:
         if not isinstance(called, Name) or not isinstance(arguments, tuple):
             raise TypeError("not a call")
         builder = self.builders.get(called.path)
+        self.spend(sum(len(argument) for argument in arguments if isinstance(argument, (list, tuple, dict, set, frozenset))))
         self.stack.append(builder(*arguments) if builder else Record(called.path, arguments))
 
     _newobj = _reduce

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from edgead.errors import BadInput
+from edgead.importers.steps import shown
 from edgead.models.backbones import EfficientNetLite0, ResNet, build_backbone
 
 TIMM_LITE0 = "tf_efficientnet_lite0"
 _LITE0_REPEATS = (1, 2, 2, 3, 3, 4)
 _EPS = 1e-5
+MOST_LAYERS = 8
 
 
 def backbone_with(name: str, layers: Sequence[str], weights: Mapping[str, Tensor]) -> EfficientNetLite0 | ResNet:
@@ -28,6 +33,33 @@ def backbone_with(name: str, layers: Sequence[str], weights: Mapping[str, Tensor
         raise BadInput(f"the weights are not those of {name}: {detail[:120]}", hint="give the right --backbone") from error
     backbone.freeze()
     return backbone
+
+
+def check_layers(layers: Sequence[Any]) -> tuple[str, ...]:
+    """Names of feature layers that a file tells.
+
+    Raises:
+        BadInput: none, more than a handful, one twice, or no names.
+    """
+    if not 1 <= len(layers) <= MOST_LAYERS or not all(isinstance(one, str) for one in layers) or len(set(layers)) != len(layers):
+        raise BadInput(f"the file tells the layers {shown(layers)}", hint="give the layers it was trained with: --layers")
+    return tuple(str(one)[:80] for one in layers)
+
+
+def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not numbers: every score of theirs would be none either.
+
+    Raises:
+        BadInput: names the entry, and how many rows of it are not finite.
+    """
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            rows = tensor.reshape(len(tensor), -1) if tensor.ndim > 1 else tensor.reshape(-1, 1)
+            bad = int((~torch.isfinite(rows).all(1)).sum())
+            raise BadInput(
+                f"{path}: {bad} of {len(rows)} rows of {name[:80]!r} are not finite (NaN or infinite)",
+                hint="the training diverged or the file is damaged: train again",
+            )
 
 
 def fold_norm(state: Mapping[str, Tensor], layer: str, norm: str, new: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from edgead.models import prepared
 from edgead.models.coarse import build_coarse
 from edgead.models.detector import Detector
 from edgead.models.separable import Separable, resize_matrix
@@ -39,8 +40,8 @@ class Resized(Detector):
 
 
 def build(family: type[Detector], config: Mapping[str, Any], image_size: tuple[int, int]) -> Detector:
-    """A detector of `family`, and around it what its config asks for: from inside to outside :class:`Resized`,
-    :class:`~edgead.models.tiled.Tiled`, :class:`~edgead.models.coarse.CoarseToFine`.
+    """A detector of `family`, and around it what its config asks for: from inside to outside :class:`Resized` or
+    :class:`~edgead.models.prepared.Prepared`, :class:`~edgead.models.tiled.Tiled`, :class:`~edgead.models.coarse.CoarseToFine`.
 
     Raises:
         BadInput: tiles that do not fit the picture.
@@ -50,8 +51,13 @@ def build(family: type[Detector], config: Mapping[str, Any], image_size: tuple[i
         one = {key: value for key, value in config.items() if key not in {"tiles", "coarse"}}
         tiled = Tiled(build(family, one, (int(height), int(width))), image_size, int(config["tiles"]["overlap"]))
         return build_coarse(family, config["coarse"], tiled) if "coarse" in config else tiled
+    if "prepare" in config:
+        inside = {key: value for key, value in config.items() if key != "prepare"}
+        height, width = config["prepare"]["to"]
+        inner = family.build(inside, (int(height), int(width)))
+        return prepared.Prepared(inner, image_size, prepared.read(config["prepare"])).eval()
     if "resize" not in config:
         return family.build(config, image_size)
-    inner = {key: value for key, value in config.items() if key != "resize"}
+    inside = {key: value for key, value in config.items() if key != "resize"}
     height, width = config["resize"]["to"]
-    return Resized(family.build(inner, (int(height), int(width))), image_size, bool(config["resize"]["antialias"]))
+    return Resized(family.build(inside, (int(height), int(width))), image_size, bool(config["resize"]["antialias"]))

@@ -39,12 +39,12 @@ def resize_matrix(before: int, after: int, mode: str = "bilinear", antialias: bo
     """float32 `after` x `before`: the matrix of torch's own one-dimensional resize (half-pixel centres).
 
     Args:
-        mode: ``"bilinear"`` or ``"nearest"``.
-        antialias: widen the triangle when shrinking (``"bilinear"`` only).
+        mode: ``"bilinear"``, ``"bicubic"``, ``"nearest"`` or ``"nearest-exact"``.
+        antialias: widen the kernel when shrinking (``"bilinear"`` and ``"bicubic"`` only).
     """
     unit = torch.eye(before)[None, None]
-    if mode == "nearest":
-        return F.interpolate(unit, (after, before), mode="nearest")[0, 0]
+    if mode.startswith("nearest"):
+        return F.interpolate(unit, (after, before), mode=mode)[0, 0]
     return F.interpolate(unit, (after, before), mode=mode, align_corners=False, antialias=antialias)[0, 0]
 
 

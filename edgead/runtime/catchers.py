@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Callable
 
 from edgead.clock import Clock
-from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream
+from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream, FrameDoubtful
 from edgead.runtime.ledger import Part
-from edgead.runtime.matching import FrameDoubtful, FrameLost, Matcher
+from edgead.runtime.matching import FrameLost, Matcher
 from edgead.runtime.stats import Stats
 from edgead.types import Camera, Frame, Trigger
 
+LOOK_S = 1.0  # so often a capture thread that waits for triggers shows that it lives
 MOST_LATE = 8  # pictures that a camera is emptied of, at most
 
 
@@ -126,9 +127,9 @@ class AskedCatcher:
     def _next_part(self) -> Part | None:
         """The next part whose picture is due, waiting for it; None when the capture ends or the part is late already."""
         with self._condition:
-            while not self._closing and not self._queue:
-                self._clock.wait(self._condition, None)
-            if self._closing:
+            if not self._closing and not self._queue:
+                self._clock.wait(self._condition, self._clock.now_ns() + round(LOOK_S * 1e9))
+            if self._closing or not self._queue:
                 return None
             part = self._queue.popleft()
             due_ns, until_ns = self._matcher.window(part)
@@ -179,8 +180,8 @@ class LineCatcher:
 
     def fault(self, fault: CameraError) -> None:
         now_ns = self._clock.now_ns()
-        if isinstance(fault, CameraTimeout):
-            return  # no part came by
+        if isinstance(fault, (CameraTimeout, FrameDoubtful)):
+            return  # no part came by; of pictures that are not given, their numbers tell
         if isinstance(fault, (CameraLost, EndOfStream)):
             self._matcher.fault(fault)
             self._left = 0

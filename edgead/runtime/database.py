@@ -67,7 +67,16 @@ PRAGMA user_version = {SCHEMA_VERSION};
 _INSERTED = tuple(name for name in COLUMNS if name != "seq")
 _INSERT = f"INSERT INTO records ({', '.join(_INSERTED)}) VALUES ({', '.join(':' + name for name in _INSERTED)})"
 _PRUNED_AT_ONCE = 1000  # rows a commit removes at most, so that a new quota does not stall the writer
-_UNUSABLE = (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
+UNUSABLE = (
+    OverflowError,
+    ValueError,
+    TypeError,
+    sqlite3.InterfaceError,
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+)
+"""Faults of a value, not of the disk: no retry can store it."""
 
 
 def check_schema(connection: sqlite3.Connection, path: Path) -> bool:
@@ -169,8 +178,8 @@ class Database:
         for index, row in enumerate(rows):
             try:
                 self._connection.execute(_INSERT, row)
-            except _UNUSABLE as error:
-                refused[index] = f"part {row['part_id']}: {error}"
+            except UNUSABLE as error:
+                refused[index] = f"part {row.get('part_id')}: {error}"
         return refused
 
     def update(self, run: int, part_id: int, values: Mapping[str, str | None]) -> bool:

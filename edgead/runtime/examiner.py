@@ -12,12 +12,12 @@ import numpy as np
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.decision import Rule
-from edgead.errors import BadInput, CameraError, CameraLost, CameraTimeout, EndOfStream
+from edgead.errors import BadInput, CameraError, CameraLost, CameraTimeout, EndOfStream, FrameDoubtful
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.combine import Combine
 from edgead.runtime.inspector import Inspector, one_line
 from edgead.runtime.ledger import LATE, Part, told_late
-from edgead.runtime.matching import FrameDoubtful, FrameLost
+from edgead.runtime.matching import FrameLost
 from edgead.types import AnomalyMap, Engine, Frame, Image, Inspection, StageTimes, TensorSpec, Verdict
 
 LIMITED = ("wait", "resize", "inference", "decision")
@@ -170,7 +170,7 @@ class Examiner:
         part.frame = entry
         try:
             return self._look(part, entry, waiting)
-        except Exception as error:  # noqa: BLE001 - no frame, however odd, may end the loop
+        except BaseException as error:  # noqa: BLE001 - no frame, however odd, may end the loop
             return self.unknown(part, f"bad_frame: {one_line(error)}")
 
     def finding(self, part: Part, views: Sequence[Inspection]) -> Inspection:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
+from numbers import Integral
 from typing import Protocol
 
 from edgead.clock import Clock
 from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream
+from edgead.runtime.inspector import one_line
 from edgead.runtime.slot import Slot
 from edgead.runtime.stats import Stats
+from edgead.runtime.threads import Supervised
 from edgead.types import Camera, Frame
 
+PATIENCE_S = 5.0
+"""An adapter that does not come back for twice its time limit and so long stands still."""
 BACKOFF_S = (0.5, 10.0)
 """First and longest wait before a lost camera is tried again; it doubles in between."""
 LARGEST_GAP = 1000
@@ -49,13 +53,13 @@ class PullFeed:
 
     def next(self, wait_s: float) -> Frame | CameraError | None:
         try:
-            frame = self.camera.grab(self._timeout_s)
+            frame = _whole(self.camera.grab(self._timeout_s))
         except CameraError as fault:
             self.state = _state(fault)
             return fault
-        except Exception as error:  # noqa: BLE001 - an adapter's own bug is a lost camera, not a dead station
+        except BaseException as error:  # noqa: BLE001 - an adapter's own bug is a lost camera, not a dead station
             self.state = "lost"
-            return CameraLost(f"the camera's adapter failed: {error!r}")
+            return _broken(error)
         self.state = "ok"
         self._stats.add_frame()
         return frame
@@ -114,32 +118,41 @@ class Capture:
         reopen: Callable[[], Camera] | None = None,
     ) -> None:
         self.camera = camera
-        self.state = "ok"
         self.in_grab = False
+        self.state = "ok"
         self._catcher, self._stats, self._clock, self._timeout_s, self._reopen = catcher, stats, clock, timeout_s, reopen
         self._closing = False
         self._losses = 0
         self._last_id: int | None = None
-        self._thread = threading.Thread(target=self._run, name="edgead-capture", daemon=True)
+        self._lost: CameraLost | None = None  # not brought back yet
+        self._thread = Supervised("capture", self._run, died=self._died, patience_s=2 * timeout_s + PATIENCE_S, kind=CameraError)
         self._thread.start()
+
+    @property
+    def shown(self) -> str:
+        """The state for people: also "silent" when the adapter does not come back, or its thread is gone."""
+        return "silent" if self.state == "ok" and self._thread.still else self.state
 
     def close(self) -> None:
         """End the thread; one whose camera does not answer is left behind."""
         self._closing = True
         self._catcher.let_go()
-        self._thread.join(2 * self._timeout_s + 5)
-        if self._thread.is_alive():
+        if not self._thread.join(2 * self._timeout_s + PATIENCE_S):
             _log.error("the camera's adapter does not answer; its thread is left behind")
 
     def _run(self) -> None:
+        if self._lost is not None:  # the thread has died of it
+            self._bring_back()
         while not self._closing:
+            self._thread.turn()
             try:
                 timeout_s = self._catcher.before(self.camera)
                 if timeout_s is None:
                     continue
                 self.in_grab = True
-                frame = self.camera.grab(timeout_s)
+                frame = _whole(self.camera.grab(timeout_s))
                 self.in_grab = False
+                self._deliver(frame)
             except EndOfStream as fault:
                 self.state = "ended"
                 self._catcher.fault(fault)
@@ -151,11 +164,15 @@ class Capture:
                 self.state = _state(fault)
                 self._catcher.fault(fault)
             except Exception as error:  # noqa: BLE001 - an adapter's own bug is a lost camera, not a dead station
-                self._recover(CameraLost(f"the camera's adapter failed: {error!r}"))
-            else:
-                self._deliver(frame)
+                self._recover(_broken(error))
             finally:
                 self.in_grab = False
+
+    def _died(self, error: BaseException) -> None:
+        """Parts that wait hear of it at once; the camera is opened again before anything else is asked of it."""
+        self.in_grab = False
+        self.state, self._lost = "lost", _broken(error)
+        self._catcher.fault(self._lost)
 
     def _deliver(self, frame: Frame) -> None:
         self._losses = 0
@@ -173,9 +190,13 @@ class Capture:
     def _recover(self, fault: CameraLost) -> None:
         """Report the loss once, then try again with growing pauses until the camera is back or the feed is closed."""
         self.in_grab = False
-        self.state = "lost"
+        self.state, self._lost = "lost", fault
         self._catcher.fault(fault)
         _log.warning("camera lost: %s", fault)
+        self._bring_back()
+
+    def _bring_back(self) -> None:
+        self._thread.rest()  # opening a camera may take long
         while not self._closing:
             self._pause(min(BACKOFF_S[0] * 2**self._losses, BACKOFF_S[1]))
             self._losses = min(self._losses + 1, 16)
@@ -183,6 +204,7 @@ class Capture:
                 return
             if self._reopen is not None and not self._open_again(self._reopen):
                 continue
+            self._lost = None
             self._catcher.back()
             return
 
@@ -226,7 +248,7 @@ class LiveFeed:
 
     @property
     def state(self) -> str:
-        return self._capture.state
+        return self._capture.shown
 
     def next(self, wait_s: float) -> Frame | CameraError | None:
         entry = self._slot.take(wait_s)
@@ -258,6 +280,20 @@ class LiveFeed:
 
     def let_go(self) -> None:
         self._slot.close()
+
+
+def _whole(frame: object) -> Frame:
+    """Raises CameraLost: an adapter gave something else, e.g. None when it has no picture."""
+    if not isinstance(frame, Frame):
+        kind = type(frame).__name__
+        raise CameraLost(f"the camera's adapter gave {kind} instead of a frame", hint="it must raise CameraTimeout")
+    if not isinstance(frame.frame_id, (int, Integral)):
+        raise CameraLost(f"the camera's adapter gave a frame with the id {frame.frame_id!r}", hint="ids count: 0, 1, 2")
+    return frame
+
+
+def _broken(error: BaseException) -> CameraLost:
+    return CameraLost(f"the camera's adapter failed: {type(error).__name__}: {one_line(error)}")
 
 
 def _state(fault: CameraError) -> str:

@@ -14,10 +14,14 @@ from dataclasses import dataclass, replace
 
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
+from edgead.runtime.threads import Supervised
 from edgead.types import Inspection, Output, StageTimes, Trigger, Verdict
 
 MISSING = "gate_missing"
 """Cause told at the gate for a part whose verdict did not come before the part did."""
+
+PATIENCE_S = 10.0
+"""A device that does not come back for so long stands still."""
 
 _log = logging.getLogger("edgead.gate")
 
@@ -138,7 +142,7 @@ class GateOutput:
         self.late = 0  # verdicts that came when their part had passed
         self._condition = threading.Condition()
         self._device = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="edgead-gate", daemon=True)
+        self._thread = Supervised("gate", self._run, died=self._died, stalled=inner.fail_safe, patience_s=PATIENCE_S)
         self._thread.start()
 
     def expect(self, part_id: int, trigger: Trigger) -> None:
@@ -187,8 +191,7 @@ class GateOutput:
         with self._condition:
             self._closed = True
             self._condition.notify_all()
-        self._thread.join(5.0)
-        if self._thread.is_alive():
+        if not self._thread.join(5.0):
             _log.error("the gate's device does not answer; its thread is left behind")
             return
         self._inner.close()
@@ -208,14 +211,25 @@ class GateOutput:
                 if self._closed:
                     return
                 if not arrived and not release:
+                    self._thread.rest()
                     self._clock.wait(self._condition, self._wake_ns())
                     continue
                 safe = self._safe
+            self._thread.turn()
             if not arrived:
                 self._release_ns = None
                 self._work(self._inner.fail_safe)
             for part_id, inspection in arrived:
                 self._tell(part_id, inspection, safe)
+
+    def _died(self, error: BaseException) -> None:
+        """Nobody knows what the device shows: every part on the way is rejected."""
+        with self._condition:
+            self._register.forget_verdicts()
+            self._safe += 1
+            self._release_ns = None
+        with self._device:
+            self._inner.fail_safe()
 
     def _now(self) -> int:
         return self._clock.now_ns() if self._by_time else self._position

@@ -6,10 +6,13 @@ import logging
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 
-from edgead.errors import BadInput
+from edgead.errors import BadInput, EngineError
+from edgead.runtime.lines import SLICE_S
 from edgead.runtime.station import Station
 from edgead.runtime.stats import Health, Stats
+from edgead.runtime.threads import Crew, Supervised
 from edgead.types import AnomalyMap, Engine, Image, TensorSpec
 
 _log = logging.getLogger("edgead.station")
@@ -55,7 +58,7 @@ class StationGroup:
         if not stations:
             raise BadInput("a group needs at least one station")
         self._stations = dict(stations)
-        self._ended = threading.Semaphore(0)
+        self._ended = threading.Semaphore(0)  # a hint to look: threads may end in other ways
 
     def run(self, max_parts: int | None = None) -> dict[str, Stats]:
         """Run all of them until each has ended, one has failed, or `stop` is called.
@@ -67,23 +70,34 @@ class StationGroup:
             EdgeadError: what the first station that failed raised; the others have been stopped.
         """
         errors: list[BaseException] = []
+        crew = Crew.current()
+
+        def failed(name: str, error: BaseException) -> None:
+            errors.append(error)
+            _log.error("%s failed: %s", name, error)
+            self.stop()
 
         def run(name: str, station: Station) -> None:
             try:
                 station.run(max_parts)
-            except BaseException as error:  # noqa: BLE001 - carried to the caller
-                errors.append(error)
-                _log.error("%s failed: %s", name, error)
-                self.stop()
+            except Exception as error:  # noqa: BLE001 - carried to the caller
+                failed(name, error)
             finally:
                 self._ended.release()
 
-        threads = [threading.Thread(target=run, args=item, name=f"edgead-{item[0]}") for item in self._stations.items()]
+        def died(name: str, error: BaseException) -> None:
+            failed(name, EngineError(f"the thread of {name} died: {error!r}", hint="restart the process"))
+
+        threads = [
+            Supervised(name, partial(run, name, station), died=partial(died, name), restart=False, kind=EngineError)
+            for name, station in self._stations.items()
+        ]
         for thread in threads:
             thread.start()
         try:
-            for _ in threads:
-                self._ended.acquire()
+            while not all(thread.over for thread in threads):
+                self._ended.acquire(timeout=SLICE_S)
+                crew.look()
         except BaseException:
             self.stop()
             raise

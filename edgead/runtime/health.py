@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from edgead.errors import BadInput, OutputError
 from edgead.runtime.redact import redact_all
 from edgead.runtime.supervision import Report
+from edgead.runtime.threads import Supervised
 
 MAX_CONNECTIONS = 8
 CONNECTION_S = 5.0  # from connecting to the last byte
@@ -64,7 +66,7 @@ class HealthServer:
                 f"health and metrics cannot be served on {host}:{port}: {reason}",
                 hint="another edgead may run already; give another host:port under supervision",
             ) from error
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), name="edgead-health", daemon=True)
+        self._thread = Supervised("health", partial(self._server.serve_forever, POLL_S))
         self._thread.start()
 
     @property
@@ -75,7 +77,7 @@ class HealthServer:
 
     def close(self) -> None:
         """Stop and hang up; may be called twice."""
-        if self._thread.is_alive():
+        if self._thread.alive:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
@@ -103,7 +105,7 @@ class _Server(HTTPServer):
 
     def __init__(self, host: str, port: int, answer: Callable[[str], tuple[int, str, bytes]]) -> None:
         self.answer = answer
-        self._open: dict[socket.socket, tuple[threading.Thread, float]] = {}
+        self._open: dict[socket.socket, tuple[Supervised, float]] = {}
         self._lock = threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
@@ -121,9 +123,7 @@ class _Server(HTTPServer):
             if len(self._open) >= MAX_CONNECTIONS:
                 self.shutdown_request(request)
                 return
-            thread = threading.Thread(
-                target=self._serve, args=(request, client_address), name="edgead-health-client", daemon=True
-            )
+            thread = Supervised("health client", partial(self._serve, request, client_address), restart=False)
             self._open[request] = (thread, time.monotonic() + CONNECTION_S)
             thread.start()
 

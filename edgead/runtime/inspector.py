@@ -77,14 +77,14 @@ class Inspector:
         """Score, map and cause of failure; notes the time after each stage."""
         try:
             resized = self._recipe.apply(image, self._input)
-        except Exception as error:  # noqa: BLE001 - no picture, however broken, may end the loop
+        except BaseException as error:  # noqa: BLE001 - no picture, however broken, may end the loop
             return math.nan, None, f"bad_frame: {one_line(error)}"
         marks.append(self._clock.now_ns())
         try:
             score, found = self._engine.infer(resized)
             anomaly_map = np.asarray(found, np.float32)  # the caller's own by contract; what is no map has no finite values
             score = float(score)
-        except Exception as error:  # noqa: BLE001 - nor may a backend, whatever it raises
+        except BaseException as error:  # noqa: BLE001 - nor may a backend; panics of native code are no Exceptions
             return math.nan, None, f"engine_error: {one_line(error)}"
         finally:
             marks.append(self._clock.now_ns())

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from edgead.clock import Clock
+from edgead.runtime.threads import Supervised
 from edgead.types import Frame, Inspection, Trigger, Verdict
 
 STOPPED = "stopped"
@@ -68,6 +69,9 @@ class Ledger:
         lateness: makes the verdict on a part that is late out of what was found, if anything: the part, the cause, the finding.
         late_result: called for each result that came when its part was closed already.
         first_part_id: the number of the first part.
+
+    Attributes:
+        closed: parts that were closed, whatever became of their verdicts then.
     """
 
     def __init__(
@@ -91,13 +95,14 @@ class Ledger:
         self._waiting: deque[Part] = deque()  # opened, not taken by the loop
         self._taken: Part | None = None  # the one that the loop is busy with
         self._running = False
-        self._referee: threading.Thread | None = None
+        self._referee: Supervised | None = None
+        self.closed = 0
 
     def start(self) -> None:
         """Begin to keep deadlines."""
         with self._lock:
             self._running = True
-        self._referee = threading.Thread(target=self._watch, name="edgead-referee", daemon=True)
+        self._referee = Supervised("referee", self._watch)
         self._referee.start()
 
     def end(self) -> None:
@@ -196,11 +201,12 @@ class Ledger:
         if self._waiting and self._waiting[0] is part:
             self._waiting.popleft()
         part.closed = True
+        self.closed += 1
         try:
             self._deliver(
                 replace(finding, part_id=part.part_id, trigger=part.trigger, deadline_ns=part.deadline_ns),
             )
-        except Exception:  # noqa: BLE001 - a bug here must not end the referee, nor the loop
+        except BaseException:  # noqa: BLE001 - a bug here must not end the referee, nor the loop
             _log.exception("internal error: the verdict on part %d was not delivered", part.part_id)
 
     def _watch(self) -> None:

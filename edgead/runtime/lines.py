@@ -10,18 +10,19 @@ from typing import Protocol
 
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
-from edgead.errors import CameraError, CameraLost, EndOfStream
+from edgead.errors import CameraError, CameraLost, EndOfStream, FrameDoubtful
 from edgead.runtime.catchers import AskedCatcher, LineCatcher, RunningCatcher
 from edgead.runtime.examiner import Examiner
 from edgead.runtime.feed import Capture, Feed, LiveFeed, PullFeed
 from edgead.runtime.inspector import one_line
 from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.matching import Matcher
-from edgead.runtime.sinks import Sink
 from edgead.runtime.stats import Stats
+from edgead.runtime.threads import Supervised
 from edgead.runtime.triggers import CameraTrigger
 from edgead.types import Camera, Frame, Inspection, Trigger, TriggerSource
 
+PATIENCE_S = 10.0  # a trigger source that does not come back for so long stands still
 SLICE_S = 0.1  # how long an idle loop waits at most before it looks whether it shall stop, and shows a sign of life
 DRAIN = 10_000  # triggers that are read at a stop, at most
 
@@ -71,6 +72,12 @@ class Line(Protocol):
         """Stop capturing; the camera stays open."""
 
 
+class Roomy(Protocol):
+    """Whoever is told verdicts, at his own pace."""
+
+    def wait_for_room(self, wait_s: float) -> bool: ...
+
+
 class FreeRunning:
     """The newest frame again and again, or each picture of a recording.
 
@@ -87,7 +94,7 @@ class FreeRunning:
         self,
         camera: Camera,
         core: Core,
-        sinks: Sequence[Sink],
+        sinks: Sequence[Roomy],
         *,
         live: bool,
         timeout_s: float,
@@ -133,18 +140,22 @@ class FreeRunning:
 
     def _judge(self, entry: Frame | CameraError) -> None:
         core, now_ns = self._core, self._core.clock.now_ns()
+        silent = now_ns - self._verdict_at_ns > self._timeout_s * 1e9
+        if isinstance(entry, FrameDoubtful) and not silent:
+            return
         if isinstance(entry, CameraError):
             part = core.ledger.open(None, now_ns, None, taken=True)
             self._close(part, core.examiner.view(part, entry))
         elif self._live and self._max_age_s is not None and now_ns - entry.captured_at_ns > self._max_age_s * 1e9:
             core.stats.drop("stale")
-            if now_ns - self._verdict_at_ns > self._timeout_s * 1e9:
+            if silent:
                 part = core.ledger.open(None, now_ns, None, taken=True)
                 self._close(part, core.examiner.unknown(part, "stale"))
         else:
             core.stats.add_inspected()
-            deadline = core.budget.start(entry.captured_at_ns)
-            part = core.ledger.open(None, entry.captured_at_ns, deadline.at_ns if deadline else None, taken=True)
+            arrived_ns = entry.captured_at_ns + entry.age_ns
+            deadline = core.budget.start(arrived_ns)
+            part = core.ledger.open(None, arrived_ns, deadline.at_ns if deadline else None, taken=True)
             self._close(part, core.examiner.finding(part, [core.examiner.view(part, entry)]))
 
     def _close(self, part: Part, finding: Inspection) -> None:
@@ -197,9 +208,7 @@ class Triggered:
             self._catcher = AskedCatcher(self._matcher, core.stats, core.clock, views=views, timeout_s=timeout_s)
         else:
             self._catcher = RunningCatcher(self._matcher, timeout_s)
-        self._reader: threading.Thread | None = None
-        if not isinstance(source, CameraTrigger):
-            self._reader = threading.Thread(target=self._read, name="edgead-triggers", daemon=True)
+        self._reader = None if isinstance(source, CameraTrigger) else Supervised("triggers", self._read, patience_s=PATIENCE_S)
         self._capture = Capture(camera, self._catcher, core.stats, core.clock, timeout_s=timeout_s, reopen=reopen)
 
     @property
@@ -208,7 +217,7 @@ class Triggered:
 
     @property
     def camera_state(self) -> str:
-        return self._capture.state
+        return self._capture.shown
 
     def work(self) -> None:
         core = self._core
@@ -225,10 +234,8 @@ class Triggered:
 
     def end_triggers(self) -> None:
         self._over = True
-        if self._reader is not None and self._reader.ident is not None:
-            self._reader.join(5.0)
-            if self._reader.is_alive():
-                _log.error("the trigger source does not answer; its thread is left behind")
+        if self._reader is not None and not self._reader.join(5.0):
+            _log.error("the trigger source does not answer; its thread is left behind")
 
     def close(self) -> None:
         self._capture.close()
@@ -295,7 +302,9 @@ class Triggered:
 
     def _read(self) -> None:
         """The trigger thread: never waits for anything but triggers."""
+        assert self._reader is not None
         while not self._over and not self._no_more:
+            self._reader.turn()
             self._read_one(SLICE_S)
         for _ in range(DRAIN):
             if self._no_more or not self._read_one(0.0):
@@ -306,6 +315,8 @@ class Triggered:
     def _read_one(self, wait_s: float) -> bool:
         try:
             trigger = self._source.wait(wait_s)
+            if trigger is not None and not isinstance(trigger, Trigger):
+                raise TypeError(f"it gave {type(trigger).__name__} instead of a trigger")
         except EndOfStream:
             self._no_more = True
             return False

@@ -161,7 +161,7 @@ class _Lines(logging.Handler):
         self._stream.write(line + "\n")
         self._stream.flush()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         """Where the log itself cannot be written there is nobody to tell."""
 
 

@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from edgead.clock import Clock
-from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream
+from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream, FrameDoubtful
 from edgead.runtime.ledger import Part
 from edgead.runtime.stats import Stats
 from edgead.types import Frame
 
 _GONE = (CameraLost, EndOfStream)
 KEEP = 8  # frames that are kept for triggers that this process learns of a little later
+AGES = 16
+LONGEST_AGE_NS = 1_000_000_000
+"""How long frames take to come is judged by the last so many, and never taken for more than this."""
 
 
 @dataclass(eq=False, slots=True)
@@ -30,17 +33,14 @@ class FrameLost(CameraError):
     """A frame that the camera counted never arrived here."""
 
 
-class FrameDoubtful(CameraError):
-    """A frame came, but perhaps it is that of the part before."""
-
-
 class Matcher:
     """Gives each frame to the oldest part that still wants one and in whose window it was captured; thread-safe.
 
     A part's window begins `delay_ns` after its trigger and ends `window_ns` later, or at its deadline if that comes first, or
     just before the next part's begins: from then on the next part is in the picture, and could be a wrong OK for this one.
-    Frames that nobody wants are kept for a moment (a trigger may be learned of later than its frame), then
-    counted as dropped, "unused".
+    A frame may come some time after it was captured: a part waits beyond its window for as long as frames took lately, but only
+    until one comes that was captured later. Frames that nobody wants are kept for a moment (a trigger may be learned of later
+    than its frame), then counted as dropped, "unused".
 
     Args:
         clock: of triggers and frames.
@@ -56,6 +56,9 @@ class Matcher:
         self._ring: deque[tuple[int, Frame | CameraError]] = deque()  # when, and what nobody wanted yet
         self._newest_ns = 0  # where the newest part's window begins
         self._gone: CameraError | None = None
+        self._ages: deque[int] = deque(maxlen=AGES)  # of the last frames, as they came
+        self._seen_ns = 0  # when the newest frame was captured
+        self._doubt: tuple[int, FrameDoubtful] | None = None  # the last time that frames came which may be old
         self._condition = threading.Condition()
 
     def window(self, part: Part) -> tuple[int, int]:
@@ -90,8 +93,11 @@ class Matcher:
         """A frame came, for whoever wants it."""
         with self._condition:
             self._gone = None
+            self._ages.append(frame.age_ns)
+            self._seen_ns = max(self._seen_ns, frame.captured_at_ns)
             self._prune()
             self._hand_over(frame.captured_at_ns, frame)
+            self._condition.notify_all()
 
     def give(self, part: Part, view: Frame | CameraError) -> None:
         """This frame, or this fault, is the part's next view."""
@@ -104,29 +110,32 @@ class Matcher:
 
     def fault(self, fault: CameraError) -> None:
         """The camera failed: a lost one costs every part that waits for it, until it is tried again; a picture that cannot be
-        used costs the part that it was for; silence is noticed by the parts themselves."""
+        used costs the part that it was for; silence, and frames that may be old, are noticed by the parts themselves."""
         with self._condition:
             self._prune()
             if isinstance(fault, _GONE):
                 self._gone = fault
                 for want in self._wants:
                     self._fail(want, fault)
+            elif isinstance(fault, FrameDoubtful):
+                self._doubt = self._clock.now_ns(), fault
             elif not isinstance(fault, CameraTimeout):
                 self._hand_over(self._clock.now_ns(), fault)
 
     def take(self, part: Part, wait_s: float) -> Frame | CameraError | None:
-        """The part's next view; CameraTimeout after its window; None when there is none within about `wait_s` seconds."""
+        """The part's next view; CameraTimeout after its window, or FrameDoubtful when there were frames that may be old; None
+        when there is none within about `wait_s` seconds."""
         with self._condition:
             want = self._find(part)
             if want is None:
                 return None
             now_ns = self._clock.now_ns()
-            if not want.views and now_ns <= want.until_ns:
-                self._clock.wait(self._condition, min(want.until_ns + 1, now_ns + round(wait_s * 1e9)))
+            if not want.views and now_ns <= (until_ns := self._until(want)):
+                self._clock.wait(self._condition, min(until_ns + 1, now_ns + round(wait_s * 1e9)))
             if want.views:
                 return want.views.popleft()
-            if self._clock.now_ns() > want.until_ns:
-                return CameraTimeout("no frame came in the part's window")
+            if self._clock.now_ns() > self._until(want):
+                return self._missing(want)
             return None
 
     def wants(self, part: Part) -> bool:
@@ -171,6 +180,18 @@ class Matcher:
         for want in self._wants:
             want.until_ns = min(want.until_ns, next_from_ns - 1)
         self._condition.notify_all()
+
+    def _until(self, want: _Want) -> int:
+        """Until when a frame of the part's window may come."""
+        if self._seen_ns > want.until_ns:
+            return want.until_ns  # frames come in their order
+        late_ns = want.until_ns + min(max(self._ages, default=0), LONGEST_AGE_NS)
+        return late_ns if want.part.deadline_ns is None else max(want.until_ns, min(late_ns, want.part.deadline_ns))
+
+    def _missing(self, want: _Want) -> CameraError:
+        if self._doubt is not None and self._doubt[0] >= want.from_ns:
+            return self._doubt[1]
+        return CameraTimeout("no frame came in the part's window")
 
     def _find(self, part: Part) -> _Want | None:
         return next((want for want in self._wants if want.part is part), None)

@@ -16,6 +16,7 @@ from edgead.optional import require
 from edgead.runtime.boxstate import Reading, read_box, read_process
 from edgead.runtime.stats import BOUNDS_MS, Health, Stats
 from edgead.runtime.supervision import Observed
+from edgead.runtime.threads import Crew
 
 _Sample: TypeAlias = tuple[tuple[str, ...], float]  # label values, value
 
@@ -49,8 +50,11 @@ _BOX = {
 class Store(Protocol):
     """What is told of a :class:`edgead.runtime.store.RecordStore`."""
 
-    written: int
-    lost: int
+    @property
+    def written(self) -> int: ...
+
+    @property
+    def lost(self) -> int: ...
 
     @property
     def waiting(self) -> int: ...
@@ -67,7 +71,7 @@ class Folder(Protocol):
 
 
 class Metrics:
-    """The metrics of a process, in a registry of its own.
+    """The metrics of a process, in a registry of its own. Threads of the crew in which it is made are the process's.
 
     Args:
         stations: by name, the label ``camera``.
@@ -93,6 +97,7 @@ class Metrics:
         self._exposition = require("prometheus_client.exposition", extra="metrics", why="Serving metrics")
         self._stations, self._stores, self._folders = dict(stations), dict(stores or {}), dict(folders or {})
         self._clock, self._sysfs = clock or MonotonicClock(), sysfs
+        self._crew = Crew.current()
         self._registry = client.CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -172,6 +177,12 @@ class Metrics:
         noticed: list[_Sample] = [((camera, what), 1) for camera, found in health.items() for what in found.notices]
         text = "1 while there is something to look at; health tells in words"
         yield self._family("gauge", "notice", text, ("camera", "what"), noticed)
+        dead: list[_Sample] = [
+            ((camera, name), death.count) for camera, found in health.items() for name, death in found.threads.items()
+        ]
+        dead += [(("", name), death.count) for name, death in self._crew.deaths().items()]
+        text = "Threads that died, also those that work again; camera is empty for those of the whole process"
+        yield self._family("counter", "thread_deaths", text, ("camera", "thread"), dead)
         labels = ("camera", "device", "what")
         yield self._family("counter", "device_events", "What cameras and outputs count themselves", labels, counted)
 

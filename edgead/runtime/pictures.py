@@ -101,8 +101,8 @@ class PictureFolder:
         name = stem(self._wall.now(), inspection.part_id, inspection.verdict)
         try:
             fault = self._store(name, inspection, inspection.frame.image)
-        except OSError as error:
-            fault = error.strerror or str(error)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one picture must be counted, and cost no other
+            fault = getattr(error, "strerror", None) or str(error) or type(error).__name__
         self._note(inspection.verdict, fault)
         if fault:
             self.lost += 1

@@ -18,6 +18,7 @@ from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
 from edgead.runtime.handshake import Accepted, Handshake, Result, Timing
 from edgead.runtime.signals import Cause, Fault, FromPlc, ToPlc
+from edgead.runtime.threads import Supervised
 from edgead.types import Inspection, Trigger, Verdict
 
 BACKOFF_S = (0.02, 1.0)
@@ -27,6 +28,10 @@ LINGER_S = 0.25
 """How long closing waits for the PLC to acknowledge what is still held."""
 
 JOIN_S = 5.0
+
+PATIENCE_S = 30.0
+"""An exchange that takes so long (a link connects within it) stands still."""
+
 MAX_TRIGGERS = 4096
 """Triggers that may wait for the loop; more can only come while it stands still, and then they are answered already."""
 
@@ -114,7 +119,7 @@ class PlcDevice:
         self._closed = False
         self._fault: LinkError | None = LinkError("the PLC has not been reached yet", cause="connect")
         self._failures = 0
-        self._thread = threading.Thread(target=self._run, name=f"edgead-{name}", daemon=True)
+        self._thread = Supervised(name, self._run, died=self._died, patience_s=PATIENCE_S)
         self._thread.start()
 
     @property
@@ -198,8 +203,7 @@ class PlcDevice:
             self._closing = True
             self._wake()
             self._asked.notify_all()
-        self._thread.join(JOIN_S)
-        if self._thread.is_alive():
+        if not self._thread.join(JOIN_S):
             _log.error("%s: the link does not answer; its thread is left behind", self.name)
 
     # The device's thread
@@ -211,6 +215,7 @@ class PlcDevice:
     def _run(self) -> None:
         until = math.inf
         while True:
+            self._thread.turn()
             succeeded = self._exchange()
             with self._lock:
                 if self._closing:
@@ -220,6 +225,11 @@ class PlcDevice:
                 self._told.wait_for(lambda: self._closing or (self._news and self.connected), self._pause_s())
         self._exchange()  # not ready, and no OK
         self._link.close()
+
+    def _died(self, error: BaseException) -> None:
+        """What was being exchanged is not known: as after a lost link, and no OK is left standing."""
+        self._failed(LinkError(f"the link failed: {error!r}", cause="adapter"))
+        self.fail_safe()
 
     def _exchange(self) -> bool:
         """One exchange, and whatever follows from it; whether it succeeded."""

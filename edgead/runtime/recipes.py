@@ -19,6 +19,7 @@ from edgead.errors import BadInput, EdgeadError, EngineError
 from edgead.runtime.examiner import Answerer
 from edgead.runtime.inspector import one_line
 from edgead.runtime.selfcheck import SelfCheck
+from edgead.runtime.threads import Supervised
 
 POLL_S = 0.05
 """How often the PLC's word and the file are looked at."""
@@ -106,7 +107,7 @@ class RecipeBook:
         self._refused: tuple[int, int] = (0, 0)  # the PLC's request that failed, and the looks since
         self._seen_file = self._look_at_file()
         self._end = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: Supervised | None = None
         if plc is not None:
             plc.set_recipe(running.number)
 
@@ -127,7 +128,7 @@ class RecipeBook:
 
     def start(self) -> RecipeBook:
         """Follow the PLC and the file."""
-        self._thread = threading.Thread(target=self._follow, name="edgead-recipes", daemon=True)
+        self._thread = Supervised("recipes", self._follow, kind=EngineError)
         self._thread.start()
         return self
 

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ _log = logging.getLogger("edgead.records")
 def to_record(inspection: Inspection, *, time_utc: datetime, engine: str = "") -> dict[str, Any]:
     """What a database or a script wants to know of one part, as plain values; NaN and infinity become None.
 
-    Keys: part_id, time (ISO 8601, UTC, of the verdict), captured_ns (monotonic clock when the frame arrived, else when the
-    trigger did), trigger_id, trigger_source and line_part_id (of the trigger, None or "" when free-running), camera, frame_id,
-    source, verdict, cause, score, threshold (raw model units), times (milliseconds by stage), engine, views (camera, frame_id,
-    verdict, cause, score and total_ms of each single frame when several were combined).
+    Keys: part_id, time (ISO 8601, UTC, of the verdict), captured_ns (monotonic clock when the picture was made, else when
+    the trigger came), trigger_id, trigger_source and line_part_id (of the trigger, None or "" when free-running), camera,
+    frame_id, source, verdict, cause, score, threshold (raw model units), times (milliseconds by stage), engine, views (camera,
+    frame_id, verdict, cause, score and total_ms of each single frame when several were combined).
     """
     frame, trigger = inspection.frame, inspection.trigger
     captured_ns = frame.captured_at_ns if frame else trigger.at_ns if trigger else None
@@ -47,6 +48,39 @@ def to_record(inspection: Inspection, *, time_utc: datetime, engine: str = "") -
     }
 
 
+class Tally:
+    """Counts records of one keeper. After `end`, `lost` is what was told (or asked for) and not written, whoever lost it.
+
+    Attributes:
+        written: that are safe.
+        asked: that came to be written.
+    """
+
+    def __init__(self) -> None:
+        self.written = self.asked = self._known = 0
+        self._owed: list[tuple[Callable[[], int], int]] = []
+        self._ended = False
+
+    def owe(self, told: Callable[[], int]) -> None:
+        """From now on there should be a record for each verdict that `told` counts."""
+        self._owed.append((told, told()))
+
+    def lose(self, count: int) -> None:
+        """So many are known to be lost."""
+        self._known += count
+
+    def end(self) -> None:
+        """Nothing is on its way any more."""
+        self._ended = True
+
+    @property
+    def lost(self) -> int:
+        if not self._ended:
+            return self._known
+        owed = sum(told() - before for told, before in self._owed)
+        return max(self._known, max(owed, self.asked) - self.written)
+
+
 class RecordFile:
     """Appends records to a file, a line each, flushed at once. A full disk costs records, never verdicts.
 
@@ -59,7 +93,8 @@ class RecordFile:
 
     def __init__(self, path: Path | None) -> None:
         self._name = str(path) if path else "standard output"
-        self.lost = 0
+        self._tally = Tally()
+        self.owe = self._tally.owe
         try:
             # Written without a buffer of our own: what is flushed cannot fail again later, when the file is closed.
             self._file = path.open("ab", buffering=0) if path else open(os.dup(1), "wb", buffering=0)  # noqa: PTH123, SIM115
@@ -68,14 +103,24 @@ class RecordFile:
                 f"cannot write records to {path}: {error.strerror}", hint="choose another --records FILE"
             ) from error
 
+    @property
+    def lost(self) -> int:
+        """Records that are not in the file; after `close` also those that never came here."""
+        return self._tally.lost
+
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; when that fails it is counted in `lost` and the first failure is logged."""
+        self._tally.asked += 1
         try:
-            self._write_all(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        except OSError as error:
-            self.lost += 1
-            if self.lost == 1:
-                _log.error("records are being lost, verdicts go on: %s: %s", self._name, error.strerror or error)
+            text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+            self._write_all(text.encode("utf-8", "backslashreplace") + b"\n")  # JSON's own escapes, too
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not cost the others
+            self._tally.lose(1)
+            if self._tally.lost == 1:
+                reason = getattr(error, "strerror", None) or error
+                _log.error("records are being lost, verdicts go on: %s: %s", self._name, reason)
+        else:
+            self._tally.written += 1
 
     def _write_all(self, line: bytes) -> None:
         written = 0
@@ -84,6 +129,7 @@ class RecordFile:
 
     def close(self) -> None:
         self._file.close()
+        self._tally.end()
 
 
 def _view(view: Inspection) -> dict[str, Any]:

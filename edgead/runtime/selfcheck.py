@@ -91,7 +91,7 @@ class SelfCheck:
             if len(self._answers) < len(self._images):
                 return None
             fault = self._judged(_joined(self._answers))
-        except Exception as error:  # noqa: BLE001 - whatever a backend raises, the check has failed
+        except BaseException as error:  # noqa: BLE001 - whatever a backend raises, the check has failed
             fault = f"the engine failed on a golden frame: {one_line(error)}"
         self._answers.clear()
         self._due_ns = self._clock.now_ns() + (self._retry_ns if fault else self._every_ns)

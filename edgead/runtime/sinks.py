@@ -15,6 +15,8 @@ from edgead.runtime.worker import Worker
 from edgead.types import Inspection, Output, Verdict
 
 LATE_OUTPUT = "late_output"
+PATIENCE_S = 10.0  # an output that does not come back for so long stands still
+CALLBACK_PATIENCE_S = 30.0  # likewise a callback, e.g. one that saves pictures
 FLUSH_S = 5.0  # how long a stop waits for each output and callback to finish its queue
 
 _log = logging.getLogger("edgead.station")
@@ -46,8 +48,17 @@ class Sink:
         self._stats, self._output, self._prepare = stats, output, prepare
         beat = output.heartbeat if output is not None else None
         self._beats = beat is not None
+        self.is_output = output is not None
+        self._stood = False  # it stood still, and was made safe by another thread meanwhile
         self._worker: Worker[Any] = Worker(
-            name, handle, capacity=capacity, on_error=self._failed, idle=beat, on_lost=self._fail_safe
+            name if output is None else f"output {name}",
+            handle,
+            capacity=capacity,
+            on_error=self._failed,
+            idle=beat,
+            on_lost=self._fail_safe,
+            stalled=self._stalled,
+            patience_s=CALLBACK_PATIENCE_S if output is None else PATIENCE_S,
         )
 
     @classmethod
@@ -66,11 +77,13 @@ class Sink:
                 stats.add_late_output(name)
                 inspection = replace(inspection, verdict=Verdict.UNKNOWN, cause=LATE_OUTPUT)
             output.signal(inspection)
-            if inspection.verdict is Verdict.OK and late(inspection):
+            stood, sink._stood = sink._stood, False
+            if inspection.verdict is Verdict.OK and (late(inspection) or stood):
                 stats.add_late_output(name)
                 output.fail_safe()
 
-        return cls(name, signal, stats, capacity, output=output)
+        sink = cls(name, signal, stats, capacity, output=output)
+        return sink
 
     @property
     def depth(self) -> int:
@@ -85,7 +98,7 @@ class Sink:
         """Queue the inspection; never waits, never raises."""
         try:
             item = self._prepare(inspection) if self._prepare is not None else inspection
-        except Exception as error:  # noqa: BLE001 - a fault in making a record costs that record
+        except BaseException as error:  # noqa: BLE001 - a fault in making a record costs that record
             self._failed(error)
             return
         if not self._worker.put(item) and self._stats.add_undelivered(self.name) == 1:
@@ -106,9 +119,14 @@ class Sink:
         else:
             self._fail_safe()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         count = self._stats.add_error(self.name)
         _log.log(logging.ERROR if count == 1 else logging.DEBUG, "%s failed (%d): %s", self.name, count, one_line(error))
+        self._fail_safe()
+
+    def _stalled(self) -> None:
+        """On a thread of its own: whatever OK the output shows while it does not answer is not ours any more."""
+        self._stood = True
         self._fail_safe()
 
     def _fail_safe(self) -> None:
@@ -116,5 +134,5 @@ class Sink:
             return
         try:
             self._output.fail_safe()
-        except Exception as error:  # noqa: BLE001 - a dead device must not keep the others from their safe state
+        except BaseException as error:  # noqa: BLE001 - a dead device must not keep the others from their safe state
             _log.error("%s cannot go to its safe state: %s", self.name, one_line(error))

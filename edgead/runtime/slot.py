@@ -36,6 +36,13 @@ class Slot:
             self._entries.append(fault)
             self._condition.notify_all()
 
+    def mention(self, fault: CameraError) -> None:
+        """Leave a fault unless one waits already."""
+        with self._condition:
+            if all(isinstance(entry, Frame) for entry in self._entries):
+                self._entries.append(fault)
+                self._condition.notify_all()
+
     def take(self, wait_s: float) -> Frame | CameraError | None:
         """The oldest entry, or None when there is none within `wait_s` seconds of real time or the slot is closed and empty."""
         end = time.monotonic() + wait_s

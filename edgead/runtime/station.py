@@ -25,14 +25,18 @@ from edgead.errors import BadInput, EngineError
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.combine import Combine, Settle
 from edgead.runtime.examiner import Answerer, Examiner, PictureCheck
+from edgead.runtime.first import RecordFirst
 from edgead.runtime.ledger import Ledger
 from edgead.runtime.lines import SLICE_S, Core, FreeRunning, Line, Triggered
 from edgead.runtime.records import to_record
 from edgead.runtime.selfcheck import SELFCHECK_FAILED, SelfCheck, SpareTime
 from edgead.runtime.sinks import FLUSH_S, Sink
 from edgead.runtime.stats import Health, Stats
+from edgead.runtime.threads import Crew, Supervised
 from edgead.runtime.triggers import CameraTrigger
 from edgead.types import Camera, Engine, Inspection, Output, TriggerSource, Verdict
+
+PATIENCE_S = 10.0  # a loop without a turn for so long (and for the time that a recording's picture may take) stands still
 
 _log = logging.getLogger("edgead.station")
 
@@ -51,7 +55,8 @@ class Station:
     that moment (by the thread that grabs), and so is a recording. With :class:`~edgead.runtime.triggers.CameraTrigger` the
     camera's own hardware line triggers: each frame is a part.
 
-    All causes of UNKNOWN are listed in docs/station.md.
+    All causes of UNKNOWN are listed in docs/station.md. The faults of all threads of the crew in which a station was made
+    (:meth:`edgead.runtime.threads.Crew.current`) are its own.
 
     Args:
         camera: where frames come from. The station closes it.
@@ -168,10 +173,13 @@ class Station:
             first_part_id=first_part_id,
         )
         self._sinks: Sequence[Sink] = ()
+        self._held: Sequence[Sink] = ()  # those of the sinks that are told when the record is safe
+        self._first: RecordFirst | None = None
         self._stopping = False
         self._state = "stopped"
         self._line: Line | None = None
-        self._loop = _Loop()
+        self._crew = Crew.current()
+        self._loop = _Loop(PATIENCE_S + frame_timeout_s)
         self._progress_at_ns = self._verdict_at_ns = 0
 
     def on_inspection(self, callback: Callable[[Inspection], None], *, capacity: int = 16) -> Station:
@@ -183,10 +191,31 @@ class Station:
         self._listeners.append((_name(callback), callback, capacity))
         return self
 
-    def on_record(self, callback: Callable[[dict[str, Any]], None], *, capacity: int = 1024) -> Station:
-        """As `on_inspection`, with the part's record (:func:`edgead.runtime.records.to_record`), which holds no pictures."""
-        self._record_listeners.append((_name(callback), callback, capacity))
+    def on_record(self, callback: Callable[[dict[str, Any]], None], *, capacity: int = 1024, first: bool = False) -> Station:
+        """As `on_inspection`, with the part's record (:func:`edgead.runtime.records.to_record`), which holds no pictures.
+
+        Whoever has a method `owe` beside this callback (:class:`edgead.runtime.store.RecordStore`) learns how many verdicts
+        there are, so that it knows in the end what was lost on the way.
+
+        Args:
+            callback, capacity: see `on_inspection`.
+            first: outputs are told a verdict only when its record is safe (:class:`edgead.runtime.first.RecordFirst`); the
+                callback is the `write` of a RecordStore then, and is called at once.
+        """
+        owner: Any = getattr(callback, "__self__", None)
+        if hasattr(owner, "owe"):
+            owner.owe(self.told)
+        if first and not hasattr(owner, "listen"):
+            raise BadInput("only a RecordStore says when a record is safe", hint="on_record(store.write, first=True)")
+        if first:
+            self._first = RecordFirst(owner, self._record, self._tell_outputs, self.stats, self._clock)
+        else:
+            self._record_listeners.append((_name(callback), callback, capacity))
         return self
+
+    def told(self) -> int:
+        """Verdicts that there were, by the ledger's own count (all runs)."""
+        return self._ledger.closed
 
     def run(self, max_parts: int | None = None) -> Stats:
         """Inspect until the source ends, `stop` is called, or `max_parts` verdicts were given (triggers taken) in this run.
@@ -202,7 +231,11 @@ class Station:
         """
         if not self._loop.wait(0):
             raise EngineError("the loop of the run before hangs still", hint="restart the process")
-        loop = self._loop = _Loop()
+        with self._crew.own():
+            return self._run(max_parts)
+
+    def _run(self, max_parts: int | None) -> Stats:
+        loop = self._loop = _Loop(PATIENCE_S + self._frame_timeout_s)
         core = Core(
             self._clock,
             self.stats,
@@ -217,6 +250,9 @@ class Station:
         try:
             with ExitStack() as stack:
                 self._sinks = [stack.enter_context(sink) for sink in self._make_sinks()]
+                if self._first is not None:
+                    self._held = [sink for sink in self._sinks if sink.is_output]
+                    stack.enter_context(self._first)
                 self._ledger.start()
                 stack.callback(self._ledger.end)
                 line = self._line = self._open_line(core, max_parts)
@@ -224,9 +260,9 @@ class Station:
                 loop.start(line.work)
                 self._state = "ready"
                 while not loop.wait(SLICE_S) and not self._stopping:
-                    pass
+                    self._crew.look()
         finally:
-            self._state, self._stopping, self._line, self._sinks = "stopped", False, None, ()
+            self._state, self._stopping, self._line, self._sinks, self._held = "stopped", False, None, (), ()
         if loop.error is not None:
             raise loop.error
         return self.stats
@@ -278,6 +314,8 @@ class Station:
             state = "stopping"
         elif state == "ready" and taken is not None and taken.overdue(self._clock.now_ns()):
             state, fault = "faulted", f"part {taken.part_id} hangs in {taken.stage}"
+        elif state == "ready" and (faults := self._crew.faults()):
+            state, fault = "faulted", "; ".join(f"{name}: {text}" for name, text in faults.items())
         elif state == "ready" and camera == "lost":
             state, fault = "faulted", "the camera is lost"
         elif state == "ready" and self._check_failed:
@@ -294,6 +332,7 @@ class Station:
             camera,
             self._counted(),
             self._notices,
+            self._crew.deaths(),
         )
 
     def _counted(self) -> dict[str, dict[str, int]]:
@@ -334,11 +373,19 @@ class Station:
         self.stats.add(inspection)
         self._spare.seen(inspection)
         for sink in self._sinks:
+            if sink not in self._held:
+                sink.tell(inspection)
+        if self._first is not None:
+            self._first.take(inspection)
+
+    def _tell_outputs(self, inspection: Inspection) -> None:
+        for sink in self._held:
             sink.tell(inspection)
 
     def _turn(self, idle: bool) -> None:
         """The loop makes progress."""
         self._progress_at_ns = self._clock.now_ns()
+        self._loop.turn()
         for sink in self._sinks:
             sink.beat()
         self._examiner.retire(self._patience_ns)
@@ -384,7 +431,7 @@ class Station:
             return FreeRunning(
                 self._camera,
                 core,
-                self._sinks,
+                self._sinks if self._first is None else [*self._sinks, self._first],
                 live=self._live,
                 timeout_s=self._frame_timeout_s,
                 max_age_s=self._max_age_s,
@@ -408,35 +455,47 @@ class Station:
 
 
 class _Loop:
-    """The thread of one run's loop, and how it ended."""
+    """The thread of one run's loop, and how it ended. It is not started again: whoever called `run` decides what follows."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float) -> None:
         self.error: BaseException | None = None
         self.abandoned = False
-        self.thread: threading.Thread | None = None
+        self._patience_s = patience_s
+        self._thread: Supervised | None = None
         self._done = threading.Event()
 
     def start(self, work: Callable[[], None]) -> None:
         def run() -> None:
             try:
                 work()
-            except BaseException as error:  # noqa: BLE001 - carried to whoever called `run`
-                if not self.abandoned:
-                    self.error = error
-            finally:
-                self._done.set()
+            except Exception as error:  # noqa: BLE001 - carried to whoever called `run`
+                self._fail(error)
+            self._done.set()
 
-        self.thread = threading.Thread(target=run, name="edgead-loop", daemon=True)
-        self.thread.start()
+        self._thread = Supervised("loop", run, died=self._died, restart=False, patience_s=self._patience_s, kind=EngineError)
+        self._thread.start()
+
+    def turn(self) -> None:
+        """It makes progress."""
+        if self._thread is not None:
+            self._thread.turn()
 
     def wait(self, wait_s: float) -> bool:
         """Wait for its end; True when it has ended, or never began."""
-        if self.thread is None:
+        if self._thread is None:
             return True
         if self._done.wait(wait_s):
-            self.thread.join()
+            self._thread.join()
             return True
         return False
+
+    def _died(self, error: BaseException) -> None:
+        self._fail(EngineError(f"the loop died: {error!r}", hint="restart the process, and report this"))
+        self._done.set()
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.abandoned:
+            self.error = error
 
 
 def _check_mode(

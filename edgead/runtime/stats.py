@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgead.runtime.threads import Death
 from edgead.types import Inspection
 
 WINDOW = 10_000  # parts over which latency percentiles are taken
@@ -33,6 +34,7 @@ class Health:
         queues: items that wait, by output and callback.
         camera: "ok", "silent", "lost" or "ended".
         devices: what the camera and the outputs count themselves (lost packets, failed exchanges), by device.
+        threads: what threads died of so far, by thread; also of those that work again.
         notices: what people should know while the station works (a refused recipe, darker pictures), by what noticed it.
     """
 
@@ -46,6 +48,7 @@ class Health:
     camera: str
     devices: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     notices: Mapping[str, str] = field(default_factory=dict)
+    threads: Mapping[str, Death] = field(default_factory=dict)
 
 
 class Histogram:

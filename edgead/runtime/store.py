@@ -9,22 +9,26 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgead.errors import BadInput, StorageError
-from edgead.runtime.database import FILE_NAME, PASSING, Database, is_damaged, set_aside
+from edgead.runtime.database import FILE_NAME, PASSING, UNUSABLE, Database, is_damaged, set_aside
 from edgead.runtime.history import History
-from edgead.runtime.records import STAGES
+from edgead.runtime.records import STAGES, Tally
+from edgead.runtime.threads import Supervised
 from edgead.runtime.wallclock import WallClock
 
 BATCH = 1000  # records in one commit at most
+PATIENCE_S = 30.0  # a commit that takes so long stands still
 EARLY = 256  # details kept that came before their record
 _REFUSALS = (sqlite3.Error, OSError, StorageError)
 _log = logging.getLogger("edgead.records")
 
-_Row: TypeAlias = dict[str, Any]
+_Row: TypeAlias = tuple[Mapping[str, Any], int]  # a record, and when it came (monotonic)
 _Details: TypeAlias = tuple[int, dict[str, str | None]]  # part id, columns to set
 
 
@@ -34,7 +38,7 @@ class RecordStore:
     `write`, `attach` and `acknowledge` only queue, from any thread. Records that come within `commit_every_s` share one commit,
     which is on the disk when `on_commit` is told. While the disk refuses (full, read-only, gone), up to `buffer` records wait in
     memory and are written once it takes them again; beyond that the oldest is lost and counted in `lost`. Each change is one
-    line in the log. A damaged file is set aside and a new one begun.
+    line in the log. A damaged file is set aside and a new one begun. A record that cannot be stored costs itself only.
 
     Args:
         folder: made if need be; one station a folder.
@@ -45,8 +49,11 @@ class RecordStore:
         commit_every_s: seconds a record waits for others at most.
         buffer: records that may wait in memory.
         retry_s: seconds until a disk that refused is asked again.
-        on_commit: told the part ids of each commit, on the writer's thread.
+        on_commit: told the part ids of each commit, on the writer's thread; see also `listen`.
         wall: dates and the monotonic clock.
+
+    Attributes:
+        fault: why the disk does not take records now, in words; "" when it does.
 
     Raises:
         StorageError: the folder cannot be used at all, another station writes there, or a newer edgead did. A full or read-only
@@ -73,22 +80,27 @@ class RecordStore:
         self._folder, self._station, self._max_rows = folder, station, max_rows
         self._max_age = None if max_days is None else timedelta(days=max_days)
         self._synchronous = "FULL" if durable else "NORMAL"
-        self._commit_every_s, self._buffer, self._retry_s, self._on_commit = commit_every_s, buffer, retry_s, on_commit
+        self._commit_every_s, self._buffer, self._retry_s = commit_every_s, buffer, retry_s
+        self._listeners = [] if on_commit is None else [on_commit]
         self._wall = wall or WallClock()
         self.run_id = uuid.uuid4().hex
         self._started = self._wall.now()
         self._run, self._database = 0, None
+        self._tally = Tally()
+        self.owe = self._tally.owe
         self._rows: deque[_Row] = deque()
         self._details: deque[_Details] = deque(maxlen=buffer)
         self._early: list[_Details] = []
-        self._in_hand = 0
+        self._hand: tuple[list[_Row], list[_Details]] = ([], [])  # what is being committed
+        self._singly = 0  # so many rows are committed one by one: something among them has killed the writer
+        self._alone = False  # and then the details that were there with them, without rows
+        self._suspect: _Row | None = None
         self._asked = self._answered = 0  # flushes
         self._closing = False
         self._changed = threading.Condition()
-        self.written = self.lost = 0
         self.fault = ""
         self._last_part_id = self._begin()
-        self._thread = threading.Thread(target=self._work, name="edgead-store", daemon=True)
+        self._thread = Supervised("records", self._work, died=self._died, patience_s=PATIENCE_S, kind=StorageError)
         self._thread.start()
 
     _database: Database | None
@@ -101,7 +113,21 @@ class RecordStore:
     @property
     def waiting(self) -> int:
         """Records that are not on the disk yet."""
-        return len(self._rows) + self._in_hand
+        return len(self._rows) + len(self._hand[0])
+
+    @property
+    def written(self) -> int:
+        """Records on the disk."""
+        return self._tally.written
+
+    @property
+    def lost(self) -> int:
+        """Records that are not, and never will be; after `close` all that were owed (`owe`) or came here and are not written."""
+        return self._tally.lost
+
+    def listen(self, told: Callable[[Sequence[int]], None]) -> None:
+        """Tell also this one of each commit, as `on_commit`."""
+        self._listeners.append(told)
 
     def last_part_id(self) -> int:
         """The part id to go on from: that of the last record before this run; 0 without any (or when the disk cannot be read)."""
@@ -109,8 +135,9 @@ class RecordStore:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Queue a record (:func:`edgead.runtime.records.to_record`); returns at once."""
-        row = _row(record, self._wall.now_ns())
+        row = dict(record), self._wall.now_ns()
         with self._changed:
+            self._tally.asked += 1
             self._rows.append(row)
             if len(self._rows) > (0 if self._closing else self._buffer):
                 self._rows.popleft()
@@ -119,7 +146,11 @@ class RecordStore:
 
     def attach(self, part_id: int, picture: Path, overlay: Path) -> None:
         """Note where the pictures of a part are; its record may come before or after."""
-        self._add_details(part_id, {"picture": str(picture), "overlay": str(overlay)})
+        self._add_details(part_id, {"picture": _clean(str(picture)), "overlay": _clean(str(overlay))})
+
+    def amend(self, part_id: int, verdict: str, cause: str) -> None:
+        """Note that the PLC was told something else than its record says; the record may come before or after."""
+        self._add_details(part_id, {"verdict": verdict, "cause": _clean(cause)})
 
     def acknowledge(self, part_id: int) -> None:
         """Note that the PLC has taken the result of a part; its record may come before or after."""
@@ -138,9 +169,13 @@ class RecordStore:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(wait_s)
-        if self._thread.is_alive():
+        if not self._thread.join(wait_s):
             _log.error("%s: the disk does not answer; %d records may be lost", self.path, self.waiting)
+        with self._changed:
+            known = self._tally.lost
+            self._tally.end()
+            if (more := self._tally.lost - known) > 0:
+                _log.error("%s: %d verdicts have no record", self.path, more)
 
     def _begin(self) -> int:
         """Open the database; returns the last part id."""
@@ -168,7 +203,7 @@ class RecordStore:
                     raise
                 self._set_aside(error)
                 self._database = Database(self._folder, self._synchronous)
-            self._run = self._database.begin_run(self.run_id, self._station, self._started)
+            self._run = self._database.begin_run(self.run_id, _clean(self._station), self._started)
         return self._database
 
     def _set_aside(self, error: Exception) -> None:
@@ -187,6 +222,7 @@ class RecordStore:
 
     def _work(self) -> None:
         while self._wait():
+            self._thread.turn()
             rows, details, ticket = self._take()
             try:
                 refused, early = self._commit(rows, details)
@@ -199,14 +235,32 @@ class RecordStore:
         except sqlite3.Error as error:
             _log.error("%s: %s", self.path, error)
 
+    def _died(self, error: BaseException) -> None:
+        """Whatever killed the writer must not cost more than what it was busy with: that is tried again piece by piece, and what
+        kills twice, alone, is lost."""
+        with self._changed:
+            (rows, details), self._hand = self._hand, ([], [])
+            if len(rows) == 1 and not details and rows[0] is self._suspect:
+                self._lose(1, f"part {rows[0][0].get('part_id')} cannot be stored: {error!r}")
+                self._singly -= 1
+            elif rows:  # details alone that kill are not tried again
+                self._suspect = rows[0]
+                if not self._singly:
+                    self._singly, self._alone = len(rows), bool(details)
+                self._rows.extendleft(reversed(rows))
+                self._details.extendleft(reversed(details))
+        with suppress(sqlite3.Error, OSError):
+            self._shut()
+
     def _wait(self) -> bool:
         """Wait until there is something to commit; False when it is time to end."""
+        self._thread.rest()
         with self._changed:
             if self.fault:
                 self._changed.wait_for(lambda: self._closing, self._retry_s)
                 return bool(self._rows or not self._closing)
             self._changed.wait_for(lambda: self._rows or self._details or self._hurried())
-            self._changed.wait_for(lambda: self._hurried() or len(self._rows) >= BATCH, self._commit_every_s)
+            self._changed.wait_for(lambda: self._hurried() or len(self._rows) >= BATCH or self._singly, self._commit_every_s)
             return bool(self._rows or self._details or not self._closing)
 
     def _hurried(self) -> bool:
@@ -215,12 +269,16 @@ class RecordStore:
     def _take(self) -> tuple[list[_Row], list[_Details], int]:
         """What the next commit shall hold, and the flush that it answers."""
         with self._changed:
-            rows = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
-            details = [*self._early, *self._details]
-            self._details.clear()
-            self._early.clear()
-            self._in_hand = len(rows)
-            return rows, details, self._answered if self._rows else self._asked
+            most = 1 if self._singly else 0 if self._alone else BATCH
+            rows = [self._rows.popleft() for _ in range(min(most, len(self._rows)))]
+            details: list[_Details] = []
+            if not self._singly:
+                details = [*self._early, *self._details]
+                self._details.clear()
+                self._early.clear()
+                self._alone = False
+            self._hand = rows, details
+            return rows, details, self._answered if self._rows or self._details else self._asked
 
     def _commit(self, rows: list[_Row], details: list[_Details]) -> tuple[dict[int, str], list[_Details]]:
         """Returns which rows no retry can store, and the details whose records have not come yet.
@@ -228,12 +286,10 @@ class RecordStore:
         Raises StorageError, sqlite3.Error, OSError; nothing was stored then.
         """
         database = self._open()
-        for row in rows:
-            row["run"] = self._run
         try:
             with database.transaction():
-                refused = database.insert(rows)
-                early = [d for d in details if not database.update(self._run, *d)]
+                refused = self._insert(database, rows)
+                early = [d for d in details if not self._update(database, d)]
                 database.prune(self._max_rows, self._wall.cutoff(self._max_age) if self._max_age else None)
         except sqlite3.DatabaseError as error:
             self._shut()  # a connection opened while the disk was read-only stays read-only
@@ -242,20 +298,41 @@ class RecordStore:
             raise
         return refused, early[-EARLY:]
 
+    def _insert(self, database: Database, rows: list[_Row]) -> dict[int, str]:
+        """Returns which no retry can store, and why."""
+        unusable: dict[int, str] = {}
+        good: dict[int, dict[str, Any]] = {}
+        for index, (record, recorded_ns) in enumerate(rows):
+            try:
+                good[index] = _row(record, recorded_ns, self._run)
+            except Exception as error:  # noqa: BLE001 - one poisoned record must not cost the others
+                unusable[index] = f"part {record.get('part_id')}: {error!r}"
+        places = list(good)
+        return unusable | {places[index]: why for index, why in database.insert(list(good.values())).items()}
+
+    def _update(self, database: Database, details: _Details) -> bool:
+        """False when the record has not come yet."""
+        try:
+            return database.update(self._run, *details)
+        except UNUSABLE as error:
+            _log.error("%s: what is known of part %s cannot be stored: %s", self.path, details[0], error)
+            return True
+
     def _settle(self, rows: list[_Row], refused: dict[int, str], early: list[_Details], ticket: int) -> None:
-        stored = [row["part_id"] for index, row in enumerate(rows) if index not in refused]
+        stored = [row["part_id"] for index, (row, _) in enumerate(rows) if index not in refused]
         with self._changed:
-            self.written += len(stored)
-            self._in_hand, self._answered, self._early = 0, ticket, early
+            self._tally.written += len(stored)
+            self._hand, self._answered, self._early = ([], []), ticket, early or self._early
+            self._singly = max(0, self._singly - len(rows))
             if refused:
                 self._lose(len(refused), f"they cannot be stored: {next(iter(refused.values()))}")
             if self.fault:
                 self.fault = ""
                 _log.warning("%s: records are written again; %d were lost so far", self.path, self.lost)
             self._changed.notify_all()
-        if self._on_commit is not None and stored:
+        for listener in self._listeners if stored else ():
             try:
-                self._on_commit(stored)
+                listener(stored)
             except Exception:  # noqa: BLE001 - a listener's fault must not end the writer
                 _log.exception("%s: who is told of commits failed", self.path)
 
@@ -263,7 +340,7 @@ class RecordStore:
         """Keep what could not be committed, as far as there is room; when closing it is lost."""
         with self._changed:
             self._note_fault(error)
-            self._in_hand = 0
+            self._hand = [], []
             self._rows.extendleft(reversed(rows))
             self._details.extendleft(reversed(details))
             surplus = max(0, len(self._rows) - (0 if self._closing else self._buffer))
@@ -278,21 +355,34 @@ class RecordStore:
         self.fault = reason
 
     def _lose(self, count: int, reason: str) -> None:
-        if count and not self.lost:
+        if count and not self._tally.lost:
             _log.error("%s: records are being lost, verdicts go on: %s", self.path, reason)
-        self.lost += count
+        self._tally.lose(count)
 
 
-def _row(record: Mapping[str, Any], now_ns: int) -> _Row:
-    """The record by the table's columns. Raises KeyError when it is not one of `to_record`."""
-    row: _Row = {name: value for name, value in record.items() if name not in ("times", "views")}
-    row.update({name: record["times"][name] for name in STAGES})
-    for name in ("camera", "source", "cause"):  # file names need not be UTF-8
-        row[name] = row[name] and row[name].encode("utf-8", "replace").decode()
+def _row(record: Mapping[str, Any], recorded_ns: int, run: int) -> dict[str, Any]:
+    """The record by the table's columns. Raises KeyError, TypeError when it is not one of `to_record`."""
+    row = {name: _plain(value) for name, value in record.items() if name not in ("times", "views", "part_id")}
+    row.update({name: _plain(record["times"][name]) for name in STAGES})
     views = record["views"]
-    row["views"] = json.dumps(views, ensure_ascii=False, separators=(",", ":")) if views else None
-    row.update(recorded_ns=now_ns, run=0, picture=None, overlay=None, acknowledged=None)
+    row["views"] = _clean(json.dumps(views, default=_plain, ensure_ascii=False, separators=(",", ":"))) if views else None
+    row["part_id"] = int(record["part_id"])
+    row.update(recorded_ns=recorded_ns, run=run, picture=None, overlay=None, acknowledged=None)
     return row
+
+
+def _plain(value: Any) -> str | int | float | None:
+    """As SQLite takes it, whatever an adapter has put into a frame or a trigger; NULL for numbers that it has no room for."""
+    if value is None or isinstance(value, str):
+        return value and _clean(value)
+    if isinstance(value, Integral):
+        return int(value) if -(2**63) <= int(value) < 2**63 else None
+    return float(value) if isinstance(value, Real) else _clean(str(value))
+
+
+def _clean(text: str) -> str:
+    """File names need not be UTF-8; what is not becomes ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _read_last_part_id(path: Path) -> int:

@@ -12,12 +12,14 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput
 from edgead.runtime.stats import Health, Stats
+from edgead.runtime.threads import Crew, Supervised
 
 TICK_S = 1.0  # how often is looked, at the slowest
 
@@ -105,6 +107,8 @@ class Supervisor:
     One loop that stands still is enough for the watchdog to hear nothing more, so systemd restarts the process. READY goes out
     once every station has left its start behind (a lost camera is a fault, but not of the start).
 
+    The crew in which it is made is the process's: its threads' faults are told beside the stations', and it is looked after.
+
     Args:
         stations: by name.
         stalled_after_s: a running loop without a turn for so long stands still.
@@ -129,8 +133,9 @@ class Supervisor:
         self._notifier, self._clock = notifier or Notifier({}), clock or MonotonicClock()
         self._ready_told, self._told = False, ""
         self._alive = True
+        self._crew = Crew.current()
         self._end = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: Supervised | None = None
 
     def report(self) -> Report:
         """How all stations are doing; cheap, from any thread."""
@@ -145,10 +150,15 @@ class Supervisor:
             elif health.state != "ready":
                 unready.append(f"{name}: {health.state}" + (f", {health.fault}" if health.fault else ""))
             shown[name] = _shown(health, now_ns)
+        for name, fault in self._crew.faults().items():
+            if not any(fault in text for text in unready):  # a station without a crew of its own has told it
+                unready.append(f"{name}: {fault}")
         return Report(not stalled, not stalled and not unready, "; ".join(stalled + unready), shown)
 
     def tick(self) -> None:
         """Look once and tell systemd."""
+        for crew in self._crew.crews():
+            crew.look()
         report = self.report()
         if report.alive != self._alive:
             _log.log(
@@ -170,7 +180,7 @@ class Supervisor:
     def start(self) -> Supervisor:
         """Look from now on, at least four times in the watchdog's period."""
         period_s = min(TICK_S, (self._notifier.watchdog_s or TICK_S * 4) / 4)
-        self._thread = threading.Thread(target=self._watch, args=(period_s,), name="edgead-supervisor", daemon=True)
+        self._thread = Supervised("supervisor", partial(self._watch, period_s))
         self._thread.start()
         return self
 

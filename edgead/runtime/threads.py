@@ -233,6 +233,16 @@ class Supervised:
         return self._thread is not None and not self._over and not self._gone()
 
     @property
+    def still(self) -> bool:
+        """Nothing moves now: it is dead, gone or stands still. (`fault` also tells of what it was begun again after.)"""
+        return self._dead or self._gone() or self._still_s(self._clock.now_ns()) is not None
+
+    @property
+    def over(self) -> bool:
+        """It has ended by itself: `work` has returned, or it died and is not to be started again."""
+        return self._over
+
+    @property
     def fault(self) -> str:
         """What is wrong with it now, in words for people; "" when nothing is. From any thread."""
         if self._thread is None:

@@ -22,11 +22,13 @@ from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.errors import BadInput, EndOfStream
 from edgead.runtime.combine import Combine
+from edgead.runtime.first import RecordFirst
 from edgead.runtime.inspector import one_line
 from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.records import to_record
 from edgead.runtime.sinks import Sink
 from edgead.runtime.stats import Health, Stats
+from edgead.runtime.threads import Crew
 from edgead.types import Inspection, Output, StageTimes, Trigger, TriggerSource, Verdict
 
 VIEW_MISSING = "view_missing"
@@ -147,6 +149,9 @@ class Views:
         self._output_capacity = output_capacity
         self._listeners: list[Callable[[Inspection], None]] = []
         self._record_listeners: list[Callable[[dict[str, Any]], None]] = []
+        self._first: RecordFirst | None = None
+        self._held: list[Sink] = []  # those of the sinks that are told when the record is safe
+        self._crew = Crew.current()
         self._expecting = [output.expect for output in self._outputs if hasattr(output, "expect")]
         self._lock = threading.Lock()  # taken before the ledger's, never the other way round
         self._open: dict[int, _Open] = {}
@@ -169,10 +174,20 @@ class Views:
         self._listeners.append(callback)
         return self
 
-    def on_record(self, callback: Callable[[dict[str, Any]], None]) -> Views:
-        """As `on_inspection`, with the part's record."""
-        self._record_listeners.append(callback)
+    def on_record(self, callback: Callable[[dict[str, Any]], None], *, first: bool = False) -> Views:
+        """As `on_inspection`, with the part's record; see :meth:`edgead.runtime.station.Station.on_record`."""
+        owner: Any = getattr(callback, "__self__", None)
+        if hasattr(owner, "owe"):
+            owner.owe(self.told)
+        if first:
+            self._first = RecordFirst(owner, _record, self._tell_outputs, self.stats, self._clock)
+        else:
+            self._record_listeners.append(callback)
         return self
+
+    def told(self) -> int:
+        """Verdicts that there were, by the ledger's own count."""
+        return self._ledger.closed
 
     def output(self, camera: str) -> Output:
         """For the camera's station; the only output that it needs."""
@@ -182,10 +197,17 @@ class Views:
 
     def start(self) -> Views:
         """Before the cameras' stations run."""
+        with self._crew.own():
+            return self._start()
+
+    def _start(self) -> Views:
         sinks = [Sink.of_output(o, self.stats, self._clock, self._output_capacity) for o in self._outputs]
         sinks += [Sink("inspection", told, self.stats, 64) for told in self._listeners]
         sinks += [Sink("record", told, self.stats, 1024, prepare=_record) for told in self._record_listeners]
         self._sinks = [self._stack.enter_context(sink) for sink in sinks]
+        if self._first is not None:
+            self._held = [sink for sink in self._sinks if sink.is_output]
+            self._stack.enter_context(self._first)
         self._ledger.start()
         self._stack.callback(self._ledger.end)
         self._progress_at_ns = self._clock.now_ns()
@@ -194,7 +216,7 @@ class Views:
     def close(self) -> None:
         """After the stations have ended: open parts are UNKNOWN(stopped), outputs safe and closed. May be called twice."""
         self._stack.close()
-        self._sinks = []
+        self._sinks, self._held = [], []
         for output in self._outputs:
             output.close()
 
@@ -202,9 +224,12 @@ class Views:
         """How the parts are doing; each camera's station has its own."""
         open_parts, waiting, _ = self._ledger.busy()
         queues = {sink.name: sink.depth for sink in self._sinks}
-        state = "ready" if self._sinks else "stopped"
+        faults = self._crew.faults() if self._sinks else {}
+        state = "stopped" if not self._sinks else "faulted" if faults else "ready"
+        fault = "; ".join(f"{name}: {text}" for name, text in faults.items())
         devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
-        return Health(state, "", self._progress_at_ns, self._verdict_at_ns, open_parts, waiting, queues, "ok", devices)
+        ages = self._progress_at_ns, self._verdict_at_ns
+        return Health(state, fault, *ages, open_parts, waiting, queues, "ok", devices, threads=self._crew.deaths())
 
     def __enter__(self) -> Views:
         return self.start()
@@ -262,6 +287,13 @@ class Views:
         self._verdict_at_ns = self._clock.now_ns()
         self.stats.add(inspection)
         for sink in self._sinks:
+            if sink not in self._held:
+                sink.tell(inspection)
+        if self._first is not None:
+            self._first.take(inspection)
+
+    def _tell_outputs(self, inspection: Inspection) -> None:
+        for sink in self._held:
             sink.tell(inspection)
 
     def _combined(self, part: Part) -> Inspection:

@@ -7,6 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from edgead.errors import EdgeadError, OutputError
+from edgead.runtime.threads import Supervised
+
 T = TypeVar("T")
 
 
@@ -15,11 +18,13 @@ class Worker(Generic[T]):
 
     Args:
         name: for the thread.
-        handle: called with each item; what it raises goes to `on_error` and the next item follows.
+        handle: called with each item; what it raises goes to `on_error` and the next item follows. What is no Exception (a
+            native extension's panic, SystemExit) is the death of the thread, too; then the next item may wait for a moment.
         capacity: items that may wait.
         on_error: called on the worker's thread with the exception.
         idle: called after `poke` once the queue is empty (a heartbeat); several pokes may become one call.
         on_lost: called on the worker's thread, before the next item, after a full queue has lost one.
+        stalled, patience_s, kind: see :class:`edgead.runtime.threads.Supervised`; of one item or one call of `idle`.
     """
 
     def __init__(
@@ -28,9 +33,12 @@ class Worker(Generic[T]):
         handle: Callable[[T], None],
         *,
         capacity: int,
-        on_error: Callable[[Exception], None],
+        on_error: Callable[[BaseException], None],
         idle: Callable[[], None] | None = None,
         on_lost: Callable[[], None] | None = None,
+        stalled: Callable[[], None] | None = None,
+        patience_s: float | None = None,
+        kind: type[EdgeadError] = OutputError,
     ) -> None:
         self._handle, self._on_error, self._idle, self._on_lost = handle, on_error, idle, on_lost
         self._capacity = capacity
@@ -38,7 +46,7 @@ class Worker(Generic[T]):
         self._poked = self._lost = False
         self._closing = False
         self._condition = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=f"edgead-{name}", daemon=True)
+        self._thread = Supervised(name, self._run, died=on_error, stalled=stalled, patience_s=patience_s, kind=kind)
         self._thread.start()
 
     @property
@@ -73,11 +81,11 @@ class Worker(Generic[T]):
         with self._condition:
             self._closing = True
             self._condition.notify_all()
-        self._thread.join(wait_s)
-        return not self._thread.is_alive()
+        return self._thread.join(wait_s)
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
+            self._thread.turn()
             try:
                 job()
             except Exception as error:  # noqa: BLE001 - a user's or a driver's fault must not end the worker
@@ -86,6 +94,7 @@ class Worker(Generic[T]):
     def _next(self) -> Callable[[], None] | None:
         """What to do next, waiting for it; None at the end."""
         with self._condition:
+            self._thread.rest()
             self._condition.wait_for(lambda: self._items or self._poked or self._closing)
             if self._lost:
                 self._lost = False

@@ -134,6 +134,36 @@ def test_a_signal_stops_it_cleanly(bundle: Path, number: signal.Signals) -> None
     assert f"{len(ids)} parts: " in errors
 
 
+def test_a_run_that_lost_records_ends_with_7(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(bundle), "--camera", str(pictures), "--records", "/dev/full"]) == 7
+    assert "lost: (3 records)" in capsys.readouterr().err
+
+
+DEADLY = """
+import sys
+from edgead.runtime.outputs.command import CommandOutput
+
+class Panic(BaseException):
+    pass
+
+def signal(self, inspection):
+    if inspection.part_id == 2:
+        raise Panic("a bug in native code")
+
+CommandOutput.signal = signal
+from edgead.cli.main import main
+sys.exit(main())
+"""
+
+
+def test_a_run_in_which_a_thread_died_does_not_end_with_0_although_it_worked_again(bundle: Path, pictures: Path) -> None:
+    command = [sys.executable, "-c", DEADLY, "run", str(bundle), "--camera", str(pictures), "--on-ng", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 6
+    assert len(done.stdout.splitlines()) == 3
+    assert "thread died: camera, output CommandOutput (1 times, the last time of Panic: a bug in native code)" in done.stderr
+
+
 def test_a_camera_that_does_not_open_is_one_line_and_a_hint_without_secrets(bundle: Path) -> None:
     address = "rtsp://operator:s3cret@127.0.0.1:9/line"
     command = [sys.executable, "-m", "edgead", "run", str(bundle), "--camera", address]

@@ -121,6 +121,15 @@ def test_frames_are_read_only_bgr_pictures_with_ids_and_monotonic_times(camera: 
     assert times == sorted(times)
 
 
+@pytest.mark.parametrize("opener", KINDS, indirect=True)
+def test_every_camera_says_what_its_time_stamps_are_made_from(camera: Camera, request: pytest.FixtureRequest) -> None:
+    frame = camera.grab(5.0)
+    kind = request.node.callspec.params["opener"]
+    known = {"rtsp": "sender", "gige": "sensor", "basler": "arrival"}  # pylon's emulated camera has no clock
+    assert camera.time_source == known.get(kind, "reading")  # type: ignore[attr-defined]
+    assert frame.age_ns >= 0
+
+
 @pytest.mark.parametrize("opener", FINITE, indirect=True)
 def test_a_recording_delivers_everything_and_then_ends_for_good(camera: Camera) -> None:
     frames = drain(camera)

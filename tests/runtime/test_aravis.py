@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -146,6 +147,41 @@ def test_frames_that_waited_tell_their_true_age(camera_of: Callable[[str], Camer
     assert now_ns - late.captured_at_ns > 300_000_000
     assert now_ns - fresh.captured_at_ns < 300_000_000
     assert fresh.frame_id > late.frame_id + 5
+
+
+WATCH = """
+from edgead.runtime.cameras import open_camera
+camera = open_camera({address!r})
+while True:
+    frame = camera.grab(60.0)
+    print(frame.frame_id, frame.captured_at_ns, flush=True)
+"""
+
+
+def test_frames_that_waited_in_the_kernel_while_the_station_stood_still_are_as_old_as_they_are(gige: GigeCamera) -> None:
+    """SIGSTOP of the whole process: nobody here could stamp them as they came, only the camera's own clock tells."""
+    code = WATCH.format(address=f"{gige.address}?roi=0,0,64,48&frame_rate_hz=25")
+    station = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert station.stdout is not None
+    seen: list[tuple[int, int]] = []
+
+    def read(count: int) -> None:
+        assert station.stdout is not None
+        seen.extend((int(number), int(ns)) for number, ns in (station.stdout.readline().split() for _ in range(count)))
+
+    try:
+        read(30)
+        station.send_signal(signal.SIGSTOP)
+        time.sleep(2.0)
+        station.send_signal(signal.SIGCONT)
+        read(60)
+    finally:
+        station.kill()
+        station.wait()
+        station.stdout.close()
+    first_id, first_ns = seen[20]
+    wrong_s = [(ns - first_ns) / 1e9 - (number - first_id) / 25 for number, ns in seen[20:]]
+    assert max(wrong_s) < 0.5, "the n-th picture is made n times 40 ms later, whenever it arrives"
 
 
 def test_it_is_found_by_its_serial_number_and_an_unknown_one_says_what_is_there(gige: GigeCamera) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgead.errors import CameraError, CameraLost, CameraTimeout, UnreadableFrame
+from edgead.errors import CameraError, CameraLost, CameraTimeout, FrameDoubtful, UnreadableFrame
 from edgead.runtime.ledger import Part
 from edgead.runtime.matching import KEEP, Matcher
 from edgead.runtime.stats import Stats
@@ -30,9 +30,10 @@ class Match:
         self.matcher.want(part)
         return part
 
-    def frame(self) -> Frame:
+    def frame(self, age_ms: int = 0) -> Frame:
+        """One comes that was captured so long ago."""
         self.frames += 1
-        frame = Frame(GOOD, "fake", self.frames, self.clock.now_ns())
+        frame = Frame(GOOD, "fake", self.frames, self.clock.now_ns() - age_ms * MS, age_ns=age_ms * MS)
         self.matcher.offer(frame)
         return frame
 
@@ -65,6 +66,64 @@ def test_nothing_comes_before_the_window_ends_and_then_it_is_a_timeout() -> None
     match.clock.advance(0.001)
     match.frame()  # too late
     assert isinstance(match.take(part), CameraTimeout)
+
+
+def test_a_frame_of_before_the_trigger_that_comes_after_it_is_nobodys() -> None:
+    match = Match()
+    match.clock.advance(2.0)
+    part = match.part()
+    for age_ms in (1900, 900, 1):
+        match.frame(age_ms)
+    assert match.take(part) is None
+    mine = match.frame()
+    assert number(match.take(part)) == mine.frame_id
+
+
+def test_a_frame_that_was_captured_in_time_may_come_as_late_as_frames_do() -> None:
+    match = Match(window_ns=20 * MS)
+    match.clock.advance(1)
+    match.frame(age_ms=30)
+    part = match.part()
+    match.clock.advance(0.045)
+    assert match.take(part) is None
+    mine = match.frame(age_ms=30)
+    assert number(match.take(part)) == mine.frame_id
+
+
+def test_nobody_waits_for_a_late_frame_when_a_later_one_has_come() -> None:
+    match = Match(window_ns=20 * MS)
+    match.clock.advance(1)
+    match.frame(age_ms=500)
+    part = match.part()
+    match.clock.advance(0.060)
+    match.frame(age_ms=30)
+    assert isinstance(match.take(part), CameraTimeout)
+
+
+def test_a_part_waits_for_late_frames_no_longer_than_its_deadline() -> None:
+    match = Match(window_ns=20 * MS)
+    match.clock.advance(5)
+    match.frame(age_ms=3000)
+    part = match.part(deadline_ms=100)
+    match.clock.advance(0.100)
+    assert match.take(part) is None
+    match.clock.advance(0.001)
+    assert isinstance(match.take(part), CameraTimeout)
+
+
+def test_frames_that_may_be_old_are_the_reason_why_a_part_has_none() -> None:
+    match = Match(window_ns=20 * MS)
+    match.matcher.fault(FrameDoubtful("held up"))
+    match.clock.advance(0.001)
+    before = match.part()
+    match.clock.advance(0.021)
+    assert isinstance(match.take(before), CameraTimeout)  # they were of before its trigger
+    match.matcher.done(before)
+    part = match.part()
+    match.matcher.fault(FrameDoubtful("held up"))
+    assert match.take(part) is None  # a fresh one may come
+    match.clock.advance(0.021)
+    assert isinstance(match.take(part), FrameDoubtful)
 
 
 def test_a_part_takes_no_more_frames_than_it_needs() -> None:

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead.budget import LatencyBudget
-from edgead.errors import BadInput, CameraLost, CameraTimeout, EndOfStream, EngineError, OutputError, UnreadableFrame
+from edgead.errors import (
+    BadInput,
+    CameraLost,
+    CameraTimeout,
+    EndOfStream,
+    EngineError,
+    FrameDoubtful,
+    OutputError,
+    UnreadableFrame,
+)
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.station import Station
 from edgead.runtime.stats import Stats
@@ -189,6 +198,40 @@ def test_old_live_frames_are_dropped_and_silence_of_fresh_ones_is_unknown() -> N
         camera.next.release(2)
         thread.join(PATIENCE_S)
     assert told(seen) == ["UNKNOWN stale"]
+
+
+def test_frames_that_may_be_old_cost_no_verdict_unless_nothing_else_comes() -> None:
+    clock = FakeClock()
+    seen: list[Inspection] = []
+    camera = FakeCamera([GOOD, FrameDoubtful("held up"), GOOD], clock=clock, live=True)
+    with Station(camera, FakeEngine([0.0]), RECIPE, 100.0, clock=clock) as station:
+        station.on_inspection(seen.append)
+        station.run()
+    assert "UNKNOWN frame_doubtful" not in told(seen)
+
+    seen.clear()
+    silent = SteppedCamera([FrameDoubtful("held up")], clock)
+    with Station(silent, FakeEngine([0.0]), RECIPE, 100.0, clock=clock) as station:
+        station.on_inspection(seen.append)
+        thread = threading.Thread(target=station.run, name="line")
+        thread.start()
+        assert silent.asked.acquire(timeout=PATIENCE_S)
+        clock.advance(5)
+        silent.next.release(2)
+        thread.join(PATIENCE_S)
+    assert told(seen) == ["UNKNOWN frame_doubtful"]
+
+
+def test_the_budget_of_a_frame_begins_when_it_arrives() -> None:
+    clock = FakeClock(5_000_000_000)
+    frame = Frame(GOOD, "fake", 0, clock.now_ns() - 300_000_000, age_ns=300_000_000)
+    seen: list[Inspection] = []
+    camera = FakeCamera([frame], clock=clock, live=True)
+    with Station(camera, FakeEngine([0.0]), RECIPE, 100.0, LatencyBudget(100), clock=clock) as station:
+        station.on_inspection(seen.append)
+        station.run()
+    assert told(seen) == ["OK"]
+    assert seen[0].times.total_ms < 100
 
 
 def test_outputs_hear_each_verdict_and_end_safe() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,18 +45,31 @@ def _check(script: str, packages: str) -> str:
     return "" if done.returncode == 0 else f"apt-get install {packages}"
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class Server:
     """A script of this folder as a process of its own, that says "ready" when it is."""
 
-    def __init__(self, script: str, *arguments: str) -> None:
-        self._command = [PYTHON, str(_HERE / script), *arguments]
+    def __init__(self, script: str, *arguments: str, python: str = PYTHON) -> None:
+        self._command = [python, str(_HERE / script), *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start and wait until it listens."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert self._process.stdout is not None
         assert self._process.stdout.readline().strip() == b"ready"
+
+    def tell(self, line: str) -> None:
+        """To its standard input."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open and nothing comes."""
@@ -70,8 +84,9 @@ class Server:
             return
         self._signal(signal.SIGKILL)
         self._process.wait()
-        assert self._process.stdout is not None
+        assert self._process.stdout is not None and self._process.stdin is not None
         self._process.stdout.close()
+        self._process.stdin.close()
         self._process = None
 
     def _signal(self, number: signal.Signals) -> None:
@@ -79,13 +94,29 @@ class Server:
         self._process.send_signal(number)
 
 
+class StampedRtsp(Server):
+    """As :class:`RtspServer`, open to all, whose pictures carry the time at which they were made (``pixel_clock``)."""
+
+    def __init__(self, rate: int = 25) -> None:
+        self.port = _free_port()
+        super().__init__("rtsp_clock.py", str(self.port), str(rate))
+        self.path = "/line"
+
+
+class StampedMjpeg(Server):
+    """The same as motion JPEG over HTTP, `rate` pictures of `size` bytes a second."""
+
+    def __init__(self, rate: float = 25) -> None:
+        self.port, self.rate, self.size = _free_port(), rate, 8192
+        super().__init__("mjpeg.py", str(self.port), str(rate), python=sys.executable)
+        self.path = "/video"
+
+
 class RtspServer(Server):
     """A live test picture, 64 x 48 pixels, 25 frames a second, H.264, at ``url``; asks for user and password."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port = _free_port()
         super().__init__("rtsp.py", str(port))
         self.url = f"rtsp://operator:s3cret@127.0.0.1:{port}/line"
 

@@ -50,6 +50,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "arv_buffer_get_payload_type": (_I, (_P,)),
     "arv_buffer_get_frame_id": (_U64, (_P,)),
     "arv_buffer_get_system_timestamp": (_U64, (_P,)),
+    "arv_buffer_get_timestamp": (_U64, (_P,)),
     "arv_buffer_get_image_data": (_P, (_P, _SIZE)),
     "arv_buffer_get_image_pixel_format": (c.c_uint32, (_P,)),
     "arv_buffer_get_image_width": (_I, (_P,)),

@@ -24,6 +24,9 @@ from edgead.runtime.cameras.settings import CameraSettings
 BUFFERS = 8
 """Frames that Aravis can hold while nobody takes them; more are lost and counted as underruns."""
 
+SET_NS = 10_000_000
+"""A wall clock that moved by more than this against the monotonic one between two pictures was set."""
+
 _STATUS = {
     1: "frame was cleared",
     2: "packets missing after the time limit",
@@ -119,6 +122,7 @@ class _AravisDevice:
     def __init__(self, library: Aravis, device_id: str) -> None:
         self._library = library
         self._stream: Any = None
+        self._since = Since()
         try:
             self._camera = library.arv_camera_new(device_id.encode())
         except CameraError as error:
@@ -196,10 +200,24 @@ class _AravisDevice:
             row_padding=padding.value,
             code=0 if fault else library.arv_buffer_get_image_pixel_format(pointer),
             block_id=library.arv_buffer_get_frame_id(pointer),
-            age_ns=time.time_ns() - library.arv_buffer_get_system_timestamp(pointer),
+            age_ns=self._since.wall_ns(library.arv_buffer_get_system_timestamp(pointer)),
+            sensor_ns=library.arv_buffer_get_timestamp(pointer),  # Aravis made nanoseconds of it
             fault=fault,
             release=lambda: library.arv_stream_push_buffer(stream, pointer),
         )
+
+
+class Since:
+    """How long ago something was, by the wall clock that Aravis stamps with, which may be set at any time."""
+
+    def __init__(self) -> None:
+        self._ahead_ns = time.time_ns() - time.monotonic_ns()
+
+    def wall_ns(self, stamp_ns: int) -> int:
+        """Nanoseconds since then; 0 when the wall clock was set since the last call."""
+        now_ns = time.time_ns()
+        before_ns, self._ahead_ns = self._ahead_ns, now_ns - time.monotonic_ns()
+        return max(0, now_ns - stamp_ns) if abs(self._ahead_ns - before_ns) < SET_NS else 0
 
 
 class _AravisNodes:

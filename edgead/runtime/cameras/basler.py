@@ -20,11 +20,15 @@ from edgead.optional import require
 from edgead.runtime.cameras.discover import Attached
 from edgead.runtime.cameras.genicam import Value
 from edgead.runtime.cameras.genicam_camera import Buffer, GenicamCamera, set_up
+from edgead.runtime.cameras.sensor_time import tick_ns
 from edgead.runtime.cameras.settings import CameraSettings
+from edgead.runtime.threads import Supervised
 
 BUFFERS = 8
 """Frames that pylon can hold while nobody takes them."""
 POLL_MS = 50
+STILL_S = 10.0
+"""pylon's thread that does not come back for longer hangs."""
 
 _KINDS = {2: "integer", 3: "boolean", 4: "command", 5: "float", 6: "string", 9: "enum"}  # GenApi::EInterfaceType
 _COUNTERS = {
@@ -130,7 +134,8 @@ class _BaslerDevice:
         self._arrived = threading.Condition()
         self._closing = False
         self._failure = ""
-        self._thread: threading.Thread | None = None
+        self._tick_ns = tick_ns(self.nodes)
+        self._thread = Supervised("pylon", self._receive, died=self._died, restart=False, kind=CameraError, patience_s=STILL_S)
 
     def start(self) -> None:
         try:
@@ -138,7 +143,6 @@ class _BaslerDevice:
             self._camera.StartGrabbing(self._pylon.GrabStrategy_OneByOne)
         except self._error as error:
             raise CameraLost(f"the camera does not start: {_line(error)}", hint="switch it off and on") from error
-        self._thread = threading.Thread(target=self._receive, name="edgead-pylon", daemon=True)
         self._thread.start()
         # A thread that Python ends inside of pylon's C++ aborts the process: it must be out of there before the interpreter ends.
         atexit.register(self._end_thread)
@@ -150,7 +154,7 @@ class _BaslerDevice:
             if not self._waiting:
                 return None
             at_ns, result = self._waiting.popleft()
-        return _buffer(result, time.monotonic_ns() - at_ns)
+        return _buffer(result, time.monotonic_ns() - at_ns, self._tick_ns)
 
     def lost(self) -> bool:
         return bool(self._failure) or bool(self._camera.IsCameraDeviceRemoved())
@@ -179,14 +183,17 @@ class _BaslerDevice:
 
     def _end_thread(self) -> None:
         self._closing = True
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
+
+    def _died(self, error: BaseException) -> None:
+        self._failure = _line(error)
 
     def _receive(self) -> None:
         """Take results until closed. `IsGrabbing` ends when the camera does."""
         handling = self._pylon.TimeoutHandling_Return
         try:
             while not self._closing and self._camera.IsGrabbing():
+                self._thread.turn()
                 result = self._camera.RetrieveResult(POLL_MS, handling)
                 if result.IsValid():
                     with self._arrived:
@@ -198,7 +205,7 @@ class _BaslerDevice:
             self._failure = "" if self._closing else "it stopped grabbing"
 
 
-def _buffer(result: Any, age_ns: int) -> Buffer:
+def _buffer(result: Any, age_ns: int, tick_ns: float) -> Buffer:
     fault = "" if result.GrabSucceeded() else f"{result.GetErrorDescription() or 'the grab failed'}".strip().rstrip(".")
     block_id = result.GetBlockID()
     data = np.empty(0, np.uint8) if fault else np.frombuffer(result.GetImageMemoryView(), np.uint8)
@@ -210,6 +217,7 @@ def _buffer(result: Any, age_ns: int) -> Buffer:
         code=0 if fault else result.GetPixelType() & 0xFFFFFFFF,
         block_id=block_id if 0 <= block_id < 2**63 else None,
         age_ns=age_ns,
+        sensor_ns=round(result.GetTimeStamp() * tick_ns),
         fault=fault,
         release=result.Release,
     )
@@ -269,5 +277,5 @@ _USABLE = (2, 3, 4)
 """GenApi::EAccessMode: write only, read only, both."""
 
 
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0].partition(" : ")[0][:200]
+def _line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].partition(" : ")[0][:200]

@@ -26,6 +26,7 @@ class FolderCamera:
     """
 
     live = False
+    time_source = "reading"
 
     def __init__(self, address: str, *, clock: Clock | None = None, bits: int = 16) -> None:
         self._address, self._bits = address, bits

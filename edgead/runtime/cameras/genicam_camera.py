@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.clock import Clock
-from edgead.errors import BadInput, CameraLost, CameraTimeout, UnreadableFrame
+from edgead.errors import BadInput, CameraLost, CameraTimeout, FrameDoubtful, UnreadableFrame
 from edgead.runtime.cameras import pixels
 from edgead.runtime.cameras.genicam import Configurator, Nodes
+from edgead.runtime.cameras.sensor_time import SensorTime
 from edgead.runtime.cameras.settings import CameraSettings
+from edgead.runtime.cameras.timing import Pace
 from edgead.types import Frame
 
 SLICE_S = 0.1
@@ -37,6 +39,7 @@ class Buffer:
         code: PFNC's pixel format.
         block_id: the camera's own counter; None when it has none.
         age_ns: how long ago it arrived in this process.
+        sensor_ns: the camera's own time of the picture; 0 when it has none.
         fault: why it cannot be used (packets missing, ...), "" when whole.
         release: gives the memory back.
     """
@@ -48,6 +51,7 @@ class Buffer:
     code: int
     block_id: int | None
     age_ns: int
+    sensor_ns: int
     fault: str
     release: Callable[[], None]
 
@@ -80,7 +84,10 @@ class GenicamCamera:
 
     Free-running it gives the newest whole frame; triggered (by a line or by software) every frame, the oldest first. A frame
     with missing packets is skipped when free-running (a gap in ``frame_id``), and raises UnreadableFrame when triggered, because
-    a part belongs to it. ``captured_at_ns`` is when the frame arrived, however long it waited.
+    a part belongs to it.
+
+    ``captured_at_ns`` is when the picture was made, by the camera's own clock (`time_source` "sensor"). Of a camera without one
+    it is when the frame arrived ("arrival"), however long it waited; free-running, what may have been held up is not given then.
 
     Attributes:
         settings: what the camera really has, read back after opening.
@@ -99,7 +106,11 @@ class GenicamCamera:
         self._silent_s = 0.0
         self._next_id = 0
         self._block_id: int | None = None
+        self._times = SensorTime(device.nodes, name, clock)
+        self._has_clock = False
         self._last_ns = 0
+        self._pace = Pace(fresh=True)  # of a camera without a clock
+        self._doubting = self._doubt_begins = False
         self._counts = {"frames": 0, "incomplete": 0, "missed": 0}
 
     def grab(self, timeout_s: float) -> Frame:
@@ -108,6 +119,7 @@ class GenicamCamera:
         Raises:
             CameraTimeout: none arrived within `timeout_s` seconds.
             UnreadableFrame: triggered: a frame arrived with packets missing.
+            FrameDoubtful: free-running, without a clock in the camera: frames come that may be old.
             CameraLost: unplugged, switched off, taken over by another program, or closed.
         """
         with self._lock:
@@ -119,11 +131,20 @@ class GenicamCamera:
                 buffers = self._waiting(min(left_s, SLICE_S))
                 if not buffers:
                     self._check_alive(min(left_s, SLICE_S))
+                    self._tie()
                 elif (frame := self._pick(buffers)) is not None:
                     return frame
+                elif self._doubt_begins:
+                    self._doubt_begins = False
+                    raise FrameDoubtful(f"camera {self._name}: pictures were held up on their way")
                 broken += len(buffers)
                 if left_s <= SLICE_S and not buffers:
                     raise self._timeout(timeout_s, broken)
+
+    @property
+    def time_source(self) -> str:
+        """Known after the first frame."""
+        return "sensor" if self._has_clock else "arrival"
 
     def counters(self) -> dict[str, int]:
         """Since opening: frames (given to the caller), incomplete (arrived with holes), missed (never arrived, or were too old),
@@ -170,7 +191,7 @@ class GenicamCamera:
             raise self._lost()
 
     def _pick(self, buffers: list[Buffer]) -> Frame | None:
-        """The newest whole one as a frame, all others counted; None when free-running and none is whole."""
+        """The newest whole one as a frame, all others counted; None when free-running and none is whole, or fresh."""
         self._silent_s = 0.0
         newest = max((i for i, buffer in enumerate(buffers) if not buffer.fault), default=-1)
         frame: Frame | None = None
@@ -178,11 +199,12 @@ class GenicamCamera:
         try:
             for i, buffer in enumerate(buffers):
                 frame_id = self._number(buffer)
+                times = self._made(buffer)
                 if buffer.fault:
                     self._counts["incomplete"] += 1
                     fault = buffer.fault
-                elif i == newest:
-                    frame = self._frame(buffer, frame_id)
+                elif i == newest and times is not None:
+                    frame = self._frame(buffer, frame_id, *times)
                 else:
                     self._counts["missed"] += 1
         except BadInput as error:
@@ -195,12 +217,33 @@ class GenicamCamera:
             raise UnreadableFrame(f"camera {self._name}: {fault}", hint="see docs/devices/gige-vision.md on lost packets")
         return frame
 
-    def _frame(self, buffer: Buffer, frame_id: int) -> Frame:
-        self._last_ns = max(self._last_ns, self._clock.now_ns() - max(0, buffer.age_ns))
+    def _made(self, buffer: Buffer) -> tuple[int, int] | None:
+        """When a picture was made, and when it arrived; None: it may be old."""
+        arrived_ns = self._clock.now_ns() - max(0, buffer.age_ns)
+        made_ns = self._times.made(arrived_ns, buffer.sensor_ns) if buffer.sensor_ns > 0 and not buffer.fault else None
+        self._has_clock = self._has_clock or made_ns is not None
+        if made_ns is None:
+            made_ns = self._last_ns = max(self._last_ns, arrived_ns)
+        if self._has_clock or not self._newest_only:
+            return made_ns, max(made_ns, arrived_ns)
+        fresh = self._pace.arrived(arrived_ns)
+        self._doubt_begins = self._doubt_begins or not (fresh or self._doubting)
+        self._doubting = not fresh
+        return (made_ns, made_ns) if fresh else None
+
+    def _tie(self) -> None:
+        """Nothing waits: a moment to compare the clocks, unless the camera is being asked already."""
+        if self._control.acquire(blocking=False):
+            try:
+                self._times.tie()
+            finally:
+                self._control.release()
+
+    def _frame(self, buffer: Buffer, frame_id: int, made_ns: int, arrived_ns: int) -> Frame:
         image = pixels.to_bgr8(buffer.data, buffer.width, buffer.height, buffer.code, buffer.row_padding)
         image.flags.writeable = False
         self._counts["frames"] += 1
-        return Frame(image, self._name, frame_id, self._last_ns)
+        return Frame(image, self._name, frame_id, made_ns, age_ns=arrived_ns - made_ns)
 
     def _number(self, buffer: Buffer) -> int:
         """The frame's id: one more than the last, plus those that never arrived by the camera's own counter."""

@@ -9,8 +9,9 @@ from typing import Any
 import cv2
 
 from edgead.clock import Clock
-from edgead.errors import BadInput, CameraLost, MissingExtra
+from edgead.errors import BadInput, CameraError, CameraLost, MissingExtra
 from edgead.runtime.cameras.opencv import OPEN_TIMEOUT_S, OpenCvCamera, quiet, time_limits
+from edgead.runtime.threads import Supervised
 
 SINK = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
 HINT = "try the pipeline with gst-launch-1.0, its end replaced by autovideosink"
@@ -57,7 +58,7 @@ class _Opening:
         self._lock = threading.Lock()
         self._capture: Any = None
         self._given_up = False
-        self._thread = threading.Thread(target=self._run, name="edgead-gstreamer", daemon=True)
+        self._thread = Supervised("camera opener", self._run, restart=False, kind=CameraError)
         self._thread.start()
 
     def wait(self, timeout_s: float) -> Any:

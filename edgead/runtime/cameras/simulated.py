@@ -36,6 +36,8 @@ class SimulatedCamera:
         BadInput: a value out of range.
     """
 
+    time_source = "reading"
+
     def __init__(
         self,
         *,

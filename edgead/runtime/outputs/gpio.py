@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
 from edgead.optional import require
+from edgead.runtime.threads import Supervised
 from edgead.types import Inspection, Trigger, Verdict
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class GpioOutput:
         self._changed = threading.Condition()
         self._set = self._plan(self._clock.now_ns())
         self._out = _opened(chip).outputs(self._by_number(self._set), active_low=active_low)
-        self._thread = threading.Thread(target=self._run, name="edgead-gpio", daemon=True)
+        self._thread = Supervised("gpio", self._run, died=self._died)
         self._thread.start()
 
     def expect(self, part_id: int, trigger: Trigger) -> None:
@@ -234,6 +235,10 @@ class GpioOutput:
             self._changed.notify_all()
         self._thread.join(JOIN_S)
         self._out.close()
+
+    def _died(self, error: BaseException) -> None:
+        """A pulse that nobody ends would pass every part."""
+        self.fail_safe()
 
     def _make_safe(self) -> None:
         self._verdict, self._pulse, self._loop_ns = None, (0, 0), None

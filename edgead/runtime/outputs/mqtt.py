@@ -10,6 +10,7 @@ import logging
 import ssl
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from edgead.errors import BadInput, OutputError
 from edgead.optional import require
 from edgead.runtime.outputs._tls import tls_context
 from edgead.runtime.payload import encode
+from edgead.runtime.threads import Supervised
 from edgead.types import Inspection, Verdict
 
 CONNECT_S = 3.0
@@ -27,7 +29,14 @@ RECONNECT_S = (1, 10)
 LINGER_S = 1.0
 """How long closing waits for the broker to confirm what is still held."""
 
+GOODBYE_S = 1.0
+"""How long a goodbye may take; then the broker hears of our end by the last will."""
+
 STOP_S = 5.0
+LOOP_S = 1.0  # how often the network thread shows that it lives; what is published wakes it
+PATIENCE_S = 30.0
+"""A network thread that is silent for so long (it connects within it) stands still."""
+
 LONGEST_TOPIC = 1000
 _log = logging.getLogger("edgead.mqtt")
 
@@ -36,8 +45,8 @@ class MqttOutput:
     """Publishes each verdict to ``TOPIC/inspection`` and, retained, whether it is connected to ``TOPIC/state``.
 
     A verdict is held until the broker confirms it, through lost connections and restarts of the broker, so it may come twice,
-    but not through a restart of edgead. When `max_waiting` are held, further ones are lost and counted. The network is paho's own
-    thread: no call here waits for it but `close`.
+    but not through a restart of edgead. When `max_waiting` are held, further ones are lost and counted. The network has a
+    thread of its own: no call here waits for it but `close`.
 
     The state is ``online``, ``offline`` with the reason "closed", or, by the broker as the last will, with the reason "lost": at
     once when this process dies, 1.5 x `keepalive_s` after the box or the network does. It says nothing about the loop; a PLC
@@ -94,7 +103,6 @@ class MqttOutput:
             paho.CallbackAPIVersion.VERSION2, client_id=client_id or "edgead-" + topic.replace("/", "-"), protocol=paho.MQTTv311
         )
         client.max_queued_messages_set(max_waiting)
-        client.reconnect_delay_set(*RECONNECT_S)
         client.connect_timeout = CONNECT_S
         client.will_set(f"{topic}/state", self._state("offline", "lost"), qos=1, retain=True)
         if tls:
@@ -105,9 +113,13 @@ class MqttOutput:
                 _log.warning("%s gets user and password unencrypted: tls is off", self._name)
         client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
         client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
+        client.on_socket_register_write = lambda *_: None  # else paho writes on the thread that publishes
         client.connect_async(host, port, keepalive_s)
-        client.loop_start()
         self._client: Any = client
+        self._ending_s: float | None = None  # until when a goodbye may take, of the monotonic clock
+        self._pause_s = float(RECONNECT_S[0])
+        self._thread = Supervised("mqtt", self._run, patience_s=PATIENCE_S)
+        self._thread.start()
 
     @property
     def connected(self) -> bool:
@@ -153,15 +165,17 @@ class MqttOutput:
             self._counts["accepted"] -= left
         if left:
             _log.error("%s has not confirmed %d verdicts: they are lost, or were delivered unconfirmed", self._name, left)
-        client, self._client = self._client, None
+        client = self._client
         client.on_connect = client.on_connect_fail = client.on_disconnect = client.on_publish = None
         if self._connected:
             client.publish(f"{self._topic}/state", self._state("offline", "closed"), qos=0, retain=True)
         client.disconnect()
-        stopper = threading.Thread(target=client.loop_stop, name="edgead-mqtt-stop", daemon=True)
-        stopper.start()  # paho waits without a limit, and connecting takes as long as the network likes
-        stopper.join(STOP_S)
-        if stopper.is_alive():
+        with self._changed:
+            self._ending_s = time.monotonic() + GOODBYE_S
+            self._changed.notify_all()
+        if self._thread.join(STOP_S):
+            self._client = None  # with its sockets
+        else:  # connecting takes as long as the network likes
             _log.error("%s does not answer; its thread is left behind", self._name)
 
     def _waiting(self) -> int:
@@ -170,6 +184,34 @@ class MqttOutput:
     def _state(self, state: str, reason: str = "") -> bytes:
         message = {"format": "edgead.state/1", "station": self._station, "state": state, "reason": reason}
         return json.dumps(message, ensure_ascii=False).encode()
+
+    def _run(self) -> None:
+        """Connects, and connects again, with growing pauses; carries what is published until a goodbye is out."""
+        connected = False
+        while self._ending_s is None or (connected and time.monotonic() < self._ending_s):
+            self._thread.turn()
+            connected = connected or self._connect()
+            if connected:
+                connected = not self._client.loop(LOOP_S)
+            if not connected:
+                self._wait()
+
+    def _connect(self) -> bool:
+        try:
+            self._client.reconnect()
+        except OSError:
+            if self._ending_s is None:
+                self._on_connect_fail(self._client, None)
+            return False
+        if self._ending_s is not None:
+            self._client.disconnect()
+        return True
+
+    def _wait(self) -> None:
+        """Before the next attempt to connect."""
+        with self._changed:
+            pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, float(RECONNECT_S[1]))
+            self._changed.wait_for(lambda: self._ending_s is not None, pause_s)
 
     # The network thread. paho calls `_on_publish` under its own lock: nothing here may call paho while holding ours.
 
@@ -183,6 +225,7 @@ class MqttOutput:
         self._states = {info.mid}  # one of a former connection was never sent
         with self._changed:
             self._connected, self._fault = True, ""
+            self._pause_s = float(RECONNECT_S[0])
         _log.info("%s is connected", self._name)
 
     def _on_connect_fail(self, _client: Any, _data: Any) -> None:

@@ -20,6 +20,7 @@ from edgead import __version__
 from edgead.errors import BadInput, OutputError
 from edgead.runtime.outputs._tls import tls_context
 from edgead.runtime.payload import encode
+from edgead.runtime.threads import Supervised
 from edgead.runtime.worker import Worker
 from edgead.types import Inspection, Verdict
 
@@ -159,8 +160,16 @@ class WebhookOutput:
             )
         else:
             connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
-        guard = threading.Timer(timeout_s, _cut, (connection,))  # the socket's timeout alone starts again with each byte
-        guard.start()
+        done = threading.Event()
+
+        def guard() -> None:  # the socket's timeout alone starts again with each byte
+            if not done.wait(timeout_s):
+                cut.append(True)
+                _cut(connection)
+
+        cut: list[bool] = []
+        guarding = Supervised("webhook guard", guard, restart=False)
+        guarding.start()
         try:
             connection.request("POST", self._path, body, self._headers)
             return _judged(connection.getresponse().status)
@@ -169,12 +178,12 @@ class WebhookOutput:
         except TimeoutError:
             return _Fault("timeout", "does not answer in time")
         except (OSError, http.client.HTTPException, UnicodeError) as error:
-            if not guard.is_alive():
+            if cut:
                 return _Fault("timeout", "does not answer in time")
             return _Fault("connect", f"cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}")
         finally:
-            guard.cancel()
-            guard.join()
+            done.set()
+            guarding.join()
             connection.close()
 
     def _note(self, fault: _Fault) -> None:
@@ -183,7 +192,7 @@ class WebhookOutput:
             _log.warning("%s %s", self._name, fault.text)
         self._fault = fault.text
 
-    def _broken(self, error: Exception) -> None:
+    def _broken(self, error: BaseException) -> None:
         self._count("lost")
         _log.error("%s: %s", self._name, type(error).__name__)
 
