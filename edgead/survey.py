@@ -128,9 +128,9 @@ class Survey:
             words.append(f"{len(self.turned)} with an EXIF turn")
         return [f"{self.count} pictures: " + ", ".join(words)]
 
-    def warnings(self, recipe: PreprocessRecipe) -> list[str]:
-        """What makes a bad model without an error, with what to do."""
-        return [*self._of_shape(recipe), *self._of_depth(recipe), *self._of_turns()]
+    def warnings(self, recipe: PreprocessRecipe, shapes: bool = True) -> list[str]:
+        """What makes a bad model without an error, with what to do; without `shapes` where those are as the model has them."""
+        return [*(self._of_shape(recipe) if shapes else ()), *self._of_depth(recipe), *self._of_turns()]
 
     def _sized(self) -> str:
         if len(self.sizes) == 1:

@@ -86,7 +86,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     if args.images is not None:
         images = load_good(args.images, imported.recipe, settle=lambda asked, survey: settle(asked, survey, asked.aspect, None))
         imported.recipe = images.recipe
-        notes += [*images.survey.lines(), *images.survey.warnings(images.recipe)]
+        notes += [*images.survey.lines(), *images.survey.warnings(images.recipe, shapes=False)]
         good, held_out = images.train, images.heldout
         data = _data(images)
         root = find_good(args.images)[1]
@@ -187,7 +187,7 @@ def summary(imported: Imported, threshold: Threshold, notes: list[str]) -> str:
 
 def _options(args: argparse.Namespace) -> Any:
     from edgead.importers import ImportOptions
-    from edgead.training.dataset import find_good
+    from edgead.layout import find_good
 
     return ImportOptions(
         antialias=args.antialias,
