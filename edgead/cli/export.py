@@ -98,17 +98,22 @@ def run(args: argparse.Namespace) -> int:
     _budget.check_arguments(args)
     if args.on_device:
         return _on_device(args)
+    with _failure_told(args):
+        _check(args)
+        return _export(args)
+
+
+def _export(args: argparse.Namespace) -> int:
     from edgead.cli._console import console
     from edgead.optional import require
 
     for module in ("torch", "safetensors", "onnx", "onnxscript"):
         require(module, extra="export", why="Exporting")
-    _check(args)
     args = _pictures(args)
     options = _options(args)
     target = args.output or default_target(args.model)
     former = {version.path for version in versions.former(target)}
-    with _failure_told(args), tempfile.TemporaryDirectory(prefix="edgead-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="edgead-") as temporary:
         model_dir: Path = args.model
         if is_foreign(args.model):
             model_dir = Path(temporary) / "model"
