@@ -167,7 +167,8 @@ def find_good(folder: Path) -> tuple[Path, Path | None]:
     if good.parent.name == "train":
         sure.append(good.parent.parent)
     tests = [(root, _kinds(root / "test")) for root in (*sure, good.parent) if (root / "test").is_dir()]
-    return good, next((root for root, kinds in tests if kinds and (root in sure or any(is_good(k.name) for k in kinds))), None)
+    filled = [(root, [kind for kind in kinds if _walk(kind).files]) for root, kinds in tests]
+    return good, next((root for root, kinds in filled if kinds and (root in sure or any(is_good(k.name) for k in kinds))), None)
 
 
 def labelled(folder: Path) -> Labels:

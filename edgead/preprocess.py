@@ -382,6 +382,8 @@ def list_images(folder: Path) -> list[Path]:
         raise BadInput(f"{folder} is not a folder", hint="give a folder of pictures")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not found:
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise BadInput(f"{folder} holds no pictures", hint=f"put pictures there ({kinds})")
+        hint = f"put pictures there ({', '.join(sorted(IMAGE_SUFFIXES))})"
+        if any(p.is_dir() for p in folder.iterdir()):
+            hint = f"folders below it are not looked through: give one of them, or a pattern, '{folder}/**/*.png'"
+        raise BadInput(f"{folder} holds no pictures", hint=hint)
     return found

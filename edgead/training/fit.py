@@ -24,6 +24,7 @@ from edgead.errors import BadInput
 from edgead.layout import Labels, find_good, labelled
 from edgead.models.detector import Detector, save_detector
 from edgead.preprocess import PreprocessRecipe, frame_digest
+from edgead.survey import Survey
 from edgead.training.dataset import GoodImages, Settle, encode_png, load_good
 from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores
 from edgead.training.oddest import Oddest, find_oddest
@@ -141,12 +142,13 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
     with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
         images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress, request.settle)
+        root = find_good(request.good_dir)[1]
+        labels = None if root is None else _readable(root, images.recipe)
         detector, figures = _fit(request, fit, images, progress)
         scores = good_scores(detector, images.heldout)
         threshold = threshold_from_good(scores, tool="edgead train")
         top = int(np.argmax(scores))
         without = threshold_from_good(np.delete(scores, top)).value if len(scores) > MIN_HELD else None
-        root = find_good(request.good_dir)[1]
         metrics = _measured(request, detector, images, scores, (threshold.value, without), root, progress) | figures
         sides = ((images.train_files, images.train), (images.heldout_files, images.heldout))
         train, held = (list(zip(files, frames, strict=True)) for files, frames in sides)
@@ -158,10 +160,18 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         (work / TRAINED_ON).write_text("".join(f"{frame_digest(image)}\n" for image in images.train), "utf-8")
         told = {"findings": [f.to_json() for f in findings], "oddest": [_odd_json(one, images.folder) for one in oddest]}
         save_detector(work, detector, {**_info(request, images, threshold, metrics, root), **told})
-    labels = None if root is None else labelled(root)
     set_by = (images.heldout_files[top], float(scores[top]), without)
     elapsed_s = time.monotonic() - began
     return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, set_by, labels)
+
+
+def _readable(root: Path, recipe: PreprocessRecipe) -> Labels:
+    """The labelled pictures, all of which can be used: that is known before the training, not after it. Raises BadInput."""
+    labels, survey = labelled(root), Survey()
+    for item in labels.files:
+        survey.use(item.file, recipe)
+    survey.refuse_bad("labelled pictures")
+    return labels
 
 
 def _measured(

@@ -153,3 +153,16 @@ def test_a_coreset_of_1_0_is_all_patches_and_of_1_one_row(tmp_path: Path) -> Non
         rows[asked] = load_detector(out)[0].state_dict()["product.weight"].shape[0]
     assert rows["1"] == 1
     assert rows["1.0"] == rows["100%"] == 3 * 64
+
+
+def test_bad_labelled_pictures_are_all_named_before_anything_is_learned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_mvtec(tmp_path / "plate", good=6, test=3)
+    for name in ("good/cut1.png", "gash/cut2.png"):
+        (root / "test" / name).write_bytes(b"cut")
+    assert main(["train", "patchcore", str(root), "-o", str(tmp_path / "out"), *QUICK]) == 2
+    said = capsys.readouterr().err
+    assert "2 labelled pictures cannot be used" in said
+    assert "cut1.png" in said
+    assert "cut2.png" in said
