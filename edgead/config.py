@@ -16,11 +16,21 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from edgead.errors import BadInput
 from edgead.located import Located
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Line = Annotated[int, Field(ge=0)]
+# Upper ends are far beyond what anybody means, and below what clocks, threads and databases can count.
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Few = Annotated[int, Field(ge=1, le=100_000)]
+"""What is kept in memory, each."""
+Line = Annotated[int, Field(ge=0, le=65535)]
+Score = Annotated[float, Field(ge=-3e38, le=3e38, allow_inf_nan=False)]
+"""Raw model units, which are float32."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+_HOST_PORT = r"^[^:\s]{1,250}:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
 
 
 class Section(BaseModel):
@@ -248,8 +258,8 @@ class MqttOutput(Section):
     user: str | None = None
     password: str | None = None
     client_id: str | None = None
-    keepalive_s: Count = 10
-    max_waiting: Count = 1000
+    keepalive_s: Annotated[int, Field(ge=1, le=65535)] = 10
+    max_waiting: Few = 1000
     """Verdicts that are held while the broker is away; more are lost and counted."""
     which: Literal["all", "not_ok"] = "all"
 
@@ -264,10 +274,10 @@ class WebhookOutput(Section):
     ca: Path | None = None
     which: Literal["all", "not_ok"] = "not_ok"
     timeout_ms: Positive = 3000.0
-    attempts: Count = 4
+    attempts: Few = 4
     deadline_ms: Positive = 15_000.0
     """After so long a verdict is given up."""
-    max_waiting: Count = 200
+    max_waiting: Few = 200
 
 
 class OtherOutput(Section):
@@ -308,16 +318,26 @@ class Drift(Section):
 RecipeNumber = Annotated[int, Field(ge=1, le=65535)]
 
 
+class PinnedBundle(Section):
+    """A bundle, and the digest that it must have."""
+
+    bundle: Path
+    sha256: Sha256
+    """Of its manifest.json, and so of all of it; `edgead inspect` prints it."""
+
+
 class CameraConfig(Section):
     """One camera with its bundle, its triggers and who is told."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    name: Name
     """For logs, records and metrics."""
     address: str
     """As `edgead run --camera`: usb:0, rtsp://user:${CAM_PASSWORD}@host/stream, a folder, sim:fps=5, ..."""
     bundle: Path | None = None
     """What answers; or `recipes`, when the line makes several products."""
-    recipes: dict[RecipeNumber, Path] = {}
+    sha256: Sha256 | None = None
+    """The digest that `bundle` must have (`edgead inspect` prints it); no other bundle is taken."""
+    recipes: dict[RecipeNumber, Path | PinnedBundle] = {}
     """A bundle for each product, by the number that the PLC (or `recipe_file`) asks for it with."""
     recipe: RecipeNumber | None = None
     """The recipe to begin with, when `recipe_file` does not tell; the first if not given."""
@@ -325,7 +345,7 @@ class CameraConfig(Section):
     """A file that holds the number of the recipe to run; it is looked at all the time."""
     engine: str | None = None
     """Engine in the bundle; its default one if not given."""
-    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    threshold: Score | None = None
     """Raw model units; the engine's own if not given."""
     trigger: Trigger = FreeTrigger()
     budget_ms: Positive | None = None
@@ -335,24 +355,26 @@ class CameraConfig(Section):
     """What late parts are told as; reject is NG. Both are never OK."""
     fallback_bundle: Path | None = None
     """A faster bundle for when the main one does not keep up; with `fallback_engine` alone, another engine of the same bundle."""
+    fallback_sha256: Sha256 | None = None
+    """The digest that `fallback_bundle` must have."""
     fallback_engine: str | None = None
     trigger_delay_ms: NotNegative = 0.0
     """From the trigger to the moment the part is in the picture."""
     frame_window_ms: Positive | None = None
     """How long after that its picture may be made; none: until the deadline."""
-    max_waiting: Count = 64
+    max_waiting: Few = 64
     """Triggers that may wait; more are UNKNOWN(trigger_overrun)."""
-    frames_per_part: Count = 1
+    frames_per_part: Few = 1
     combine: Literal["any", "all"] | Count = "any"
     """A part of several frames is NG when any is, when all are, or when so many are."""
     settle_frames: Count = 1
     """Free-running: so many OK frames in a row before OK is told again; the way to NG is immediate."""
-    hysteresis: NotNegative = 0.0
+    hysteresis: Annotated[float, Field(ge=0, le=3e38, allow_inf_nan=False)] = 0.0
     """Free-running: after NG, OK is told again only this far below the threshold (raw model units)."""
     frame_timeout_ms: Positive = 1000.0
     max_age_ms: Positive = 1000.0
     """Free-running: pictures whose light is older are dropped."""
-    frozen_after: Annotated[int, Field(ge=2)] | None = None
+    frozen_after: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     """So many identical pictures in a row are a frozen camera; none: not checked."""
     realtime: bool = False
     """Play a video file at its own speed, as a camera would."""
@@ -379,6 +401,8 @@ class CameraConfig(Section):
         return self
 
     def _check_recipes(self) -> None:
+        if (self.sha256 is not None and self.bundle is None) or (self.fallback_sha256 and self.fallback_bundle is None):
+            raise ValueError("sha256 goes with bundle, and fallback_sha256 with fallback_bundle: the digest of what?")
         if (self.bundle is None) == (not self.recipes):
             raise ValueError("name one bundle, or recipes: {1: BUNDLE, 2: BUNDLE}")
         if not self.recipes and (self.recipe is not None or self.recipe_file is not None):
@@ -389,15 +413,17 @@ class CameraConfig(Section):
             raise ValueError("threshold and fallback_bundle do not go with recipes: set each bundle's own with edgead threshold")
 
     @property
-    def bundles(self) -> tuple[Path, ...]:
-        """All bundles that may answer, without the fallback's."""
-        return (self.bundle,) if self.bundle is not None else tuple(self.recipes.values())
+    def bundles(self) -> tuple[tuple[Path, str | None], ...]:
+        """All bundles that may answer, without the fallback's, and the digest that each must have."""
+        if self.bundle is not None:
+            return ((self.bundle, self.sha256),)
+        return tuple((one, None) if isinstance(one, Path) else (one.bundle, one.sha256) for one in self.recipes.values())
 
 
 class PartConfig(Section):
     """One part that several cameras look at: one trigger for all of them, one verdict, one PLC."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    name: Name
     """For records."""
     cameras: tuple[str, ...]
     """Names of cameras that have no trigger, budget, PLC, outputs and recipes of their own; each with its own bundle."""
@@ -414,7 +440,7 @@ class PartConfig(Section):
         """A part has none of its own."""
 
     @property
-    def recipes(self) -> dict[int, Path]:
+    def recipes(self) -> dict[int, Path | PinnedBundle]:
         """A part has none of its own."""
         return {}
 
@@ -435,7 +461,7 @@ class Pictures(Section):
     """NG and UNKNOWN pictures with their heat maps."""
 
     max_mb: Positive = 2000.0
-    max_days: Positive | None = None
+    max_days: Days | None = None
     min_free_mb: NotNegative = 500.0
     """Disk space that is left alone."""
     ok_every: Count | None = None
@@ -446,7 +472,7 @@ class Records(Section):
     """The database of all inspections."""
 
     max_rows: Count = 5_000_000
-    max_days: Positive | None = None
+    max_days: Days | None = None
     first: bool = False
     """Each record is on the disk before the PLC is told the verdict (also written as `records: first`); see docs/records.md."""
 
@@ -467,7 +493,7 @@ class Storage(Section):
 class Supervision(Section):
     """How others see that the station lives."""
 
-    http: Annotated[str, Field(pattern=r"^[^:]+:\d+$")] | None = None
+    http: Annotated[str, Field(pattern=_HOST_PORT)] | None = None
     """host:port of /metrics, /healthz and /readyz, e.g. 127.0.0.1:9108."""
     log: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -478,8 +504,8 @@ class Supervision(Section):
 class Process(Section):
     """What the operating system shall grant; each needs rights and is reported when refused."""
 
-    cpus: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    threads: Count | None = None
+    cpus: tuple[Annotated[int, Field(ge=0, le=65535)], ...] | None = None
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """CPU threads of each engine."""
     keep_compiled: bool = True
     """Keep compiled engines in the cache folder ($EDGEAD_CACHE, or the service's own), so that the next start is faster."""
@@ -491,10 +517,12 @@ class Process(Section):
 class StationConfig(Section):
     """A station.yaml."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=100)]
     cameras: tuple[CameraConfig, ...]
     parts: tuple[PartConfig, ...] = ()
     """Cameras that look at the same part."""
+    trusted: tuple[Path, ...] = ()
+    """Public keys; bundles run only when one of them signed them (`edgead sign`). None: bundles need no signature."""
     storage: Storage | None = None
     supervision: Supervision = Supervision()
     process: Process = Process()
@@ -546,7 +574,7 @@ def read_station(path: Path) -> StationConfig:
         BadInput: naming the file, the line and the key of the first mistake, and how many more there are.
     """
     located = Located(path)
-    _no_plain_passwords(path)
+    _no_plain_passwords(path, located.text)
     try:
         config = StationConfig.model_validate(located.values)
     except ValidationError as error:
@@ -568,9 +596,9 @@ _PLAIN = re.compile(
 )
 
 
-def _no_plain_passwords(path: Path) -> None:
+def _no_plain_passwords(path: Path, text: str) -> None:
     """Refuses passwords, tokens and Authorization headers that are not ``${...}``."""
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if _PLAIN.search(line.split("#")[0]):
             raise BadInput(
                 f"{path}, line {number}: a password stands in the file",
@@ -606,7 +634,7 @@ def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tupl
         key = str(context.get("discriminator", "")).strip("'")
         if "tag" not in context:
             return f"{key} is missing", ""
-        return f"{key} {context['tag']!r} is not known", f"choose {context['expected_tags']}"
+        return f"{key} {str(context['tag'])[:60]!r} is not known", f"choose {context['expected_tags']}"
     text = str(mistake["msg"]).removeprefix("Value error, ")
     return text[0].lower() + text[1:], ""
 
@@ -638,7 +666,10 @@ def _all_keys(schema: Any) -> set[str]:
 def _absolute(value: Any, base: Path) -> Any:
     """`value` with each path in it, however deep, relative to `base`."""
     if isinstance(value, Path):
-        return base / value.expanduser()
+        try:
+            return base / value.expanduser()
+        except RuntimeError as error:
+            raise BadInput(f"{str(value)[:100]}: there is no such home folder", hint="write the whole path") from error
     if isinstance(value, Section):
         return value.model_copy(update={name: _absolute(getattr(value, name), base) for name in type(value).model_fields})
     if isinstance(value, tuple):

@@ -15,13 +15,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import BadInput
+from edgead.typed import FLOAT32_MAX, Count, Side
 from edgead.types import AnomalyMap, Verdict
 
 BY = ("score", "area")
@@ -31,7 +31,9 @@ UNSURE = "unsure"
 _SLACK = 1e-5
 """Share by which rounding may lift an enlarged map above the values that it comes from, with room to spare."""
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+MOST_CORNERS = 1000
+"""Of all regions of a rule together."""
+
 BoolMap = npt.NDArray[np.bool_]
 
 
@@ -111,28 +113,16 @@ class PixelRule:
     """
 
     threshold: float
-    min_area_px: int = 1
+    min_area_px: Count = 1
     regions: tuple[Region, ...] = ()
-    grid: tuple[int, int] | None = None
+    grid: tuple[Side, Side] | None = None
 
     def __post_init__(self) -> None:
         _check_level("a pixel threshold", self.threshold)
+        if sum(len(region.points) for region in self.regions) > MOST_CORNERS:
+            raise BadInput(f"the regions have more than {MOST_CORNERS} corners in all", hint="draw simpler ones")
         if not isinstance(self.min_area_px, int) or isinstance(self.min_area_px, bool) or self.min_area_px < 1:
             raise BadInput(f"a minimal area of {self.min_area_px!r} map pixels is not usable", hint="give a whole number above 0")
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> PixelRule:
-        """Read what ``dataclasses.asdict`` made of one.
-
-        Raises:
-            BadInput, KeyError, TypeError, ValueError: it is not a pixel rule.
-        """
-        regions = tuple(
-            Region(tuple((float(x), float(y)) for x, y in one["points"]), bool(one["include"]), one["threshold"])
-            for one in data["regions"]
-        )
-        grid = data.get("grid")
-        return cls(data["threshold"], data["min_area_px"], regions, None if grid is None else (int(grid[0]), int(grid[1])))
 
     def grid_of(self, map_shape: Sequence[int]) -> tuple[int, int]:
         """Height, width at which maps of that height, width are looked at."""
@@ -217,8 +207,7 @@ class Rule:
     by: str = "score"
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.threshold):
-            raise BadInput(f"a threshold of {self.threshold} decides nothing", hint="give a finite number in raw model units")
+        _check_level("a threshold", self.threshold)
         if self.by not in BY:
             raise BadInput(f"a rule by {self.by!r} is not known", hint=f"choose {' or '.join(BY)}")
         if (self.by == "area") != (self.pixel is not None):
@@ -320,7 +309,7 @@ class Rule:
 
 
 def _check_level(what: str, value: float) -> None:
-    if not abs(value) <= _FLOAT32_MAX:
+    if not abs(value) <= FLOAT32_MAX:
         raise BadInput(f"{what} of {value} decides nothing", hint="give a finite number in raw model units")
 
 

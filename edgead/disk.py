@@ -1,4 +1,4 @@
-"""Replacing a file or a folder so that a crash or a power cut leaves the old one or the new one, whole."""
+"""Reading plain files only; replacing a file or a folder so that a crash or a power cut leaves the old one or the new, whole."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import logging
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from edgead.errors import StorageError
 
@@ -23,6 +25,50 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _log = logging.getLogger(__name__)
+
+
+class NotPlain(OSError):
+    """A path that is no regular file: a folder, a FIFO, a device, a socket."""
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A regular file, open for reading; a FIFO or a device is refused before it can block, or give without end.
+
+    Raises:
+        NotPlain: it is something else.
+        OSError: missing, or it cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+            raise NotPlain(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: as `open_file`, or it is larger than `max_bytes`.
+    """
+    with open_file(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > max_bytes:
+            raise OSError(errno.EFBIG, f"it is {size:,} bytes long, expected at most {max_bytes:,}", str(path))
+        return file.read(size)
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 def replace_file(file: Path, text: str) -> None:
@@ -38,6 +84,26 @@ def replace_file(file: Path, text: str) -> None:
             out.flush()
             os.fsync(out.fileno())
         shutil.copymode(file, name)
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _flush(file.parent)
+
+
+def write_file(file: Path, content: bytes) -> None:
+    """Put a small file in its place in one step, whether one is there or not.
+
+    Raises:
+        OSError: the disk is full or not writable; nothing is left beside it.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(name).chmod(0o644)
         os.replace(name, file)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -13,22 +13,30 @@ from typing import Any
 
 import yaml
 
+from edgead import disk
 from edgead.errors import BadInput
 
 Place = tuple[str | int, ...]
 """Keys and indices from the top to a value."""
 
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 40
 MOST_NODES = 10_000
 """Anchors can make a short file unfold without end."""
 
 _SECRET = re.compile(r"\$\{([^}]*)\}")
 
 
+def _usable(text: str) -> bool:
+    """Can it be written again (no lone surrogates), and be part of a path (no NUL)?"""
+    return "\0" not in text and not any("\ud800" <= mark <= "\udfff" for mark in text)
+
+
 class Located:
     """A YAML file as plain values, and the line of each.
 
     Attributes:
-        path: the file.
+        path: the file, and text: its content.
         values: the top-level mapping.
         lines: line (from 1) of each key and list item by its place.
         secrets: what ``${...}`` stood for, to be kept out of logs.
@@ -40,12 +48,15 @@ class Located:
         self.secrets: list[str] = []
         self._nodes = 0
         try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error)
+            self.text = disk.read_file(path, MAX_BYTES).decode("utf-8")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            reason = "it does not exist" if isinstance(error, FileNotFoundError) else reason
             raise BadInput(f"{path} cannot be read: {reason}", hint="give a YAML file in UTF-8") from error
         try:
-            root = yaml.compose(text, yaml.SafeLoader)
+            root = yaml.compose(self.text, yaml.SafeLoader)
+        except RecursionError as error:
+            raise BadInput(f"{path} is nested too deep", hint="see docs/station.md for an example") from error
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f", line {mark.line + 1}" if mark else ""
@@ -80,6 +91,8 @@ class Located:
     def _plain(self, node: yaml.Node, place: Place, parents: tuple[int, ...]) -> Any:
         if id(node) in parents:
             raise BadInput(f"{self.path}, line {node.start_mark.line + 1}: an anchor refers to itself")
+        if len(place) > MAX_DEPTH:
+            raise BadInput(f"{self.path}, line {node.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels")
         parents = (*parents, id(node))
         self._nodes += 1
         if self._nodes > MOST_NODES:
@@ -87,12 +100,17 @@ class Located:
         if isinstance(node, yaml.MappingNode):
             values: dict[str, Any] = {}
             for key_node, value_node in node.value:
-                key = str(key_node.value)
                 line = key_node.start_mark.line + 1
+                if not isinstance(key_node, yaml.ScalarNode) or not _usable(key := str(key_node.value)):
+                    raise BadInput(
+                        f"{self.path}, line {line}: a key is not a plain word", hint="edgead station schema lists all keys"
+                    )
                 here = (*place, key)
                 if key in values:
                     first = self.lines[here]
-                    raise BadInput(f"{self.path}, line {line}: {key} is there twice, first in line {first}", hint="remove one")
+                    raise BadInput(
+                        f"{self.path}, line {line}: {key[:60]} is there twice, first in line {first}", hint="remove one"
+                    )
                 self.lines[here] = line
                 values[key] = self._plain(value_node, here, parents)
             return values
@@ -107,7 +125,10 @@ class Located:
             value = yaml.SafeLoader("").construct_object(node)
         except (ValueError, yaml.YAMLError) as error:
             line = node.start_mark.line + 1
-            raise BadInput(f"{self.path}, line {line}: {node.value!r} cannot be read", hint="put texts in quotes") from error
+            shown = str(node.value)[:60]
+            raise BadInput(f"{self.path}, line {line}: {shown!r} cannot be read", hint="put texts in quotes") from error
+        if isinstance(value, str) and not _usable(value):
+            raise BadInput(f"{self.path}, line {node.start_mark.line + 1}: a text holds characters that no text has")
         return self._secret(value, node) if isinstance(value, str) else value
 
     def _secret(self, text: str, node: yaml.Node) -> str:
@@ -119,14 +140,16 @@ class Located:
             if name.startswith("file:"):
                 file = (self.path.parent / name[5:]).expanduser()
                 try:
-                    secret = file.read_text("utf-8").rstrip("\r\n")
-                except (OSError, UnicodeDecodeError) as error:
-                    raise BadInput(f"{self.path}, line {line}: the secret in {file} cannot be read: {error}") from error
+                    secret = disk.read_file(file, MAX_BYTES).decode("utf-8").rstrip("\r\n")
+                except (OSError, ValueError, RuntimeError) as error:
+                    reason = (error.strerror or "") if isinstance(error, OSError) else type(error).__name__
+                    raise BadInput(f"{self.path}, line {line}: the secret in {file} cannot be read: {reason}") from error
             elif name in os.environ:
                 secret = os.environ[name]
             else:
                 raise BadInput(
-                    f"{self.path}, line {line}: the environment variable {name} is not set", hint="set it, or use ${file:PATH}"
+                    f"{self.path}, line {line}: the environment variable {name[:60]} is not set",
+                    hint="set it, or use ${file:PATH}",
                 )
             self.secrets.append(secret)
             return secret

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.decision import enlarged, tells_no_map
+from edgead.typed import Count, NotNegative
 from edgead.types import AnomalyMap, Engine, Image
 
 FloatArray = npt.NDArray[np.float32]
@@ -60,11 +61,11 @@ class ParityReport:
         label_flips: frames whose label at the threshold differs (each side with its own threshold).
     """
 
-    frames: int
-    score_error: float
-    map_error: float
-    score_deviation: float
-    label_flips: int
+    frames: Count
+    score_error: NotNegative
+    map_error: NotNegative
+    score_deviation: NotNegative
+    label_flips: Count
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

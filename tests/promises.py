@@ -31,7 +31,10 @@ PROMISES = (
     "pictures are kept under byte and age quotas",
     "systemd readiness and watchdog",
     "No pickle.",
+    "repeats on the device, recipe and threshold included",
     "A changed byte is refused by name.",
+    "So is a file that nobody listed.",
+    "or by a signature (`edgead sign`, `--trusted`)",
 )
 
 

@@ -36,8 +36,8 @@ from edgead.preprocess import PreprocessRecipe
 from edgead.types import TensorSpec
 from edgead.versions import former
 
-NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-NAMES = st.text(min_size=1, max_size=12)
+NUMBERS = st.floats(-3e38, 3e38)
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), min_size=1, max_size=12)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | NUMBERS | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -54,7 +54,9 @@ RECIPES = st.builds(
 SPECS = st.lists(
     st.builds(TensorSpec, NAMES, st.lists(st.integers(1, 9), max_size=4).map(tuple), st.just("float32")), max_size=2
 ).map(tuple)
-OPTIONAL = st.none() | NUMBERS
+SHARES = st.floats(0.0, 1.0)
+OPTIONAL = st.none() | SHARES
+ERRORS = st.floats(0.0, 1e30)
 CHOSEN = st.builds(
     Chosen,
     NAMES,
@@ -63,17 +65,16 @@ CHOSEN = st.builds(
     defects=st.integers(0, 9999),
     max_false_reject=OPTIONAL,
     max_miss=OPTIONAL,
-    cost_ratio=OPTIONAL,
+    cost_ratio=st.none() | ERRORS,
     guaranteed=st.booleans(),
     false_reject_rate=OPTIONAL,
     false_reject_bound=OPTIONAL,
     miss_rate=OPTIONAL,
     miss_bound=OPTIONAL,
-    confidence=NUMBERS,
-    band=NAMES,
+    confidence=SHARES,
+    band=st.sampled_from(["", "rates", "5 %", "1.5:2.5", "-1e-09:3e+20"]),
     digest=NAMES,
 )
-SHARES = st.floats(0.0, 1.0)
 REGIONS = st.builds(
     lambda points, include, own: Region(tuple(points), include, own if include else None),
     st.lists(st.tuples(SHARES, SHARES), min_size=3, max_size=4),
@@ -100,8 +101,8 @@ RECORDS = st.builds(
     precision=st.sampled_from(["fp32", "int8"]),
     file=st.just("model.onnx"),
     threshold=thresholds(),
-    parity=st.builds(ParityReport, st.integers(0, 99), NUMBERS, NUMBERS, NUMBERS, st.integers(0, 99)),
-    auroc=st.none() | NUMBERS,
+    parity=st.builds(ParityReport, st.integers(0, 99), ERRORS, ERRORS, ERRORS, st.integers(0, 99)),
+    auroc=OPTIONAL,
     built_with=st.dictionaries(NAMES, NAMES, max_size=2),
     history=st.lists(thresholds(), max_size=2).map(tuple),
 )
@@ -109,7 +110,7 @@ RECORDS = st.builds(
 
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
-    engines = tuple(draw(st.lists(RECORDS, min_size=1, max_size=3)))
+    engines = tuple(draw(st.lists(RECORDS, min_size=1, max_size=3, unique_by=lambda record: record.name)))
     return Manifest(
         name=draw(NAMES),
         family=draw(NAMES),

@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from edgead.decision import PixelRule, Region, Rule, enlarged
 from edgead.errors import BadInput
+from edgead.typed import read
 from edgead.types import AnomalyMap, Verdict
 
 LEVELS = [-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0]  # few, so that ties and hits on the threshold are common
@@ -138,7 +139,7 @@ def test_on_its_grid_a_small_map_is_judged_as_the_same_map_enlarged(pixel: Pixel
 @given(PIXELS, st.none() | st.just((64, 48)))
 def test_a_pixel_rule_is_read_as_it_was_written(pixel: PixelRule, grid: tuple[int, int] | None) -> None:
     pixel = dataclasses.replace(pixel, grid=grid)
-    assert PixelRule.from_json(json.loads(json.dumps(dataclasses.asdict(pixel)))) == pixel
+    assert read(PixelRule, json.loads(json.dumps(dataclasses.asdict(pixel)))) == pixel
 
 
 def test_diagonal_neighbours_are_connected_and_others_are_not() -> None:

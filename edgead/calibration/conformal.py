@@ -30,6 +30,9 @@ import numpy.typing as npt
 
 from edgead.errors import BadInput
 
+SMALLEST_RATE = 1e-9
+"""A smaller one means nothing: no line makes so many parts."""
+
 CONFIDENCE = 0.95
 
 Statistics = npt.NDArray[Any]
@@ -82,7 +85,7 @@ def from_good(statistics: Statistics, max_false_reject: float) -> GoodChoice:
     Raises:
         BadInput: fewer than two, NaN, a rate outside (0, 1), or more pictures that are always NG than the rate allows.
     """
-    if not 0.0 < max_false_reject < 1.0:
+    if not SMALLEST_RATE <= max_false_reject < 1.0:
         raise BadInput(f"a false reject share of {max_false_reject} is not usable", hint="give a number between 0 and 1")
     ordered = np.sort(np.asarray(statistics, np.float64).ravel())
     n = len(ordered)

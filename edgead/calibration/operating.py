@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgead.calibration.conformal import Statistics, images_needed, percent, rate_interval, upper_rate
+from edgead.calibration.conformal import SMALLEST_RATE, Statistics, images_needed, percent, rate_interval, upper_rate
 from edgead.errors import BadInput
 
 RESAMPLES = 1000
@@ -99,7 +99,7 @@ def from_defects(statistics: Statistics, max_miss: float) -> DefectChoice:
     Raises:
         BadInput: none, NaN, a rate outside (0, 1), or more defects that are never NG than the rate allows.
     """
-    if not 0.0 < max_miss < 1.0:
+    if not SMALLEST_RATE <= max_miss < 1.0:
         raise BadInput(f"a miss rate of {max_miss} is not usable", hint="give a number between 0 and 1")
     ordered = np.sort(np.asarray(statistics, np.float64).ravel())
     n = len(ordered)
@@ -134,7 +134,7 @@ def by_cost(good: Statistics, defects: Statistics, ratio: float, defect_rate: fl
     """
     if not (math.isfinite(ratio) and ratio > 0):
         raise BadInput(f"a cost ratio of {ratio:g} is not usable", hint="give the cost of a miss over that of a false reject")
-    if not 0.0 < defect_rate < 1.0:
+    if not SMALLEST_RATE <= defect_rate < 1.0:
         raise BadInput(f"a defect rate of {defect_rate:g} is not usable", hint="give a number between 0 and 1")
     if not len(good) or not len(defects):
         raise BadInput("a cost ratio needs good pictures and defects", hint="give --good DIR and --defects DIR")

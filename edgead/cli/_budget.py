@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead import disk
 from edgead.errors import BadInput, MissingExtra
+from edgead.typed import MAX_BYTES, Wrong, loads
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
@@ -129,13 +130,13 @@ def retrainer(model_dir: Path) -> tuple[Retrain | None, str]:
     The pictures must be the same ones: their digest is checked before the first training.
     """
     info = _info(model_dir)
-    origin: Mapping[str, Any] = info.get("origin") or {}
-    path = str((origin.get("data") or {}).get("path", ""))
+    origin = _part(info, "origin")
+    path = str(_part(origin, "data").get("path", ""))
     if origin.get("tool") != "edgead train" or "family" not in info:
         return None, "this model was not trained by edgead train"
     if not Path(path).is_dir():
         return None, f"the pictures that it was trained on are not at {path} any more"
-    if (origin.get("arguments") or {}).get("tiling"):
+    if _part(origin, "arguments").get("tiling"):
         return None, "this model looks at tiles, whose size is part of its training"
     checked: list[bool] = []
 
@@ -150,10 +151,16 @@ def retrainer(model_dir: Path) -> tuple[Retrain | None, str]:
 
 def _info(model_dir: Path) -> dict[str, Any]:
     try:
-        info: dict[str, Any] = json.loads((model_dir / "model.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        info = loads(disk.read_file(model_dir / "model.json", MAX_BYTES), nan_is_none=True)
+    except (OSError, Wrong):
         return {}  # load_detector says what is wrong
     return info if isinstance(info, dict) else {}
+
+
+def _part(whole: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What stands at `key`, when it has keys of its own."""
+    found = whole.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _check_pictures(info: Mapping[str, Any], path: Path) -> None:
@@ -263,7 +270,7 @@ def summary(facts: Mapping[str, Any]) -> str:
     chosen, built = facts["chosen"], facts.get("built")
     row = next(row for row in facts["candidates"] if row["chosen"])
     change = row["accuracy"]["auroc_change"]
-    time = f"p50 {built['p50_ms']:.1f} ms, p99 {built['p99_ms']:.1f} ms of {facts['budget_ms']:g} ms" if built else ""
+    time = f"p50 {built['p50_ms']:.1f} ms, p99 {built['p99_ms']:.1f} ms of {facts.get('budget_ms', 0):g} ms" if built else ""
     return f"{chosen['name']}: {time}, AUROC {row['accuracy']['auroc']:.4f} ({change:+.4f} to the trained model's)"
 
 

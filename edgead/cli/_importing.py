@@ -83,11 +83,12 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     good: list[Image] = []
     data: dict[str, Any] = {}
     root: Path | None = None
+    camera: list[Path] = []
     if args.images is not None:
         images = load_good(args.images, imported.recipe, settle=lambda asked, survey: settle(asked, survey, asked.aspect, None))
         imported.recipe = images.recipe
         notes += [*images.survey.lines(), *images.survey.warnings(images.recipe, shapes=False)]
-        good, held_out = images.train, images.heldout
+        good, held_out, camera = images.train, images.heldout, images.heldout_files
         data = _data(images)
         root = find_good(args.images)[1]
         imported.complete(good, held_out)
@@ -109,7 +110,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
         raise BadInput(f"{source} holds no threshold", hint="give --images GOOD_DIR to choose one, or --threshold VALUE")
     if scores is not None:
         notes.append(f"{int((scores >= threshold.value).sum())} of {len(scores)} held out good pictures are above the threshold")
-    write_model(out, imported, threshold, held_out, good, args.name or _name(source), data, root)
+    write_model(out, imported, threshold, held_out, good, args.name or _name(source), data, root, camera)
     return imported, threshold, notes
 
 

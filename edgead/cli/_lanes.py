@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from edgead.runtime.store import RecordStore
     from edgead.runtime.threads import Crew
     from edgead.runtime.views import Fanout, Views
+    from edgead.signing import TrustedKey
     from edgead.types import Camera, Engine, Output, TriggerSource
+
+_log = logging.getLogger("edgead.run")
 
 
 @dataclass(slots=True)
@@ -92,6 +96,7 @@ class Workshop:
         on_idle: for the stations.
         allow_unverified: run engines whose parity was never measured.
         keep: keep compiled engines in the user's cache from one start to the next.
+        trusted: one of these keys must have signed each bundle; empty: bundles need no signature.
         crew: the threads of the process; each camera and each part gets a branch of its own.
     """
 
@@ -101,22 +106,26 @@ class Workshop:
     on_idle: Callable[[], None] | None = None
     allow_unverified: bool = False
     keep: bool = True
+    trusted: tuple[TrustedKey, ...] = ()
     crew: Crew = field(default_factory=_crew)
     _engines: dict[tuple[Path, str, str], Loaded] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def load(self, path: Path, engine: str | None) -> Loaded:
+    def load(self, path: Path, engine: str | None, sha256: str | None = None) -> Loaded:
         """Open a bundle and its engine once, however many cameras use it; each gives it back by `release`. From any thread.
 
+        Args:
+            sha256: the digest that the bundle must have; None: any.
+
         Raises:
-            EdgeadError: it does not open, or does not answer here as the trained model did.
+            EdgeadError: it does not open, is not the one that is wanted, or does not answer here as the trained model did.
         """
-        from edgead.bundle import Bundle, file_digest
+        from edgead.bundle import Bundle
 
         with self._lock:
-            bundle = Bundle.open(path)
+            bundle = Bundle.open(path, sha256, self.trusted)
             record = bundle.manifest.engine(engine)
-            key = (path.resolve(), record.name, file_digest(path / "manifest.json"))
+            key = (path.resolve(), record.name, bundle.digest)
             if key not in self._engines:
                 self._engines[key] = self._open(bundle, record)
             self._engines[key].users += 1
@@ -217,6 +226,7 @@ class Workshop:
 
     def _product(self, camera: CameraConfig, number: int, faces: Faces) -> tuple[Loaded, Product]:
         """Engines, rule and self-check of one recipe of a camera; number 0 is its only bundle. Raises EdgeadError."""
+        from edgead.cli._proof import check_reach
         from edgead.engines.verify import trained_threshold
         from edgead.runtime.drift import Usual
         from edgead.runtime.examiner import Answerer
@@ -224,20 +234,20 @@ class Workshop:
         from edgead.runtime.recipes import Product
         from edgead.runtime.selfcheck import SelfCheck
 
-        path = camera.recipes[number] if number else camera.bundle
-        assert path is not None  # one of them is there
+        path, sha256 = _wanted(camera, number)
         with ExitStack() as held:
-            main = self.load(path, camera.engine)
+            main = self.load(path, camera.engine, sha256)
             held.callback(self.release, main)
             bundle, record, recipe = main.bundle, main.record, main.bundle.manifest.preprocess
-            rule = _rule(record, camera.threshold)
+            rule, golden = _rule(record, camera.threshold), bundle.golden()
+            check_reach(bundle, record, rule, golden, _log.warning)
             name = f"{path.stem}/{record.name}" if number else record.name
             fallback = self._fallback(camera, path, held)
             check = None
             if camera.selfcheck is not None:
                 check = SelfCheck.of_bundle(bundle, record, main.engine, every_s=camera.selfcheck.every_s, clock=self.clock)
             if camera.drift is not None:
-                faces.usual[name] = Usual(bundle.golden(), recipe, rule, trained_threshold(bundle))
+                faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle))
             faces.looks[name] = (HeatScale(main.calm, rule.level), recipe)
             return main, Product(number, Answerer(main.engine, recipe, rule, name), fallback, check, held.pop_all().close)
 
@@ -317,12 +327,14 @@ class Workshop:
         )
 
     def _fallback(self, camera: CameraConfig, path: Path, held: ExitStack) -> Answerer | None:
+        from edgead.cli._proof import check_reach
         from edgead.runtime.examiner import Answerer
 
         if camera.fallback_bundle is None and camera.fallback_engine is None:
             return None
-        found = self.load(camera.fallback_bundle or path, camera.fallback_engine)
+        found = self.load(camera.fallback_bundle or path, camera.fallback_engine, camera.fallback_sha256)
         held.callback(self.release, found)
+        check_reach(found.bundle, found.record, found.record.threshold.rule, found.bundle.golden(), _log.warning)
         return Answerer(found.engine, found.bundle.manifest.preprocess, found.record.threshold.rule, found.record.name)
 
     def _store(self, camera: CameraConfig | PartConfig, storage: Storage | None) -> RecordStore | None:
@@ -358,6 +370,15 @@ class Workshop:
             stack.callback(output.close)
             outputs.append(output)
         return _triggers(camera, plc, self.clock, stack), outputs
+
+
+def _wanted(camera: CameraConfig, number: int) -> tuple[Path, str | None]:
+    """The bundle of a recipe (0: the only one), and the digest that it must have."""
+    if not number:
+        assert camera.bundle is not None  # one of them is there
+        return camera.bundle, camera.sha256
+    chosen = camera.recipes[number]
+    return (chosen, None) if isinstance(chosen, Path) else (chosen.bundle, chosen.sha256)
 
 
 def _first_recipe(camera: CameraConfig) -> int:

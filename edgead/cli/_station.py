@@ -36,16 +36,18 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
     from edgead.runtime.logs import logging_to
     from edgead.runtime.process import tuned
     from edgead.runtime.threads import Crew
+    from edgead.signing import read_trusted
 
     config = read_station(file)
-    clock = MonotonicClock()
+    clock, trusted = MonotonicClock(), read_trusted(config.trusted)
     with ExitStack() as stack:
         crew = stack.enter_context(Crew().own())
         watch = config.supervision
         form: Literal["auto", "json"] = "auto" if watch.log == "text" else "json"
         stack.enter_context(logging_to(sys.stderr, level=watch.level, form=form, secrets=config.secrets))
         on_idle = stack.enter_context(tuned(_process(config.process)))
-        workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=config.process.keep_compiled, crew=crew)
+        keep = config.process.keep_compiled
+        workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=keep, trusted=trusted, crew=crew)
         cells = [workshop.cell(part, config.storage) for part in config.parts]
         seats = {name: cell for part, cell in zip(config.parts, cells, strict=True) for name in part.cameras}
         lanes = [workshop.build(camera, config.storage, cell=seats.get(camera.name)) for camera in config.cameras]

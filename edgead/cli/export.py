@@ -32,7 +32,7 @@ from edgead.cli._importing import (
     summary,
     with_good_pictures,
 )
-from edgead.errors import BadInput, EdgeadError
+from edgead.errors import BadInput, BundleError, EdgeadError
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
@@ -306,8 +306,11 @@ def _like(
     from edgead.bundle import Bundle
 
     like = Bundle.open(args.like)
-    options = _budget.options_like(like, options)
-    size = (options.search.get("chosen") or {}).get("size")
+    try:
+        options = _budget.options_like(like, options)
+        size = (options.search.get("chosen") or {}).get("size")
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{args.like} does not tell how it was made ({error!r})"[:300], hint="export without --like") from error
     if size is not None:
         retrain, why_not = _budget.retrainer(model_dir)
         if retrain is None:
@@ -358,18 +361,23 @@ def _on_device(args: argparse.Namespace) -> int:
         what = "-o" if args.output is not None else "one --backend at a time"
         raise BadInput(f"--on-device changes the bundle itself: {what} does not go with it", hint="see edgead export --help")
     wanted = _list(args.precision) if args.precision else ()
+    was_signed = Bundle.open(args.model).is_signed
     with progress() as bar:
         task = bar.add_task("building", total=1.0)
         outcomes = build_on_device(
             args.model, backends[0], wanted, _build_options(args),
             lambda stage, done: bar.update(task, description=stage, completed=done),
         )  # fmt: skip
+    if was_signed and any(outcome.rebuilt for outcome in outcomes):
+        console().print("the bundle is not signed any more: edgead sign it again", markup=False)
     for outcome in outcomes:
         told = "built on this device" if outcome.rebuilt else "matches this GPU and version, left as it is"
         console().print(f"{outcome.name}: {told}", markup=False)
     if verified := [outcome.verification for outcome in outcomes if outcome.verification is not None]:
         show_verified(verified)
-    manifest = Bundle.open(args.model).manifest
+    bundle = Bundle.open(args.model)
+    manifest = bundle.manifest
+    console().print(f"the bundle's sha256 is {bundle.digest}", markup=False)
     unmeasured = [outcome.name for outcome in outcomes if manifest.engine(outcome.name).parity is None]
     verb = f"verify {args.model}" if unmeasured else f"run {args.model} --engine {outcomes[0].name} --camera 0"
     console().print(f"next: edgead {verb}", markup=False)
@@ -395,9 +403,14 @@ def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def warn(bundle: Bundle) -> None:
-    """What was taken for good and for defects, what must be said of the model, what calibration noticed about its pictures, and
-    what the guard had to do."""
+    """Whether golden defects are found at all, what was taken for good and for defects, what must be said of the model, what
+    calibration noticed about its pictures, and what the guard had to do."""
     from edgead.cli._console import console
+    from edgead.engines.golden import reach
+
+    found = reach(bundle, bundle.manifest.engine(), bundle.golden())
+    if told := found.fault or found.warning:
+        console().print(f"warning: {told}", markup=False)
 
     for line in bundle.manifest.measured.get("labels", ()):
         console().print(f"labelled pictures: {line}", markup=False)
@@ -432,8 +445,9 @@ def show(bundle: Bundle) -> None:
         "engine", *(Column(name, justify="right") for name in names), box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1)
     )
     auroc = measured.get("auroc")
-    trained = measured["threshold"]["value"]
-    table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", f"{trained:.4g}", "", "")
+    trained = measured.get("threshold")
+    stated = "" if trained is None else f"{trained['value']:.4g}"
+    table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", stated, "", "")
     kept = {name: len(told["keep_float"]) for told in measured.get("guard", ()) for name in told["engines"]}
     for record in bundle.manifest.engines:
         chosen = " *" if record.name == bundle.manifest.default_engine else ""
@@ -450,7 +464,7 @@ def show(bundle: Bundle) -> None:
             "" if record.auroc is None else f"{record.auroc:.4f}",
             f"{record.threshold.rule.level:.4g}",
             str(kept[record.name]) if record.name in kept else "",
-            f"{latency:.1f}" if (latency := measured["latency_ms"].get(record.name)) is not None else "",
+            f"{latency:.1f}" if (latency := measured.get("latency_ms", {}).get(record.name)) is not None else "",
         )
     console().print(table)
     console().print(
@@ -459,8 +473,8 @@ def show(bundle: Bundle) -> None:
     if any(record.parity is None for record in bundle.manifest.engines):
         told = f"edgead verify {bundle.path} measures it on the device that runs it"
         console().print(f"not measured: built ahead of time, judged by its graph; {told}", markup=False)
-    if measured["frames"].get("drawn"):
-        console().print(f"no labelled defects: {measured['frames']['drawn']} were drawn onto good pictures")
+    if drawn := measured.get("frames", {}).get("drawn"):
+        console().print(f"no labelled defects: {drawn} were drawn onto good pictures")
 
 
 def _list(text: str) -> tuple[str, ...]:

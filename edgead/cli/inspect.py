@@ -1,6 +1,7 @@
 """Show what a bundle holds: model, origin, recipe, engines, thresholds, what was measured and where.
 
-Opening checks the digest of every file. Needs neither torch nor onnx.
+Opening checks the digest of every file. Its sha256 is that of manifest.json, and so of the whole bundle: a station.yaml may name
+it (`sha256:`), and then no other bundle is taken. Needs neither torch nor onnx.
 """
 
 from __future__ import annotations
@@ -11,16 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead.cli._rates import add_trusted
+
 if TYPE_CHECKING:
-    from edgead.bundle import Manifest
+    from edgead.bundle import Bundle, Manifest
     from edgead.preprocess import PreprocessRecipe
 
 SUMMARY = "show what a bundle holds"
 
+LONGEST = 300
+"""Characters of one fact; the whole manifest is shown by --json."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.edgead folder")
-    parser.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
+    parser.add_argument("--json", action="store_true", help="print the whole manifest, and the bundle's sha256, as JSON")
+    add_trusted(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,18 +36,41 @@ def run(args: argparse.Namespace) -> int:
     from edgead.bundle import Bundle
     from edgead.cli._console import console
     from edgead.cli.export import show
+    from edgead.signing import read_trusted
 
-    bundle = Bundle.open(args.bundle)
+    bundle = Bundle.open(args.bundle, trusted=read_trusted(args.trusted))
     if args.json:
-        print(json.dumps(bundle.manifest.to_json(), indent=2))
+        print(json.dumps({"sha256": bundle.digest, **bundle.manifest.to_json()}, indent=2))
         return 0
     size = sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file())
     for key, value in summary(bundle.manifest, size):
+        console().print(f"[bold]{key:<13}[/bold]", escape(value))
+    for key, value in _vouched(bundle):
         console().print(f"[bold]{key:<13}[/bold]", escape(value))
     for finding in bundle.manifest.measured.get("judgement", ()):
         console().print(f"{finding['severity']}: {finding['message']}", markup=False)
     show(bundle)
     return 0
+
+
+def _vouched(bundle: Bundle) -> list[tuple[str, str]]:
+    """What can be pinned, who signed it, and which golden defects the rules in force catch."""
+    from edgead.engines.golden import reach
+
+    signed = "no"
+    if bundle.signed_by is not None:
+        signed = f"by {bundle.signed_by.file} ({bundle.signed_by.fingerprint})"
+    elif bundle.is_signed:
+        signed = "by a key that was not asked for (--trusted KEY.pub checks it)"
+    lines = [("sha256", bundle.digest), ("signed", signed)]
+    if not (bundle.manifest.golden and bundle.manifest.measured.get("threshold")):
+        return lines
+    golden = bundle.golden()
+    for record in bundle.manifest.engines:
+        found = reach(bundle, record, golden)
+        told = found.fault or found.warning or f"{found.caught} of {found.defects} golden defects are NG"
+        lines.append(("reach", f"{record.name}: {told}"))
+    return lines
 
 
 def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
@@ -60,13 +90,14 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         *(("input", f"{t.name}: {t.dtype} {' x '.join(map(str, t.shape))}") for t in manifest.inputs),
         *(("output", f"{t.name}: {t.dtype} {' x '.join(map(str, t.shape))}") for t in manifest.outputs),
         ("INT8", _pairs(manifest.calibration) if manifest.calibration else "none"),
-        ("golden", f"{manifest.golden} frames"),
+        ("golden", f"{manifest.golden} frames, {len(manifest.golden_camera)} of them as the camera gave them, too"),
         ("compared on", _pairs(frames)),
         ("tools", _pairs(manifest.tools)),
         ("measured on", _pairs(manifest.machine)),
         ("runs", _choice(manifest)),
     ]
-    if (search := manifest.measured.get("search", {})).get("chosen"):
+    search = manifest.measured.get("search", {})
+    if search.get("chosen") and any(row["chosen"] and row["accuracy"] for row in search.get("candidates", ())):
         lines.append(("search", search_summary(search)))
     for engine in manifest.engines:
         since = f", {len(engine.history)} earlier" if engine.history else ""
@@ -100,6 +131,9 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        value = " ".join(str(one) for one in value[:LONGEST])
     text = str(value)
-    return text[:12] + "..." if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+    if len(text) == 64 and set(text) <= set("0123456789abcdef"):
+        return f"{text[:12]}..."
+    text = "".join(mark if mark.isprintable() else "?" for mark in text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from edgead import __version__
-from edgead.errors import EdgeadError
+from edgead.errors import EdgeadError, StorageError
 
 VERBS = (
     "demo",
@@ -23,6 +25,7 @@ VERBS = (
     "import",
     "export",
     "verify",
+    "sign",
     "inspect",
     "bundle",
     "threshold",
@@ -34,6 +37,9 @@ VERBS = (
     "plc-map",
     "doctor",
 )
+LONGEST = 1000
+"""Characters of a message: less than a screen."""
+
 _MODULES = {"import": "import_", "plc-map": "plc_map"}
 """Verbs that cannot be the name of a module."""
 
@@ -44,9 +50,16 @@ EPILOG = (
 DESCRIPTION = "Trained visual anomaly detectors, verified and running on the box beside the camera."
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in no more than a screen."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_short(message))
+
+
 def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     """The parser with these verbs; each costs the import of its module."""
-    parser = argparse.ArgumentParser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
+    parser = _Parser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"edgead {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:
@@ -66,24 +79,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser(argv[:1] if argv and argv[0] in VERBS else VERBS).parse_args(argv)
     level = logging.DEBUG if args.debug else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no fault
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = args.run(args)
     except EdgeadError as error:
         if args.debug:
             traceback.print_exc()
-        print(f"edgead {args.verb}: {error}" + (f"\n  -> {error.hint}" if error.hint else ""), file=sys.stderr)
+        print(told(args.verb, str(error), error.hint), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"edgead {args.verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:  # a file or folder that nobody looked at before: the message of the system is the best there is
+        if args.debug:
+            traceback.print_exc()
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            told(args.verb, f"{where}{error.strerror or error}", "check the path, its permissions and the disk"), file=sys.stderr
+        )
+        return StorageError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
         if args.debug:
             traceback.print_exc()
-        print(f"edgead {args.verb}: internal error: {error!r}\n  -> please report it; --debug shows the trace", file=sys.stderr)
+        print(told(args.verb, f"internal error: {error!r}", "please report it; --debug shows the trace"), file=sys.stderr)
         return 1
     return code
+
+
+def told(verb: str, message: str, hint: str) -> str:
+    """What is wrong and how to fix it, for a terminal: no control characters, at most a screen."""
+    lines = (f"edgead {verb}: {_short(message)}", f"  -> {_short(hint)}" if hint else "")
+    return "\n".join(line for line in lines if line)
+
+
+def _short(text: str) -> str:
+    text = "".join(mark if mark.isprintable() or mark == "\n" else repr(mark)[1:-1] for mark in text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 40]} ... {text[-30:]}"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "show or export what a station has recorded"
 SHOWN = 20
+LARGEST = 2**63 - 1
+"""What SQLite can hold."""
 _AGO = re.compile(r"(\d{1,6})([smhd])$")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -43,20 +45,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, count or export; 0 also when nothing matches."""
+    from edgead.errors import StorageError
     from edgead.runtime.history import History
 
     selection = select(args, datetime.now(timezone.utc))
     with History(args.path) as history:
-        if args.csv is not None or args.parquet is not None:
-            export(args, history, selection)
-        elif args.summary:
-            show_summary(history.summary(selection), as_json=args.json)
-        elif args.json:
-            for row in history.rows(selection):
-                print(json.dumps({**row, "views": json.loads(row["views"] or "[]")}, ensure_ascii=False))
-        else:
-            show(history, selection)
+        try:
+            _tell(args, history, selection)
+        except (TypeError, ValueError) as error:  # a column holds what no station writes there
+            raise StorageError(
+                f"{history.path} holds a record that edgead did not write: {str(error)[:200]}",
+                hint="`sqlite3 FILE .recover` may save the others",
+            ) from error
     return 0
+
+
+def _tell(args: argparse.Namespace, history: History, selection: Selection) -> None:
+    if args.csv is not None or args.parquet is not None:
+        export(args, history, selection)
+    elif args.summary:
+        show_summary(history.summary(selection), as_json=args.json)
+    elif args.json:
+        for row in history.rows(selection):
+            print(json.dumps({**row, "views": json.loads(row["views"] or "[]")}, ensure_ascii=False))
+    else:
+        show(history, selection)
 
 
 def select(args: argparse.Namespace, now: datetime) -> Selection:
@@ -69,8 +82,15 @@ def select(args: argparse.Namespace, now: datetime) -> Selection:
     for verdict in verdicts:
         if verdict not in {v.value for v in Verdict}:
             raise BadInput(f"--verdict {verdict} is not a verdict", hint="OK, NG or UNKNOWN")
-    if args.limit is not None and args.limit < 1:
-        raise BadInput(f"--limit {args.limit} is not 1 or more")
+    for option, value, least in (("--limit", args.limit, 1), ("--part", args.part, 0)):
+        if value is not None and not least <= value <= LARGEST:
+            raise BadInput(f"{option} {value} is not usable"[:80], hint=f"give a whole number from {least} to {LARGEST}")
+    files = [path for path in (args.csv, args.parquet) if path is not None]
+    if files and (args.summary or args.json):
+        raise BadInput("--summary and --json are shown, --csv and --parquet are written", hint="give one or the other")
+    for path in files:
+        if not path.name or path.is_dir() or files.count(path) > 1:
+            raise BadInput(f"{path} cannot be written", hint="give the name of a file, another one for each format")
     listed = not (args.summary or args.json or args.csv or args.parquet)
     last = args.limit or (SHOWN if listed else None)
     return Selection(moment(args.since, "--since", now), moment(args.until, "--until", now), verdicts, args.part, last)
@@ -82,23 +102,27 @@ def moment(text: str | None, option: str, now: datetime) -> str | None:
 
     if text is None:
         return None
-    if match := _AGO.fullmatch(text):
-        when = now - timedelta(**{_UNITS[match[2]]: int(match[1])})
-    else:
-        try:
+    try:
+        if match := _AGO.fullmatch(text):
+            when = now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        else:
             when = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        except ValueError as error:
-            raise BadInput(f"{option} {text} is not a date", hint="2026-11-22, 2026-11-22T06:30 (UTC), 90m, 12h or 7d") from error
-        when = when.replace(tzinfo=when.tzinfo or timezone.utc)
-    return when.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+            when = when.replace(tzinfo=when.tzinfo or timezone.utc)
+        return when.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError) as error:  # not a date, or before the year 1
+        hint = "2026-11-22, 2026-11-22T06:30 (UTC), 90m, 12h or 7d"
+        raise BadInput(f"{option} {text[:60]} is not a date", hint=hint) from error
 
 
 def export(args: argparse.Namespace, history: History, selection: Selection) -> None:
     """Write the files that are asked for."""
+    from edgead.errors import BadInput
     from edgead.runtime.exports import write_csv, write_parquet
 
     for path, write in ((args.csv, write_csv), (args.parquet, write_parquet)):
         if path is not None:
+            if path.exists() and path.samefile(history.path):
+                raise BadInput(f"{path} holds the records themselves", hint="choose another file")
             print(f"{write(history.rows(selection), path):,} records in {path}")
 
 

@@ -18,6 +18,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
+from edgead.cli._rates import add_trusted, check_threads
+from edgead.typed import shown
+
 if TYPE_CHECKING:
     from edgead.cli._lanes import Lane
     from edgead.config import CameraConfig
@@ -26,17 +29,30 @@ if TYPE_CHECKING:
     from edgead.runtime.stats import Stats
     from edgead.runtime.threads import Crew
 
+LONGEST_MS = 1e9
 SUMMARY = "inspect what a camera sees, or run a station.yaml"
 
 _LIKE_CONFIG = ("engine", "threshold", "budget_ms", "max_age_ms", "frame_timeout_ms", "realtime")
 """Options that are keys of a camera in a station.yaml, too."""
-_BUNDLE_ONLY = ("camera", *_LIKE_CONFIG, "records", "save_ng", "show", "on_ng", "threads", "allow_unverified", "no_cache")
+_BUNDLE_ONLY = (
+    "camera",
+    *_LIKE_CONFIG,
+    "records",
+    "save_ng",
+    "show",
+    "on_ng",
+    "threads",
+    "allow_unverified",
+    "no_cache",
+    "trusted",
+)
 
 
 CAMERA_DEFAULTS: dict[str, Any] = {
     "recipes": {},
     "recipe": None,
     "recipe_file": None,
+    "sha256": None,
     "engine": None,
     "threshold": None,
     "trigger": SimpleNamespace(source="free"),
@@ -44,6 +60,7 @@ CAMERA_DEFAULTS: dict[str, Any] = {
     "stage_budget_ms": (),
     "on_late": "unknown",
     "fallback_bundle": None,
+    "fallback_sha256": None,
     "fallback_engine": None,
     "trigger_delay_ms": 0.0,
     "frame_window_ms": None,
@@ -96,6 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile the engine anew; otherwise its compiled form is kept for faster starts below $EDGEAD_CACHE or "
         "~/.cache/edgead (EDGEAD_CACHE=off: never)",
     )
+    add_trusted(parser)
     parser.add_argument("--realtime", action="store_true", help="play a video file at its own speed, as a camera would")
 
 
@@ -104,9 +122,14 @@ def run(args: argparse.Namespace) -> int:
     from edgead.bundle import Bundle
     from edgead.errors import BadInput
 
-    for name in ("max_parts", "threads"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise BadInput(f"--{name.replace('_', '-')} {value} is not 1 or more")
+    check_threads(args.threads)
+    if args.max_parts is not None and args.max_parts < 1:
+        raise BadInput(f"--max-parts {shown(args.max_parts)} is not 1 or more")
+    for name in ("budget_ms", "max_age_ms", "frame_timeout_ms"):
+        if (value := getattr(args, name)) is not None and not value <= LONGEST_MS:
+            raise BadInput(
+                f"--{name.replace('_', '-')} {value:g} is not usable", hint=f"give milliseconds, at most {LONGEST_MS:g}"
+            )
     if args.target.suffix.lower() in (".yaml", ".yml"):
         return _run_file(args)
     if args.camera is None:
@@ -120,7 +143,7 @@ def _run_file(args: argparse.Namespace) -> int:
     from edgead.cli._station import run_file
     from edgead.errors import BadInput
 
-    given = [name for name in _BUNDLE_ONLY if getattr(args, name) not in (None, False)]
+    given = [name for name in _BUNDLE_ONLY if getattr(args, name) not in (None, False, [])]
     if given:
         raise BadInput(f"--{given[0].replace('_', '-')} does not go with a station file", hint=f"set it in {args.target}")
     with stopped_by_signals() as stopper:
@@ -130,11 +153,13 @@ def _run_file(args: argparse.Namespace) -> int:
 def _run_bundle(args: argparse.Namespace) -> int:
     from edgead.cli._lanes import Workshop
     from edgead.clock import MonotonicClock
+    from edgead.signing import read_trusted
 
     camera = only_camera(args)
     with stopped_by_signals() as stopper, ExitStack() as stack:
         keep, unverified = not args.no_cache, args.allow_unverified
-        workshop = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=unverified, keep=keep)
+        trusted = read_trusted(args.trusted)
+        workshop = Workshop(stack, MonotonicClock(), args.threads, allow_unverified=unverified, keep=keep, trusted=trusted)
         lane = workshop.build(camera)
         sinks = _sinks(args, lane, stack)
         stopper.attach(lane.station)

@@ -63,18 +63,24 @@ def run(args: argparse.Namespace) -> int:
 def _check(file: Path) -> int:
     from edgead.bundle import Bundle
     from edgead.cli._console import console
+    from edgead.cli._proof import check_reach
     from edgead.config import read_station
+    from edgead.decision import Rule
     from edgead.engines import check_device
+    from edgead.signing import read_trusted
 
     config = read_station(file)
-    out = console()
+    out, trusted = console(), read_trusted(config.trusted)
     for camera in config.cameras:
-        wanted = [(path, camera.engine) for path in camera.bundles]
-        for path, engine in (*wanted, (camera.fallback_bundle, camera.fallback_engine)):
+        wanted = [(path, camera.engine, sha256) for path, sha256 in camera.bundles]
+        fallback = (camera.fallback_bundle, camera.fallback_engine, camera.fallback_sha256)
+        for path, engine, sha256 in (*wanted, fallback):
             if path is not None:
-                bundle = Bundle.open(path)
+                bundle = Bundle.open(path, sha256, trusted)
                 record = bundle.manifest.engine(engine)
                 check_device(record)
+                rule = record.threshold.rule if camera.threshold is None else Rule(camera.threshold)
+                check_reach(bundle, record, rule, bundle.golden(), lambda told: out.print(f"warning: {told}", markup=False))
                 out.print(f"{camera.name}: {path} holds {record.name}, threshold {record.threshold.value:.4g}", markup=False)
     out.print(f"{file} is right: {len(config.cameras)} camera{'s' if len(config.cameras) > 1 else ''}", markup=False)
     return 0

@@ -23,8 +23,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.cli._rates import area, band, rate, region
-from edgead.errors import BadInput, EdgeadError, StorageError
+from edgead.cli._rates import area, band, check_threads, rate, region
+from edgead.errors import BadInput, BundleError, EdgeadError, StorageError
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, EngineRecord
@@ -122,8 +122,7 @@ def _check(args: argparse.Namespace) -> None:
         raise BadInput("--unknown-band rates lies between two rates", hint="give --max-miss and --max-false-reject")
     if args.by == "score" and (args.pixel_threshold is not None or args.min_area is not None or args.region):
         raise BadInput("pixel thresholds, areas and regions decide nothing by score", hint="leave out --by score")
-    if args.threads is not None and args.threads < 1:
-        raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
+    check_threads(args.threads)
 
 
 def _asks(args: argparse.Namespace) -> bool:
@@ -173,7 +172,9 @@ def _map_sizes(bundle: Bundle) -> tuple[tuple[int, int], tuple[int, int] | None]
     network's own resolution): areas are counted on those, else None."""
     from edgead.decision import tells_no_map
 
-    height, width = next(t.shape for t in bundle.manifest.outputs if t.name == "anomaly_map")[-2:]
+    if (size := bundle.manifest.map_size) is None:
+        raise BundleError(f"{bundle.path} does not state the size of its maps", hint="export it again")
+    height, width = size
     trained_height, trained_width = bundle.golden().reference.maps.shape[-2:]
     smaller = (height, width) != (trained_height, trained_width) and not tells_no_map((height, width))
     return (height, width), (trained_height, trained_width) if smaller else None
@@ -260,6 +261,25 @@ def _write(args: argparse.Namespace, bundle: Bundle, pairs: list[tuple[EngineRec
     manifest = bundle.manifest
     for _, record in pairs:
         manifest = manifest.with_engine(record)
-    rewrite_manifest(bundle, manifest)
+    signed = "; its signature was of the thresholds before: edgead sign it again" if bundle.is_signed else ""
+    bundle = rewrite_manifest(bundle, manifest)
     undo = "" if args.undo else f"; to take it back: edgead threshold {bundle.path} --undo"
-    console().print(f"wrote {bundle.path}; a running station takes it at its next start{undo}", markup=False)
+    console().print(f"wrote {bundle.path}; a running station takes it at its next start{undo}{signed}", markup=False)
+    console().print(f"its sha256 is now {bundle.digest} (where a station file names it)", markup=False)
+    _tell_reach(bundle, [record for _, record in pairs])
+
+
+def _tell_reach(bundle: Bundle, records: list[EngineRecord]) -> None:
+    """Warn of thresholds by which every defect would be OK."""
+    from edgead.cli._console import console
+    from edgead.engines.golden import reach
+
+    if not (bundle.manifest.golden and bundle.manifest.measured.get("threshold")):
+        return
+    golden = bundle.golden()
+    for record in records:
+        found = reach(bundle, record, golden)
+        if found.fault:
+            console().print(f"warning: {record.name}: {found.fault}; edgead verify and run refuse it", markup=False)
+        elif found.warning:
+            console().print(f"warning: {record.name}: {found.warning}", markup=False)

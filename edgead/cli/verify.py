@@ -2,7 +2,8 @@
 
 The golden frames in the bundle are asked again. FP32 engines must be within 1e-3 of the trained model (relative to the range of
 its maps), INT8 engines within 1.5 times what was measured at export plus 0.01, and no clear frame may change its label. Exit
-code 0 when all pass, 4 when one does not. Needs neither torch nor onnx.
+code 0 when all pass, 4 when one does not. Golden frames that are there as the camera gave them go through the recipe first; and
+of golden defects that were NG at export, one at least must still be NG by the threshold in force. Needs neither torch nor onnx.
 
 An engine that was built ahead of time for this device is measured here for the first time; what is found goes into the bundle,
 and from then on `edgead run` takes it. On another kind of machine than the one that chose the bundle's default engine, all that
@@ -15,6 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.cli._rates import add_trusted, check_threads
 from edgead.errors import BadInput, EngineError, MissingExtra, ParityFailed
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ SUMMARY = "check on this device that a bundle answers as the trained model did"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.edgead folder")
     parser.add_argument("--engine", metavar="NAME", default="all", help="one engine (default: all whose backend is installed)")
+    add_trusted(parser)
     parser.add_argument("--threads", type=int, help="CPU threads of one inference (default: the engine's choice)")
     parser.add_argument("--keep-default", action="store_true", help="do not choose the default engine anew for this machine")
 
@@ -36,12 +39,13 @@ def run(args: argparse.Namespace) -> int:
     from edgead.cli._console import console
     from edgead.engines.cuda import NoGpu
     from edgead.engines.verify import note, verify_engine
+    from edgead.signing import read_trusted
 
-    if args.threads is not None and args.threads < 1:
-        raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
+    check_threads(args.threads)
     if args.keep_default and args.engine != "all":
         raise BadInput("--keep-default does not go with --engine", hint="with --engine no default is chosen")
-    bundle = Bundle.open(args.bundle)
+    bundle = Bundle.open(args.bundle, trusted=read_trusted(args.trusted))
+    opened = bundle.digest
     known = [record.name for record in bundle.manifest.engines]
     names = known if args.engine == "all" else [bundle.manifest.engine(args.engine).name]
     results: list[Verification] = []
@@ -55,42 +59,65 @@ def run(args: argparse.Namespace) -> int:
         raise next(iter(missing.values()))
     show(results)
     console().print(f"{bundle.manifest.golden} golden frames; errors relative to the range of the trained model's maps")
+    if camera := len(bundle.manifest.golden_camera):
+        console().print(f"the recipe makes of {camera} of them, as the camera gave them, what it made at export")
+    reached = {result.name: result.reach for result in results if result.reach is not None and result.reach.defects}
+    if reached:
+        counts = ", ".join(f"{name} {found.caught} of {found.defects}" for name, found in reached.items())
+        console().print(f"golden defects that are NG by the thresholds in force: {counts}", markup=False)
+    for name, found in reached.items():
+        if found.warning:
+            console().print(f"warning: {name}: {found.warning}", markup=False)
     for skipped in missing.values():
         console().print(f"left out: {skipped} -> {skipped.hint}", markup=False)
     first = [r.name for r in results if r.passed and bundle.manifest.engine(r.name).parity is None]
     if first:
+        signed = " (its signature was of the bundle before: sign it again)" if bundle.is_signed else ""
         bundle = note(bundle, results)
-        console().print(f"measured for the first time, noted in the bundle: {', '.join(first)}", markup=False)
+        console().print(f"measured for the first time, noted in the bundle: {', '.join(first)}{signed}", markup=False)
     passed = [result.name for result in results if result.passed]
     if args.engine == "all" and not args.keep_default:
-        _choose(bundle, passed, args.threads)
+        bundle = _choose(bundle, passed, args.threads)
+    if bundle.digest != opened:
+        console().print(f"the bundle's sha256 is now {bundle.digest} (where a station file names it)", markup=False)
     failed = [result.name for result in results if not result.passed]
     if failed:
         raise ParityFailed(
             f"{', '.join(failed)} of {args.bundle} does not answer as the trained model did",
             hint="do not run it here; use another --engine, or export on this device",
         )
+    blind = [(result.name, result.reach.fault) for result in results if result.reach is not None and result.reach.fault]
+    if blind:
+        raise ParityFailed(
+            f"{blind[0][0]} of {args.bundle}: {blind[0][1]}",
+            hint=f"edgead threshold {args.bundle} --history shows how it came about; --undo takes the last change back",
+        )
     return 0
 
 
-def _choose(bundle: Bundle, names: list[str], threads: int | None) -> None:
-    """The default engine for this machine, when it was chosen on another."""
+def _choose(bundle: Bundle, names: list[str], threads: int | None) -> Bundle:
+    """The default engine for this machine, when it was chosen on another and the bundle is not signed as it is."""
     from edgead.cli._console import console
     from edgead.engines import choice
     from edgead.errors import StorageError
 
     if len(names) < 2 or not choice.chosen_elsewhere(bundle):
-        return
+        return bundle
+    if bundle.is_signed:
+        console().print("the default engine was chosen on another machine and stays: the bundle is signed", markup=False)
+        return bundle
     stats = choice.measure(bundle, names, threads)
     before = bundle.manifest.default_engine
     try:
-        now = choice.choose(bundle, stats).manifest.default_engine
+        bundle = choice.choose(bundle, stats)
     except StorageError as error:
         console().print(f"the default engine stays {before}: {error}", markup=False)
-        return
+        return bundle
+    now = bundle.manifest.default_engine
     times = ", ".join(f"{name} {found.min_ms:.1f} ms" for name, found in stats.items())
     told = f"stays {now}" if now == before else f"is {now} from now on, it was {before}"
     console().print(f"the default engine was chosen on another machine; here: {times}: it {told}", markup=False)
+    return bundle
 
 
 def show(results: list[Verification]) -> None:

@@ -14,18 +14,39 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgead import disk
 from edgead.errors import BadInput, EngineError
 from edgead.tiles import TileGrid
+from edgead.typed import Between, Single, Wrong, loads, read
 from edgead.types import AnomalyMap, Engine, Image, TensorSpec
+
+_Pixels = Annotated[int, Between(0, 1 << 15)]
+_Side = Annotated[int, Between(16, 1 << 15)]
 
 SUFFIX = ".tiles"
 """Of the file (JSON) that names the two engines' files and says how they work together."""
+
+
+MAX_BYTES = 64 << 10
+MOST_TILES = 4096
+
+
+class _Tiles(TypedDict):
+    """What the file holds."""
+
+    coarse: str
+    tile: str
+    picture: tuple[_Pixels, _Pixels]
+    tile_size: tuple[_Side, _Side]
+    overlap: _Pixels
+    factor: Annotated[int, Between(1, 1 << 15)]
+    gate: Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +59,10 @@ class Gate:
         cap: such a value is never above it, fine units.
     """
 
-    level: float
-    gain: float
-    offset: float
-    cap: float
+    level: Single
+    gain: Single
+    offset: Single
+    cap: Single
 
     def told(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Coarse values on the fine scale, float32, of the same shape."""
@@ -91,14 +112,14 @@ class CoarseToFineEngine:
             EngineError: missing or damaged, or one of its engines is.
         """
         try:
-            told = json.loads(file.read_text("utf-8"))
-            grid = TileGrid.of(told["picture"], told["tile_size"], int(told["overlap"]))
-            gate, factor = Gate(**{name: float(value) for name, value in told["gate"].items()}), int(told["factor"])
+            told = read(_Tiles, loads(disk.read_file(file, MAX_BYTES)))
+            grid = TileGrid.of(told["picture"], told["tile_size"], told["overlap"])
+            gate, factor = told["gate"], told["factor"]
             files = [file.parent / Path(told[part]).name for part in ("coarse", "tile")]
-            if not np.isfinite(list(asdict(gate).values())).all():
-                raise ValueError(f"{gate} is not finite")
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, BadInput) as error:
-            raise EngineError(f"{file} cannot be read: {error!r}"[:300], hint="copy or export the bundle again") from error
+            if len(grid) > MOST_TILES:
+                raise Wrong(f"it makes {len(grid)} tiles, expected at most {MOST_TILES}")
+        except (OSError, Wrong, BadInput) as error:
+            raise EngineError(f"{file} cannot be read: {error}"[:300], hint="copy or export the bundle again") from error
         coarse = load(files[0])
         try:
             tile = load(files[1])

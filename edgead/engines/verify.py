@@ -8,6 +8,10 @@ What counts as the same answer on the golden frames, all errors relative to the 
 - FP16: as INT8; when nothing was measured, as if 0.01 had been (measured on small models: 0.0005 to 0.0055).
 - An engine that was built ahead of time has no errors measured at export: those of the same graph, executed literally, or of
   another engine of the same precision take their place (:func:`expected`).
+- The recipe: of the golden frames that are there as the camera gave them, it makes here what it made at export, within rounding,
+  and the engine is asked about that.
+- The rule: of golden defects that were NG at export at least one still is not OK by the threshold in force
+  (:mod:`edgead.engines.golden`).
 - All: no label differs on a *clear* frame, one whose trained score is farther from the threshold than the tolerated
   score error. Labels are read with the thresholds of the export: what the line has chosen since (`edgead threshold`) is its own
   affair and makes no engine answer differently.
@@ -22,6 +26,7 @@ import numpy as np
 
 from edgead.bundle import Bundle, EngineRecord, Golden, rewrite_manifest
 from edgead.engines import open_engine
+from edgead.engines.golden import Reach, reach, recipe_inputs
 from edgead.errors import BundleError
 from edgead.parity import Answers, ParityReport, ask, compare
 
@@ -40,6 +45,7 @@ class Verification:
         parity: measured now, on the golden frames, against the trained model's stored answers.
         score_limit, map_limit: tolerated errors, relative to the range of the trained model's maps.
         clear_flips: labels that differ on clear frames; tolerated: none.
+        reach: which golden defects the rule in force catches; None when nobody asked.
     """
 
     name: str
@@ -47,6 +53,7 @@ class Verification:
     score_limit: float
     map_limit: float
     clear_flips: int
+    reach: Reach | None = None
 
     @property
     def passed(self) -> bool:
@@ -60,15 +67,17 @@ def verify_engine(bundle: Bundle, name: str, threads: int | None = None) -> Veri
     Raises:
         BadInput: no engine of that name.
         BundleError, BundleMismatch, MissingExtra, EngineError: it cannot be opened here (see :func:`edgead.engines.open_engine`).
+        ParityFailed: the recipe does not make of a camera's picture what it made at export.
     """
     golden = bundle.golden()
+    images = recipe_inputs(bundle, golden)
     record = expected(bundle, bundle.manifest.engine(name))
     engine = open_engine(bundle, name, threads, unverified=True)
     try:
-        answers = ask(engine, golden.images)
+        answers = ask(engine, images)
     finally:
         engine.close()
-    return judge(record, golden, answers, trained_threshold(bundle))
+    return replace(judge(record, golden, answers, trained_threshold(bundle)), reach=reach(bundle, record, golden, answers))
 
 
 def expected(bundle: Bundle, record: EngineRecord) -> EngineRecord:
@@ -131,7 +140,6 @@ def trained_threshold(bundle: Bundle) -> float:
     Raises:
         BundleError: the manifest does not state it.
     """
-    try:
-        return float(bundle.manifest.measured["threshold"]["value"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{bundle.path} does not state the trained model's threshold", hint="export it again") from error
+    if (stated := bundle.manifest.measured.get("threshold")) is None:
+        raise BundleError(f"{bundle.path} does not state the trained model's threshold", hint="export it again")
+    return float(stated["value"])

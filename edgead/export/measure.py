@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,9 +19,10 @@ from edgead.calibration.defects import draw_defects
 from edgead.calibration.deviation import auroc
 from edgead.calibration.thresholds import DEFAULT_FALSE_REJECT, threshold_from_good
 from edgead.errors import BadInput
+from edgead.golden import CAMERA_FOLDER, MOST_CAMERA, camera_pngs
 from edgead.models.detector import Detector
 from edgead.parity import Answers, ParityReport, compare
-from edgead.preprocess import PreprocessRecipe, list_images, read_image
+from edgead.preprocess import PreprocessRecipe, list_images, read_image, to_bgr8
 from edgead.survey import Survey
 from edgead.types import Image
 
@@ -30,13 +33,14 @@ DRAWN = 48
 @dataclass(frozen=True, slots=True)
 class Frames:
     """Frames at model size: `held_out` good ones (they set the thresholds), labelled test ones `good` and `defect`, and, when
-    nobody has a real defect, `drawn`: defects drawn onto the held-out ones; `labels`: what was taken for good and for defects, in
-    lines."""
+    nobody has a real defect, `drawn`: defects drawn onto the held-out ones. `sources` are files of the first of them all as the
+    camera gave them, None where there is none; `labels` says in lines what was taken for good and for defects."""
 
     held_out: tuple[Image, ...]
     good: tuple[Image, ...]
     defect: tuple[Image, ...]
     drawn: tuple[Image, ...] = ()
+    sources: tuple[Path | None, ...] = ()
     labels: tuple[str, ...] = ()
 
     @property
@@ -137,15 +141,14 @@ def read_frames(
     labels = None if labelled is None else layout.labelled(labelled)
     found = [] if labels is None else labels.files
     survey = Survey()
-    chosen = [
-        tuple(image for file in _some([f.file for f in found if (f.kind == "good") is good], per_class, rng)
-              if (image := survey.use(file, recipe)) is not None)
-        for good in (True, False)
-    ]  # fmt: skip
+    files = [_some([f.file for f in found if (f.kind == "good") is good], per_class, rng) for good in (True, False)]
+    chosen = [tuple(image for file in some if (image := survey.use(file, recipe)) is not None) for some in files]
     survey.refuse_bad("labelled pictures")
     drawn = [] if chosen[1] or not draw else draw_defects(images, min(DRAWN, per_class), seed)
+    kept = (model_dir / CAMERA_FOLDER / file.name for file in held_out)
+    sources = (*(file if file.is_file() else None for file in kept), *files[0], *files[1])
     told = () if labels is None else (labels.told(), *(f"left out: {line}" for line in layout.skipped_lines(labels.skipped)))
-    return Frames(images, chosen[0], chosen[1], tuple(defect.image for defect in drawn), told)
+    return Frames(images, chosen[0], chosen[1], tuple(defect.image for defect in drawn), sources, told)
 
 
 def trained_answers(detector: Detector, images: Sequence[Image], report: Callable[[float], None]) -> Answers:
@@ -176,6 +179,31 @@ def pick_golden(frames: Frames, reference: Answers, count: int) -> list[int]:
     defect = sorted(range(first_defect, len(frames.all)), key=lambda i: float(reference.scores[i]))
     of_defect = _spread(defect, count // 2)
     return _spread(good, count - len(of_defect)) + of_defect
+
+
+def golden_camera(frames: Frames, golden: list[int], recipe: PreprocessRecipe) -> tuple[list[int], dict[int, bytes]]:
+    """Which golden frames are stored as the camera gave them, too.
+
+    Returns:
+        The golden frames, with good ones added that the trained model's folder has so when none of `golden` is; and, by their
+        place among them, PNG files: the oddest first, good ones and defects in turn.
+    """
+
+    def there(index: int) -> bool:
+        return index < len(frames.sources) and frames.sources[index] is not None
+
+    if not any(map(there, golden)):
+        golden = golden + [i for i in range(len(frames.held_out)) if there(i)][:MOST_CAMERA]
+    kinds = frames.kinds()
+    good, defect = ([i for i in reversed(golden) if there(i) and (kinds[i] == "good") is ok] for ok in (True, False))
+    turns = [i for pair in zip_longest(good, defect) for i in pair if i is not None]
+    pngs = camera_pngs({golden.index(i): frames.sources[i] for i in turns})  # type: ignore[misc]
+    return golden, {place: png for place, png in pngs.items() if _is_made_of(frames.all[golden[place]], png, recipe)}
+
+
+def _is_made_of(image: Image, png: bytes, recipe: PreprocessRecipe) -> bool:
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    return picture is not None and np.array_equal(recipe.apply(to_bgr8(picture, recipe.bits)), image)
 
 
 def _some(files: list[Path], limit: int, rng: np.random.Generator) -> list[Path]:

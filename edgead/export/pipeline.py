@@ -36,9 +36,10 @@ from edgead.export.carry import carry_over
 from edgead.export.coarse import BACKENDS as COARSE_BACKENDS
 from edgead.export.coarse import TwoGraphs
 from edgead.export.graph import write_onnx
-from edgead.export.measure import Measured, ThresholdRule, pick_golden, read_frames, told_of, trained_answers
+from edgead.export.measure import Measured, ThresholdRule, golden_camera, pick_golden, read_frames, told_of, trained_answers
 from edgead.export.report import EngineRow, ReportData, check_report, oddest_of, write_failure, write_report
 from edgead.export.tensorrt import BuildOptions, check_options
+from edgead.golden import MAX_MAP_BYTES
 from edgead.models.coarse import CoarseToFine
 from edgead.models.detector import Detector, load_detector
 from edgead.models.graph import IrDetector
@@ -191,7 +192,7 @@ class _Export:
     ) -> None:
         self.work, self.options, self.jobs, self.report = work, options, jobs, report
         self.model_dir = model_dir
-        detector, self.info = load_detector(model_dir)
+        detector, self.info = load_detector(model_dir, to_export=True)
         self.detector: Detector = detector
         if options.tool == "nncf" and isinstance(detector, CoarseToFine):
             raise BadInput("NNCF does not quantise coarse-to-fine engines", hint="leave --calibration-tool away")
@@ -459,9 +460,11 @@ class _Export:
         )
 
     def _write(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-        golden = pick_golden(self.frames, self.reference, self.options.golden_count)
+        most = max(1, min(self.options.golden_count, MAX_MAP_BYTES // self.reference.maps[0].nbytes))
+        golden, camera = golden_camera(self.frames, pick_golden(self.frames, self.reference, most), self.recipe)
         reference = Answers(self.reference.scores[golden], self.reference.maps[golden])
-        write_golden(self.work, [self.frames.all[i] for i in golden], reference)
+        write_golden(self.work, [self.frames.all[i] for i in golden], reference, camera)
+        kinds = self.frames.kinds()
         here = machine.facts()
         manifest = Manifest(
             name=str(self.info["name"]),
@@ -475,6 +478,8 @@ class _Export:
             default_engine=self.default,
             calibration=self._calibration_facts(),
             golden=len(golden),
+            golden_kinds=tuple(kinds[i] for i in golden),
+            golden_camera=tuple(camera),
             measured=self._measured_facts(),
             tools={**here.pop("packages"), **machine.packages(["onnxscript"])},
             machine=here,

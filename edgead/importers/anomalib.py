@@ -55,7 +55,9 @@ def import_checkpoint(path: Path, checkpoint: Mapping[str, Any], options: Import
     state = {k.removeprefix("model."): v for k, v in everything.items() if k.startswith("model.")}
     check_finite(path, state)
     told = checkpoint.get("hyper_parameters")
-    hyper: dict[str, Any] = told if isinstance(told, dict) else {}
+    hyper = told.items if isinstance(told, Record) else {} if told is None else told
+    if not isinstance(hyper, dict):
+        raise BadInput(f"{path} tells hyper_parameters {shown(hyper)}", hint="save the checkpoint with anomalib 1.0 or later")
     assumptions: list[str] = []
     build = _kind(path, state)
     steps = read_preprocessing(checkpoint, hyper, build is not _efficientad, assumptions)

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from edgead.errors import BadInput
 
+MOST_BYTES = 4 << 30
+
 _HEAD = struct.Struct("<4siqqqbi")
 """Kind, dimension, rows, two unused numbers, trained, metric (1: squared L2)."""
 
@@ -21,6 +23,8 @@ def read_flat_l2(path: Path) -> npt.NDArray[np.float32]:
         BadInput: missing, truncated, or another kind of index.
     """
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise BadInput(f"{path} has {path.stat().st_size >> 30} GiB of rows", hint="train with a smaller coreset")
         data = path.read_bytes()
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}", hint="give the folder that holds it") from error

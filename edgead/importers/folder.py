@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from edgead.bundle import Threshold, new_bundle, storage_errors
+from edgead.golden import MOST_CAMERA, camera_pngs, write_camera
 from edgead.importers.model import Imported
 from edgead.models.detector import save_detector
 from edgead.preprocess import PreprocessRecipe
@@ -32,6 +33,7 @@ def write_model(
     name: str,
     data: Mapping[str, Any],
     labelled_root: Path | None = None,
+    camera: Sequence[Path] = (),
 ) -> None:
     """Write the folder; an older model there is replaced at the very end.
 
@@ -40,6 +42,7 @@ def write_model(
         name: of the part.
         data: where the pictures came from, for the origin; empty without.
         labelled_root: folder in MVTec layout with labelled pictures.
+        camera: the files of `held_out` as the camera gave them; some are kept.
 
     Raises:
         BadInput: `out` exists and is no trained model.
@@ -56,6 +59,8 @@ def write_model(
     with new_bundle(out, marker="model.json", kind="a trained model") as work:
         with storage_errors(out):
             write_frames(work, held_out, calibration)
+            kept = range(0, len(camera), max(1, len(camera) // MOST_CAMERA))
+            write_camera(work, camera_pngs({i: camera[i] for i in kept}))
         save_detector(work, imported.detector, info)
 
 

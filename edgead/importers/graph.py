@@ -19,6 +19,9 @@ from edgead.models.graph import GraphDetector
 
 __all__ = ["GraphOptions", "import_graph"]
 
+MOST_BYTES = 2 << 30
+"""Of the graph itself, by the limit of its format; weights beside it may have more."""
+
 
 def import_graph(path: Path, options: ImportOptions, inputs: GraphOptions, bounds: Bounds | None = None) -> Imported:
     """An ONNX file as a detector.
@@ -48,6 +51,10 @@ def check(path: Path, options: ImportOptions) -> None:
         BadInput: no regular file, or an option for other sources.
     """
     check_regular(path)
+    if path.stat().st_size > MOST_BYTES:
+        raise BadInput(
+            f"{path} has {path.stat().st_size >> 30} GiB, and such files have at most 2", hint="give the exported graph"
+        )
     if options.frame_size is not None:
         raise BadInput("a foreign graph cannot resize in its graph", hint="leave --exact-resize away")
     refuse_options(options, "a graph, which holds its weights", "weights", "backbone", "layers")

@@ -15,7 +15,7 @@ from edgead.errors import BadInput
 from edgead.importers.faissfile import read_flat_l2
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import CenterCrop, Resize, Step
-from edgead.importers.streams import Unreadable, mapping, read_stream
+from edgead.importers.streams import MOST_BYTES, Unreadable, mapping, read_stream
 from edgead.importers.transforms import follow
 from edgead.importers.weights import check_finite, check_layers
 from edgead.models.backbones import load_backbone
@@ -87,7 +87,8 @@ def read_params(path: Path) -> dict[str, Any]:
         BadInput: damaged, or it holds anything else (named; nothing is executed).
     """
     try:
-        value = read_stream(path.read_bytes(), _BUILDERS)
+        with path.open("rb") as file:
+            value = read_stream(file.read(MOST_BYTES + 1), _BUILDERS)
     except Unreadable as error:
         raise Unreadable(f"{path}: {error}", hint=error.hint) from error
     if not isinstance(value, dict):

@@ -26,6 +26,8 @@ _STORAGES = {
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
 }  # fmt: skip
+_MOST_FILE_BYTES = 16 << 30
+
 _GROWTH = 4
 """All tensors may take so many times the file's bytes: a half precision one twice, and some weights are found in two places."""
 
@@ -69,6 +71,8 @@ class _Reader:
         self.path, self.archive = path, archive
         self.sizes: dict[str, int] = {}
         total = 0
+        if path.stat().st_size > _MOST_FILE_BYTES:
+            raise BadInput(f"{path} has {path.stat().st_size >> 30} GiB", hint="save the model alone, without its optimizer")
         for entry in archive.infolist():
             place = PurePosixPath(entry.filename)
             if place.is_absolute() or ".." in place.parts or "\\" in entry.filename:

@@ -6,15 +6,26 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypedDict
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgead import __version__
-from edgead.errors import BadInput
+from edgead import __version__, disk
+from edgead.errors import BadInput, EdgeadError
 from edgead.models.backbones import read_state
+from edgead.preprocess import PreprocessRecipe
+from edgead.typed import MAX_BYTES, Between, Single, Wrong, loads, read
+
+InputSide = Annotated[int, Between(1, 8192)]
+
+ROOM_BYTES = 64 << 20
+"""What a model may hold besides its stored weights: constants that it computes when it is built."""
+
+_UNUSABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
+             ValueError, EdgeadError)  # fmt: skip
+"""What building a network from a config that is not of this network raises."""
 
 
 class Detector(nn.Module):
@@ -55,6 +66,32 @@ class Detector(nn.Module):
         return self.detect(pixels.permute(0, 3, 1, 2).flip(1))
 
 
+class CardThreshold(TypedDict):
+    """The trained model's threshold."""
+
+    value: Single
+    method: str
+
+
+class ModelCard(TypedDict):
+    """What ``model.json`` must hold to be loaded."""
+
+    family: str
+    config: dict[str, Any]
+    image_size: tuple[InputSide, InputSide]
+
+
+class ExportCard(ModelCard, total=False):
+    """The same with what an export reads."""
+
+    name: str
+    preprocess: PreprocessRecipe
+    threshold: CardThreshold
+    origin: dict[str, Any]
+    metrics: dict[str, Any]
+    labelled_root: str | None
+
+
 def save_detector(folder: Path, detector: Detector, info: Mapping[str, Any]) -> None:
     """Write ``model.safetensors`` and, last, ``model.json`` (family, config, image size and `info`) into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,8 +103,11 @@ def save_detector(folder: Path, detector: Detector, info: Mapping[str, Any]) -> 
     os.replace(folder / "model.json.part", folder / "model.json")
 
 
-def load_detector(folder: Path) -> tuple[Detector, dict[str, Any]]:
+def load_detector(folder: Path, *, to_export: bool = False) -> tuple[Detector, dict[str, Any]]:
     """A detector saved by :func:`save_detector`, in evaluation mode, and the content of its ``model.json``.
+
+    Args:
+        to_export: its name, recipe, threshold and origin are needed, too.
 
     Raises:
         BadInput: no trained model there, or damaged.
@@ -79,22 +119,40 @@ def load_detector(folder: Path) -> tuple[Detector, dict[str, Any]]:
         )
     from edgead.models.resized import build
 
+    info = _read_card(file, ("name", "preprocess", "threshold", "origin") if to_export else ())
     try:
-        info = json.loads(file.read_text("utf-8"))
-        if isinstance(name := info["family"], str) and name not in _families():
-            known = ", ".join(sorted(_families()))
-            raise BadInput(
-                f"{folder} holds a model of the family {name[:40]!r}, which this edgead {__version__} does not know",
-                hint=f"install the edgead that made it, or train one that is known here: {known}",
-            )
         family = _families()[info["family"]]
-        height, width = info["image_size"]
-        detector = build(family, info["config"], (int(height), int(width)))
+    except KeyError as error:
+        known = ", ".join(sorted(_families()))
+        raise BadInput(
+            f"{folder} holds a model of the family {info['family'][:40]!r}, which this edgead {__version__} does not know",
+            hint=f"install the edgead that made it, or train one that is known here: {known}",
+        ) from error
+    height, width = info["image_size"]
+    try:
+        with torch.device("meta"):  # shapes without memory, whatever sizes the file dreams of
+            empty = build(family, info["config"], (height, width)).state_dict().values()
+        dreamt = sum(tensor.numel() * tensor.element_size() for tensor in empty)
+        if dreamt > 2 * (folder / "model.safetensors").stat().st_size + ROOM_BYTES:
+            raise ValueError(f"its config makes {dreamt:,} bytes of weights, far more than there are")
+        detector = build(family, info["config"], (height, width))
         detector.load_state_dict(read_state(folder / "model.safetensors"))
-    except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+    except _UNUSABLE as error:
         raise BadInput(f"the trained model in {folder} is damaged: {str(error)[:200]}", hint="train it again") from error
     detector.requires_grad_(False)
     return detector.eval(), info
+
+
+def _read_card(file: Path, needed: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = loads(disk.read_file(file, MAX_BYTES), nan_is_none=True)
+        read(ExportCard, info)
+        if missing := [key for key in needed if key not in info]:
+            raise Wrong(f"{missing[0]} is missing")
+    except (OSError, Wrong) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"{file} is not the card of a trained model: {reason}", hint="train or import it again") from error
+    return info
 
 
 def _families() -> dict[str, type[Detector]]:

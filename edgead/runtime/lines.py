@@ -296,7 +296,7 @@ class Triggered:
         for expect in self._expecting:
             try:
                 expect(part.part_id, part.trigger)
-            except Exception as error:  # noqa: BLE001 - an output's fault costs that output
+            except BaseException as error:  # noqa: BLE001 - an output's fault costs that output
                 self._core.stats.add_error("expect")
                 _log.error("an output could not be told of a trigger: %s", one_line(error))
 

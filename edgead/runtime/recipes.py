@@ -158,10 +158,10 @@ class RecipeBook:
             product = self._load(number)
             try:
                 self._take_over(product)
-            except Exception:
+            except BaseException:
                 product.close()
                 raise
-        except Exception as error:
+        except BaseException as error:
             self._station.notice("recipe", f"recipe {number} was refused, {self.running} goes on: {one_line(error)}")
             if isinstance(error, EdgeadError):
                 raise
@@ -185,7 +185,7 @@ class RecipeBook:
             self._old.append(old)
         try:
             self._station.change(product.main, product.fallback, check=product.check, retired=lambda: self._retire(old))
-        except Exception:
+        except BaseException:
             with self._lock:
                 self._old.remove(old)
             raise

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,11 @@ class RecordFile:
             ) from error
 
     @property
+    def trouble(self) -> str:
+        """What people should know of it now; "" when all is well."""
+        return f"{self.lost} records are lost" if self.lost else ""
+
+    @property
     def lost(self) -> int:
         """Records that are not in the file; after `close` also those that never came here."""
         return self._tally.lost
@@ -130,6 +135,12 @@ class RecordFile:
     def close(self) -> None:
         self._file.close()
         self._tally.end()
+
+
+def records_trouble(keepers: Iterable[Any]) -> dict[str, str]:
+    """What is wrong with records now, as a notice; nothing when all is well."""
+    told = "; ".join(text for keeper in keepers if (text := keeper.trouble))
+    return {"records": told} if told else {}
 
 
 def _view(view: Inspection) -> dict[str, Any]:

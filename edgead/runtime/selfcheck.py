@@ -9,6 +9,7 @@ import numpy as np
 
 from edgead.bundle import Bundle, EngineRecord
 from edgead.clock import Clock
+from edgead.engines.golden import recipe_inputs
 from edgead.engines.verify import expected, judge, trained_threshold
 from edgead.errors import BadInput
 from edgead.parity import Answers, ask
@@ -54,10 +55,12 @@ class SelfCheck:
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, record: EngineRecord, engine: Engine, *, every_s: float, clock: Clock) -> SelfCheck:
-        """All golden frames of a bundle, judged as `edgead verify` does.
+        """All golden frames of a bundle, judged as `edgead verify` does; those that are there as the camera gave them go through
+        the recipe, once.
 
         Raises:
             BundleError: they cannot be read.
+            ParityFailed: the recipe does not make of them what it made at export.
         """
         golden, wanted, threshold = bundle.golden(), expected(bundle, record), trained_threshold(bundle)
 
@@ -70,7 +73,7 @@ class SelfCheck:
                 f"(limit {found.score_limit:.2g}), map error {found.parity.map_error:.2g} (limit {found.map_limit:.2g})"
             )
 
-        return cls(engine, golden.images, judged, every_s=every_s, clock=clock)
+        return cls(engine, recipe_inputs(bundle, golden), judged, every_s=every_s, clock=clock)
 
     def due(self) -> bool:
         """Is there something to ask?"""

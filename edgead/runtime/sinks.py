@@ -116,6 +116,8 @@ class Sink:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if not self._worker.close(FLUSH_S):
             _log.error("%s does not answer; its thread is left behind", self.name)
+            for _ in range(self._worker.depth):
+                self._stats.add_undelivered(self.name)
         else:
             self._fail_safe()
 

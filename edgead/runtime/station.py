@@ -28,7 +28,7 @@ from edgead.runtime.examiner import Answerer, Examiner, PictureCheck
 from edgead.runtime.first import RecordFirst
 from edgead.runtime.ledger import Ledger
 from edgead.runtime.lines import SLICE_S, Core, FreeRunning, Line, Triggered
-from edgead.runtime.records import to_record
+from edgead.runtime.records import records_trouble, to_record
 from edgead.runtime.selfcheck import SELFCHECK_FAILED, SelfCheck, SpareTime
 from edgead.runtime.sinks import FLUSH_S, Sink
 from edgead.runtime.stats import Health, Stats
@@ -175,6 +175,7 @@ class Station:
         self._sinks: Sequence[Sink] = ()
         self._held: Sequence[Sink] = ()  # those of the sinks that are told when the record is safe
         self._first: RecordFirst | None = None
+        self._keepers: list[Any] = []  # who says what is wrong with records
         self._stopping = False
         self._state = "stopped"
         self._line: Line | None = None
@@ -205,6 +206,7 @@ class Station:
         owner: Any = getattr(callback, "__self__", None)
         if hasattr(owner, "owe"):
             owner.owe(self.told)
+            self._keepers.append(owner)
         if first and not hasattr(owner, "listen"):
             raise BadInput("only a RecordStore says when a record is safe", hint="on_record(store.write, first=True)")
         if first:
@@ -331,7 +333,7 @@ class Station:
             queues,
             camera,
             self._counted(),
-            self._notices,
+            {**self._notices, **records_trouble(self._keepers)},
             self._crew.deaths(),
         )
 

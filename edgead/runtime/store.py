@@ -121,6 +121,14 @@ class RecordStore:
         return self._tally.written
 
     @property
+    def trouble(self) -> str:
+        """What people should know of it now; "" when all is well."""
+        lost = f"{self.lost} records are lost" if self.lost else ""
+        if not self.fault:
+            return lost
+        return f"the disk does not take records: {self.fault}; {self.waiting} wait" + (f", {lost}" if lost else "")
+
+    @property
     def lost(self) -> int:
         """Records that are not, and never will be; after `close` all that were owed (`owe`) or came here and are not written."""
         return self._tally.lost

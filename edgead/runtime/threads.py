@@ -14,7 +14,6 @@ of native extensions (they derive from BaseException), SystemExit, threads that 
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +39,9 @@ LOOK_S = 0.5
 
 HELD_UP_S = 4 * LOOK_S
 """When nobody could look for so long, the whole process was held up (SIGSTOP, suspend): nobody stands still because of that."""
+
+_KERNEL_TELLS = Path(f"/proc/self/task/{threading.get_native_id()}").exists()
+"""Linux lists our threads, by the numbers that we know them by (not so with the /proc of another container)."""
 
 _log = logging.getLogger("edgead.threads")
 
@@ -146,6 +148,8 @@ class Crew:
     def enrol(self, member: Supervised) -> None:
         """It works from now on."""
         with self._lock:
+            for former in [other for other in self._members if other.over and other.name == member.name]:
+                del self._members[former]  # it had died for good
             self._members[member] = None
 
     def leave(self, member: Supervised) -> None:
@@ -196,6 +200,7 @@ class Supervised:
         self._crew = crew or Crew.current()
         self._clock = self._crew.clock
         self._changed = threading.Condition()
+        self._replacing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._turned_ns: int | None = None  # when its last turn began; None: it rests, or nobody wants to know
         self._standing = self._ending = False
@@ -296,29 +301,39 @@ class Supervised:
             self._standing = True
             _log.error("%s: its thread stands still since %.0f s", self._title(), still_s)
             if self._stalled is not None:
-                Supervised(f"{self.name}, safe", self._stalled, restart=False, kind=self._kind, crew=self._crew).start()
+                self._make_safe(self._stalled)
         elif still_s is None and self._standing:
             self._standing = False
             _log.warning("%s: its thread goes on", self._title())
 
+    def _make_safe(self, stalled: Callable[[], None]) -> None:
+        try:
+            Supervised(f"{self.name}, safe", stalled, restart=False, kind=self._kind, crew=self._crew).start()
+        except RuntimeError as error:
+            _log.critical("%s: it cannot be made safe: %s", self._title(), error)
+
     def _begin(self, first: BaseException | None) -> None:
-        self._thread = threading.Thread(target=self._run, args=(first,), name=f"edgead-{self.name}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(first,), name=f"edgead-{self.name}", daemon=True)
+        thread.start()
+        self._thread = thread  # not before: a thread that only begins looks like one that is gone
 
     def _begin_again(self) -> None:
         """A new thread tells of the death of the old one, since what it calls may hang on what that one has held."""
-        self._turned_ns, self._standing = None, False
-        try:
-            self._begin(Gone("it was killed"))
-        except RuntimeError as error:  # no more threads: the next look tries again
-            _log.critical("%s: its thread is gone and cannot be replaced: %s", self._title(), error)
+        with self._replacing:
+            if not self._gone():  # somebody else was faster
+                return
+            self._turned_ns, self._standing = None, False
+            try:
+                self._begin(Gone("it was killed"))
+            except RuntimeError as error:  # no more threads: the next look tries again
+                _log.critical("%s: its thread is gone and cannot be replaced: %s", self._title(), error)
 
     def _gone(self) -> bool:
         """Did it end without finishing? Python does not learn of a thread that was ended below it; the kernel knows."""
         thread = self._thread
         if thread is None or self._over or thread is threading.current_thread():
             return False
-        seen = sys.platform != "linux" or thread.native_id is None or Path(f"/proc/self/task/{thread.native_id}").exists()
+        seen = not _KERNEL_TELLS or thread.native_id is None or Path(f"/proc/self/task/{thread.native_id}").exists()
         return not (seen and thread.is_alive()) and not self._over  # it may have finished meanwhile: look at that last
 
     def _still_s(self, now_ns: int) -> float | None:

@@ -25,7 +25,7 @@ from edgead.runtime.combine import Combine
 from edgead.runtime.first import RecordFirst
 from edgead.runtime.inspector import one_line
 from edgead.runtime.ledger import Ledger, Part
-from edgead.runtime.records import to_record
+from edgead.runtime.records import records_trouble, to_record
 from edgead.runtime.sinks import Sink
 from edgead.runtime.stats import Health, Stats
 from edgead.runtime.threads import Crew
@@ -150,6 +150,7 @@ class Views:
         self._listeners: list[Callable[[Inspection], None]] = []
         self._record_listeners: list[Callable[[dict[str, Any]], None]] = []
         self._first: RecordFirst | None = None
+        self._keepers: list[Any] = []  # who says what is wrong with records
         self._held: list[Sink] = []  # those of the sinks that are told when the record is safe
         self._crew = Crew.current()
         self._expecting = [output.expect for output in self._outputs if hasattr(output, "expect")]
@@ -179,6 +180,7 @@ class Views:
         owner: Any = getattr(callback, "__self__", None)
         if hasattr(owner, "owe"):
             owner.owe(self.told)
+            self._keepers.append(owner)
         if first:
             self._first = RecordFirst(owner, _record, self._tell_outputs, self.stats, self._clock)
         else:
@@ -228,8 +230,9 @@ class Views:
         state = "stopped" if not self._sinks else "faulted" if faults else "ready"
         fault = "; ".join(f"{name}: {text}" for name, text in faults.items())
         devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
+        notices = records_trouble(self._keepers)
         ages = self._progress_at_ns, self._verdict_at_ns
-        return Health(state, fault, *ages, open_parts, waiting, queues, "ok", devices, threads=self._crew.deaths())
+        return Health(state, fault, *ages, open_parts, waiting, queues, "ok", devices, notices, self._crew.deaths())
 
     def __enter__(self) -> Views:
         return self.start()
@@ -277,7 +280,7 @@ class Views:
         for expect in self._expecting:
             try:
                 expect(part.part_id, part.trigger)
-            except Exception as error:  # noqa: BLE001 - an output's fault costs that output
+            except BaseException as error:  # noqa: BLE001 - an output's fault costs that output
                 self.stats.add_error("expect")
                 _log.error("an output could not be told of a trigger: %s", one_line(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from edgead.calibration.findings import Finding
 from edgead.calibration.judging import judge
 from edgead.calibration.thresholds import threshold_from_good
 from edgead.errors import BadInput
+from edgead.golden import MOST_CAMERA, camera_pngs, write_camera
 from edgead.layout import Labels, find_good, labelled
 from edgead.models.detector import Detector, save_detector
 from edgead.preprocess import PreprocessRecipe, frame_digest
@@ -155,6 +157,8 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         oddest = find_oddest(detector, train, held, request.seed, progress, images.heldout_files[top])
         findings = judge(metrics)
         _write_frames(work / "heldout", images.heldout)
+        kept = range(0, len(images.heldout_files), max(1, len(images.heldout_files) // MOST_CAMERA))
+        write_camera(work, camera_pngs({i: images.heldout_files[i] for i in kept}))
         _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))
         _write_frames(work / "oddest", [one.image for one in oddest])
         (work / TRAINED_ON).write_text("".join(f"{frame_digest(image)}\n" for image in images.train), "utf-8")
@@ -230,7 +234,7 @@ def _info(
             "arguments": arguments,
             "data": {"path": str(images.folder), "images": images.count, "digest": images.digest},
         },
-        "metrics": metrics,
+        "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},  # NaN: there was nothing to measure
         "labelled_root": None if root is None else str(root),
     }
 

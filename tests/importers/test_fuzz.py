@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import os
 import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgead.cli.main import main
-from edgead.errors import BadInput
+from edgead.errors import BadInput, EdgeadError
+from edgead.importers import ImportOptions
+from edgead.importers.bounded import Bounds
+from edgead.importers.graph import GraphOptions, import_graph
 from edgead.importers.streams import read_stream
 from edgead.importers.torchfile import read_torch_file
 from tests.importers import _reference as reference
@@ -135,12 +138,53 @@ def test_a_file_of_torch_save_with_bytes_changed_is_read_or_refused(work: Path, 
         read_torch_file(work / "changed.pth")
 
 
-@settings(max_examples=25, **QUIET)
+def _imported(work: Path, *options: str) -> tuple[int, str]:
+    shutil.rmtree(work / "out", ignore_errors=True)
+    line = ["import", str(work / "m.onnx"), "-o", str(work / "out"), "--score", "worst", "--map", "heat", "--threshold", "1"]
+    return _run(*line, *options)
+
+
+@settings(max_examples=20, **QUIET)
 @given(changes=CHANGES, option=st.sampled_from(["", "--layout=nhwc", "--size=33", "--mean=nan", "--colour=bgr"]))
 def test_an_onnx_file_with_bytes_changed(work: Path, changes: list[tuple[int, int, bytes]], option: str) -> None:
     plain = write_graph(work / "plain.onnx", shape=(1, 3, 32, 32))
     (work / "m.onnx").write_bytes(_changed(plain.read_bytes(), changes))
-    shutil.rmtree(work / "out", ignore_errors=True)
-    line = ["import", str(work / "m.onnx"), "-o", str(work / "out"), "--score", "worst", "--map", "heat", "--threshold", "1"]
-    _one_line(*_run(*line, *filter(None, [option])))
-    assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob("edgead-*/model.onnx"))
+    _one_line(*_imported(work, *filter(None, [option])))
+
+
+NUMBERS = st.sampled_from([-(1 << 40), -1, 0, 1, 2, 3, 7, 1 << 20, 1 << 40])
+
+
+@settings(max_examples=20, **QUIET)
+@given(
+    field=st.sampled_from(["dim", "kind", "opset", "operator", "input", "pads", "weight", "lost"]),
+    number=NUMBERS,
+    where=st.integers(0, 3),
+)
+def test_an_onnx_graph_with_one_field_changed(work: Path, field: str, number: int, where: int) -> None:
+    model = onnx.load(write_graph(work / "plain.onnx", shape=(1, 3, 32, 32)))
+    graph, small = model.graph, max(-(1 << 31), min(number, (1 << 31) - 1))
+    node = graph.node[where % len(graph.node)]
+    if field == "dim":
+        graph.input[0].type.tensor_type.shape.dim[where].dim_value = number
+    elif field == "kind":
+        graph.input[0].type.tensor_type.elem_type = small
+    elif field == "opset":
+        model.opset_import[0].version = number
+    elif field == "operator":
+        node.op_type = ["Loop", "If", "Nothing", "Upsample"][where]
+    elif field == "input":
+        node.input[0] = ["", "heat", "worst", "nowhere"][where]  # also one that is made later: a circle
+    elif field == "pads":
+        graph.node[0].attribute[0].ints[where] = number
+    elif field == "weight":
+        graph.initializer[0].dims[where] = number
+    else:
+        del graph.initializer[where % 2]
+    (work / "m.onnx").write_bytes(model.SerializeToString())
+    try:
+        import_graph(
+            work / "m.onnx", ImportOptions(), GraphOptions(score="worst", map="heat"), Bounds(time_s=5.0, memory_mb=1024)
+        )
+    except EdgeadError as error:
+        _one_line(error.exit_code, str(error))

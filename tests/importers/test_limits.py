@@ -16,6 +16,7 @@ from edgead.importers import import_model
 from edgead.importers.streams import Record, Unreadable, read_stream
 from edgead.importers.torchfile import read_torch_file
 from tests.importers.test_anomalib import _patchcore_checkpoint, _preprocessing
+from tests.importers.test_originals import patchcore_folder
 
 
 def _doubled(times: int) -> list[Any]:
@@ -171,3 +172,25 @@ def test_an_encrypted_zip_and_a_damaged_one_are_told(tmp_path: Path) -> None:
     (tmp_path / "locked.ckpt").write_bytes(data)
     with pytest.raises(BadInput, match=r"locked\.ckpt"):
         import_model(tmp_path / "locked.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("m.onnx", "GiB"),
+        ("m.pth", "not a file of torch"),
+        ("nnscorer_search_index.faiss", "GiB"),
+        ("patchcore_params.pkl", "MiB"),
+    ],
+)
+def test_a_file_of_terabytes_is_refused_before_it_is_read(tmp_path: Path, name: str, says: str) -> None:
+    """Sparse: it takes no room on the disk, and all of the memory when it is read whole."""
+    folder = tmp_path / "model"
+    patchcore_folder(folder)
+    with (folder / name).open("wb") as file:
+        file.truncate(1 << 40)
+    target = folder if name.endswith(("faiss", "pkl")) else folder / name
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadInput, match=says):
+        import_model(target)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10  # KiB

@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.errors import CameraError, CameraTimeout, FrameDoubtful
+from edgead.errors import CameraError, CameraLost, CameraTimeout, FrameDoubtful
 from edgead.runtime.cameras.aravis import Since
 from edgead.runtime.cameras.genicam import Value
 from edgead.runtime.cameras.genicam_camera import Buffer, GenicamCamera
 from edgead.runtime.cameras.opencv import OpenCvCamera, decoders
 from edgead.runtime.cameras.settings import CameraSettings
 from edgead.runtime.cameras.stamps import Driver, Sender, stamps_of
+from edgead.runtime.threads import Crew
 from edgead.testing import FakeClock
 from edgead.types import Frame
 from tests.waiting import until
@@ -325,6 +326,27 @@ def test_a_usb_camera_that_was_not_read_for_long_gives_no_old_picture_as_new(ahe
     camera.close()
 
 
+class Panic(BaseException):
+    """What a native extension dies of."""
+
+
+def test_a_reader_that_dies_of_whatever_is_a_lost_camera_and_told() -> None:
+    clock = FakeClock(5 * S)
+    capture = V4l2(clock)
+    capture.frame()
+    with Crew("line").own() as crew:
+        camera = UsbCamera(capture, clock)
+        camera.grab(60.0)
+        capture.read = lambda: (_ for _ in ()).throw(Panic("index out of bounds"))  # type: ignore[method-assign]
+        capture.frame()
+        with pytest.raises(CameraLost, match="Panic"):
+            for _ in range(3):
+                camera.grab(60.0)
+        assert "Panic" in crew.faults()["camera reader"]
+        camera.close()
+    assert not crew.faults()
+
+
 def stamped(stamps: Any, clock: list[int], times: Callable[[int], tuple[int, int]], count: int) -> list[int | None]:
     """What `count` pictures are stamped with; `times` gives each one's source time and arrival."""
     found = []
@@ -361,6 +383,23 @@ def test_a_stream_that_stops_telling_the_time_is_judged_by_its_pace() -> None:
     assert stamps.time_source == "sender"
     assert [stamps.stamp(S + n * 40 * MS) is not None for n in (0, 1, 20, 21)].count(True) < 4
     assert stamps.time_source == "arrival"
+
+
+@pytest.mark.parametrize("speed", [0.0, 1 / 90])
+def test_a_stream_whose_time_stands_still_or_creeps_is_judged_by_its_pace(speed: float, caplog: pytest.LogCaptureFixture) -> None:
+    source = [0]
+    stamps = Sender(lambda: source[0])
+    found = stamped(stamps, source, lambda n: (round(n * 40 * MS * speed), S + n * 40 * MS), 100)
+    assert found[-1] == S + 99 * 40 * MS
+    assert stamps.time_source == "arrival"
+    assert caplog.text.count("of no use") == 1
+
+
+def test_a_stall_right_after_opening_does_not_make_a_clock_look_like_none() -> None:
+    source = [0]
+    stamps = Sender(lambda: source[0])
+    stamped(stamps, source, lambda n: (n * 40 * MS, S + (n * 40 * MS if n < 2 or n > 50 else 2000 * MS + n)), 100)
+    assert stamps.time_source == "sender"
 
 
 class Told:

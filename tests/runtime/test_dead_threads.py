@@ -13,13 +13,15 @@ import pytest
 
 from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
-from edgead.errors import CameraLost, OutputError
+from edgead.errors import CameraLost, EngineError, OutputError
 from edgead.runtime.database import Database
+from edgead.runtime.examiner import Answerer
 from edgead.runtime.gate import GateOutput
 from edgead.runtime.history import History
 from edgead.runtime.metrics import Metrics
 from edgead.runtime.outputs.gpio import GpioOutput
 from edgead.runtime.plc import PlcDevice
+from edgead.runtime.recipes import Product, RecipeBook
 from edgead.runtime.records import RecordFile
 from edgead.runtime.signals import FromPlc, ToPlc
 from edgead.runtime.sinks import Sink
@@ -229,6 +231,36 @@ def test_a_trigger_source_that_panics_or_gives_no_trigger_is_asked_again() -> No
         assert line.told(1) == ["OK"]
         line.end()
     assert crew.deaths()["triggers"].cause == "Panic: no"
+
+
+def test_an_output_that_panics_as_it_hears_of_a_trigger_costs_neither_trigger_nor_thread() -> None:
+    class Expecting(FakeOutput):
+        def expect(self, part_id: int, trigger: Trigger) -> None:
+            raise Panic("no")
+
+    with Crew().own() as crew:
+        line = LineUnderTest(outputs=[Expecting()])
+    with line:
+        line.fire()
+        line.wait_for_frame()
+        line.push(GOOD)
+        assert line.told(1) == ["OK"]
+        line.end()
+    assert line.station.stats.errors == {"expect": 1}
+    assert crew.deaths() == {}
+
+
+def test_a_recipe_whose_loading_panics_is_refused() -> None:
+    station = Station(FakeCamera([GOOD]), FakeEngine(brightness), RECIPE, 100.0)
+
+    def load(number: int) -> Product:
+        raise Panic("a bug in native code")
+
+    with RecipeBook(station, load, [1, 2], Product(1, Answerer(FakeEngine(brightness), RECIPE, 100.0))) as book:
+        with pytest.raises(EngineError, match="recipe 2 does not load"):
+            book.change(2)
+        assert book.running == 1
+    station.close()
 
 
 def test_an_engine_that_panics_costs_its_part() -> None:

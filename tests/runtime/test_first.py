@@ -136,10 +136,12 @@ def test_a_disk_that_refuses_is_unknown_at_once_and_ok_again_as_it_takes_records
             line.push(GOOD)
             assert line.told(1) == ["OK"]
             until(lambda: store.fault != "")
+        assert line.station.health().notices["records"].startswith("the disk does not take records: database is locked")
         until(lambda: "UNKNOWN not_recorded: database is locked" in words(output) or line.pass_time(60_001))
         other.execute("ROLLBACK")
         other.close()
         until(lambda: not store.fault and not store.waiting)
+        assert line.station.health().notices == {}
         line.fire()
         line.wait_for_frame()
         line.push(GOOD)

@@ -323,15 +323,18 @@ parts:
     plc: {{type: modbus-client, host: 127.0.0.1, port: {port}}}
 storage:
   folder: data
+  records: {records}
 """
 
 
-@pytest.mark.parametrize(("side", "wanted"), [("pass", "OK"), ("fail", "NG")])
-def test_a_plc_gets_one_verdict_from_two_cameras_with_their_own_bundles(tmp_path: Path, side: str, wanted: str) -> None:
+@pytest.mark.parametrize(("side", "wanted", "records"), [("pass", "OK", "first"), ("fail", "NG", "{max_rows: 1000}")])
+def test_a_plc_gets_one_verdict_from_two_cameras_with_their_own_bundles(
+    tmp_path: Path, side: str, wanted: str, records: str
+) -> None:
     bundle(tmp_path / "pass.edgead", 300.0)
     bundle(tmp_path / "fail.edgead", -1.0)
     plc = ModbusPlc(tmp_path, in_flight=2)
-    (tmp_path / "station.yaml").write_text(STATION.format(side=side, port=plc.port))
+    (tmp_path / "station.yaml").write_text(STATION.format(side=side, port=plc.port, records=records))
     command = [sys.executable, "-m", "edgead", "run", str(tmp_path / "station.yaml")]
     plc.start()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

@@ -77,7 +77,7 @@ class Bench:
 
     def __init__(self, model_dir: Path, options: ExportOptions, scratch: Path, frame: Size, per_class: int, told: Told) -> None:
         self.model_dir, self.options, self.scratch, self.told = model_dir, options, scratch, told
-        self.detector, self.info = load_detector(model_dir)
+        self.detector, self.info = load_detector(model_dir, to_export=True)
         self.recipe = PreprocessRecipe.from_json(self.info["preprocess"])
         self.frames = read_frames(model_dir, self.recipe, self._labelled_root(), per_class, draw=True)
         self.calibration = self._calibration_set()

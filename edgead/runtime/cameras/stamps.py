@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import cv2
+import numpy as np
 
 from edgead.runtime.cameras.timing import MS, ClockMap, Pace
 
+TRIED = 32
+CREEPS = 0.2
+"""A sender whose time advances by less than this share of ours, in most of so many first intervals, has no clock."""
 SAME_CLOCK_NS = 10_000 * MS
 """A driver's first time stamp that is younger than this, and not ahead of ours, is of our own clock."""
+
+
+_log = logging.getLogger("edgead.camera")
 
 
 class Stamps(Protocol):
@@ -54,14 +62,27 @@ class Sender:
     def __init__(self, read: Callable[[], int | None]) -> None:
         self._read, self._map = read, ClockMap()
         self._arrival: Arrival | None = None
+        self._first: list[tuple[int, int]] = []  # pictures: arrival and the sender's time
 
     def stamp(self, arrived_ns: int) -> int | None:
         source_ns = self._read() if self._arrival is None else None
-        if source_ns is None:
+        if source_ns is None or self._is_none(arrived_ns, source_ns):
             self._arrival, self.time_source = self._arrival or Arrival(fresh=False), Arrival.time_source
             return self._arrival.stamp(arrived_ns)
         made_ns = self._map.stamp(arrived_ns, source_ns)
         return made_ns if self._map.settled else None
+
+    def _is_none(self, arrived_ns: int, source_ns: int) -> bool:
+        """Does the sender's time stand still, or creep? Some cameras' does; no network makes most intervals that much longer."""
+        if len(self._first) == TRIED:
+            return False
+        self._first.append((arrived_ns, source_ns))
+        if len(self._first) < TRIED:
+            return False
+        gaps_ns, steps_ns = (np.median(np.diff(times)) for times in zip(*self._first, strict=True))
+        if creeps := bool(steps_ns < CREEPS * gaps_ns):
+            _log.warning("the stream's own time stamps are of no use: its pictures are stamped as they arrive")
+        return creeps
 
 
 class Driver:
