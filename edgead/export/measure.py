@@ -197,7 +197,7 @@ def golden_camera(frames: Frames, golden: list[int], recipe: PreprocessRecipe) -
     kinds = frames.kinds()
     good, defect = ([i for i in reversed(golden) if there(i) and (kinds[i] == "good") is ok] for ok in (True, False))
     turns = [i for pair in zip_longest(good, defect) for i in pair if i is not None]
-    pngs = camera_pngs({golden.index(i): frames.sources[i] for i in turns})  # type: ignore[misc]
+    pngs = camera_pngs({golden.index(i): frames.sources[i] for i in turns}, bits=recipe.bits)  # type: ignore[misc]
     return golden, {place: png for place, png in pngs.items() if _is_made_of(frames.all[golden[place]], png, recipe)}
 
 

@@ -158,7 +158,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         findings = judge(metrics)
         _write_frames(work / "heldout", images.heldout)
         kept = range(0, len(images.heldout_files), max(1, len(images.heldout_files) // MOST_CAMERA))
-        write_camera(work, camera_pngs({i: images.heldout_files[i] for i in kept}))
+        write_camera(work, camera_pngs({i: images.heldout_files[i] for i in kept}, bits=images.recipe.bits))
         _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))
         _write_frames(work / "oddest", [one.image for one in oddest])
         (work / TRAINED_ON).write_text("".join(f"{frame_digest(image)}\n" for image in images.train), "utf-8")
