@@ -252,7 +252,7 @@ def test_bad_labelled_pictures_are_all_named_in_one_run(tiny: Tiny, tmp_path: Pa
         ("nowhere", [], "holds no trained model"),
         ("MODEL", ["--calibration", "nowhere"], "--calibration nowhere does not exist"),
         ("MODEL", ["--labelled", "."], "holds no labelled pictures"),
-        ("BROKEN", [], "is damaged"),
+        ("BROKEN", [], "header too small"),
     ],
 )
 def test_a_report_is_written_whatever_fails(
