@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -508,3 +510,45 @@ def test_all_threads_of_a_running_station_are_supervised(tmp_path: Path) -> None
     runner.join(PATIENCE_S)
     station.close()
     store.close()
+
+
+KILLED = """
+import ctypes, threading
+from edgead.runtime.station import Station
+from edgead.runtime.threads import Crew
+from edgead.testing import FakeCamera, FakeEngine, FakeOutput
+from tests.runtime._line import GOOD, RECIPE, brightness
+from tests.waiting import until
+
+class Killing(FakeCamera):
+    def grab(self, timeout_s):
+        ctypes.CDLL(None).pthread_exit(None)
+
+class KillingOutput(FakeOutput):
+    def signal(self, inspection):
+        super().signal(inspection)
+        if inspection.part_id == 5:
+            ctypes.CDLL(None).pthread_exit(None)
+
+output = KillingOutput()
+with Crew().own() as crew:
+    station = Station(
+        Killing([GOOD], live=True), FakeEngine(brightness), RECIPE, 100.0, None, [output],
+        reopen=lambda: FakeCamera([GOOD], loop=True, live=True),
+    )
+runner = threading.Thread(target=station.run)
+runner.start()
+until(lambda: "capture: its thread" in station.health().fault)
+until(lambda: len(output.told) > 10)
+station.stop()
+runner.join()
+assert output.told[0].cause == "camera_lost"
+assert output.history[-1] == "safe" and not output.asserted
+print({name: death.cause for name, death in sorted(crew.deaths().items())})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which threads there are")
+def test_threads_of_a_station_that_are_killed_below_python_are_replaced() -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=180, check=False)
+    assert done.stdout == "{'capture': 'Gone: it was killed', 'output KillingOutput': 'Gone: it was killed'}\n", done.stderr
