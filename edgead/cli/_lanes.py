@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgead.config import CameraConfig, PartConfig, Plc, Storage
     from edgead.config import GpioTrigger as GpioTriggerConfig
     from edgead.decision import Rule
+    from edgead.preprocess import PreprocessRecipe
     from edgead.runtime.drift import Usual
     from edgead.runtime.examiner import Answerer
     from edgead.runtime.outputs.opcua_vision import OpcUaServer
@@ -63,7 +64,7 @@ class Loaded:
 class Faces:
     """What pictures of each product look like, by the name of the engine that answers."""
 
-    looks: dict[str, tuple[HeatScale, tuple[int, int, int, int] | None]] = field(default_factory=dict)
+    looks: dict[str, tuple[HeatScale, PreprocessRecipe]] = field(default_factory=dict)
     usual: dict[str, Usual] = field(default_factory=dict)
 
 
@@ -198,8 +199,10 @@ class Workshop:
             self.stack.callback(product.close)  # else the book does it
         rule = _rule(main.record, camera.threshold)
 
+        bits = main.bundle.manifest.preprocess.bits
+
         def reopen() -> Camera:
-            return open_camera(camera.address, clock=self.clock, realtime=camera.realtime)
+            return open_camera(camera.address, clock=self.clock, realtime=camera.realtime, bits=bits)
 
         with ExitStack() as unfinished:  # what is opened here belongs to the station once there is one
             if camera.recipes:
@@ -245,7 +248,7 @@ class Workshop:
                 check = SelfCheck.of_bundle(bundle, record, main.engine, every_s=camera.selfcheck.every_s, clock=self.clock)
             if camera.drift is not None:
                 faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle))
-            faces.looks[name] = (HeatScale(main.calm, rule.level), recipe.roi)
+            faces.looks[name] = (HeatScale(main.calm, rule.level), recipe)
             return main, Product(number, Answerer(main.engine, recipe, rule, name), fallback, check, held.pop_all().close)
 
     def _recipes(
@@ -257,13 +260,28 @@ class Workshop:
 
         book = RecipeBook(
             station,
-            lambda number: self._product(camera, number, faces)[1],
+            lambda number: self._another(camera, number, running, faces),
             camera.recipes,
             running,
             plc=next((output for output in outputs if isinstance(output, (PlcDevice, OpcUaServer))), None),
             file=camera.recipe_file,
         )
         return self.stack.enter_context(book)
+
+    def _another(self, camera: CameraConfig, number: int, running: Product, faces: Faces) -> Product:
+        """A product to change to; it must take pictures of the depth that the camera was opened for. Raises EdgeadError."""
+        from edgead.errors import BadInput
+        from edgead.runtime.cameras import gives_files
+
+        product = self._product(camera, number, faces)[1]
+        here, there = running.main.recipe.bits, product.main.recipe.bits
+        if here != there and gives_files(camera.address):
+            product.close()
+            raise BadInput(
+                f"recipe {number} takes 16-bit pictures as {there} bits, the camera was opened for {here}",
+                hint="train both models with the same --bits",
+            )
+        return product
 
     def _station(
         self,
@@ -380,9 +398,11 @@ def _first_recipe(camera: CameraConfig) -> int:
 
 
 def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:
-    """Warnings when pictures or scores drift."""
+    """Warnings when pictures have another shape than in training, and when pictures or scores drift."""
     from edgead.runtime.drift import DriftWatch
+    from edgead.runtime.shapes import ShapeWatch
 
+    lane.station.on_inspection(ShapeWatch(faces.looks, lane.station.notice).see)
     if camera.drift is not None:
         watch = DriftWatch(faces.usual, lane.station.notice, every_s=camera.drift.every_ms / 1000, max_ng=camera.drift.max_ng)
         lane.station.on_inspection(watch.see)
@@ -428,7 +448,7 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Face
     lane.pictures = PictureFolder(
         storage.folder / camera.name / "pictures",
         lane.scale,
-        lane.bundle.manifest.preprocess.roi,
+        lane.bundle.manifest.preprocess,
         max_mb=limits.max_mb,
         max_days=limits.max_days,
         min_free_mb=limits.min_free_mb,
