@@ -12,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from edgead.layout import labelled
 from edgead.preprocess import PreprocessRecipe, list_images
-from edgead.training.dataset import Labelled, labelled_files, load_labelled
+from edgead.training.dataset import Labelled, load_labelled
 from edgead.types import Image
 
 SHARED = Path(os.environ.get("EDGEAD_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -111,7 +112,7 @@ def _mvtec(name: str) -> Callable[[], tuple[list[Path], list[Entry]]]:
         root = SHARED / "data" / name
         if not (root / "train/good").is_dir():
             raise FileNotFoundError(f"no {root} (set EDGEAD_SHARED)")
-        return list_images(root / "train/good"), labelled_files(root)
+        return list_images(root / "train/good"), list(labelled(root).files)
 
     return find
 

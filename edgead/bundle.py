@@ -6,6 +6,7 @@
     model.int8.onnx      explicit Q/DQ graph
     openvino/...         built engines
     golden/...           real frames and the trained model's answers on them (:mod:`edgead.golden`)
+    trained-on.txt       digests of the pictures that the model was trained on
 
 There is no pickle in it. It is written beside its place, flushed to the disk and exchanged with the old one in one step (Linux;
 elsewhere in two, and the next opening mends what a crash left between them), so a crash or a full disk leaves the old one or the
@@ -20,15 +21,15 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import logging
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgead import disk, golden, signing
+from edgead import disk, golden, signing, versions
 from edgead.errors import BadInput, BundleError, BundleMismatch, StorageError
 from edgead.golden import Golden as Golden
 from edgead.golden import write_golden as write_golden
@@ -40,6 +41,11 @@ from edgead.manifest import Threshold as Threshold
 from edgead.signing import TrustedKey
 from edgead.typed import MAX_BYTES
 from edgead.types import Image
+
+_log = logging.getLogger(__name__)
+
+TRAINED_ON = "trained-on.txt"
+"""One line for each picture that the model was trained on: its :func:`edgead.preprocess.frame_digest`. Absent when not known."""
 
 MANIFEST = "manifest.json"
 MAX_TOTAL_BYTES = 16 << 30
@@ -127,6 +133,12 @@ class Bundle:
         except BadInput as error:
             raise BundleError(f"the golden frames of {self.path} cannot be read: {error}", hint="export it again") from error
 
+    def trained_on(self) -> frozenset[str]:
+        """Digests of the pictures that the model was trained on; empty when they are not known."""
+        if TRAINED_ON not in self.manifest.files:
+            return frozenset()
+        return frozenset((self.path / TRAINED_ON).read_text("utf-8").split())
+
     def _check_files(self) -> None:
         root = os.path.realpath(self.path)
         total = 0
@@ -189,7 +201,8 @@ def _reason(error: Exception) -> str:
 def new_bundle(target: Path, marker: str = "manifest.json", kind: str = "a bundle") -> Iterator[Path]:
     """A folder to fill with files and :func:`write_manifest`; on success it takes the place of `target`, else it vanishes.
 
-    Trained models are written in the same way, with `marker` ``"model.json"``.
+    What `target` held is kept (:mod:`edgead.versions`). Trained models are written in the same way, with `marker`
+    ``"model.json"``.
 
     Raises:
         BadInput: `target` exists and is not one of its `kind`: it lacks the file `marker`.
@@ -198,16 +211,12 @@ def new_bundle(target: Path, marker: str = "manifest.json", kind: str = "a bundl
     disk.mend(target)
     if target.exists() and not (target / marker).is_file():
         raise BadInput(f"{target} exists and is not {kind}", hint="choose another -o, or remove it yourself")
-    with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        with storage_errors(target):
-            yield work
-            work.chmod(0o755)
-            disk.exchange_folders(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with storage_errors(target), disk.work_folder(target) as work:
+        yield work
+        work.chmod(0o755)
+        disk.exchange_folders(work, target, versions.place_for(target) if target.exists() else None)
+        for gone in versions.trim(target):
+            _log.warning("removed %s: the newest %d former versions are kept", gone, versions.KEPT)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:

@@ -5,15 +5,26 @@ from __future__ import annotations
 import ctypes
 import errno
 import glob
+import logging
 import os
+import re
 import shutil
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from edgead.errors import StorageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_log = logging.getLogger(__name__)
 
 
 def is_special(path: Path) -> bool:
@@ -120,11 +131,84 @@ def write_file(file: Path, content: bytes) -> None:
     _flush(file.parent)
 
 
-def exchange_folders(work: Path, target: Path) -> None:
+@contextmanager
+def work_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder beside `target` to fill, which vanishes at the end; what killed processes left there is removed first.
+
+    The folder is locked as long as this process lives, so that no other one takes it for left behind.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_left_behind(target)
+    work, lock = _locked_folder(target)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_left_behind(target: Path) -> list[Path]:
+    """Remove the work folders that killed processes left beside `target`, with a line in the log each; those that were removed.
+    One that a living process holds is not touched."""
+    if fcntl is None:
+        return []
+    pattern = re.compile(re.escape(f".{target.name}.") + r"[a-z0-9_]{8}")
+    gone = []
+    for left in sorted(target.parent.iterdir()):
+        if not pattern.fullmatch(left.name) or left.is_symlink() or not left.is_dir():
+            continue
+        lock = _lock(left, wait=False)
+        if lock is None:
+            continue
+        try:
+            shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(lock)
+        gone.append(left)
+        _log.warning("removed %s, left behind by a run that was killed", left)
+    return gone
+
+
+def _locked_folder(target: Path) -> tuple[Path, int | None]:
+    """A new work folder and its lock. Another process may remove it before it is locked: then it is made again."""
+    while True:
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        if fcntl is None:
+            return work, None
+        lock = _lock(work, wait=True)
+        if lock is not None and work.exists() and os.fstat(lock).st_ino == work.stat().st_ino:
+            return work, lock
+        if lock is not None:
+            os.close(lock)
+        elif work.exists():
+            return work, None  # a file system without locks
+
+
+def _lock(folder: Path, wait: bool) -> int | None:
+    """An open, locked handle of a folder; None when another process holds it or it cannot be locked."""
+    assert fcntl is not None
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def exchange_folders(work: Path, target: Path, keep: Path | None = None) -> None:
     """Flush `work` to the disk and put it in the place of `target`, in one step where the system can (Linux).
 
-    What was there is then at `work`, for the caller to remove, or gone. In two steps (other systems, some network file systems) a
-    crash may leave the old folder under a hidden name; :func:`mend` puts it back.
+    What was there is then at `keep`, a folder that is not there yet; without one at `work`, for the caller to remove. In two
+    steps (other systems, some network file systems) a crash may leave the old folder under a hidden name; :func:`mend` puts it
+    back.
 
     Raises:
         OSError: it did not work, or what is there is no folder; the old one is where it was.
@@ -134,11 +218,22 @@ def exchange_folders(work: Path, target: Path) -> None:
         _flush(path)
     if not target.exists():
         os.replace(work, target)
-    elif _exchanged(work, target):
-        if work.is_symlink():
-            work.unlink()
+    elif keep is None:
+        _swap(work, target)
     else:
-        _replace_in_two_steps(work, target)
+        keep.parent.mkdir(exist_ok=True)
+        os.replace(work, keep)  # from here a crash loses nothing: the new one lies among the former ones
+        try:
+            _swap(keep, target)
+        except OSError:
+            os.replace(keep, work)
+            if not any(keep.parent.iterdir()):
+                keep.parent.rmdir()
+            raise
+        if not any(keep.parent.iterdir()):  # a link was replaced
+            keep.parent.rmdir()
+        else:
+            _flush(keep.parent)
     _flush(target.parent)
 
 
@@ -160,15 +255,20 @@ def mend(target: Path) -> None:
         return
 
 
-def _replace_in_two_steps(work: Path, target: Path) -> None:
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    os.replace(target, old / target.name)
-    try:
-        os.replace(work, target)
-    except OSError:
-        mend(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def _swap(work: Path, target: Path) -> None:
+    """`work` takes the place of `target`, and the other way round; a link that was there vanishes."""
+    if not _exchanged(work, target):
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        os.replace(target, old / target.name)
+        try:
+            os.replace(work, target)
+        except OSError:
+            mend(target)
+            raise
+        os.replace(old / target.name, work)
+        old.rmdir()
+    if work.is_symlink():
+        work.unlink()
 
 
 def _exchanged(one: Path, other: Path) -> bool:

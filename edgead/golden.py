@@ -96,15 +96,18 @@ def write_golden(folder: Path, images: Sequence[Image], reference: Answers, came
         np.savez_compressed(file, scores=reference.scores, maps=reference.maps)
 
 
-def camera_pngs(files: Mapping[int, Path], most: int = MOST_CAMERA) -> dict[int, bytes]:
-    """Pictures as the camera gave them, as PNG: the first `most`, fewer when they are large. Keys as in `files`.
+def camera_pngs(files: Mapping[int, Path], most: int = MOST_CAMERA, bits: int = 16) -> dict[int, bytes]:
+    """Pictures as the camera gave them, as PNG of 8 bits: the first `most`, fewer when they are large. Keys as in `files`.
+
+    Args:
+        bits: that 16-bit files really use (the recipe's).
 
     Raises:
         BadInput: a picture cannot be read.
     """
     found: dict[int, bytes] = {}
     for key, file in list(files.items())[:most]:
-        picture = read_image(file)
+        picture = read_image(file, bits)
         if picture.shape[0] * picture.shape[1] > MAX_CAMERA_PIXELS:
             break
         png = bytes(cv2.imencode(".png", picture)[1].tobytes())

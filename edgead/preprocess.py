@@ -1,12 +1,15 @@
 """ONE recipe from a camera picture to the model's input, used by training, calibration, verification and the runtime.
 
-The recipe covers region of interest and resize. Cast, colour order and normalisation are inside the exported graph, so no
-backend can get them differently.
+The recipe covers depth, region of interest, proportions and resize. Cast, colour order and normalisation are inside the exported
+graph, so no backend can get them differently.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,12 @@ _BLOCK = 16
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 RESIZE_RULES = ("box", "area", "linear", "antialias")
+ASPECTS = ("stretch", "letterbox", "crop")
+FILL = 114
+"""Grey level of a letterbox's bars: near ImageNet's mean, so that a network sees in them about what it pads its layers with."""
+
+SAME_ASPECT = 0.02
+"""Proportions that differ by no more, relatively, are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,10 @@ class PreprocessRecipe:
         crop_from: width, height to which the picture is resized before the model's input is cut from its middle; None resizes
             straight to the input. One of them 0 keeps the picture's proportions, the other being its shorter side; both 0: the
             picture is not resized, and where it is smaller than the input a black border is added.
+        aspect: what becomes of other proportions than the input's: ``"stretch"`` ignores them, ``"letterbox"`` fits the whole
+            picture in between bars of grey level `FILL`, ``"crop"`` fills the input and cuts off what hangs over, on both sides.
+        bits: that pictures of 16 bits really use, counted from the lowest; those above must be 0.
+        pictures: width, height of the pictures that the model was trained on; None: not known, or of different proportions.
     """
 
     width: int
@@ -48,6 +61,9 @@ class PreprocessRecipe:
     roi: tuple[int, int, int, int] | None = None
     resize: str = "box"
     crop_from: tuple[int, int] | None = None
+    aspect: str = "stretch"
+    bits: int = 16
+    pictures: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not (16 <= self.width <= 8192 and 16 <= self.height <= 8192):
@@ -56,6 +72,14 @@ class PreprocessRecipe:
             raise BadInput(f"unknown resize rule {self.resize!r}", hint=f"choose {' or '.join(RESIZE_RULES)}")
         if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
             raise BadInput(f"region of interest {self.roi} is not x, y, width, height in pixels")
+        if self.aspect not in ASPECTS:
+            raise BadInput(f"unknown rule for proportions {self.aspect!r}", hint=f"choose {' or '.join(ASPECTS)}")
+        if not 8 <= self.bits <= 16:
+            raise BadInput(f"{self.bits} bits are not usable", hint="give 8 to 16: what the camera's values really use")
+        if self.pictures is not None and min(self.pictures) < 1:
+            raise BadInput(f"pictures of {self.pictures[0]} x {self.pictures[1]} px cannot be")
+        if self.crop_from is not None and self.aspect != "stretch":
+            raise BadInput(f"a recipe that cuts its input from a resized picture has no {self.aspect}")
         if self.crop_from is not None and any(self.crop_from):
             wide, high = (n or max(self.crop_from) for n in self.crop_from)
             if wide < self.width or high < self.height:
@@ -89,39 +113,97 @@ class PreprocessRecipe:
                     hint="the camera's resolution differs from the one the model was trained for",
                 )
             image = image[y : y + h, x : x + w]
-        if self.crop_from is None:
+        if self.crop_from is None and self.aspect == "stretch":
             return _resize(image, self.width, self.height, self.resize, out)
-        if not any(self.crop_from):
+        if self.crop_from is not None and not any(self.crop_from):
             image = _bordered(image, self.width, self.height)
-        whole = _resize(image, *self._before_crop(image), self.resize)
-        top, left = round((whole.shape[0] - self.height) / 2), round((whole.shape[1] - self.width) / 2)
-        return _given(whole[top : top + self.height, left : left + self.width], out)
+        wide, high, left, top = self._placed(image.shape[1], image.shape[0])
+        whole = _resize(image, wide, high, self.resize)
+        if wide >= self.width and high >= self.height:
+            return _given(whole[-top : self.height - top, -left : self.width - left], out)
+        if out is None:
+            out = np.empty((self.height, self.width, 3), np.uint8)
+        out[:] = FILL
+        out[top : top + high, left : left + wide] = whole
+        return out
 
-    def _before_crop(self, image: Image) -> tuple[int, int]:
+    def read(self, path: Path) -> Image:
+        """A picture file as the camera's picture: :func:`read_image` at this recipe's depth. Raises BadInput."""
+        return read_image(path, self.bits)
+
+    def window(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """x, y, width, height of what the model sees of a camera picture of so many pixels, in its pixels: the model's input, and
+        any map of it, lies there. With a letterbox it reaches out of the picture, by the bars."""
+        x, y, w, h = self.roi or (0, 0, width, height)
+        if self.crop_from is None and self.aspect == "stretch":
+            return float(x), float(y), float(w), float(h)
+        wide, high, left, top = self._placed(w, h)
+        return x - left * w / wide, y - top * h / high, self.width * w / wide, self.height * h / high
+
+    def strange(self, width: int, height: int) -> str:
+        """What is wrong with the shape of a camera picture when the model was trained on others; "" when nothing is."""
+        if self.pictures is None or (width, height) == self.pictures:
+            return ""
+        usual = f"a picture of {width} x {height} px, the model was trained on {self.pictures[0]} x {self.pictures[1]} px"
+        if self.roi is not None:
+            return f"{usual}: its region of interest, in pixels, may lie elsewhere on the part"
+        if same_aspect((width, height), self.pictures):
+            return ""
+        return f"{usual}: other proportions, so that parts look wider or higher to it, or other margins are seen"
+
+    def _placed(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Width, height of the resized picture (or region of interest) of so many pixels, and where its upper left corner lies in
+        the model's input: below 0 where it is cut off."""
+        if self.crop_from is not None:
+            wide, high = self._before_crop(width, height)
+            left, top = -round((wide - self.width) / 2), -round((high - self.height) / 2)
+            return (
+                wide,
+                high,
+                left if wide >= self.width else (self.width - wide) // 2,
+                (top if high >= self.height else (self.height - high) // 2),
+            )
+        scales = self.width / width, self.height / height
+        scale = min(scales) if self.aspect == "letterbox" else max(scales)
+        wide, high = max(1, round(width * scale)), max(1, round(height * scale))
+        return wide, high, (self.width - wide) // 2, (self.height - high) // 2
+
+    def _before_crop(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the resized picture that the input is cut from."""
         assert self.crop_from is not None
         if 0 not in self.crop_from:
             return self.crop_from
-        height, width = image.shape[:2]
         if not any(self.crop_from):
             return width, height
         short = max(self.crop_from)
         return (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """For JSON; what a recipe of before the last three fields did not know is left out where it says nothing new, so that the
+        digests made of old recipes stay."""
+        usual = {f.name: f.default for f in fields(self) if f.name in ("aspect", "bits", "pictures")}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> PreprocessRecipe:
         roi = data.get("roi")
-        whole = data.get("crop_from")
+        whole, pictures = data.get("crop_from"), data.get("pictures")
         return cls(
             int(data["width"]),
             int(data["height"]),
             tuple(roi) if roi else None,
             str(data["resize"]),
             tuple(whole) if whole else None,
+            str(data.get("aspect", "stretch")),
+            int(data.get("bits", 16)),
+            (int(pictures[0]), int(pictures[1])) if pictures else None,
         )
+
+
+def same_aspect(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Do two sizes (width, height) have the same proportions, but for `SAME_ASPECT`?"""
+    ratio = one[0] * other[1] / (one[1] * other[0])
+    return max(ratio, 1 / ratio) <= 1 + SAME_ASPECT
 
 
 def box_steps(size: int, wanted: int) -> int:
@@ -217,17 +299,22 @@ def triangle_matrix(before: int, after: int) -> FloatArray:
     return matrix
 
 
-def to_bgr8(image: npt.NDArray[Any]) -> Image:
+def to_bgr8(image: npt.NDArray[Any], bits: int = 16) -> Image:
     """Any camera or file picture as H x W x 3 uint8 BGR.
 
-    Rules: grey (H x W or H x W x 1) is repeated three times; alpha is dropped; 16 bits are divided by 256 (full range is
-    assumed, whatever the picture holds, so that equal light gives equal numbers).
+    Rules: grey (H x W or H x W x 1) is repeated three times; alpha is dropped; of 16 bits the upper 8 of the `bits` in use are
+    taken, whatever the picture holds, so that equal light gives equal numbers.
 
     Raises:
-        BadInput: another depth or shape.
+        BadInput: another depth or shape, or a value that needs more than `bits`.
     """
     if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
+        if bits < 16 and image.size and (largest := int(image.max())) >> bits:
+            raise BadInput(
+                f"a value of {largest} in a picture of {bits} bits (0 to {(1 << bits) - 1})",
+                hint="the camera's depth differs from the one that was found or given at training (--bits)",
+            )
+        image = (image >> (bits - 8)).astype(np.uint8)
     if image.dtype != np.uint8:
         raise BadInput(f"pictures of type {image.dtype} are not supported", hint="use 8 or 16 bit unsigned pictures")
     if image.ndim == 2:
@@ -239,21 +326,50 @@ def to_bgr8(image: npt.NDArray[Any]) -> Image:
     return np.ascontiguousarray(image[:, :, :3])
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, bits: int = 16) -> Image:
     """A picture file as H x W x 3 uint8 BGR (see :func:`to_bgr8`); EXIF rotation is ignored, as cameras on a line have none.
 
     Raises:
-        BadInput: missing, unreadable or of an unsupported kind.
+        BadInput: missing, unreadable or of an unsupported kind; the message names the file.
+    """
+    with naming(path):
+        return to_bgr8(read_raw(path)[0], bits)
+
+
+def read_raw(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    """A picture file as OpenCV decodes it, of any depth and number of channels, and the file's bytes.
+
+    Raises:
+        BadInput: missing or unreadable; the message names the file.
     """
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}", hint="check the path and its permissions") from error
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(data, flags) if data.size and not is_cut_short(data.data) else None
+    try:
+        image = cv2.imdecode(data, flags) if data.size and not is_cut_short(data.data) else None
+    except cv2.error:  # a header that promises more pixels than OpenCV allows
+        image = None
     if image is None:
         raise BadInput(f"{path} is not a readable picture ({data.size} bytes)", hint="remove it or replace it")
-    return to_bgr8(image)
+    return image, data
+
+
+def frame_digest(image: Image) -> str:
+    """What a model input is known by: SHA-256 over its pixels, hexadecimal."""
+    return hashlib.sha256(image.tobytes()).hexdigest()
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What is wrong with a picture inside is told with its file's name."""
+    try:
+        yield
+    except BadInput as error:
+        if str(path) in str(error):
+            raise
+        raise BadInput(f"{path}: {error}", hint=error.hint) from error
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -266,6 +382,8 @@ def list_images(folder: Path) -> list[Path]:
         raise BadInput(f"{folder} is not a folder", hint="give a folder of pictures")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not found:
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise BadInput(f"{folder} holds no pictures", hint=f"put pictures there ({kinds})")
+        hint = f"put pictures there ({', '.join(sorted(IMAGE_SUFFIXES))})"
+        if any(p.is_dir() for p in folder.iterdir()):
+            hint = f"folders below it are not looked through: give one of them, or a pattern, '{folder}/**/*.png'"
+        raise BadInput(f"{folder} holds no pictures", hint=hint)
     return found

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead.errors import BadInput
-from edgead.preprocess import RESIZE_RULES, PreprocessRecipe, list_images, read_image, to_bgr8
+from edgead.preprocess import FILL, RESIZE_RULES, PreprocessRecipe, list_images, read_image, to_bgr8
 from edgead.types import Image
 
 SIDES = st.integers(1, 90)
@@ -167,3 +167,98 @@ def test_only_pictures_are_listed_in_the_order_of_their_names(tmp_path: Path) ->
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="holds no pictures"):
         list_images(tmp_path / "empty")
+
+
+def marked(width: int, height: int, x: int, y: int) -> Image:
+    """A picture as grey as the bars, with a white spot around a place."""
+    image = np.full((height, width, 3), FILL, np.uint8)
+    reach = max(2, min(width, height) // 40)
+    image[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = 255
+    return image
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(40, 300), st.integers(40, 300), st.sampled_from(["letterbox", "crop"]), st.floats(0.3, 0.7), st.floats(0.3, 0.7)
+)
+def test_what_keeps_proportions_tells_where_in_the_picture_it_looked(
+    width: int, height: int, aspect: str, right: float, down: float
+) -> None:
+    """A spot in the model's input lies where `window` says that the input lies, in the camera's picture."""
+    recipe = PreprocessRecipe(96, 64, aspect=aspect)
+    left, top, wide, high = recipe.window(width, height)
+    spot = round(left + (0.5 + 0.4 * (right - 0.5)) * wide), round(top + (0.5 + 0.4 * (down - 0.5)) * high)
+    out = recipe.apply(marked(width, height, *spot))
+    assert out.shape == (64, 96, 3)
+    if not (6 <= spot[0] < width - 6 and 6 <= spot[1] < height - 6):
+        return  # in the bars, or cut by the edge
+    light = out[:, :, 0].astype(float) - FILL
+    row, column = (light.sum(axis) @ np.arange(size) / light.sum() for axis, size in ((1, 64), (0, 96)))
+    seen = left + (column + 0.5) * wide / 96, top + (row + 0.5) * high / 64
+    assert seen == pytest.approx((spot[0] + 0.5, spot[1] + 0.5), abs=2.5 * max(wide / 96, high / 64))
+    assert wide / high == pytest.approx(96 / 64, rel=0.06)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDES, SIDES, st.integers(16, 80), st.integers(16, 80), st.sampled_from(["letterbox", "crop"]))
+def test_any_picture_fits_with_its_proportions_kept(height: int, width: int, model_h: int, model_w: int, aspect: str) -> None:
+    recipe = PreprocessRecipe(model_w, model_h, aspect=aspect)
+    out = recipe.apply(np.full((height, width, 3), FILL, np.uint8))
+    assert out.shape == (model_h, model_w, 3)
+    assert (out == FILL).all()
+    buffer = np.zeros((model_h, model_w, 3), np.uint8)
+    assert np.array_equal(recipe.apply(np.full((height, width, 3), FILL, np.uint8), buffer), buffer)
+
+
+def test_a_letterbox_shows_all_and_a_crop_the_middle() -> None:
+    image = np.full((100, 300, 3), 50, np.uint8)
+    image[:, :20] = 250  # at the left end
+    boxed, cut = (PreprocessRecipe(90, 90, aspect=aspect).apply(image) for aspect in ("letterbox", "crop"))
+    assert (boxed[:30] == FILL).all()
+    assert (boxed[60:] == FILL).all()
+    assert (boxed[30:60, :5] == 250).all()
+    assert (cut == 50).all()
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_deep_pictures_keep_their_light(bits: int, tmp_path: Path) -> None:
+    """256 levels of light in the camera's own depth are 256 levels; at the full range of 16 bits a handful would be left."""
+    levels = np.tile(np.arange(256, dtype=np.uint16), (4, 1))
+    cv2.imwrite(str(tmp_path / "deep.png"), levels << (bits - 8))
+    read = PreprocessRecipe(32, 32, bits=bits).read(tmp_path / "deep.png")
+    assert np.array_equal(read[0, :, 0], np.arange(256))
+
+
+def test_a_value_beyond_the_depth_is_refused_with_the_file_not_clipped(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "bright.png"), np.full((20, 20), 5000, np.uint16))
+    with pytest.raises(BadInput, match=r"bright\.png: a value of 5000 in a picture of 12 bits"):
+        read_image(tmp_path / "bright.png", 12)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_a_refusal_of_the_kind_names_the_file(kind: type, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "odd.tif"), np.ones((20, 20), kind))
+    with pytest.raises(BadInput, match=r"odd\.tif.*not supported"):
+        read_image(tmp_path / "odd.tif")
+
+
+def test_recipes_of_before_are_written_as_before() -> None:
+    """Digests of training pictures are made over this text: it must not change for models that are there."""
+    old = {"width": 32, "height": 24, "roi": None, "resize": "box", "crop_from": None}
+    assert PreprocessRecipe.from_json(old).to_json() == old
+    new = PreprocessRecipe(32, 24, aspect="crop", bits=12, pictures=(640, 480))
+    assert PreprocessRecipe.from_json(new.to_json()) == new
+
+
+def test_a_picture_of_another_shape_is_told() -> None:
+    recipe = PreprocessRecipe(64, 64, pictures=(640, 480))
+    assert recipe.strange(640, 480) == recipe.strange(1280, 960) == ""
+    assert "1280 x 720 px, the model was trained on 640 x 480 px" in recipe.strange(1280, 720)
+    assert "region of interest" in PreprocessRecipe(64, 64, (0, 0, 64, 64), pictures=(640, 480)).strange(1280, 960)
+    assert PreprocessRecipe(64, 64).strange(5, 500) == ""
+
+
+@pytest.mark.parametrize("wrong", [{"aspect": "squash"}, {"bits": 7}, {"bits": 17}, {"aspect": "crop", "crop_from": (64, 64)}])
+def test_a_recipe_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        PreprocessRecipe(32, 32, **wrong)

@@ -208,6 +208,14 @@ def _limits(known: Floats, least: Floats, looks: int) -> tuple[Floats, Floats]:
     return ends[0], ends[1]
 
 
+def limit_above(values: npt.NDArray[np.float64]) -> float:
+    """Where chance ends above for N numbers of which each one is looked at once (see the top); infinite of fewer than
+    `FEWEST_TO_COMPARE`."""
+    if len(values) < FEWEST_TO_COMPARE:
+        return math.inf
+    return float(_limits(values[:, None], np.zeros(1), len(values))[1][0])
+
+
 def _foreign(count: int, total: int, meaning: str) -> Finding:
     return Finding("error", "other-product", "", f"{count} of {total} calibration pictures {meaning}")
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgead.errors import BadInput
-from edgead.preprocess import PreprocessRecipe, list_images, read_image
+from edgead.layout import good_pictures
+from edgead.preprocess import PreprocessRecipe
+from edgead.survey import Survey
 from edgead.types import Image
 
 
@@ -66,22 +68,18 @@ class CalibrationSet:
 
     @classmethod
     def from_folder(cls, folder: Path, recipe: PreprocessRecipe, limit: int) -> CalibrationSet:
-        """From a folder of pictures, at most `limit` of them, evenly spread over their names, brought to model size.
+        """From all pictures below a folder, at most `limit` of them, evenly spread over their names, brought to model size.
 
         Raises:
-            BadInput: no pictures there, or one that cannot be read or does not suit the recipe; the message names the file.
+            BadInput: no pictures there, a folder of defects among them, or some that cannot be read or do not suit the recipe:
+                the message names all of them.
         """
-        files = list_images(folder)
+        files = good_pictures(folder).files
         chosen = files if len(files) <= limit else [files[i * len(files) // limit] for i in range(limit)]
-        return cls.of([_read(file, recipe) for file in chosen], [file.name for file in chosen])
-
-
-def _read(file: Path, recipe: PreprocessRecipe) -> Image:
-    image = read_image(file)
-    try:
-        return recipe.apply(image)
-    except BadInput as error:
-        raise BadInput(f"{file}: {error}", hint=error.hint) from error
+        survey = Survey()
+        images = [image for file in chosen if (image := survey.use(file, recipe)) is not None]
+        survey.refuse_bad("calibration pictures")
+        return cls.of(images, [file.relative_to(folder).as_posix() for file in chosen])
 
 
 def _check(name: str, image: Image, first_name: str, first: Image) -> None:

@@ -46,9 +46,9 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     graph.add_argument("--input", metavar="NAME", help="the picture input (default: the only one)")
     graph.add_argument("--score", metavar="NAME", help="the score output")
     graph.add_argument("--map", metavar="NAME", help="the map output")
-    graph.add_argument("--mean", default="0", metavar="A[,B,C]", help="subtracted from values 0 to 255 (default 0)")
-    graph.add_argument("--std", default="255", metavar="A[,B,C]", help="divides them then (default 255)")
-    graph.add_argument("--colour", choices=("rgb", "bgr"), default="rgb", help="order the graph takes (default rgb)")
+    graph.add_argument("--mean", metavar="A[,B,C]", help="subtracted from values 0 to 255 (default 0)")
+    graph.add_argument("--std", metavar="A[,B,C]", help="divides them then (default 255)")
+    graph.add_argument("--colour", choices=("rgb", "bgr"), help="order the graph takes (default rgb)")
     graph.add_argument("--layout", choices=("nchw", "nhwc"), help="(default: where the 3 is)")
 
 
@@ -73,7 +73,9 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     from edgead.calibration.thresholds import threshold_from_good
     from edgead.importers import import_model
     from edgead.importers.folder import NO_PICTURES, generated_frames, write_model
-    from edgead.training.dataset import find_good, load_good
+    from edgead.layout import find_good
+    from edgead.survey import settle
+    from edgead.training.dataset import load_good
     from edgead.training.evaluate import good_scores
 
     imported = import_model(source, _options(args), _graph_options(args))
@@ -83,7 +85,9 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     root: Path | None = None
     camera: list[Path] = []
     if args.images is not None:
-        images = load_good(args.images, imported.recipe)
+        images = load_good(args.images, imported.recipe, settle=lambda asked, survey: settle(asked, survey, asked.aspect, None))
+        imported.recipe = images.recipe
+        notes += [*images.survey.lines(), *images.survey.warnings(images.recipe, shapes=False)]
         good, held_out, camera = images.train, images.heldout, images.heldout_files
         data = _data(images)
         root = find_good(args.images)[1]
@@ -108,6 +112,26 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
         notes.append(f"{int((scores >= threshold.value).sum())} of {len(scores)} held out good pictures are above the threshold")
     write_model(out, imported, threshold, held_out, good, args.name or _name(source), data, root, camera)
     return imported, threshold, notes
+
+
+_INSTEAD = {
+    "threshold": "choose it on the bundle: edgead threshold BUNDLE --set VALUE",
+    "images": "INT8 is calibrated on --calibration DIR, and engines are compared on --labelled DIR as well",
+    "name": "give --name to edgead train",
+}
+OF_IMPORTS = (
+    "images", "threshold", "name", "roi", "antialias", "exact_resize", "weights", "backbone", "layers", "size", "input", "score",
+    "map", "mean", "std", "colour", "layout",
+)  # fmt: skip
+
+
+def refuse_import_arguments(args: argparse.Namespace) -> None:
+    """Refuse, for an edgead model, what only other tools' files take: the model says all that itself. Raises BadInput."""
+    given = [name for name in OF_IMPORTS if getattr(args, name) not in (None, "")]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        hint = _INSTEAD.get(given[0], "the model was trained with its own; train it again to change them")
+        raise BadInput(f"{flags}: for other tools' files only, and {args.model} is an edgead model", hint=hint)
 
 
 def imported_without_pictures(model: Path) -> bool:
@@ -164,7 +188,7 @@ def summary(imported: Imported, threshold: Threshold, notes: list[str]) -> str:
 
 def _options(args: argparse.Namespace) -> Any:
     from edgead.importers import ImportOptions
-    from edgead.training.dataset import find_good
+    from edgead.layout import find_good
 
     return ImportOptions(
         antialias=args.antialias,
@@ -181,8 +205,8 @@ def _options(args: argparse.Namespace) -> Any:
 def _graph_options(args: argparse.Namespace) -> Any:
     from edgead.importers.graph import GraphOptions
 
-    mean, std = (_numbers(flag, getattr(args, flag)) for flag in ("mean", "std"))
-    return GraphOptions(args.input, args.score, args.map, mean, std, args.colour, args.layout)
+    mean, std = (_numbers(flag, getattr(args, flag) or usual) for flag, usual in (("mean", "0"), ("std", "255")))
+    return GraphOptions(args.input, args.score, args.map, mean, std, args.colour or "rgb", args.layout)
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgead.config import CameraConfig, PartConfig, Plc, Storage
     from edgead.config import GpioTrigger as GpioTriggerConfig
     from edgead.decision import Rule
+    from edgead.preprocess import PreprocessRecipe
     from edgead.runtime.cameras.absent import Opening
     from edgead.runtime.drift import Usual
     from edgead.runtime.examiner import Answerer
@@ -66,7 +67,7 @@ class Loaded:
 class Faces:
     """What pictures of each product look like, by the name of the engine that answers."""
 
-    looks: dict[str, tuple[HeatScale, tuple[int, int, int, int] | None]] = field(default_factory=dict)
+    looks: dict[str, tuple[HeatScale, PreprocessRecipe]] = field(default_factory=dict)
     usual: dict[str, Usual] = field(default_factory=dict)
 
 
@@ -212,13 +213,13 @@ class Workshop:
         self.stack.callback(product.close)  # again after the recipes' own book, which does not matter
         return Prepared(faces, main, product)
 
-    def open_cameras(self, cameras: Sequence[CameraConfig]) -> None:
+    def open_cameras(self, cameras: Sequence[CameraConfig], ready: Mapping[str, Prepared]) -> None:
         """Begin to open them all at once; `build` takes each one up, or does without it for now."""
         from edgead.runtime.cameras.absent import START_S, Opening
 
         self._until_ns = self.clock.now_ns() + round(START_S * 1e9)
         for camera in cameras:
-            opening = self._openings[camera.name] = Opening(camera.name, _opener(camera, self.clock))
+            opening = self._openings[camera.name] = Opening(camera.name, _opener(camera, self.clock, ready[camera.name]))
             with self._own(camera.name):
                 opening.begin()
             self.stack.callback(opening.let_go)
@@ -252,7 +253,7 @@ class Workshop:
 
         main, product, rule = ready.main, ready.product, _rule(ready.main.record, camera.threshold)
         opening = self._openings.get(camera.name)
-        reopen = opening or _opener(camera, self.clock)
+        reopen = opening or _opener(camera, self.clock, ready)
         self._late = []
         with ExitStack() as unfinished:  # what is opened here belongs to the station once there is one
             store = self._store(camera, storage)
@@ -298,7 +299,7 @@ class Workshop:
                 check = SelfCheck.of_bundle(bundle, record, main.engine, every_s=camera.selfcheck.every_s, clock=self.clock)
             if camera.drift is not None:
                 faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle))
-            faces.looks[name] = (HeatScale(main.calm, rule.level), recipe.roi)
+            faces.looks[name] = (HeatScale(main.calm, rule.level), recipe)
             return main, Product(number, Answerer(main.engine, recipe, rule, name), fallback, check, held.pop_all().close)
 
     def _recipes(
@@ -310,13 +311,28 @@ class Workshop:
 
         book = RecipeBook(
             station,
-            lambda number: self._product(camera, number, faces)[1],
+            lambda number: self._another(camera, number, running, faces),
             camera.recipes,
             running,
             plc=next((output for output in outputs if isinstance(output, (PlcDevice, OpcUaServer))), None),
             file=camera.recipe_file,
         )
         return self.stack.enter_context(book)
+
+    def _another(self, camera: CameraConfig, number: int, running: Product, faces: Faces) -> Product:
+        """A product to change to; it must take pictures of the depth that the camera was opened for. Raises EdgeadError."""
+        from edgead.errors import BadInput
+        from edgead.runtime.cameras import gives_files
+
+        product = self._product(camera, number, faces)[1]
+        here, there = running.main.recipe.bits, product.main.recipe.bits
+        if here != there and gives_files(camera.address):
+            product.close()
+            raise BadInput(
+                f"recipe {number} takes 16-bit pictures as {there} bits, the camera was opened for {here}",
+                hint="train both models with the same --bits",
+            )
+        return product
 
     def _station(
         self,
@@ -468,10 +484,11 @@ class Workshop:
             return None, later
 
 
-def _opener(camera: CameraConfig, clock: Clock) -> Callable[[], Camera]:
+def _opener(camera: CameraConfig, clock: Clock, ready: Prepared) -> Callable[[], Camera]:
     from edgead.runtime.cameras import open_camera
 
-    return partial(open_camera, camera.address, clock=clock, realtime=camera.realtime)
+    bits = ready.main.bundle.manifest.preprocess.bits
+    return partial(open_camera, camera.address, clock=clock, realtime=camera.realtime, bits=bits)
 
 
 def _wanted(camera: CameraConfig, number: int) -> tuple[Path, str | None]:
@@ -511,9 +528,11 @@ def _read(file: Path) -> str:
 
 
 def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:
-    """Warnings when pictures or scores drift."""
+    """Warnings when pictures have another shape than in training, and when pictures or scores drift."""
     from edgead.runtime.drift import DriftWatch
+    from edgead.runtime.shapes import ShapeWatch
 
+    lane.station.on_inspection(ShapeWatch(faces.looks, lane.station.notice).see)
     if camera.drift is not None:
         watch = DriftWatch(faces.usual, lane.station.notice, every_s=camera.drift.every_ms / 1000, max_ng=camera.drift.max_ng)
         lane.station.on_inspection(watch.see)
@@ -539,7 +558,7 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Face
     lane.pictures = PictureFolder(
         storage.folder / camera.name / "pictures",
         lane.scale,
-        lane.bundle.manifest.preprocess.roi,
+        lane.bundle.manifest.preprocess,
         max_mb=limits.max_mb,
         max_days=limits.max_days,
         min_free_mb=limits.min_free_mb,

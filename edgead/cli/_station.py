@@ -52,7 +52,7 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
         keep = config.process.keep_compiled
         workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=keep, waits=True, trusted=trusted, crew=crew)
         ready = {camera.name: workshop.prepare(camera) for camera in config.cameras}
-        workshop.open_cameras(config.cameras)
+        workshop.open_cameras(config.cameras, ready)
         cells = [workshop.cell(part, config.storage) for part in config.parts]
         seats = {name: cell for part, cell in zip(config.parts, cells, strict=True) for name in part.cameras}
         lanes = [workshop.build(c, config.storage, cell=seats.get(c.name), ready=ready[c.name]) for c in config.cameras]

@@ -4,27 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from edgead.bundle import Chosen, EngineRecord, Threshold
-from edgead.calibration.conformal import CONFIDENCE, GoodChoice, images_needed, percent, upper_rate
+from edgead.calibration.conformal import CONFIDENCE, GoodChoice, Statistics, images_needed, percent, upper_rate
 from edgead.calibration.operating import Counted, DefectChoice
 from edgead.calibration.pictures import Asked
 from edgead.calibration.thresholds import FEW, Choice
 from edgead.cli._console import console
+from edgead.layout import listed
 
 TIGHTER = (0.01, 0.005, 0.001)
 """False-reject rates that users ask for; the table says how many pictures each needs."""
 
 
+NAMED = 5
+"""Pictures named of each kind; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Pictures by name, each list beginning with the one that matters most: the good ones of the largest statistics, which set
+    the threshold; those that are NG; and the defects that are OK."""
+
+    setting: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, choice: Choice, good: Statistics, defects: Statistics, good_files: Sequence[Path], defect_files: Sequence[Path]
+    ) -> Named:
+        """By the statistics of the pictures in these files, in their order."""
+        low, high = choice.band or (choice.value, choice.value)
+        order = np.argsort(-good, kind="stable")
+        names = [_names(files) for files in (good_files, defect_files)]
+        told = [f"{names[0][i]} ({good[i]:.5g})" for i in order]
+        over = int(np.count_nonzero(good >= high))
+        by_good = choice.good is not None
+        setting = tuple(told[over : over + (2 if over else 3)]) if by_good else ()
+        missed = [f"{names[1][i]} ({defects[i]:.5g})" for i in np.argsort(defects, kind="stable") if defects[i] < low]
+        return cls(setting, tuple(told[:over]), tuple(missed))
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One engine: its record before, its new threshold, how that was chosen, and how many of the good pictures the old threshold
-    would have rejected (None: it cannot be compared)."""
+    """One engine: its record before, its new threshold, how that was chosen, how many of the good pictures the old threshold
+    would have rejected (None: it cannot be compared), and the pictures to look at."""
 
     record: EngineRecord
     threshold: Threshold
     choice: Choice
     rejected_before: int | None
+    named: Named = Named()
 
 
 def show(rows: Sequence[Row], good: Asked, defects: Asked, map_shape: tuple[int, int]) -> None:
@@ -48,7 +82,8 @@ def show(rows: Sequence[Row], good: Asked, defects: Asked, map_shape: tuple[int,
         cells += [_counts(choice.missed)] * bool(defects.count)
         table.add_row(row.record.name, *cells)
     console().print(table)
-    for line in (*_rules(rows, map_shape), *_pictures(good, defects), *_explained(rows, good), *_warnings(rows, good)):
+    lines = (*_rules(rows, map_shape), *_pictures(good, defects), *_explained(rows, good), *_named(rows), *_warnings(rows, good))
+    for line in lines:
         console().print(line, markup=False)
 
 
@@ -69,6 +104,12 @@ def facts(threshold: Threshold) -> str:
     chosen = threshold.chosen
     promise = _promise(chosen) if chosen is not None else ""
     return f"{threshold.rule.describe()} ({threshold.method})" + (f"; {promise}" if promise else "")
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Names of files, with their folders where a name is there twice."""
+    names = [file.name for file in files]
+    return names if len(set(names)) == len(names) else [str(file) for file in files]
 
 
 def _dated(threshold: Threshold) -> str:
@@ -124,7 +165,13 @@ def _pictures(good: Asked, defects: Asked) -> list[str]:
         if asked.count:
             copies = f" ({asked.copies} copies of others counted once)" if asked.copies else ""
             parts.append(f"{asked.count} {kind}{copies}")
-    return [", ".join(parts)] if parts else []
+    lines = [", ".join(parts)] if parts else []
+    if good.known:
+        told = f"{len(good.known)} more are left out: the model was trained on them, so they say nothing about new parts"
+        lines.append(f"{told} ({listed(str(file) for file in good.known[:1])}{', ...' if len(good.known) > 1 else ''})")
+    for asked in (good, defects):
+        lines += asked.survey.lines() if asked.count else []
+    return lines
 
 
 def _explained(rows: Sequence[Row], good: Asked) -> list[str]:
@@ -181,6 +228,20 @@ def _about_defects(choice: DefectChoice) -> str:
 def _interval(what: str, counted: Counted) -> str:
     interval = f"{percent(CONFIDENCE)} interval {percent(counted.low)} to {percent(counted.high)}"
     return f"{what} {counted.events} of {counted.n}, {interval}"
+
+
+def _named(rows: Sequence[Row]) -> list[str]:
+    """The pictures that set the threshold, those that are NG, and the defects that are OK; told once where engines agree."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        for what, names in (
+            ("good pictures that set the threshold", row.named.setting),
+            ("good pictures that are NG", row.named.rejected),
+            ("defects that are OK", row.named.missed),
+        ):
+            if names:
+                told.setdefault(f"{what}: {listed(names, NAMED)}", []).append(row.record.name)
+    return [f"{', '.join(engines)}: {line}" for line, engines in told.items()]
 
 
 def _warnings(rows: Sequence[Row], good: Asked) -> list[str]:

@@ -98,6 +98,7 @@ def _prepare(out: Path, seed: int) -> Path:
         StorageError: it cannot be written.
     """
     from edgead.bundle import storage_errors
+    from edgead.versions import folder_of
 
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file", hint="choose another -o")
@@ -106,8 +107,9 @@ def _prepare(out: Path, seed: int) -> Path:
             raise BadInput(f"{out} is not empty and not a demo's folder", hint="choose another -o, or remove it yourself")
         out.mkdir(parents=True, exist_ok=True)
         (out / MARKER).write_text(json.dumps({"seed": seed}), "utf-8")
-        if (out / "data").exists():
-            shutil.rmtree(out / "data")
+        for old in (out / "data", folder_of(out / "model"), folder_of(out / BUNDLE_NAME)):
+            if old.exists():  # the model and the bundle of the demo before are kept, those of all earlier ones are not
+                shutil.rmtree(old)
         (out / "records.jsonl").unlink(missing_ok=True)
     return out.resolve()
 

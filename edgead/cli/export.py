@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead import versions
 from edgead.cli import _budget
 from edgead.cli._importing import (
+    OF_IMPORTS,
     add_import_arguments,
     import_to,
     imported_without_pictures,
     is_foreign,
+    refuse_import_arguments,
     summary,
     with_good_pictures,
 )
-from edgead.cli._rates import check_threads
-from edgead.errors import BadInput, BundleError
+from edgead.errors import BadInput, BundleError, EdgeadError
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
@@ -71,7 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rewrites.add_argument("--rewrite", action="append", metavar="NAME=VALUE", help="apply this one; an unknown name lists them")
     rewrites.add_argument("--no-rewrite", action="append", metavar="NAME", help="leave out one that is applied by default")
     _budget.add_budget_arguments(parser)
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write what was measured to a .html or .md file")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write what was measured, or why it failed, to a .html or .md file"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads of one inference (default: the engine's choice)")
     gpu = parser.add_argument_group("TensorRT (--backend tensorrt or tensorrt-rtx)")
     gpu.add_argument(
@@ -91,15 +98,21 @@ def run(args: argparse.Namespace) -> int:
     _budget.check_arguments(args)
     if args.on_device:
         return _on_device(args)
+    with _failure_told(args):
+        _check(args)
+        return _export(args)
+
+
+def _export(args: argparse.Namespace) -> int:
     from edgead.cli._console import console
     from edgead.optional import require
 
     for module in ("torch", "safetensors", "onnx", "onnxscript"):
         require(module, extra="export", why="Exporting")
-    check_threads(args.threads)
     args = _pictures(args)
     options = _options(args)
     target = args.output or default_target(args.model)
+    former = {version.path for version in versions.former(target)}
     with tempfile.TemporaryDirectory(prefix="edgead-") as temporary:
         model_dir: Path = args.model
         if is_foreign(args.model):
@@ -116,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
         return 130
     warn(bundle)
     show(bundle)
+    _tell_former(bundle, former)
     if args.precision is None and "int8" not in options.precisions:
         runs_as_is = "an OpenVINO IR runs in OpenVINO as it is"
         how = "--images GOOD_DIR" if is_foreign(args.model) else "--calibration GOOD_DIR"
@@ -129,6 +143,65 @@ def run(args: argparse.Namespace) -> int:
         f"wrote {bundle.path}\nnext: edgead verify {bundle.path}   or   edgead run {bundle.path} --camera 0", markup=False
     )
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what is not there and what does not apply, before any work. Raises BadInput."""
+    if args.threads is not None and args.threads < 1:
+        raise BadInput(f"{args.threads} threads are not usable", hint="give a number above 0")
+    if not args.model.exists():
+        raise BadInput(
+            f"{args.model} holds no trained model: it does not exist", hint="train one with: edgead train MODEL GOOD_DIR -o DIR"
+        )
+    if not is_foreign(args.model):
+        refuse_import_arguments(args)
+    for name in ("images", "calibration", "labelled"):
+        folder: Path | None = getattr(args, name)
+        if folder is not None and not folder.is_dir():
+            what = "is not a folder" if folder.exists() else "does not exist"
+            raise BadInput(f"--{name} {folder} {what}", hint="give a folder of pictures")
+    if args.precision and "int8" not in _list(args.precision):
+        of_int8 = {"--weight-bits": args.weight_bits is not None, "--observer": args.observer != METHODS[0],
+                   "--calibration-tool": args.calibration_tool != "edgead"}  # fmt: skip
+        if given := [flag for flag, there in of_int8.items() if there]:
+            what = f"{', '.join(given)}: for INT8 only, and --precision is {args.precision}"
+            raise BadInput(what, hint="leave it out, or add int8")
+
+
+@contextmanager
+def _failure_told(args: argparse.Namespace) -> Iterator[None]:
+    """Whatever fails inside is told in the report that was asked for, unless it already is."""
+    target: Path | None = args.report
+
+    def written() -> int | None:
+        return target.stat().st_mtime_ns if target is not None and target.is_file() else None
+
+    before = written()
+    try:
+        yield
+    except EdgeadError as error:
+        if target is not None and written() == before:
+            from edgead.export.report import check_report, write_failure
+
+            try:
+                check_report(target)
+                write_failure(target, args.model.stem, str(error), getattr(error, "facts", None))
+            except EdgeadError as second:  # what went wrong first is what counts
+                logging.getLogger(__name__).warning("no report: %s", second)
+        raise
+
+
+def _tell_former(bundle: Bundle, before: set[Path]) -> None:
+    """What became of the bundle that was there, and of what the line had tuned in it."""
+    from edgead.cli._console import console
+
+    for name, why in bundle.manifest.measured.get("carried", {}).items():
+        told = f"NOT carried over: {why}; choose them anew: edgead threshold {bundle.path} --good DIR" if why else "carried over"
+        console().print(f"{name}: thresholds tuned on the line {told}", markup=False)
+    for version in versions.former(bundle.path):
+        if version.path not in before:
+            back = f"edgead bundle restore {bundle.path}"
+            console().print(f"the bundle that was there is kept as {version.path}; to put it back: {back}", markup=False)
 
 
 def _pictures(args: argparse.Namespace) -> argparse.Namespace:
@@ -279,6 +352,11 @@ def _on_device(args: argparse.Namespace) -> int:
     from edgead.export.on_device import build_on_device
 
     backends = _list(args.backend) if args.backend else (None,)
+    others = ("report", "calibration", "labelled", "max_flips", "max_score_deviation", "max_false_reject", "weight_bits",
+              "rewrite", "no_rewrite", "threads", *OF_IMPORTS)  # fmt: skip
+    if given := [name for name in others if getattr(args, name) not in (None, "")]:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise BadInput(f"{flags}: nothing that --on-device does takes it", hint="it builds engines from the bundle's own graphs")
     if len(backends) > 1 or args.output is not None:
         what = "-o" if args.output is not None else "one --backend at a time"
         raise BadInput(f"--on-device changes the bundle itself: {what} does not go with it", hint="see edgead export --help")
@@ -325,7 +403,8 @@ def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def warn(bundle: Bundle) -> None:
-    """What calibration noticed about its pictures, what the guard had to do, and whether golden defects are found at all."""
+    """Whether golden defects are found at all, what was taken for good and for defects, what must be said of the model, what
+    calibration noticed about its pictures, and what the guard had to do."""
     from edgead.cli._console import console
     from edgead.engines.golden import reach
 
@@ -333,6 +412,10 @@ def warn(bundle: Bundle) -> None:
     if told := found.fault or found.warning:
         console().print(f"warning: {told}", markup=False)
 
+    for line in bundle.manifest.measured.get("labels", ()):
+        console().print(f"labelled pictures: {line}", markup=False)
+    for finding in bundle.manifest.measured.get("judgement", ()):
+        console().print(f"{finding['severity']}: {finding['message']}", markup=False)
     for finding in (bundle.manifest.calibration or {}).get("findings", ()):
         where = f"{finding['where']}: " if finding["where"] else ""
         console().print(f"{finding['severity']}: {where}{finding['message']}", markup=False)

@@ -16,6 +16,7 @@ from edgead.cli._rates import add_trusted
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, Manifest
+    from edgead.preprocess import PreprocessRecipe
 
 SUMMARY = "show what a bundle holds"
 
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         console().print(f"[bold]{key:<13}[/bold]", escape(value))
     for key, value in _vouched(bundle):
         console().print(f"[bold]{key:<13}[/bold]", escape(value))
+    for finding in bundle.manifest.measured.get("judgement", ()):
+        console().print(f"{finding['severity']}: {finding['message']}", markup=False)
     show(bundle)
     return 0
 
@@ -76,7 +79,6 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     from edgead.cli._thresholds import facts
 
     recipe = manifest.preprocess
-    roi = "all of the picture" if recipe.roi is None else "x {}, y {}, {} x {} px of the picture".format(*recipe.roi)
     frames = manifest.measured.get("frames", {})
     lines = [
         ("name", manifest.name),
@@ -84,7 +86,7 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("made", f"{manifest.created_at}, {size / 2**20:.1f} MiB, {len(manifest.files)} files, digests checked"),
         ("origin", _pairs({k: v for k, v in manifest.origin.items() if not isinstance(v, Mapping)})),
         ("trained on", _pairs(manifest.origin.get("data", {}))),
-        ("recipe", f"{roi} -> {recipe.width} x {recipe.height} px ({recipe.resize})"),
+        ("recipe", _recipe(recipe)),
         *(("input", f"{t.name}: {t.dtype} {' x '.join(map(str, t.shape))}") for t in manifest.inputs),
         *(("output", f"{t.name}: {t.dtype} {' x '.join(map(str, t.shape))}") for t in manifest.outputs),
         ("INT8", _pairs(manifest.calibration) if manifest.calibration else "none"),
@@ -101,6 +103,14 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         since = f", {len(engine.history)} earlier" if engine.history else ""
         lines.append(("threshold", f"{engine.name}: {facts(engine.threshold)}{since}"))
     return lines
+
+
+def _recipe(recipe: PreprocessRecipe) -> str:
+    roi = "all of the picture" if recipe.roi is None else "x {}, y {}, {} x {} px of the picture".format(*recipe.roi)
+    aspect = "" if recipe.aspect == "stretch" else f", proportions kept: {recipe.aspect}"
+    bits = "" if recipe.bits == 16 else f", 16-bit pictures hold {recipe.bits} bits"
+    of = "" if recipe.pictures is None else f", trained on pictures of {recipe.pictures[0]} x {recipe.pictures[1]} px"
+    return f"{roi} -> {recipe.width} x {recipe.height} px ({recipe.resize}{aspect}{bits}{of})"
 
 
 def _choice(manifest: Manifest) -> str:

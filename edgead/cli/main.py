@@ -28,6 +28,7 @@ VERBS = (
     "verify",
     "sign",
     "inspect",
+    "bundle",
     "threshold",
     "bench",
     "run",

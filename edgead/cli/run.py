@@ -188,7 +188,7 @@ def _sinks(args: argparse.Namespace, lane: Lane, stack: ExitStack) -> dict[str, 
     """Records, pictures and window, as far as they are wanted."""
     from edgead.runtime.records import RecordFile
 
-    station, scale, roi = lane.station, lane.scale, lane.bundle.manifest.preprocess.roi
+    station, scale, recipe = lane.station, lane.scale, lane.bundle.manifest.preprocess
     sinks: dict[str, Any] = {}
     target = args.records or (None if _human(args) else "-")
     if target is not None:
@@ -199,13 +199,13 @@ def _sinks(args: argparse.Namespace, lane: Lane, stack: ExitStack) -> dict[str, 
     if args.save_ng is not None:
         from edgead.runtime.pictures import PictureFolder
 
-        pictures = PictureFolder(args.save_ng, scale, roi)
+        pictures = PictureFolder(args.save_ng, scale, recipe)
         station.on_inspection(pictures.save)
         sinks["pictures"] = pictures
     if args.show:
         from edgead.runtime.pictures import Window
 
-        station.on_inspection(Window(f"edgead {lane.bundle.manifest.name}", scale, roi).show, capacity=1)
+        station.on_inspection(Window(f"edgead {lane.bundle.manifest.name}", scale, recipe).show, capacity=1)
     return sinks
 
 

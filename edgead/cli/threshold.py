@@ -144,7 +144,7 @@ def _chosen(
     from edgead.calibration.pictures import digest_of
     from edgead.calibration.thresholds import choose
     from edgead.cli._tasks import task_for
-    from edgead.cli._thresholds import Row, show
+    from edgead.cli._thresholds import Named, Row, show
 
     shape, grid = _map_sizes(bundle)
     tasks = {record.name: task_for(args, record, shape, grid) for record in records}
@@ -152,6 +152,7 @@ def _chosen(
     digest = digest_of([*good.digests, *defects.digests]) if good.digests or defects.digests else ""
     rows: list[Row] = []
     none = np.empty(0)
+    files = tuple(good.digests.values()), tuple(defects.digests.values())
     for name, task in tasks.items():
         if (good.count or defects.count) and name not in good.statistics and name not in defects.statistics:
             continue  # it does not open here
@@ -161,7 +162,7 @@ def _chosen(
         found = dataclasses.replace(task.finish(choice), method=choice.method, chosen=facts)
         found.rule.check(shape)
         before = int(np.count_nonzero(statistics[0] >= task.record.threshold.rule.level)) if task.comparable(found) else None
-        rows.append(Row(task.record, found, choice, before))
+        rows.append(Row(task.record, found, choice, before, Named.of(choice, *statistics, *files)))
     show(rows, good, defects, grid or shape)
     return [(row.record, row.record.changed(row.threshold)) for row in rows]
 
@@ -192,7 +193,18 @@ def _ask(args: argparse.Namespace, bundle: Bundle, tasks: Mapping[str, Task]) ->
         asked = {name: (engine, tasks[name].statistic) for name, engine in engines.items()}
         bar = stack.enter_context(progress())
         ticking = bar.add_task("asking the engines", total=sum(map(len, files)))
-        good, defects = (ask_pictures(some, bundle.manifest.preprocess, asked, lambda: bar.advance(ticking)) for some in files)
+        recipe = bundle.manifest.preprocess
+
+        def ask(some: list[Path], trained_on: frozenset[str] = frozenset()) -> Asked:
+            return ask_pictures(some, recipe, asked, lambda: bar.advance(ticking), trained_on)
+
+        good, defects = ask(files[0], bundle.trained_on()), ask(files[1])
+    if good.known and good.count < 2:
+        raise BadInput(
+            f"{len(good.known)} of the {len(files[0])} good pictures are those that the model was trained on, e.g. "
+            f"{good.known[0]}: it knows them by heart, so they say nothing about new parts, and guarantee nothing",
+            hint="give pictures of good parts that were taken since",
+        )
     for digest, file in defects.digests.items():
         if digest in good.digests:
             raise BadInput(

@@ -1,7 +1,8 @@
 """Train a model on a folder of good pictures: nothing else is needed.
 
-GOOD_DIR is a folder of good pictures, or a folder in MVTec layout (train/good, test/good, test/<defect>, ground_truth/<defect>);
-with test/ there, AUROC is measured too. A part of the good pictures is held out for the threshold and for checking exports.
+GOOD_DIR is a folder of good pictures (with all below it), or a folder in MVTec layout (train/good, test/good, test/<defect>,
+ground_truth/<defect>); with test/ there, AUROC is measured too. Folders of good pictures may be called good, OK, normal, pass...
+A part of the good pictures is held out for the threshold and for checking exports.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead import versions
 from edgead.errors import BadInput
 
 if TYPE_CHECKING:
+    from edgead.training.dataset import GoodImages
     from edgead.training.fit import TrainRequest, TrainResult
+    from edgead.training.oddest import Oddest
     from edgead.training.tiles import Tiling
 
 SUMMARY = "train a model on a folder of good pictures"
@@ -35,6 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resize", choices=("box", "area", "linear", "antialias"), default="box", help="default box: fast, hardly any aliasing"
     )
+    parser.add_argument(
+        "--keep-aspect",
+        choices=("letterbox", "crop", "no"),
+        help="pictures of other proportions than the model's input: fit them in between grey bars, fill it and cut off both "
+        "ends, or stretch them (default: stretch, but letterbox when the pictures' own proportions differ)",
+    )
+    parser.add_argument(
+        "--bits", type=int, metavar="N", help="that 16-bit pictures really use, 8 to 16 (default: by their largest value)"
+    )
     parser.add_argument("--heldout", type=float, default=0.15, help="share of good pictures held out (default 0.15, at least 2)")
     parser.add_argument("--seed", type=int, default=0, help="of the split and the training")
     tiles = parser.add_argument_group("big pictures")
@@ -51,7 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     backbone.add_argument("--layers", metavar="A,B", help="feature layers, e.g. blocks.4,blocks.10")
     backbone.add_argument("--weights", type=Path, metavar="FILE", help="weights of the backbone (default: installed or fetched)")
     parser.add_argument_group("patchcore").add_argument(
-        "--coreset", type=float, metavar="SHARE|ROWS", help="below 1: share of all patches that is kept; else rows (default 0.01)"
+        "--coreset",
+        type=_coreset,
+        metavar="SHARE|ROWS",
+        help="up to 1.0: share of all patches that is kept; a whole number: rows (default 0.01)",
     )
     parser.add_argument_group("simplenet and efficientad").add_argument("--steps", type=int, help="training steps")
     student = parser.add_argument_group("efficientad")
@@ -69,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from edgead.training.fit import train
 
     request = _request(args)
+    former = {version.path for version in versions.former(request.out)}
 
     with progress() as bars:
         tasks: dict[str, Any] = {}
@@ -84,12 +101,16 @@ def run(args: argparse.Namespace) -> int:
             bars.stop()
             print(f"edgead train: interrupted, nothing was written to {request.out}", file=sys.stderr)
             return 130
-    console().print(_summary(request, result))
+    console().print(_summary(request, result), markup=False, soft_wrap=True)
+    if kept := [version for version in versions.former(request.out) if version.path not in former]:
+        back = f"edgead bundle restore {request.out}"
+        console().print(f"the model that was there is kept as {kept[-1].path}; to put it back: {back}", markup=False)
     return 0
 
 
 def _request(args: argparse.Namespace) -> TrainRequest:
     from edgead.preprocess import PreprocessRecipe
+    from edgead.survey import settle
     from edgead.training.dataset import native_size
     from edgead.training.fit import TrainRequest
 
@@ -97,11 +118,24 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     tiling = _tiling(args)
     size = args.size or ("native" if tiling else "256")
     width, height = native_size(args.good_dir, roi) if size == "native" else parse_size(size)
-    recipe = PreprocessRecipe(width, height, roi, args.resize)
+    aspect = "stretch" if args.keep_aspect == "no" else args.keep_aspect
+    bits = 16 if args.bits is None else args.bits
+    recipe = PreprocessRecipe(width, height, roi, args.resize, aspect=aspect or "stretch", bits=bits)
     options = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
     if "layers" in options:
         options["layers"] = tuple(options["layers"].split(","))
-    return TrainRequest(args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed, tiling)
+    return TrainRequest(
+        args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed, tiling,
+        lambda asked, survey: settle(asked, survey, aspect, args.bits),
+    )  # fmt: skip
+
+
+def _coreset(text: str) -> float | int:
+    """``1`` is one row, ``1.0`` and ``100%`` are all patches."""
+    try:
+        return int(text) if text.isdigit() else float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a share such as 0.01 nor a number of rows") from None
 
 
 def _tiling(args: argparse.Namespace) -> Tiling | None:
@@ -142,33 +176,79 @@ def parse_roi(text: str) -> tuple[int, int, int, int]:
 
 
 def _summary(request: TrainRequest, result: TrainResult) -> str:
-    from edgead.calibration.thresholds import FEW
-
     images, figures = result.images, result.metrics
+    recipe = images.recipe
+    how = "" if recipe.aspect == "stretch" else f", proportions kept ({recipe.aspect})"
     rows = [
-        ("model", f"{request.family}, {request.recipe.width} x {request.recipe.height} px"),
+        ("model", f"{request.family}, {recipe.width} x {recipe.height} px{how}"),
+        ("read", f"{images.folder}: {images.found.told()}"),
+        *(("", line) for line in images.survey.lines()),
+        *(("left out", line) for line in _left_out(images)),
         ("good images", f"{len(images.train)} trained on, {len(images.heldout)} held out"),
     ]
     if request.tiling is not None:
         rows.append(("tiles", _told_of_tiles(request.tiling, figures)))
-    if images.duplicates:
-        rows.append(("left out", f"{len(images.duplicates)} exact copies"))
-    rows.append(("threshold", f"{result.threshold.value:.6g} ({result.threshold.method})"))
-    if len(images.heldout) < FEW:
-        rows.append(("", f"rough: from {len(images.heldout)} images; hold out {FEW} or more, or check it on real defects"))
-    if "image_auroc" in figures:
-        counts = f"{figures['test_good']:.0f} good, {figures['test_defects']:.0f} defective test images"
-        rows.append(
-            ("image AUROC", f"{figures['image_auroc']:.4f} ({counts}; brightness alone {figures['brightness_auroc']:.4f})")
-        )
-        rows.append(
-            ("at the threshold", f"{figures['caught']:.1%} of defects caught, {figures['rejected']:.1%} of good rejected")
-        )
-    if "pro" in figures:
-        rows.append(("pixel AUROC, PRO", f"{figures['pixel_auroc']:.4f}, {figures['pro']:.4f}"))
+    rows += [*_of_threshold(result), *_of_labels(result)]
+    if result.oddest:
+        rows += [("oddest pictures" if i == 0 else "", _odd(one, result)) for i, one in enumerate(result.oddest)]
+    rows += [("warning", line) for line in (*images.survey.warnings(recipe), *map(str, result.findings))]
     rows += [
         ("took", f"{result.elapsed_s:.1f} s"),
         ("trained model", str(request.out)),
         ("next", f"edgead export {request.out}"),
     ]
     return "\n".join(f"{name:<18}{value}" for name, value in rows)
+
+
+def _left_out(images: GoodImages) -> list[str]:
+    from edgead.layout import listed, skipped_lines
+
+    lines = skipped_lines(images.found.skipped)
+    if images.duplicates:
+        names = listed(file.name for file in images.duplicates)
+        lines.append(f"{len(images.duplicates)} exact copies of others ({names})")
+    return lines
+
+
+def _of_threshold(result: TrainResult) -> list[tuple[str, str]]:
+    from edgead.calibration.thresholds import FEW
+
+    images = result.images
+    rows = [("threshold", f"{result.threshold.value:.6g} ({result.threshold.method})")]
+    file, score, without = result.set_by
+    other = "" if without is None else f"; without it the threshold would be {without:.6g}"
+    rows.append(("", f"largest held-out score: {score:.6g}, {file.relative_to(images.folder)}{other}"))
+    if len(images.heldout) < FEW:
+        rows.append(("", f"rough: from {len(images.heldout)} images; hold out {FEW} or more, or check it on real defects"))
+    return rows
+
+
+def _of_labels(result: TrainResult) -> list[tuple[str, str]]:
+    """What labelled pictures, or drawn defects without such, say of the model."""
+    from edgead.layout import skipped_lines
+
+    figures, rows = result.metrics, []
+    if result.labels is not None:
+        rows.append(("labelled", result.labels.told()))
+        rows += [("left out", line) for line in skipped_lines(result.labels.skipped)]
+    if "image_auroc" in figures:
+        counts = f"{figures['test_good']:.0f} good, {figures['test_defects']:.0f} defective test images"
+        rows.append(
+            ("image AUROC", f"{figures['image_auroc']:.4f} ({counts}; brightness alone {figures['brightness_auroc']:.4f})")
+        )
+    if "caught" in figures:
+        rejected = f", {figures['rejected']:.1%} of good rejected" if "rejected" in figures else ""
+        rows.append(("at the threshold", f"{figures['caught']:.1%} of defects caught{rejected}"))
+    if "pro" in figures:
+        rows.append(("pixel AUROC, PRO", f"{figures['pixel_auroc']:.4f}, {figures['pro']:.4f}"))
+    if "drawn_caught" in figures:
+        told = f"{figures['drawn_caught']:.0%} of {figures['drawn_count']:.0f} caught, AUROC {figures['drawn_auroc']:.4f}"
+        rows.append(("drawn defects", f"{told} (no labelled ones; a third of them faint)"))
+    return rows
+
+
+def _odd(one: Oddest, result: TrainResult) -> str:
+    where = "held out" if one.heldout else "trained on"
+    mark = ": unlike all others, is it a defect?" if one.odd else ""
+    name = one.file.relative_to(result.images.folder)
+    return f"{name}: {one.times:.2f} times as far from the others as usual, score {one.score:.4g}, {where}{mark}"

@@ -218,6 +218,20 @@ def latency_against_auroc(search: Mapping[str, Any], kind: str = "svg") -> bytes
         return _saved(figure, kind)
 
 
+def thumbnails(images: Sequence[Image], captions: Sequence[str]) -> bytes:
+    """Pictures (H x W x 3 uint8 BGR) in rows of four, each with its caption of some lines; JPEG."""
+    columns = 4
+    rows = -(-len(images) // columns)
+    with _figure(10.4, 3.2 * rows) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis in grid:
+            axis.set_axis_off()
+        for axis, image, caption in zip(grid, images, captions, strict=False):
+            axis.imshow(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            axis.set_title(caption, fontsize=7.5, fontweight="normal", loc="center")
+        return _saved(figure, "jpeg")
+
+
 def worst_pictures(
     images: Sequence[Image], captions: Sequence[str], frames: Sequence[int], reference: Answers, answers: Answers, engine: str
 ) -> bytes:

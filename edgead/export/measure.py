@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgead import layout
 from edgead.bundle import Threshold
 from edgead.calibration.defects import draw_defects
 from edgead.calibration.deviation import auroc
@@ -22,6 +23,7 @@ from edgead.golden import CAMERA_FOLDER, MOST_CAMERA, camera_pngs
 from edgead.models.detector import Detector
 from edgead.parity import Answers, ParityReport, compare
 from edgead.preprocess import PreprocessRecipe, list_images, read_image, to_bgr8
+from edgead.survey import Survey
 from edgead.types import Image
 
 DRAWN = 48
@@ -32,13 +34,14 @@ DRAWN = 48
 class Frames:
     """Frames at model size: `held_out` good ones (they set the thresholds), labelled test ones `good` and `defect`, and, when
     nobody has a real defect, `drawn`: defects drawn onto the held-out ones. `sources` are files of the first of them all as the
-    camera gave them, None where there is none."""
+    camera gave them, None where there is none; `labels` says in lines what was taken for good and for defects."""
 
     held_out: tuple[Image, ...]
     good: tuple[Image, ...]
     defect: tuple[Image, ...]
     drawn: tuple[Image, ...] = ()
     sources: tuple[Path | None, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[Image, ...]:
@@ -125,7 +128,7 @@ def read_frames(
         draw: draw defects onto held-out frames when there are no labelled ones.
 
     Raises:
-        BadInput: fewer than two held-out frames, an unreadable picture, or `labelled` is not in that layout.
+        BadInput: fewer than two held-out frames, an unreadable picture (all are named), or `labelled` is not in that layout.
     """
     rng = np.random.default_rng(seed)
     held_out = _some(list_images(model_dir / "heldout"), per_class, rng)
@@ -135,13 +138,17 @@ def read_frames(
     if wrong or len(images) < 2:
         what = f"{wrong[0]} is not at model size" if wrong else f"{model_dir / 'heldout'} holds fewer than 2 pictures"
         raise BadInput(what, hint="train the model again")
-    good, defect = ([], []) if labelled is None else _labelled_files(labelled)
-    files = [_some(files, per_class, rng) for files in (good, defect)]
-    chosen = [tuple(recipe.apply(read_image(file)) for file in some) for some in files]
+    labels = None if labelled is None else layout.labelled(labelled)
+    found = [] if labels is None else labels.files
+    survey = Survey()
+    files = [_some([f.file for f in found if (f.kind == "good") is good], per_class, rng) for good in (True, False)]
+    chosen = [tuple(image for file in some if (image := survey.use(file, recipe)) is not None) for some in files]
+    survey.refuse_bad("labelled pictures")
     drawn = [] if chosen[1] or not draw else draw_defects(images, min(DRAWN, per_class), seed)
     kept = (model_dir / CAMERA_FOLDER / file.name for file in held_out)
     sources = (*(file if file.is_file() else None for file in kept), *files[0], *files[1])
-    return Frames(images, chosen[0], chosen[1], tuple(defect.image for defect in drawn), sources)
+    told = () if labels is None else (labels.told(), *(f"left out: {line}" for line in layout.skipped_lines(labels.skipped)))
+    return Frames(images, chosen[0], chosen[1], tuple(defect.image for defect in drawn), sources, told)
 
 
 def trained_answers(detector: Detector, images: Sequence[Image], report: Callable[[float], None]) -> Answers:
@@ -190,22 +197,13 @@ def golden_camera(frames: Frames, golden: list[int], recipe: PreprocessRecipe) -
     kinds = frames.kinds()
     good, defect = ([i for i in reversed(golden) if there(i) and (kinds[i] == "good") is ok] for ok in (True, False))
     turns = [i for pair in zip_longest(good, defect) for i in pair if i is not None]
-    pngs = camera_pngs({golden.index(i): frames.sources[i] for i in turns})  # type: ignore[misc]
+    pngs = camera_pngs({golden.index(i): frames.sources[i] for i in turns}, bits=recipe.bits)  # type: ignore[misc]
     return golden, {place: png for place, png in pngs.items() if _is_made_of(frames.all[golden[place]], png, recipe)}
 
 
 def _is_made_of(image: Image, png: bytes, recipe: PreprocessRecipe) -> bool:
     picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-    return picture is not None and np.array_equal(recipe.apply(to_bgr8(picture)), image)
-
-
-def _labelled_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    test = folder / "test" if (folder / "test").is_dir() else folder
-    kinds = sorted(p for p in test.iterdir() if p.is_dir()) if test.is_dir() else []
-    if not kinds:
-        raise BadInput(f"{folder} holds no labelled pictures", hint="expected test/good and test/DEFECT_KIND, as in MVTec AD")
-    good = [file for kind in kinds if kind.name == "good" for file in list_images(kind)]
-    return good, [file for kind in kinds if kind.name != "good" for file in list_images(kind)]
+    return picture is not None and np.array_equal(recipe.apply(to_bgr8(picture, recipe.bits)), image)
 
 
 def _some(files: list[Path], limit: int, rng: np.random.Generator) -> list[Path]:

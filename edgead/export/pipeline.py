@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -13,26 +14,30 @@ from typing import Any
 import numpy as np
 
 from edgead import machine
-from edgead.bundle import Bundle, EngineRecord, Manifest, new_bundle, write_golden, write_manifest
+from edgead.bundle import TRAINED_ON, Bundle, EngineRecord, Manifest, new_bundle, write_golden, write_manifest
 from edgead.calibration.calibrate import CalibrationReport, calibrate
 from edgead.calibration.deviation import Deviation, Limits, Yardstick
+from edgead.calibration.findings import Finding
 from edgead.calibration.guard import Candidate, GuardFailed, GuardOptions, GuardReport, guard
 from edgead.calibration.half import to_half
+from edgead.calibration.judging import figures_of, judge
 from edgead.calibration.observe import Ranges, observe
 from edgead.calibration.screening import Reference, screen
 from edgead.calibration.sets import CalibrationSet
 from edgead.calibration.targets import QuantizeOptions, Target, target_for
+from edgead.calibration.thresholds import threshold_from_good
 from edgead.engines import choice, open_file
 from edgead.engines.coarse import CoarseToFineEngine
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.timing import fastest, in_bursts
-from edgead.errors import BadInput, EngineError, MissingExtra, ParityFailed
+from edgead.errors import BadInput, EdgeadError, EngineError, MissingExtra, ParityFailed
 from edgead.export.builds import BACKENDS, BUILDS, PRECISIONS, facts, installed_backends
+from edgead.export.carry import carry_over
 from edgead.export.coarse import BACKENDS as COARSE_BACKENDS
 from edgead.export.coarse import TwoGraphs
 from edgead.export.graph import write_onnx
 from edgead.export.measure import Measured, ThresholdRule, golden_camera, pick_golden, read_frames, told_of, trained_answers
-from edgead.export.report import EngineRow, ReportData, check_report, write_report
+from edgead.export.report import EngineRow, ReportData, check_report, oddest_of, write_failure, write_report
 from edgead.export.tensorrt import BuildOptions, check_options
 from edgead.golden import MAX_MAP_BYTES
 from edgead.models.coarse import CoarseToFine
@@ -47,6 +52,9 @@ from edgead.types import Engine, TensorSpec
 
 FP32_LIMIT = 1e-4
 """Largest error of an FP32 engine on score and map, relative to the range of the maps of the model that it was made of."""
+
+FEWEST_LEFT = 3
+"""Held-out scores from which one can be left out to see what threshold the others give."""
 
 GRAPH_FILES = {"float": "model.onnx", "half": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
@@ -165,11 +173,13 @@ def export_bundle(
         export = _Export(model_dir, work, options, jobs, report)
         try:
             export.run()
-        except GuardFailed as error:
-            export.guarded.append(error.report)
+        except EdgeadError as error:
+            if isinstance(error, GuardFailed):
+                export.guarded.append(error.report)
             export.tell(failure=str(error))
             raise
         check(work)
+        carry_over(target, work, options.max_false_reject is not None)
     export.tell(str(target))
     return Bundle.open(target)
 
@@ -181,6 +191,7 @@ class _Export:
         self, model_dir: Path, work: Path, options: ExportOptions, jobs: tuple[tuple[str, str], ...], report: Report
     ) -> None:
         self.work, self.options, self.jobs, self.report = work, options, jobs, report
+        self.model_dir = model_dir
         detector, self.info = load_detector(model_dir, to_export=True)
         self.detector: Detector = detector
         if options.tool == "nncf" and isinstance(detector, CoarseToFine):
@@ -197,6 +208,8 @@ class _Export:
             recipe = self.recipe if own else replace(self.recipe, roi=None, crop_from=None)
             self.calibration = CalibrationSet.from_folder(folder, recipe, options.calibration_count)
         self.two: TwoGraphs | None = None
+        self.asked = False  # the trained model: reference, rule and yardstick are there
+        self.findings: list[Finding] = []
         self.files: dict[tuple[str, str], Path] = {}
         self.measured: dict[tuple[str, str], Measured] = {}
         self.here = {job for job in jobs if BACKENDS[job[0]].runs_here(options.tensorrt)}
@@ -224,6 +237,8 @@ class _Export:
             defect,
             bool(self.frames.drawn),
         )
+        self.asked = True
+        self.findings = self._judged()
         self._rewrite()
         graphs = self._graphs()
         for job in self.jobs:
@@ -231,6 +246,22 @@ class _Export:
                 self._build(job, graphs[BUILDS[job].graph])
         self._int8(graphs.get("float"))
         self._write(*self._latency())
+
+    def _judged(self) -> list[Finding]:
+        """What must be said of the trained model: by the frames here, or, where no defect is among them, as training said it;
+        nothing where there are no pictures of the product."""
+        if not self.info["origin"].get("data"):
+            return []
+        held_out = self.frames.held_out_scores(self.reference)
+        without = None
+        if self.rule.max_false_reject is not None and len(held_out) > FEWEST_LEFT:
+            rest = np.delete(held_out, int(np.argmax(held_out)))
+            without = threshold_from_good(rest, self.rule.max_false_reject).value
+        figures = figures_of(
+            self.frames.all, self.reference.scores, len(held_out), len(self.frames.good), self.rule.trained.value, without,
+            bool(self.frames.drawn),
+        )  # fmt: skip
+        return judge(figures) if figures else [Finding(**told) for told in self.info.get("findings", ())]
 
     def _rewrite(self) -> None:
         """Change the detector as planned; what the FP32 engines must answer, within rounding, is what it answers then."""
@@ -454,6 +485,8 @@ class _Export:
             machine=here,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
+        if (known := self.model_dir / TRAINED_ON).is_file():
+            shutil.copyfile(known, self.work / TRAINED_ON)
         write_manifest(self.work, manifest)
         self.report("bundle", 1.0)
 
@@ -489,13 +522,19 @@ class _Export:
             "choice": self.choice,
             "threads": self.options.threads or machine.usable_cores(),
             "training": self.info.get("metrics", {}),
+            "labels": list(self.frames.labels),
+            "judgement": [finding.to_json() for finding in self.findings],
+            "oddest": self.info.get("oddest", []),
         }
 
     def tell(self, bundle: str = "", failure: str = "") -> None:
-        """Write the report that was asked for, if one was."""
+        """Write the report that was asked for, if one was; of a failure before anything was measured, the failure."""
         if self.options.report is None:
             return
         self.report("report", 0.0)
+        if not self.asked:
+            write_failure(self.options.report, str(self.info["name"]), failure)
+            return
         answers = {name: told for report in self.guarded for name, told in report.answers.items()}
         rows = [self._row(job) for job in self.jobs if job in self.measured or _name(job) in answers]
         write_report(
@@ -505,7 +544,7 @@ class _Export:
                 frames=self.frames.all, kinds=self.frames.kinds(), reference=self.reference, threshold=self.rule.trained,
                 auroc=self.yardstick.auroc(self.reference), drawn=bool(self.frames.drawn), limits=self.options.limits,
                 engines=rows, answers=answers, guards=self.guarded, calibrations=self.calibrated, machine=machine.facts(),
-                search=self.options.search,
+                search=self.options.search, judgement=self.findings, oddest=oddest_of(self.model_dir, self.info),
             ),
         )  # fmt: skip
 

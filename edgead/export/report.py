@@ -14,11 +14,13 @@ from edgead.bundle import Threshold
 from edgead.calibration.calibrate import CalibrationReport
 from edgead.calibration.conformal import images_needed
 from edgead.calibration.deviation import Deviation, Limits
+from edgead.calibration.findings import Finding
 from edgead.calibration.guard import GuardReport
 from edgead.errors import BadInput
 from edgead.export import figures
 from edgead.export.pages import Block, Heading, Picture, Table, Text, Tiles, write_html, write_markdown
 from edgead.parity import Answers
+from edgead.preprocess import read_image
 from edgead.types import Image
 
 WORST = 6
@@ -58,6 +60,8 @@ class ReportData:
         guards, calibrations: one for each INT8 graph.
         machine: facts of the machine that measured.
         search: what a search for a budget found, as in the manifest; empty without one.
+        judgement: what must be said of the trained model.
+        oddest: the oddest good pictures of training, each with a caption.
     """
 
     name: str
@@ -77,6 +81,8 @@ class ReportData:
     calibrations: Sequence[CalibrationReport]
     machine: Mapping[str, Any]
     search: Mapping[str, Any] = field(default_factory=dict)
+    judgement: Sequence[Finding] = ()
+    oddest: Sequence[tuple[str, Image]] = ()
 
 
 def check_report(target: Path) -> None:
@@ -108,12 +114,38 @@ def write_report(target: Path, data: ReportData) -> None:
     write(target, title, subtitle, _blocks(data))
 
 
+def write_failure(target: Path, name: str, failure: str, search: Mapping[str, Any] | None = None) -> None:
+    """The page of an export that failed before its engines were measured, with what a search found, if there was one.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    write = write_markdown if target.suffix.lower() == ".md" else write_html
+    blocks = [Text(f"No bundle: {failure}", "bad"), *_search(search or {})]
+    write(target, f"{name}: export report", f"edgead {__version__}", blocks)
+
+
+def oddest_of(model_dir: Path, info: Mapping[str, Any]) -> list[tuple[str, Image]]:
+    """The oddest good pictures that training put aside, each with a caption; none in models of before."""
+    found = []
+    for i, told in enumerate(info.get("oddest", ())):
+        file = model_dir / "oddest" / f"{i:04d}.png"
+        if file.is_file():
+            where = "held out" if told["heldout"] else "trained on"
+            mark = "\nunlike all others" if told["odd"] else ""
+            caption = f"{told['file'][-40:]}\n{told['times']:.2f} x as far as usual, score {told['score']:.4g}, {where}{mark}"
+            found.append((caption, read_image(file)))
+    return found
+
+
 def _blocks(data: ReportData) -> list[Block]:
     verdict = Text(f"Bundle written: {data.bundle}", "good") if data.bundle else Text(f"No bundle: {data.failure}", "bad")
     return [
         verdict,
+        *(Text(str(finding), "warning") for finding in data.judgement),
         *_summary(data),
-        *_search(data),
+        *_oddest(data),
+        *_search(data.search),
         *_engines(data),
         *_scores(data),
         *_pictures(data),
@@ -150,8 +182,19 @@ def _summary(data: ReportData) -> list[Block]:
     return [Tiles(tiles), Text(told)]
 
 
-def _search(data: ReportData) -> list[Block]:
-    search = data.search
+def _oddest(data: ReportData) -> list[Block]:
+    if not data.oddest:
+        return []
+    words = (
+        "Good pictures of training that lie farthest from all the others. A defect among the good pictures makes the model blind "
+        "for its like, or sets the threshold too high: look at each of them."
+    )
+    captions, images = [caption for caption, _ in data.oddest], [image for _, image in data.oddest]
+    page = figures.thumbnails(images, captions)
+    return [Heading("Oddest good pictures"), Text(words), Picture("oddest", page, "jpeg", "the oddest good pictures")]
+
+
+def _search(search: Mapping[str, Any]) -> list[Block]:
     if not search.get("candidates"):
         return []
     header = ("candidate", "p50", "p99", "AUROC", "change", "noise", "score deviation", "flips", "MiB", "")

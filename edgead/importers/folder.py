@@ -60,7 +60,7 @@ def write_model(
         with storage_errors(out):
             write_frames(work, held_out, calibration)
             kept = range(0, len(camera), max(1, len(camera) // MOST_CAMERA))
-            write_camera(work, camera_pngs({i: camera[i] for i in kept}))
+            write_camera(work, camera_pngs({i: camera[i] for i in kept}, bits=imported.recipe.bits))
         save_detector(work, imported.detector, info)
 
 

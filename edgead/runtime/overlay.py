@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import BadInput
+from edgead.preprocess import PreprocessRecipe
 from edgead.types import AnomalyMap, Image, Inspection, Verdict
 
 COLOURS = {Verdict.OK: (80, 160, 40), Verdict.NG: (40, 40, 210), Verdict.UNKNOWN: (0, 140, 240)}  # BGR
@@ -44,16 +45,17 @@ class HeatScale:
         return np.asarray(np.where(np.isfinite(scaled), scaled, 0), np.float32)
 
 
-def draw_overlay(inspection: Inspection, scale: HeatScale, roi: tuple[int, int, int, int] | None = None) -> Image:
+def draw_overlay(inspection: Inspection, scale: HeatScale, recipe: PreprocessRecipe | None = None) -> Image:
     """Heat map, outline and banner.
 
     Args:
         inspection: with a frame; without a map only the banner is drawn.
         scale: what colours mean.
-        roi: x, y, width, height of the inspected part of the picture; None is all of it.
+        recipe: says which part of the picture the map is of; None is all of it.
 
     Returns:
-        h x w x 3 uint8 BGR: the banner on top of the whole picture, at least 480 pixels wide.
+        h x w x 3 uint8 BGR: the banner on top of the whole picture, at least 480 pixels wide; a frame around the part that was
+        looked at, where that is not all.
 
     Raises:
         BadInput: the inspection has no frame.
@@ -64,24 +66,37 @@ def draw_overlay(inspection: Inspection, scale: HeatScale, roi: tuple[int, int, 
     factor = max(1, math.ceil(MIN_WIDTH / picture.shape[1]))
     height, width = picture.shape[0] * factor, picture.shape[1] * factor
     canvas: Image = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8).copy()
-    x, y, w, h = (v * factor for v in roi) if roi else (0, 0, width, height)
-    inside = canvas[y : y + h, x : x + w]
+    if recipe is None:
+        window = seen = (0, 0, width, height)
+    else:
+        window = _corners(recipe.window(picture.shape[1], picture.shape[0]), factor)
+        x, y, w, h = recipe.roi or (0, 0, picture.shape[1], picture.shape[0])
+        whole = (x * factor, y * factor, min((x + w) * factor, width), min((y + h) * factor, height))
+        seen = (max(window[0], whole[0]), max(window[1], whole[1]), min(window[2], whole[2]), min(window[3], whole[3]))
+    left, top, right, low = seen
+    inside = canvas[top:low, left:right]
     if inspection.anomaly_map is not None and inside.size:
-        _paint(inside, scale.apply(inspection.anomaly_map))
-    if roi:
-        cv2.rectangle(canvas, (x, y), (x + w - 1, y + h - 1), (200, 200, 200), 1)
+        size = (window[2] - window[0], window[3] - window[1])
+        heat = np.asarray(cv2.resize(scale.apply(inspection.anomaly_map), size, interpolation=cv2.INTER_LINEAR), np.float32)
+        _paint(inside, heat[top - window[1] : low - window[1], left - window[0] : right - window[0]])
+    if seen != (0, 0, width, height):
+        cv2.rectangle(canvas, (left, top), (right - 1, low - 1), (200, 200, 200), 1)
     return np.vstack([_banner(inspection, width), canvas])
 
 
-def _paint(canvas: Image, heat: npt.NDArray[np.float32]) -> None:
-    """Blend colours into `canvas` where `heat` is above 0.6 and outline where it reaches 1."""
-    size = (canvas.shape[1], canvas.shape[0])
-    full = np.asarray(cv2.resize(heat, size, interpolation=cv2.INTER_LINEAR), np.float32)
+def _corners(window: tuple[float, float, float, float], factor: int) -> tuple[int, int, int, int]:
+    """x, y, width, height -> left, top, right, low in whole pixels of the enlarged picture."""
+    x, y, w, h = (value * factor for value in window)
+    return round(x), round(y), max(round(x) + 1, round(x + w)), max(round(y) + 1, round(y + h))
+
+
+def _paint(canvas: Image, full: npt.NDArray[np.float32]) -> None:
+    """Blend colours into `canvas` where the heat, of its size, is above 0.6 and outline where it reaches 1."""
     colours = cv2.applyColorMap(np.clip(full * (255 / SATURATES_AT), 0, 255).astype(np.uint8), cv2.COLORMAP_TURBO)
     alpha = (OPACITY * np.clip((full - VISIBLE_FROM) / (1 - VISIBLE_FROM), 0, 1))[:, :, None]
     canvas[:] = (canvas * (1 - alpha) + colours * alpha).astype(np.uint8)
     outlines, _ = cv2.findContours((full >= 1).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    thickness = max(1, round(min(size) / 300))
+    thickness = max(1, round(min(canvas.shape[:2]) / 300))
     cv2.drawContours(canvas, outlines, -1, (0, 0, 0), thickness + 2)
     cv2.drawContours(canvas, outlines, -1, (255, 255, 255), thickness)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 
 from edgead.errors import BadInput, MissingExtra, OutputError, StorageError
+from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.database import WRONG
 from edgead.runtime.overlay import HeatScale, draw_overlay
 from edgead.runtime.quota import Shelf, stem, temporary
@@ -32,7 +33,7 @@ class PictureFolder:
 
     Args:
         folder: made if need be; one station a folder.
-        scale, roi: for the overlay.
+        scale, recipe: for the overlay.
         looks: the same by the name of the engine that answered (:attr:`Inspection.engine`), where they differ. May grow.
         max_mb: of all pictures together; None is no limit.
         max_days: older ones are removed; a date that jumps forward removes none.
@@ -50,7 +51,7 @@ class PictureFolder:
         self,
         folder: Path,
         scale: HeatScale,
-        roi: tuple[int, int, int, int] | None = None,
+        recipe: PreprocessRecipe | None = None,
         *,
         max_mb: float | None = None,
         max_days: float | None = None,
@@ -58,11 +59,11 @@ class PictureFolder:
         ok_every: int = 0,
         on_saved: Callable[[int, Path, Path], None] | None = None,
         wall: WallClock | None = None,
-        looks: Mapping[str, tuple[HeatScale, tuple[int, int, int, int] | None]] | None = None,
+        looks: Mapping[str, tuple[HeatScale, PreprocessRecipe | None]] | None = None,
     ) -> None:
         if not (max_mb is None or max_mb > 0) or not (max_days is None or max_days > 0) or min_free_mb < 0 or ok_every < 0:
             raise BadInput("pictures need max_mb and max_days above 0, min_free_mb and ok_every not below")
-        self._folder, self._usual_look, self._looks = folder, (scale, roi), looks if looks is not None else {}
+        self._folder, self._usual_look, self._looks = folder, (scale, recipe), looks if looks is not None else {}
         self._max_age = None if max_days is None else timedelta(days=max_days)
         self._ok_every, self._oks, self._on_saved = ok_every, 0, on_saved
         self._wall = wall or WallClock()
@@ -156,8 +157,8 @@ class Window:
         OutputError: there is no screen.
     """
 
-    def __init__(self, title: str, scale: HeatScale, roi: tuple[int, int, int, int] | None = None) -> None:
-        self._title, self._scale, self._roi = title, scale, roi
+    def __init__(self, title: str, scale: HeatScale, recipe: PreprocessRecipe | None = None) -> None:
+        self._title, self._scale, self._recipe = title, scale, recipe
         if any(
             line.split()[-1:] == ["NONE"] for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")
         ):
@@ -171,7 +172,7 @@ class Window:
     def show(self, inspection: Inspection) -> None:
         """Show one part; always from the same thread. Parts without a picture leave the last one standing."""
         if inspection.frame is not None:
-            cv2.imshow(self._title, draw_overlay(inspection, self._scale, self._roi))
+            cv2.imshow(self._title, draw_overlay(inspection, self._scale, self._recipe))
             cv2.waitKey(1)
 
 

@@ -1,4 +1,4 @@
-"""Pictures to train on: a flat folder of good ones, or a folder in MVTec layout.
+"""Pictures to train on: a folder of good ones with all that lies below it, or a folder in MVTec layout (:mod:`edgead.layout`).
 
     root/train/good/*            good, for training
     root/test/good/*             good, labelled
@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -22,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import BadInput
-from edgead.preprocess import PreprocessRecipe, list_images, read_image
+from edgead.layout import Found, find_good, good_pictures
+from edgead.preprocess import PreprocessRecipe, naming, read_image
+from edgead.survey import Survey
 from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
@@ -42,7 +44,10 @@ class GoodImages:
         folder: where they were read.
         train, heldout: H x W x 3 uint8 BGR at model size.
         train_files, heldout_files: their files, in the same order.
-        digest: SHA-256 (hexadecimal) over the file names and frames of all images, sorted by name, and the recipe.
+        digest: SHA-256 (hexadecimal) over the file names and frames of all images, sorted by path, and the recipe.
+        recipe: that made the frames.
+        survey: what the pictures are like.
+        found: where they lay, and what was left out there.
         duplicates: files left out because an image before has exactly the same frame.
     """
 
@@ -52,6 +57,9 @@ class GoodImages:
     train_files: list[Path]
     heldout_files: list[Path]
     digest: str
+    recipe: PreprocessRecipe
+    survey: Survey
+    found: Found
     duplicates: list[Path] = field(default_factory=list)
 
     @property
@@ -80,45 +88,60 @@ class Labelled:
         return self.kind != "good"
 
 
-def find_good(folder: Path) -> tuple[Path, Path | None]:
-    """Where the good images are, and the MVTec root with labelled ones (``test/good`` and so on) beside them, or None.
-
-    Args:
-        folder: an MVTec root, its ``train`` or ``train/good``, or any folder of good images.
-
-    Raises:
-        BadInput: no such folder.
-    """
-    if not folder.is_dir():
-        raise BadInput(f"{folder} is not a folder", hint="give a folder of good pictures")
-    folder = folder.resolve()
-    good = next((g for g in (folder / "train/good", folder / "good") if g.is_dir()), folder)
-    roots = [folder, good.parent]
-    if good.parts[-2:] == ("train", "good"):
-        roots.append(good.parent.parent)
-    return good, next((root for root in roots if (root / "test/good").is_dir()), None)
+Settle = Callable[[PreprocessRecipe, Survey], PreprocessRecipe]
+"""From the recipe that is asked for and what the pictures are like to the recipe to use."""
 
 
 def load_good(
-    folder: Path, recipe: PreprocessRecipe, heldout: float = 0.15, seed: int = 0, progress: Progress = silent
+    folder: Path,
+    recipe: PreprocessRecipe,
+    heldout: float = 0.15,
+    seed: int = 0,
+    progress: Progress = silent,
+    settle: Settle | None = None,
 ) -> GoodImages:
-    """Read, apply the recipe, drop exact copies, and split.
+    """Read all pictures below the folder, apply the recipe, drop exact copies, and split.
 
     The held-out part is `heldout` of the images, rounded, and at least 2; at least 2 stay for training.
 
+    Args:
+        settle: may change the recipe once the pictures are known; they are read once more then.
+
     Raises:
-        BadInput: no images, one that cannot be read (named), fewer than `MIN_IMAGES` different ones, a share outside (0, 1).
+        BadInput: no images, some that cannot be used (all of them named), fewer than `MIN_IMAGES` different ones, a share outside
+            (0, 1), or folders of defects or masks below the folder.
     """
     if not 0.0 < heldout < 1.0:
         raise BadInput(f"a held-out share of {heldout} is not usable", hint="give a number between 0 and 1, such as 0.15")
-    good, _ = find_good(folder)
-    files = list_images(good)
-    digest = hashlib.sha256(repr(recipe.to_json()).encode())
+    found = good_pictures(find_good(folder)[0])
+    survey, read = _read_all(found, recipe, progress)
+    if settle is not None and (settled := settle(recipe, survey)) != recipe:
+        again = replace(settled, pictures=recipe.pictures) != recipe
+        recipe = settled
+        if again:
+            survey, read = _read_all(found, recipe, progress)
+    survey.refuse_bad("good pictures")
+    return _split(found, recipe, survey, read, heldout, seed)
+
+
+def _read_all(found: Found, recipe: PreprocessRecipe, progress: Progress) -> tuple[Survey, list[tuple[Path, Image]]]:
+    survey = Survey()
+    frames: list[tuple[Path, Image]] = []
+    for i, file in enumerate(found.files):
+        if (frame := survey.use(file, recipe)) is not None:
+            frames.append((file, frame))
+        progress("reading", (i + 1) / len(found.files))
+    return survey, frames
+
+
+def _split(
+    found: Found, recipe: PreprocessRecipe, survey: Survey, read: list[tuple[Path, Image]], heldout: float, seed: int
+) -> GoodImages:
+    digest = hashlib.sha256(repr(replace(recipe, pictures=None).to_json()).encode())
     seen: dict[bytes, Path] = {}
     frames: list[tuple[Path, Image]] = []
     duplicates: list[Path] = []
-    for i, file in enumerate(files):
-        frame = _frame(file, recipe)
+    for file, frame in read:
         key = hashlib.sha256(frame.tobytes()).digest()
         digest.update(file.name.encode() + b"\0" + key)
         if key in seen:
@@ -126,24 +149,26 @@ def load_good(
         else:
             seen[key] = file
             frames.append((file, frame))
-        progress("reading", (i + 1) / len(files))
     if duplicates:
-        _log.warning("%d of %d images are exact copies and were left out, e.g. %s", len(duplicates), len(files), duplicates[0])
+        _log.warning("%d of %d images are exact copies and were left out, e.g. %s", len(duplicates), len(read), duplicates[0])
     if len(frames) < MIN_IMAGES:
         copies = f" ({len(duplicates)} more are exact copies)" if duplicates else ""
         raise BadInput(
-            f"{good} holds {len(frames)} different good picture{'' if len(frames) == 1 else 's'}{copies}; "
+            f"{found.folder} holds {len(frames)} different good picture{'' if len(frames) == 1 else 's'}{copies}; "
             f"training needs at least {MIN_IMAGES}",
             hint="collect more; 50 or more of one part under real light are a good start",
         )
     train, held = split([*range(len(frames))], heldout, seed)
     return GoodImages(
-        folder=good,
+        folder=found.folder,
         train=[frames[i][1] for i in train],
         heldout=[frames[i][1] for i in held],
         train_files=[frames[i][0] for i in train],
         heldout_files=[frames[i][0] for i in held],
         digest=digest.hexdigest(),
+        recipe=recipe,
+        survey=survey,
+        found=found,
         duplicates=duplicates,
     )
 
@@ -156,7 +181,7 @@ def native_size(folder: Path, roi: tuple[int, int, int, int] | None = None) -> t
     """
     if roi is not None:
         return roi[2], roi[3]
-    files = list_images(find_good(folder)[0])
+    files = good_pictures(find_good(folder)[0]).files
     sizes: dict[tuple[int, int], Path] = {}
     for file in files:
         height, width = read_image(file).shape[:2]
@@ -178,57 +203,30 @@ def split(indices: list[int], heldout: float, seed: int) -> tuple[list[int], lis
     return sorted(int(i) for i in order[count:]), sorted(int(i) for i in order[:count])
 
 
-def labelled_files(root: Path) -> list[tuple[Path, str, Path | None]]:
-    """The test images of an MVTec root as (file, kind, mask file or None), sorted; folders without pictures are skipped."""
-    found = []
-    for kind in sorted(p for p in (root / "test").iterdir() if p.is_dir()):
-        try:
-            files = list_images(kind)
-        except BadInput:
-            continue
-        found += [(file, kind.name, None if kind.name == "good" else _mask_file(root, file)) for file in files]
-    return found
-
-
 def load_labelled(files: Iterable[tuple[Path, str, Path | None]], recipe: PreprocessRecipe) -> Iterator[Labelled]:
-    """Test images one after the other (they are not kept), by what :func:`labelled_files` found.
+    """Test images one after the other (they are not kept), by what :func:`edgead.layout.labelled` found.
 
-    Masks go through the same region and resize; a mask is true above half of full white.
+    Masks go through the same region, proportions and resize; a mask is true above half of full white.
 
     Raises:
         BadInput: one cannot be read, or a mask is of another size than its image.
     """
     for file, kind, mask_file in files:
-        raw = read_image(file)
+        raw = recipe.read(file)
         mask: Mask | None = None
-        if kind == "good":
-            mask = np.zeros((recipe.height, recipe.width), np.bool_)
-        elif mask_file is not None:
-            raw_mask = read_image(mask_file)
-            if raw_mask.shape != raw.shape:
-                raise BadInput(f"{mask_file} has another size than {file}", hint="a mask has one pixel for each image pixel")
-            binary = np.where(raw_mask > 127, np.uint8(255), np.uint8(0))
-            mask = recipe.apply(binary)[:, :, 0] > 127
-        yield Labelled(file, kind, _apply(file, raw, recipe), mask)
+        with naming(file):
+            if kind == "good":
+                mask = np.zeros((recipe.height, recipe.width), np.bool_)
+            elif mask_file is not None:
+                raw_mask = read_image(mask_file)
+                if raw_mask.shape != raw.shape:
+                    raise BadInput(f"{mask_file} has another size than {file}", hint="a mask has one pixel for each image pixel")
+                binary = np.where(raw_mask > 127, np.uint8(255), np.uint8(0))
+                mask = recipe.apply(binary)[:, :, 0] > 127
+            image = recipe.apply(raw)
+        yield Labelled(file, kind, image, mask)
 
 
 def encode_png(image: Image) -> bytes:
     """A frame as PNG, lossless."""
     return bytes(cv2.imencode(".png", image)[1].tobytes())
-
-
-def _frame(file: Path, recipe: PreprocessRecipe) -> Image:
-    return _apply(file, read_image(file), recipe)
-
-
-def _apply(file: Path, raw: Image, recipe: PreprocessRecipe) -> Image:
-    try:
-        return recipe.apply(raw)
-    except BadInput as error:
-        raise BadInput(f"{file}: {error}", hint=error.hint) from error
-
-
-def _mask_file(root: Path, file: Path) -> Path | None:
-    folder = root / "ground_truth" / file.parent.name
-    names = (f"{file.stem}_mask.png", f"{file.stem}.png")
-    return next((folder / name for name in names if (folder / name).is_file()), None)

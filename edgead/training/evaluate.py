@@ -10,15 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgead.calibration.defects import draw_defects
+from edgead.layout import labelled
 from edgead.models.detector import Detector
 from edgead.preprocess import PreprocessRecipe
-from edgead.training.dataset import Mask, labelled_files, load_labelled
+from edgead.training.dataset import Mask, load_labelled
 from edgead.training.metrics import auroc, brightness_auroc, pixel_auroc, pro
 from edgead.training.progress import Progress, silent
 from edgead.types import AnomalyMap, Image
 
 MAX_PIXELS = 8_000_000
 """Pixel AUROC and PRO look at every k-th pixel of each row and column, with the smallest k that keeps to so many."""
+
+DRAWN = 24
+"""Defects drawn when nobody has a labelled one: every kind at every strength twice."""
 
 
 @torch.no_grad()
@@ -40,6 +45,7 @@ def evaluate(
     good: Sequence[Image],
     threshold: float,
     progress: Progress = silent,
+    without: float | None = None,
 ) -> dict[str, float]:
     """Figures on the labelled images of an MVTec root; what cannot be measured (no defects, no masks) is left out.
 
@@ -50,6 +56,7 @@ def evaluate(
         good: training frames, for the brightness baseline.
         threshold: raw model units.
         progress: told the stage "evaluating".
+        without: another threshold, for ``caught_without``.
 
     Returns:
         ``test_good``, ``test_defects`` (counts), ``image_auroc``, ``brightness_auroc``, ``caught`` (share of defects at or above
@@ -58,7 +65,7 @@ def evaluate(
     Raises:
         BadInput: an image or mask cannot be used; the message names it.
     """
-    files = labelled_files(root)
+    files = labelled(root).files
     stride = max(1, math.ceil(math.sqrt(len(files) * recipe.width * recipe.height / MAX_PIXELS)))
     labels: list[bool] = []
     scores: list[float] = []
@@ -83,6 +90,43 @@ def evaluate(
         "caught": float(np.mean(values[truth] >= threshold)) if truth.any() else math.nan,
         "rejected": float(np.mean(values[~truth] >= threshold)) if not truth.all() else math.nan,
     }
+    if without is not None and truth.any():
+        figures["caught_without"] = float(np.mean(values[truth] >= without))
     if any(bool(mask.any()) for mask in masks):
         figures |= {"pixel_auroc": pixel_auroc(masks, maps), "pro": pro(masks, maps)}
     return {name: value for name, value in figures.items() if math.isfinite(value)}
+
+
+def evaluate_drawn(
+    detector: Detector,
+    good: Sequence[Image],
+    scores: npt.NDArray[np.float64],
+    threshold: float,
+    without: float | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, float]:
+    """Figures on defects drawn onto good images that the model was not trained on, for when nobody has a labelled one.
+
+    Args:
+        good: at model size, with their `scores`.
+        threshold, without: raw model units; see :func:`evaluate`.
+        seed: of what is drawn.
+        progress: told the stage "drawn defects".
+
+    Returns:
+        ``drawn_count``, ``drawn_auroc``, ``drawn_caught`` and, with `without`, ``drawn_caught_without``.
+    """
+    drawn = draw_defects(good, DRAWN, seed)
+    found = []
+    for i, defect in enumerate(drawn):
+        found.append(answers(detector, defect.image)[0])
+        progress("drawn defects", (i + 1) / len(drawn))
+    values = np.array(found)
+    truth = np.arange(len(scores) + len(values)) >= len(scores)
+    figures = {
+        "drawn_count": float(len(values)),
+        "drawn_auroc": auroc(truth, np.concatenate([scores, values])),
+        "drawn_caught": float(np.mean(values >= threshold)),
+    }
+    return figures | ({} if without is None else {"drawn_caught_without": float(np.mean(values >= without))})

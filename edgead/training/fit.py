@@ -14,16 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgead import __version__
-from edgead.bundle import Threshold, new_bundle, storage_errors
+from edgead.bundle import TRAINED_ON, Threshold, new_bundle, storage_errors
+from edgead.calibration.findings import Finding
+from edgead.calibration.judging import judge
 from edgead.calibration.thresholds import threshold_from_good
 from edgead.errors import BadInput
 from edgead.golden import MOST_CAMERA, camera_pngs, write_camera
+from edgead.layout import Labels, find_good, labelled
 from edgead.models.detector import Detector, save_detector
-from edgead.preprocess import PreprocessRecipe
-from edgead.training.dataset import GoodImages, encode_png, find_good, load_good
-from edgead.training.evaluate import evaluate, good_scores
+from edgead.preprocess import PreprocessRecipe, frame_digest
+from edgead.survey import Survey
+from edgead.training.dataset import GoodImages, Settle, encode_png, load_good
+from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores
+from edgead.training.oddest import Oddest, find_oddest
 from edgead.training.progress import Progress, silent
 from edgead.training.tiles import Fit, Tiling, fit_shrunk, fit_tiled, join
 from edgead.types import Image
@@ -49,6 +55,8 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 CALIBRATION_FRAMES = 128
+MIN_HELD = 3
+"""Held-out scores; of fewer none can be left out to see what the others say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,8 @@ class TrainRequest:
         heldout: share of good images for threshold and parity.
         seed: of split and fit.
         tiling: fit on tiles of the pictures (see :class:`edgead.training.tiles.Tiling`); None fits on whole pictures.
+        settle: changes the recipe by what the pictures are like (see :func:`edgead.training.dataset.load_good`); None takes it as
+            it is.
     """
 
     family: str
@@ -76,17 +86,32 @@ class TrainRequest:
     heldout: float = 0.15
     seed: int = 0
     tiling: Tiling | None = None
+    settle: Settle | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What came out: the detector, the images, the first threshold, the figures on labelled images (empty without), seconds."""
+    """What came out.
+
+    Attributes:
+        detector, images, threshold: the model, what it was made of, and its first threshold.
+        metrics: figures on labelled images, or on drawn defects without such.
+        elapsed_s: seconds.
+        findings: what must be said about the model (:func:`edgead.calibration.judging.judge`).
+        oddest: the oddest good pictures.
+        set_by: the held-out picture of the largest score, that score, and the threshold without it (None: too few for one).
+        labels: what was taken for good and for defects; None without labelled images.
+    """
 
     detector: Detector
     images: GoodImages
     threshold: Threshold
     metrics: dict[str, float]
     elapsed_s: float
+    findings: list[Finding]
+    oddest: list[Oddest]
+    set_by: tuple[Path, float, float | None]
+    labels: Labels | None
 
 
 def make_fit(family: str, options: Mapping[str, Any], seed: int) -> Fit:
@@ -118,18 +143,61 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     if request.tiling is not None:
         request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
     with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
-        images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress)
-        detector, figures = _fit(request, fit, images, progress)
-        threshold = threshold_from_good(good_scores(detector, images.heldout), tool="edgead train")
+        images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress, request.settle)
         root = find_good(request.good_dir)[1]
-        metrics = {} if root is None else evaluate(detector, root, recipe, images.train, threshold.value, progress)
-        metrics |= figures
+        labels = None if root is None else _readable(root, images.recipe)
+        detector, figures = _fit(request, fit, images, progress)
+        scores = good_scores(detector, images.heldout)
+        threshold = threshold_from_good(scores, tool="edgead train")
+        top = int(np.argmax(scores))
+        without = threshold_from_good(np.delete(scores, top)).value if len(scores) > MIN_HELD else None
+        metrics = _measured(request, detector, images, scores, (threshold.value, without), root, progress) | figures
+        sides = ((images.train_files, images.train), (images.heldout_files, images.heldout))
+        train, held = (list(zip(files, frames, strict=True)) for files, frames in sides)
+        oddest = find_oddest(detector, train, held, request.seed, progress, images.heldout_files[top])
+        findings = judge(metrics)
         _write_frames(work / "heldout", images.heldout)
         kept = range(0, len(images.heldout_files), max(1, len(images.heldout_files) // MOST_CAMERA))
-        write_camera(work, camera_pngs({i: images.heldout_files[i] for i in kept}))
+        write_camera(work, camera_pngs({i: images.heldout_files[i] for i in kept}, bits=images.recipe.bits))
         _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))
-        save_detector(work, detector, _info(request, images, threshold, metrics, root))
-    return TrainResult(detector, images, threshold, metrics, time.monotonic() - began)
+        _write_frames(work / "oddest", [one.image for one in oddest])
+        (work / TRAINED_ON).write_text("".join(f"{frame_digest(image)}\n" for image in images.train), "utf-8")
+        told = {"findings": [f.to_json() for f in findings], "oddest": [_odd_json(one, images.folder) for one in oddest]}
+        save_detector(work, detector, {**_info(request, images, threshold, metrics, root), **told})
+    set_by = (images.heldout_files[top], float(scores[top]), without)
+    elapsed_s = time.monotonic() - began
+    return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, set_by, labels)
+
+
+def _readable(root: Path, recipe: PreprocessRecipe) -> Labels:
+    """The labelled pictures, all of which can be used: that is known before the training, not after it. Raises BadInput."""
+    labels, survey = labelled(root), Survey()
+    for item in labels.files:
+        survey.use(item.file, recipe)
+    survey.refuse_bad("labelled pictures")
+    return labels
+
+
+def _measured(
+    request: TrainRequest,
+    detector: Detector,
+    images: GoodImages,
+    scores: npt.NDArray[np.float64],
+    thresholds: tuple[float, float | None],
+    root: Path | None,
+    progress: Progress,
+) -> dict[str, float]:
+    """Figures on labelled images, or on drawn defects where there is no labelled one."""
+    threshold, without = thresholds
+    found = {} if root is None else evaluate(detector, root, images.recipe, images.train, threshold, progress, without)
+    if not found.get("test_defects"):
+        found |= evaluate_drawn(detector, images.heldout, scores, threshold, without, request.seed, progress)
+    return found
+
+
+def _odd_json(one: Oddest, folder: Path) -> dict[str, Any]:
+    file = one.file.relative_to(folder).as_posix()
+    return {"file": file, "times": one.times, "odd": one.odd, "heldout": one.heldout, "score": one.score}
 
 
 def _fit(request: TrainRequest, fit: Fit, images: GoodImages, progress: Progress) -> tuple[Detector, dict[str, float]]:
@@ -157,7 +225,7 @@ def _info(
     }  # fmt: skip
     return {
         "name": request.name or _default_name(images.folder),
-        "preprocess": request.recipe.to_json(),
+        "preprocess": images.recipe.to_json(),
         "threshold": dataclasses.asdict(threshold),
         "origin": {
             "tool": "edgead train",

@@ -25,7 +25,8 @@ class PatchCoreOptions:
 
     Attributes:
         backbone, layers, weights: see :func:`edgead.models.backbones.load_backbone`.
-        coreset: below 1 the share of all patches that is kept (at least `MIN_ROWS`), from 1 on the number of rows.
+        coreset: up to 1.0 the share of all patches that is kept (at least `MIN_ROWS`); above, or the whole number 1, the number
+            of rows.
         neighbours: b of the score's re-weighting; 1 turns it off.
         seed: of projection, first row and subsampling.
         max_rows: candidates for the coreset (see :data:`edgead.training.patches.MAX_ROWS`).
@@ -34,21 +35,23 @@ class PatchCoreOptions:
     backbone: str = "efficientnet_lite0"
     layers: tuple[str, ...] | None = None
     weights: Path | None = None
-    coreset: float = 0.01
+    coreset: float | int = 0.01
     neighbours: int = 9
     seed: int = 0
     max_rows: int = MAX_ROWS
 
 
-def coreset_rows(coreset: float, patches: int) -> int:
-    """How many rows `coreset` asks for when there are so many patches.
+def coreset_rows(coreset: float | int, patches: int) -> int:
+    """How many rows `coreset` asks for when there are so many patches: 1.0 is all of them, 1 is one.
 
     Raises:
         BadInput: not above 0, or a number of rows that is not whole.
     """
-    if not coreset > 0 or (coreset >= 1 and coreset != int(coreset)):
+    if not coreset > 0 or (coreset > 1 and coreset != int(coreset)):
         raise BadInput(f"a coreset of {coreset:g} is not usable", hint="give a share such as 0.01, or a whole number of rows")
-    return int(coreset) if coreset >= 1 else max(MIN_ROWS, round(coreset * patches))
+    if coreset > 1 or isinstance(coreset, int):
+        return int(coreset)
+    return max(MIN_ROWS, round(coreset * patches))
 
 
 def fit_patchcore(

@@ -55,9 +55,17 @@ def test_export_takes_its_name_from_the_models_folder(tiny: Tiny, tmp_path: Path
         (["export", "MODEL", "--report", "no/r.html", *QUICK], 2, "there is no folder no"),
         (["export", "MODEL", "--precision", "fp8"], 2, "cannot export for fp8"),
         (["export", "MODEL", "--threads", "0"], 2, "0 threads"),
-        (["export", "MODEL", "--calibration", "nowhere"], 2, "nowhere is not a folder"),
-        (["export", "MODEL", "--labelled", "nowhere", *QUICK], 2, "holds no labelled pictures"),
+        (["export", "MODEL", "--calibration", "nowhere"], 2, "--calibration nowhere does not exist"),
+        (["export", "MODEL", "--labelled", "nowhere", *QUICK], 2, "--labelled nowhere does not exist"),
         (["export", "MODEL", "-o", "MODEL"], 2, "exists and is not a bundle"),
+        (["export", "MODEL", "--threshold", "3"], 2, "--threshold: for other tools' files only"),
+        (["export", "MODEL", "--roi", "0,0,9,9", "--name", "part"], 2, "--name, --roi: for other tools' files only"),
+        (["export", "MODEL", "--size", "64"], 2, "--size: for other tools' files only"),
+        (["export", "MODEL", "--mean", "0"], 2, "--mean: for other tools' files only"),
+        (["export", "MODEL", "--images", "."], 2, "--images: for other tools' files only"),
+        (["export", "MODEL", "--no-antialias"], 2, "--antialias: for other tools' files only"),
+        (["export", "MODEL", "--precision", "fp32", "--weight-bits", "8"], 2, "--weight-bits: for INT8 only"),
+        (["export", "BUNDLE", "--on-device", "--labelled", "."], 2, "--labelled: nothing that --on-device does"),
         (["verify", "nowhere"], 3, "does not exist"),
         (["verify", "MODEL"], 3, "has no manifest.json"),
         (["inspect", "MODEL"], 3, "has no manifest.json"),
@@ -211,3 +219,70 @@ def test_what_the_guard_and_the_calibration_noticed_is_printed(
     assert "warning: " in out
     assert "returned to float:" in out
     assert re.search(r"node_\w+: 0\.\d+ alone, costs \d\.\d\d ms; onnxruntime-int8 0\.\d+ -> 0\.\d+ score deviation", out)
+
+
+def test_labelled_folders_of_any_name_are_taken_for_what_they_are(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OK and its days are good, NG are defects; it is printed, and kept in the bundle."""
+    given = tiny.model() / "labelled/test"
+    shutil.copytree(given / "good", tmp_path / "test/OK/monday")
+    shutil.copytree(given / "scratch", tmp_path / "test/NG")
+    target = tmp_path / "part.edgead"
+    arguments = ["export", str(tiny.model()), "-o", str(target), "--labelled", str(tmp_path), "--frames", "4", *QUICK]
+    assert main(arguments) == 0
+    assert "labelled pictures: good: OK (8); defects: NG (8)" in capsys.readouterr().out
+    assert Bundle.open(target).manifest.measured["frames"]["good"] == 4
+
+
+def test_bad_labelled_pictures_are_all_named_in_one_run(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(tiny.model() / "labelled/test", tmp_path / "test")
+    for name in ("good/cut1.png", "scratch/cut2.png"):
+        (tmp_path / "test" / name).write_bytes(b"cut")
+    assert main(["export", str(tiny.model()), "-o", str(tmp_path / "b"), "--labelled", str(tmp_path), *QUICK]) == 2
+    said = "\n".join(errors(capsys))
+    assert "2 labelled pictures cannot be used" in said
+    assert "cut1.png" in said
+    assert "cut2.png" in said
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "reason"),
+    [
+        ("nowhere", [], "holds no trained model"),
+        ("MODEL", ["--calibration", "nowhere"], "--calibration nowhere does not exist"),
+        ("MODEL", ["--labelled", "."], "holds no labelled pictures"),
+        ("BROKEN", [], "header too small"),
+    ],
+)
+def test_a_report_is_written_whatever_fails(
+    model: str, arguments: list[str], reason: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if model == "BROKEN":
+        shutil.copytree(tiny.model(), tmp_path / "BROKEN")
+        (tmp_path / "BROKEN/model.safetensors").write_bytes(b"no")
+    source = tiny.model() if model == "MODEL" else Path(model)
+    (tmp_path / "r.md").write_text("of an earlier run")
+    assert main(["export", str(source), "-o", "b.edgead", "--report", "r.md", *arguments, *QUICK]) == 2
+    page = (tmp_path / "r.md").read_text().replace("\\", "")
+    assert "No bundle: " in page
+    assert reason in page
+    assert not (tmp_path / "b.edgead").exists()
+
+
+def test_a_model_that_finds_nothing_is_told_at_export_and_by_inspect(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A threshold far above all scores: no defect is caught."""
+    model = shutil.copytree(tiny.model(), tmp_path / "model")
+    info = json.loads((model / "model.json").read_text())
+    info["threshold"] |= {"value": 1e6, "method": "by hand"}
+    info["origin"]["data"] = {"path": "/pictures", "images": 20, "digest": "0" * 64}
+    (model / "model.json").write_text(json.dumps(info))
+    labels = ["--labelled", str(model / "labelled")]
+    assert main(["export", str(model), "-o", str(tmp_path / "b.edgead"), *labels, *QUICK]) == 0
+    words = "warning: the model catches 0% of the 8 labelled defects at its threshold"
+    assert words in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "b.edgead")]) == 0
+    assert words in capsys.readouterr().out

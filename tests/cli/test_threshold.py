@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.bundle import Bundle, EngineRecord, Threshold, rewrite_manifest
+from edgead.bundle import TRAINED_ON, Bundle, EngineRecord, Threshold, file_digest, rewrite_manifest
 from edgead.cli._rates import area, band, rate, region
 from edgead.cli.main import main
+from edgead.preprocess import frame_digest, read_image
 from edgead.types import Verdict
 from tests.cli.test_run import WITHOUT_LAB, write_bundle
 
@@ -378,3 +379,60 @@ def test_it_needs_no_lab(bundle: Path, good: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.strip()) == (0, "")
     assert record(bundle).threshold.value < 121
+
+
+def with_trained_on(path: Path, files: list[Path]) -> None:
+    """Note in a bundle that its model was trained on these pictures."""
+    bundle = Bundle.open(path)
+    frames = [bundle.manifest.preprocess.apply(read_image(file)) for file in files]
+    (path / TRAINED_ON).write_text("".join(f"{frame_digest(frame)}\n" for frame in frames))
+    files_now = {**bundle.manifest.files, TRAINED_ON: file_digest(path / TRAINED_ON)}
+    rewrite_manifest(bundle, dataclasses.replace(bundle.manifest, files=files_now))
+
+
+def test_pictures_that_the_model_was_trained_on_guarantee_nothing(
+    bundle: Path, good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """120 pictures would guarantee 1 %; 60 of them the model knows by heart."""
+    with_trained_on(bundle, sorted(good.iterdir())[:60])
+    assert main(["threshold", str(bundle), "--good", str(good), "--max-false-reject", "1%"]) == 0
+    said = capsys.readouterr().out
+    assert "60 more are left out: the model was trained on them" in said
+    assert "guarantee: of good parts" not in said
+    assert "no guarantee for 1 %" in said
+    chosen = record(bundle).threshold.chosen
+    assert chosen is not None
+    assert (chosen.good, chosen.guaranteed) == (60, False)
+
+
+def test_pictures_of_training_alone_choose_nothing(bundle: Path, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_trained_on(bundle, sorted(good.iterdir()))
+    before = record(bundle)
+    assert main(["threshold", str(bundle), "--good", str(good)]) == 2
+    assert "120 of the 120 good pictures are those that the model was trained on" in capsys.readouterr().err
+    assert record(bundle) == before
+
+
+def test_the_pictures_that_matter_are_named(bundle: Path, good: Path, defects: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Good 119.png is of value 120, the largest; defects from 110 on."""
+    arguments = ["--good", str(good), "--defects", str(defects), "--max-false-reject", "2%", "--engine", FIRST]
+    assert main(["threshold", str(bundle), *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "good pictures that set the threshold: 118.png (119), 117.png (118)" in said
+    assert "good pictures that are NG: 119.png (120)\n" in said
+    assert "defects that are OK: 000.png (110)" in said
+    assert "and 5 more" in said
+
+
+def test_folders_below_are_read_and_all_bad_files_named(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "days").mkdir()
+    pictures(tmp_path / "days/monday", range(1, 100))
+    pictures(tmp_path / "days/tuesday", range(100, 121))
+    assert main(["threshold", str(bundle), "--good", str(tmp_path / "days"), "--max-false-reject", "1%"]) == 0
+    assert "120 good pictures" in capsys.readouterr().out
+    for name in ("monday/x.png", "tuesday/y.png"):
+        (tmp_path / "days" / name).write_bytes(b"cut")
+    assert main(["threshold", str(bundle), "--good", str(tmp_path / "days")]) == 2
+    said = capsys.readouterr().err
+    assert "x.png" in said
+    assert "y.png" in said

@@ -69,3 +69,100 @@ def test_a_folder_that_is_not_there_and_a_target_that_is_something_else(
     assert main(["train", "patchcore", str(good), "-o", str(good), *QUICK]) == 2
     assert "exists and is not a trained model" in capsys.readouterr().err
     assert len(list(good.iterdir())) == 4
+
+
+def trained(capsys: pytest.CaptureFixture[str], folder: Path, out: Path, *more: str) -> str:
+    assert main(["train", "patchcore", str(folder), "-o", str(out), *QUICK, *more]) == 0
+    return capsys.readouterr().out
+
+
+def test_twelve_bits_are_found_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The model of 12-bit pictures in 16-bit files sees what one of 8-bit pictures of the same light sees."""
+    deep, plain = tmp_path / "deep", write_good(tmp_path / "plain", 8)
+    deep.mkdir()
+    for file in plain.iterdir():
+        cv2.imwrite(str(deep / file.name), cv2.imread(str(file)).astype(np.uint16) << 4)
+    said = trained(capsys, deep, tmp_path / "a")
+    assert "taken as 12 bits" in said
+    assert "taken as" not in trained(capsys, plain, tmp_path / "b")
+    frames = [sorted((tmp_path / name / "heldout").iterdir())[0].read_bytes() for name in "ab"]
+    assert frames[0] == frames[1]
+    assert load_detector(tmp_path / "a")[1]["preprocess"]["bits"] == 12
+
+
+def test_a_given_depth_that_is_too_small_names_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_good(tmp_path / "good", 5)
+    for i in range(2):
+        cv2.imwrite(str(folder / f"deep{i}.png"), np.full((64, 64), 9000, np.uint16))
+    assert main(["train", "patchcore", str(folder), "-o", str(tmp_path / "out"), *QUICK, "--bits", "12"]) == 2
+    said = capsys.readouterr().err
+    assert "2 good pictures cannot be used" in said
+    assert "deep0.png: a value of 9000" in said
+    assert "deep1.png: a value of 9000" in said
+
+
+def test_pictures_of_other_proportions_are_told_and_kept_when_asked_or_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    for i in range(6):
+        cv2.imwrite(str(wide / f"{i}.png"), cv2.resize(draw_part(i), (96, 64)))
+    said = trained(capsys, wide, tmp_path / "a")
+    assert "6 of 6 pictures have other proportions than the model's input and are squeezed in width by up to 1.5" in said
+    assert "aspect" not in load_detector(tmp_path / "a")[1]["preprocess"]
+    assert load_detector(tmp_path / "a")[1]["preprocess"]["pictures"] == [96, 64]
+    assert "proportions kept (crop)" in trained(capsys, wide, tmp_path / "b", "--keep-aspect", "crop")
+    cv2.imwrite(str(wide / "high.png"), cv2.resize(draw_part(9), (64, 96)))
+    assert "proportions kept (letterbox)" in trained(capsys, wide, tmp_path / "c")
+    assert "proportions kept" not in trained(capsys, wide, tmp_path / "d", "--keep-aspect", "no")
+
+
+def test_what_was_read_left_out_and_found_odd_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "part"
+    write_good(root / "train/OK/monday", 6)
+    write_good(root / "train/OK/tuesday", 6, 100)
+    (root / "train/OK/notes.txt").write_text("x")
+    write_good(root / "test/OK", 5, 1000)
+    (root / "test/NG").mkdir()
+    for i in range(5):
+        cv2.imwrite(str(root / f"test/NG/{i}.png"), draw_part(2000 + i, True))
+    said = trained(capsys, root, tmp_path / "out", "--heldout", "0.3")
+    assert "12 pictures, 12 of them in 2 folders below (monday, tuesday)" in said
+    assert "left out          1 files that are no pictures (.txt)" in said
+    assert "labelled          good: OK (5); defects: NG (5)" in said
+    assert "oddest pictures   " in said
+    assert "largest held-out score: " in said
+
+
+def test_training_over_a_model_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = write_good(tmp_path / "good", 5), tmp_path / "out"
+    assert "is kept as" not in trained(capsys, folder, out)
+    before = (out / "model.json").read_bytes()
+    assert f"the model that was there is kept as {out}.versions/0001" in trained(capsys, folder, out, "--seed", "3")
+    assert main(["bundle", "restore", str(out)]) == 0
+    assert (out / "model.json").read_bytes() == before
+
+
+def test_a_coreset_of_1_0_is_all_patches_and_of_1_one_row(tmp_path: Path) -> None:
+    folder = write_good(tmp_path / "good", 5)
+    rows = {}
+    for asked in ("1.0", "100%", "1"):
+        out = tmp_path / asked
+        assert main(["train", "patchcore", str(folder), "-o", str(out), "--size", "64", "--coreset", asked]) == 0
+        rows[asked] = load_detector(out)[0].state_dict()["product.weight"].shape[0]
+    assert rows["1"] == 1
+    assert rows["1.0"] == rows["100%"] == 3 * 64
+
+
+def test_bad_labelled_pictures_are_all_named_before_anything_is_learned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_mvtec(tmp_path / "plate", good=6, test=3)
+    for name in ("good/cut1.png", "gash/cut2.png"):
+        (root / "test" / name).write_bytes(b"cut")
+    assert main(["train", "patchcore", str(root), "-o", str(tmp_path / "out"), *QUICK]) == 2
+    said = capsys.readouterr().err
+    assert "2 labelled pictures cannot be used" in said
+    assert "cut1.png" in said
+    assert "cut2.png" in said

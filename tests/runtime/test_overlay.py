@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgead.errors import BadInput
+from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.overlay import COLOURS, HeatScale, draw_overlay
 from edgead.types import AnomalyMap, Frame, Image, Inspection, StageTimes, Verdict
 
@@ -48,10 +49,30 @@ def test_a_defect_is_coloured_and_outlined_where_it_is() -> None:
 
 
 def test_the_map_lies_on_the_region_of_interest() -> None:
-    drawn = below_banner(draw_overlay(inspection(spot(5, 2)), SCALE, roi=(300, 100, 200, 100)))
+    drawn = below_banner(draw_overlay(inspection(spot(5, 2)), SCALE, PreprocessRecipe(16, 16, (300, 100, 200, 100))))
     changed = (drawn != 120).any(axis=2)
     assert changed[155, 350]
     assert not changed[:100].any() and not changed[:, :300].any()
+
+
+def test_the_map_of_a_letterbox_lies_on_the_picture_without_its_bars() -> None:
+    """A square input of a picture twice as wide as high: the picture's middle is map row 5, its left quarter map column 2.5."""
+    drawn = below_banner(draw_overlay(inspection(spot(5, 2)), SCALE, PreprocessRecipe(100, 100, aspect="letterbox")))
+    changed = (drawn != 120).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert changed[180, 150]  # row 5.5 of 10 of a window of 600 x 600 px that begins 150 px above the picture
+    assert rows.min() >= 100
+    assert columns.max() <= 240
+    in_the_bar = below_banner(draw_overlay(inspection(spot(1, 2)), SCALE, PreprocessRecipe(100, 100, aspect="letterbox")))
+    assert (in_the_bar[20:] == 120).all()
+
+
+def test_the_map_of_a_crop_lies_on_the_middle_with_a_frame_around_it() -> None:
+    drawn = below_banner(draw_overlay(inspection(spot(5, 2)), SCALE, PreprocessRecipe(100, 100, aspect="crop")))
+    changed = (drawn != 120).any(axis=2)
+    assert changed[165, 150 + 75]  # the middle 300 x 300 px
+    assert not changed[:, :150].any() and not changed[:, 450:].any()
+    assert changed[:, 150].all()
 
 
 def test_without_a_map_only_the_banner_tells() -> None:

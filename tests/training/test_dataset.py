@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from edgead.errors import BadInput
+from edgead.layout import find_good, labelled
 from edgead.preprocess import PreprocessRecipe
-from edgead.training.dataset import find_good, labelled_files, load_good, load_labelled, split
+from edgead.training.dataset import load_good, load_labelled, split
 from tests.training._parts import draw_part, write_good, write_mvtec
 
 RECIPE = PreprocessRecipe(32, 32)
@@ -91,7 +92,7 @@ def test_labelled_images_come_with_masks_at_model_size(tmp_path: Path) -> None:
     root = write_mvtec(tmp_path / "part", good=4, test=2)
     (root / "ground_truth/gash/001_mask.png").unlink()
     (root / "test/empty").mkdir()
-    items = list(load_labelled(labelled_files(root), RECIPE))
+    items = list(load_labelled(labelled(root).files, RECIPE))
     assert [(item.kind, item.defect) for item in items] == [("gash", True)] * 2 + [("good", False)] * 2
     assert items[0].mask is not None
     assert 0 < items[0].mask.sum() < 200
@@ -104,4 +105,4 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     root = write_mvtec(tmp_path / "part", good=4, test=1)
     cv2.imwrite(str(root / "ground_truth/gash/000_mask.png"), np.zeros((10, 10), np.uint8))
     with pytest.raises(BadInput, match=r"000_mask\.png has another size"):
-        list(load_labelled(labelled_files(root), RECIPE))
+        list(load_labelled(labelled(root).files, RECIPE))

@@ -25,7 +25,7 @@ _VENDORS = {"gige": "aravis", "u3v": "aravis", "basler": "basler"}
 
 
 def open_camera(
-    address: str, *, settings: CameraSettings | None = None, clock: Clock | None = None, realtime: bool = False
+    address: str, *, settings: CameraSettings | None = None, clock: Clock | None = None, realtime: bool = False, bits: int = 16
 ) -> Camera:
     """Open what `address` names.
 
@@ -49,6 +49,7 @@ def open_camera(
         settings: more of them; none may be given twice.
         clock: stamps the frames; the machine's monotonic clock by default.
         realtime: play a video file at its own speed, and drop what is not taken in time.
+        bits: that 16-bit pictures of files, OpenCV and GStreamer really use (the recipe's); GenICam's formats say it themselves.
 
     Raises:
         BadInput: nobody knows this address, the file or folder is no good, or the camera does not have or take a setting.
@@ -62,14 +63,14 @@ def open_camera(
         wanted = parse_settings(query).merged(settings or CameraSettings())
         return _make(_VENDORS[name.lower()], plain.partition(":")[2], settings=wanted, clock=clock)
     if _USB.fullmatch(plain):
-        return _make("opencv", plain, settings=parse_settings(query).merged(settings or CameraSettings()), clock=clock)
+        return _make("opencv", plain, settings=parse_settings(query).merged(settings or CameraSettings()), clock=clock, bits=bits)
     if settings is not None and settings.given():
         raise BadInput(f"{redact(address)} takes no settings", hint=f"only usb:, {', '.join(f'{v}:' for v in _VENDORS)} do")
     if _STREAM.fullmatch(address):
         _check_stream(address)
-        return _make("opencv", address, clock=clock)
+        return _make("opencv", address, clock=clock, bits=bits)
     if name.lower() == "gst":
-        return _make("gstreamer", rest, clock=clock)
+        return _make("gstreamer", rest, clock=clock, bits=bits)
     if name == "sim":
         return _make("simulated", clock=clock, **_options(rest))
     path = Path(address).expanduser()
@@ -78,7 +79,7 @@ def open_camera(
         or (path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES)
         or (not path.exists() and glob.has_magic(address))
     ):
-        return _make("folder", str(path), clock=clock)
+        return _make("folder", str(path), clock=clock, bits=bits)
     if path.is_file():
         from edgead.runtime.cameras.opencv import VideoFile
 
@@ -88,6 +89,11 @@ def open_camera(
     if "://" not in address and ("/" in address or path.suffix):
         raise BadInput(f"{address} does not exist", hint="check the path")
     raise BadInput(f"{redact(address)!r} is not a camera, a file or a folder", hint=f"for example: {EXAMPLES}")
+
+
+def gives_files(address: str) -> bool:
+    """Does :func:`open_camera` need to be told the depth of 16-bit pictures for this address?"""
+    return address.partition(":")[0].lower() not in {*_VENDORS, "sim"}
 
 
 def _check_stream(address: str) -> None:

@@ -87,8 +87,10 @@ class Opening:
             left.close()
 
     def _taken(self, wait_s: float) -> Camera:
-        self.begin()
-        with self._changed:
+        with self._changed:  # `let_go` may come at any moment
+            if self._closed:
+                raise CameraLost(f"camera {self._name} is not wanted any more", hint="the station is ending")
+            self.begin()
             attempt = self._attempt
             assert attempt is not None
             if not self._changed.wait_for(lambda: attempt.ended or self._closed, wait_s) or self._closed:

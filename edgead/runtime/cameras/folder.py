@@ -19,6 +19,7 @@ class FolderCamera:
     Args:
         address: a folder (not its subfolders), one picture, or a pattern like ``pictures/**/*.png``.
         clock: stamps the frames.
+        bits: that 16-bit pictures really use (:attr:`edgead.preprocess.PreprocessRecipe.bits`).
 
     Raises:
         BadInput: there are no pictures.
@@ -27,8 +28,8 @@ class FolderCamera:
     live = False
     time_source = "reading"
 
-    def __init__(self, address: str, *, clock: Clock | None = None) -> None:
-        self._address = address
+    def __init__(self, address: str, *, clock: Clock | None = None, bits: int = 16) -> None:
+        self._address, self._bits = address, bits
         self._files = _find(address)
         self._clock = clock or MonotonicClock()
         self._next_id = 0
@@ -49,7 +50,7 @@ class FolderCamera:
         frame_id, file = self._next_id, self._files[self._next_id]
         self._next_id += 1
         try:
-            image = read_image(file)
+            image = read_image(file, self._bits)
         except BadInput as error:
             raise UnreadableFrame(str(error), hint=error.hint) from error
         image.flags.writeable = False

@@ -23,6 +23,7 @@ class GStreamerCamera(OpenCvCamera):
     Args:
         pipeline: as for ``gst-launch-1.0``; without an ``appsink`` at its end, conversion to BGR and one are added.
         clock: stamps the frames.
+        bits: that 16-bit pictures really use.
 
     Raises:
         MissingExtra: this OpenCV has no GStreamer (those from PyPI have none).
@@ -30,7 +31,7 @@ class GStreamerCamera(OpenCvCamera):
         CameraLost: the pipeline does not start.
     """
 
-    def __init__(self, pipeline: str, *, clock: Clock | None = None) -> None:
+    def __init__(self, pipeline: str, *, clock: Clock | None = None, bits: int = 16) -> None:
         if not pipeline.strip():
             raise BadInput("gst: needs a pipeline", hint="for example 'gst:v4l2src device=/dev/video0'")
         if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
@@ -38,7 +39,7 @@ class GStreamerCamera(OpenCvCamera):
                 f"this OpenCV ({cv2.__version__}) was built without GStreamer, as all from PyPI are",
                 hint="use the system's: apt-get install python3-opencv, and see docs/devices/rtsp.md",
             )
-        super().__init__(f"gst:{pipeline}", clock=clock)
+        super().__init__(f"gst:{pipeline}", clock=clock, bits=bits)
 
     def _open(self, address: str) -> Any:
         """OpenCV may wait for ever for a pipeline with an unknown element, so it waits in a thread of its own."""

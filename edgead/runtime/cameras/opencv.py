@@ -45,6 +45,7 @@ class OpenCvCamera:
             TCP unless the environment's OPENCV_FFMPEG_CAPTURE_OPTIONS says otherwise.
         settings: what a USB camera shall do (see :mod:`edgead.runtime.cameras.usb`); a stream takes none.
         clock: stamps the frames.
+        bits: that 16-bit pictures really use (:attr:`edgead.preprocess.PreprocessRecipe.bits`).
 
     Attributes:
         settings: what a USB camera really has, read back after opening; all None for a stream.
@@ -57,8 +58,10 @@ class OpenCvCamera:
 
     live = True
 
-    def __init__(self, address: str, *, settings: CameraSettings | None = None, clock: Clock | None = None) -> None:
-        self._name = redact(address)
+    def __init__(
+        self, address: str, *, settings: CameraSettings | None = None, clock: Clock | None = None, bits: int = 16
+    ) -> None:
+        self._name, self._bits = redact(address), bits
         self._is_stream = "://" in address or address.startswith("gst:")
         self._clock = clock or MonotonicClock()
         self._slot = Slot()
@@ -159,7 +162,9 @@ class OpenCvCamera:
         self._doubting = False
         self._made_ns = max(self._made_ns, made_ns)
         try:
-            self._slot.put(_frame(image, self._name, self._delivered, self._made_ns, age_ns=now_ns - self._made_ns))
+            self._slot.put(
+                _frame(image, self._name, self._delivered, self._made_ns, age_ns=now_ns - self._made_ns, bits=self._bits)
+            )
         except BadInput as error:
             self._thread.rest()  # for as long as nobody asks
             self._slot.report(UnreadableFrame(str(error), hint=error.hint))
@@ -248,8 +253,8 @@ class VideoFile:
             self._advance()
 
 
-def _frame(image: Any, camera: str, frame_id: int, made_ns: int, *, source: str = "", age_ns: int = 0) -> Frame:
-    picture: Image = to_bgr8(image)
+def _frame(image: Any, camera: str, frame_id: int, made_ns: int, *, source: str = "", age_ns: int = 0, bits: int = 16) -> Frame:
+    picture: Image = to_bgr8(image, bits)
     picture.flags.writeable = False
     return Frame(picture, camera, frame_id, made_ns, source=source, age_ns=age_ns)
 
