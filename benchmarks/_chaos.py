@@ -150,8 +150,8 @@ class Plant:
         self.station.signal(signal.SIGCONT)
 
     def _kill(self) -> None:
-        self.kills_ns.append(time.monotonic_ns())
         self.station.kill()
+        self.kills_ns.append(time.monotonic_ns())  # not before: it works until the signal comes
         self.start()
 
     def _end(self, number: signal.Signals) -> None:
