@@ -78,7 +78,7 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
         if point.name == name:
             try:
                 loaded: Callable[..., Any] = point.load()
-            except Exception as error:  # noqa: BLE001 - whatever another package does when it is imported
+            except Exception as error:  # whatever another package does when it is imported
                 raise MissingExtra(
                     f"{kind} {name!r} cannot be loaded from {point.value}: {type(error).__name__}: {error}"[:300],
                     hint="mend or install the package that registers it",

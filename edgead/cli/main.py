@@ -14,6 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from edgead import __version__
@@ -119,7 +120,7 @@ def _open_streams() -> None:
     a library complains of would be written into it: a database. So nothing is there instead."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            nothing = open(os.devnull, mode)  # noqa: SIM115 - for as long as the process lives
+            nothing = Path(os.devnull).open(mode)  # noqa: SIM115 - for as long as the process lives
             setattr(sys, name, nothing)
             try:
                 os.fstat(number)

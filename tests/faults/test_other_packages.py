@@ -1,4 +1,4 @@
-"""Outputs of other packages that are broken: their lane says so, or the file is refused; never do they end the process with a bug."""
+"""Outputs of other packages that are broken: their lane says so, or the file is refused; they never end as a bug."""
 
 from __future__ import annotations
 

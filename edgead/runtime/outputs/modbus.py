@@ -433,7 +433,7 @@ def _server_class(module: Any, unit: int) -> Any:
             idle_s = time.monotonic() - handler.asked_at
             _log.warning(
                 "more than %d Modbus connections: that of %s is closed, which asked for nothing for %.0f s",
-                MAX_CONNECTIONS, (transport.get_extra_info("peername") or "?")[0] if transport else "one that comes just now", idle_s,
+                MAX_CONNECTIONS, (transport.get_extra_info("peername") or "?")[0] if transport else "a new one", idle_s,
             )  # fmt: skip
             self.active_connections.setdefault(handler.unique_id, handler)
             handler.close()
