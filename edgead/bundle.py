@@ -88,6 +88,8 @@ class Bundle:
         """
         disk.mend(path)
         file = path / MANIFEST
+        if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(path)):
+            raise BundleError(f"{file} is a link that leads out of the bundle", hint="copy the bundle with its files")
         content = _manifest_bytes(file)
         digest = hashlib.sha256(content).hexdigest()
         if sha256 is not None and digest != sha256.lower():

@@ -205,7 +205,8 @@ def _options(args: argparse.Namespace) -> Any:
 def _graph_options(args: argparse.Namespace) -> Any:
     from edgead.importers.graph import GraphOptions
 
-    mean, std = (_numbers(flag, getattr(args, flag) or usual) for flag, usual in (("mean", "0"), ("std", "255")))
+    mean = _numbers("mean", "0" if args.mean is None else args.mean)
+    std = _numbers("std", "255" if args.std is None else args.std)
     return GraphOptions(args.input, args.score, args.map, mean, std, args.colour or "rgb", args.layout)
 
 

@@ -159,9 +159,9 @@ def _told_of_tiles(tiling: Tiling, figures: dict[str, float]) -> str:
 
 def parse_size(text: str) -> tuple[int, int]:
     """ "256" -> (256, 256), "320x256" -> (320, 256): width and height in pixels. Raises BadInput."""
-    width, _, height = text.lower().partition("x")
+    width, times, height = text.lower().partition("x")
     try:
-        return int(width), int(height or width)
+        return int(width), int(height if times else width)
     except ValueError:
         raise BadInput(f"{text!r} is not a size", hint="give --size 256 or --size 320x256 (width x height)") from None
 

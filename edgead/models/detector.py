@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgead import __version__, disk
 from edgead.errors import BadInput, EdgeadError
+from edgead.manifest import Origin
 from edgead.models.backbones import read_state
 from edgead.preprocess import PreprocessRecipe
 from edgead.typed import MAX_BYTES, Between, Single, Wrong, loads, read
@@ -87,7 +88,7 @@ class ExportCard(ModelCard, total=False):
     name: str
     preprocess: PreprocessRecipe
     threshold: CardThreshold
-    origin: dict[str, Any]
+    origin: Origin
     metrics: dict[str, Any]
     labelled_root: str | None
 
