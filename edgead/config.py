@@ -662,7 +662,7 @@ def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tupl
         key = str(context.get("discriminator", "")).strip("'")
         if "tag" not in context:
             return f"{key} is missing", ""
-        return f"{key} {str(context['tag'])!r} is not known", f"choose {context['expected_tags']}"
+        return f"{key} {str(context['tag'])[:60]!r} is not known", f"choose {context['expected_tags']}"
     text = str(mistake["msg"]).removeprefix("Value error, ")
     return text[0].lower() + text[1:], ""
 

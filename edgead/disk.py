@@ -27,6 +27,24 @@ except ImportError:  # Windows
 _log = logging.getLogger(__name__)
 
 
+def is_special(path: Path) -> bool:
+    """Is this something that is written to, but never replaced: a device, a pipe, a socket, or a name of an open file?"""
+    place = path.absolute().parts[1:3]
+    if place[:1] in (("dev",), ("proc",)) and place != ("dev", "shm") and path.exists():
+        return True  # /dev/stdout may lead to a file that somebody else has open
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises OSError: another file in its place would destroy what it is."""
+    if is_special(path):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, no file", str(path))
+
+
 class NotPlain(OSError):
     """A path that is no regular file: a folder, a FIFO, a device, a socket."""
 
@@ -72,11 +90,13 @@ _KINDS = {
 
 
 def replace_file(file: Path, text: str) -> None:
-    """Put a text (UTF-8) in the place of an existing file, in one step; its permissions stay.
+    """Put a text (UTF-8) in the place of an existing file, in one step; its permissions stay. A link leads to its file still.
 
     Raises:
         OSError: the disk is full or not writable; the old file stays and nothing is left beside it.
     """
+    check_replaceable(file)
+    file = file.resolve()
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
@@ -191,8 +211,9 @@ def exchange_folders(work: Path, target: Path, keep: Path | None = None) -> None
     back.
 
     Raises:
-        OSError: it did not work; the old one is where it was.
+        OSError: it did not work, or what is there is no folder; the old one is where it was.
     """
+    check_replaceable(target)
     for path in (*work.rglob("*"), work):
         _flush(path)
     if not target.exists():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, EngineRecord
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from edgead.config import GpioTrigger as GpioTriggerConfig
     from edgead.decision import Rule
     from edgead.preprocess import PreprocessRecipe
+    from edgead.runtime.cameras.absent import Opening
     from edgead.runtime.drift import Usual
     from edgead.runtime.examiner import Answerer
+    from edgead.runtime.later import Later
     from edgead.runtime.outputs.opcua_vision import OpcUaServer
     from edgead.runtime.overlay import HeatScale
     from edgead.runtime.pictures import PictureFolder
@@ -68,6 +71,21 @@ class Faces:
     usual: dict[str, Usual] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a lane needs that comes out of bundles."""
+
+    faces: Faces
+    main: Loaded
+    product: Product
+
+
+class Watched(Protocol):
+    """Something that may not be there yet, and says so."""
+
+    def watch(self, tell: Callable[[str, str], None]) -> None: ...
+
+
 @dataclass(slots=True)
 class Cell:
     """A part that several cameras look at."""
@@ -96,6 +114,7 @@ class Workshop:
         on_idle: for the stations.
         allow_unverified: run engines whose parity was never measured.
         keep: keep compiled engines in the user's cache from one start to the next.
+        waits: a camera, an output or an address that is not there yet does not end the start: it is tried again and again.
         trusted: one of these keys must have signed each bundle; empty: bundles need no signature.
         crew: the threads of the process; each camera and each part gets a branch of its own.
     """
@@ -106,8 +125,13 @@ class Workshop:
     on_idle: Callable[[], None] | None = None
     allow_unverified: bool = False
     keep: bool = True
+    waits: bool = False
     trusted: tuple[TrustedKey, ...] = ()
     crew: Crew = field(default_factory=_crew)
+    _crews: dict[str, Crew] = field(default_factory=dict)
+    _late: list[Watched] = field(default_factory=list)
+    _openings: dict[str, Opening] = field(default_factory=dict)
+    _until_ns: int = 0
     _engines: dict[tuple[Path, str, str], Loaded] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -165,6 +189,7 @@ class Workshop:
         from edgead.runtime.views import Fanout, Views
 
         store = self._store(part, storage)
+        self._late = []
         with ExitStack() as unfinished:
             triggers, outputs = self._devices(part, store, unfinished)
             assert triggers is not None  # the configuration has one
@@ -172,56 +197,82 @@ class Workshop:
             budget = LatencyBudget(part.budget_ms)
             views = Views(part.cameras, budget, outputs, self.clock, combine=part.combine, first_part_id=first)
             unfinished.pop_all()
+        for late in self._late:
+            late.watch(views.missing)
         fanout = Fanout(triggers, part.cameras)
         self.stack.callback(fanout.close)
         if store is not None:
             views.on_record(store.write, first=storage is not None and storage.records.first)
         return Cell(part.name, self.stack.enter_context(views), fanout, part.budget_ms, store)
 
+    def prepare(self, camera: CameraConfig) -> Prepared:
+        """Engines and rule of a camera, before anything is opened that belongs to the line. Raises EdgeadError."""
+        faces = Faces()
+        with self._own(camera.name):
+            main, product = self._product(camera, _first_recipe(camera), faces)
+        self.stack.callback(product.close)  # again after the recipes' own book, which does not matter
+        return Prepared(faces, main, product)
+
+    def open_cameras(self, cameras: Sequence[CameraConfig], ready: Mapping[str, Prepared]) -> None:
+        """Begin to open them all at once; `build` takes each one up, or does without it for now."""
+        from edgead.runtime.cameras.absent import START_S, Opening
+
+        self._until_ns = self.clock.now_ns() + round(START_S * 1e9)
+        for camera in cameras:
+            opening = self._openings[camera.name] = Opening(camera.name, _opener(camera, self.clock, ready[camera.name]))
+            with self._own(camera.name):
+                opening.begin()
+            self.stack.callback(opening.let_go)
+
     def build(
-        self, camera: CameraConfig, storage: Storage | None = None, extra: tuple[Output, ...] = (), cell: Cell | None = None
+        self,
+        camera: CameraConfig,
+        storage: Storage | None = None,
+        extra: tuple[Output, ...] = (),
+        cell: Cell | None = None,
+        ready: Prepared | None = None,
     ) -> Lane:
         """The station of one camera, with `extra` outputs; `cell` when it is one of several on a part. Nothing runs yet.
 
         Raises:
             EdgeadError: whatever cannot be opened, in one line.
         """
-        with self.crew.branch(camera.name).own():
-            return self._build(camera, storage, extra, cell)
+        with self._own(camera.name):
+            return self._build(camera, storage, extra, cell, ready or self.prepare(camera))
 
-    def _build(self, camera: CameraConfig, storage: Storage | None, extra: tuple[Output, ...], cell: Cell | None) -> Lane:
-        from edgead.runtime.cameras import open_camera
+    def _own(self, name: str) -> AbstractContextManager[Crew]:
+        """The crew of a camera, to which all threads belong that are made for it."""
+        if name not in self._crews:
+            self._crews[name] = self.crew.branch(name)
+        return self._crews[name].own()
+
+    def _build(
+        self, camera: CameraConfig, storage: Storage | None, extra: tuple[Output, ...], cell: Cell | None, ready: Prepared
+    ) -> Lane:
         from edgead.runtime.overlay import HeatScale
 
-        faces = Faces()
-        main, product = self._product(camera, _first_recipe(camera), faces)
-        if not camera.recipes:
-            self.stack.callback(product.close)  # else the book does it
-        rule = _rule(main.record, camera.threshold)
-
-        bits = main.bundle.manifest.preprocess.bits
-
-        def reopen() -> Camera:
-            return open_camera(camera.address, clock=self.clock, realtime=camera.realtime, bits=bits)
-
+        main, product, rule = ready.main, ready.product, _rule(ready.main.record, camera.threshold)
+        opening = self._openings.get(camera.name)
+        reopen = opening or _opener(camera, self.clock, ready)
+        self._late = []
         with ExitStack() as unfinished:  # what is opened here belongs to the station once there is one
-            if camera.recipes:
-                unfinished.callback(product.close)
             store = self._store(camera, storage)
             triggers, outputs = self._devices(camera, store, unfinished)
             if cell is not None:
                 triggers, extra = cell.fanout.of(camera.name), (*extra, cell.views.output(camera.name))
                 camera = camera.model_copy(update={"budget_ms": cell.budget_ms})
-            opened = reopen()
+            opened = opening.first((self._until_ns - self.clock.now_ns()) / 1e9) if opening is not None else reopen()
             unfinished.callback(opened.close)
             station = self._station(camera, opened, reopen, product, triggers, (*outputs, *extra), store)
             unfinished.pop_all()
         self.stack.callback(station.close)
+        for late in self._late:
+            late.watch(station.missing)
         lane = Lane(camera.name, station, main.bundle, main.record, rule, HeatScale(main.calm, rule.level), store)
-        _keep(lane, camera, storage, faces)
-        _watch(lane, camera, faces)
+        _keep(lane, camera, storage, ready.faces)
+        _watch(lane, camera, ready.faces)
         if camera.recipes:
-            lane.recipes = self._recipes(camera, station, product, outputs, faces)
+            lane.recipes = self._recipes(camera, station, product, outputs, ready.faces)
         return lane
 
     def _product(self, camera: CameraConfig, number: int, faces: Faces) -> tuple[Loaded, Product]:
@@ -362,14 +413,82 @@ class Workshop:
 
         plc = None
         if camera.plc is not None:
-            plc = _plc(camera.plc, camera, self.clock, store)
+            plc = self._plc(camera.plc, camera, store)
             stack.callback(plc.close)
         outputs: list[Output] = [] if plc is None else [plc]
         for config in camera.outputs:
-            output = open_output(config, self.clock, camera.name)
+            output = self._output(f"output {config.type}", partial(open_output, config, self.clock, camera.name))
             stack.callback(output.close)
             outputs.append(output)
-        return _triggers(camera, plc, self.clock, stack), outputs
+        triggers = self._triggers(camera, plc)
+        if triggers is not None and triggers is not plc:
+            stack.callback(triggers.close)
+        return triggers, outputs
+
+    def _output(self, what: str, open: Callable[[], Output]) -> Output:
+        from edgead.runtime.later import LateOutput
+
+        made, later = self._now_or_later(what, open)
+        return LateOutput(later) if later is not None else made
+
+    def _triggers(self, camera: CameraConfig | PartConfig, plc: PlcDevice | OpcUaServer | None) -> TriggerSource | None:
+        from edgead.runtime import triggers
+        from edgead.runtime.later import LateTriggers
+
+        config = camera.trigger
+        if config.source == "free":
+            return None
+        if config.source == "plc":
+            return plc
+        if config.source == "interval":
+            return triggers.IntervalTrigger(config.every_ms / 1000, self.clock)
+        if config.source == "gpio":
+            made, later = self._now_or_later("trigger gpio", partial(_gpio_trigger, config))
+            return LateTriggers(later, self.clock) if later is not None else made
+        return triggers.CameraTrigger()
+
+    def _plc(self, config: Plc, camera: CameraConfig | PartConfig, store: RecordStore | None) -> PlcDevice | OpcUaServer:
+        from edgead.cli._links import answer_timeout_s, open_link, open_vision
+        from edgead.config import OpcUaServer as OpcUaServerConfig
+        from edgead.runtime.handshake import Timing
+        from edgead.runtime.later import LateLink
+        from edgead.runtime.plc import PlcDevice
+
+        if isinstance(config, OpcUaServerConfig):
+            vision = open_vision(config, camera, self.clock)
+            self._late.append(vision)
+            return vision
+        made, later = self._now_or_later(f"plc {config.type}", partial(open_link, config))
+        return PlcDevice(
+            LateLink(later) if later is not None else made,
+            self.clock,
+            config.cycle_ms / 1000,
+            timing=Timing(answer_timeout_s=answer_timeout_s(camera.budget_ms)),
+            heartbeat_timeout_s=config.heartbeat_timeout_ms / 1000,
+            on_taken=store.acknowledge if store is not None else lambda part_id: None,
+        )
+
+    def _now_or_later(self, what: str, open: Callable[[], Any]) -> tuple[Any, Later[Any] | None]:
+        """It, or what goes on trying to open it. Raises EdgeadError: it is wrong, or absent and not waited for."""
+        from edgead.errors import OutputError
+        from edgead.runtime.later import Later
+
+        try:
+            return open(), None
+        except (OutputError, OSError) as error:  # OSError: an adapter of somebody else's
+            fault = error if isinstance(error, OutputError) else OutputError(f"{what} cannot be opened: {error}")
+            if not self.waits:
+                raise fault from error
+            later = Later(what, open, fault, self.clock)
+            self._late.append(later)
+            return None, later
+
+
+def _opener(camera: CameraConfig, clock: Clock, ready: Prepared) -> Callable[[], Camera]:
+    from edgead.runtime.cameras import open_camera
+
+    bits = ready.main.bundle.manifest.preprocess.bits
+    return partial(open_camera, camera.address, clock=clock, realtime=camera.realtime, bits=bits)
 
 
 def _wanted(camera: CameraConfig, number: int) -> tuple[Path, str | None]:
@@ -389,12 +508,23 @@ def _first_recipe(camera: CameraConfig) -> int:
     if not camera.recipes:
         return 0
     file = camera.recipe_file
-    if file is not None and file.is_file() and (text := file.read_text("utf-8", "replace").strip()):
+    if file is not None and (text := _read(file)):
         number = number_in(text, file)
         if number not in camera.recipes:
             raise BadInput(f"{file} asks for recipe {number}, which {camera.name} does not have")
         return number
     return camera.recipe or next(iter(camera.recipes))
+
+
+def _read(file: Path) -> str:
+    """What stands there; "" when it is not there, or cannot be read now."""
+    try:
+        return file.read_text("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        _log.warning("%s cannot be read: %s; the first recipe runs until it can", file, error.strerror or error)
+        return ""
 
 
 def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:
@@ -414,33 +544,13 @@ def _rule(record: EngineRecord, threshold: float | None) -> Rule:
     return record.threshold.rule if threshold is None else Rule(threshold)
 
 
-def _triggers(
-    camera: CameraConfig | PartConfig, plc: PlcDevice | OpcUaServer | None, clock: Clock, stack: ExitStack
-) -> TriggerSource | None:
-    config = camera.trigger
-    if config.source == "free":
-        return None
-    from edgead.runtime import triggers
-
-    if config.source == "plc":
-        return plc
-    source: TriggerSource
-    if config.source == "interval":
-        source = triggers.IntervalTrigger(config.every_ms / 1000, clock)
-    elif config.source == "gpio":
-        source = _gpio_trigger(config)
-    else:
-        source = triggers.CameraTrigger()
-    stack.callback(source.close)
-    return source
-
-
 def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Faces) -> None:
     """Records and pictures, as far as they are wanted."""
     from edgead.runtime.pictures import PictureFolder
 
     if storage is None or lane.store is None:
         return
+    lane.store.watch(lane.station.notice)
     lane.station.on_record(lane.store.write, first=storage.records.first)
     if storage.pictures is None:
         return
@@ -457,24 +567,6 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Face
         looks=faces.looks,
     )
     lane.station.on_inspection(lane.pictures.save)
-
-
-def _plc(config: Plc, camera: CameraConfig | PartConfig, clock: Clock, store: RecordStore | None) -> PlcDevice | OpcUaServer:
-    from edgead.cli._links import answer_timeout_s, open_link, open_vision
-    from edgead.config import OpcUaServer as OpcUaServerConfig
-    from edgead.runtime.handshake import Timing
-    from edgead.runtime.plc import PlcDevice
-
-    if isinstance(config, OpcUaServerConfig):
-        return open_vision(config, camera, clock)
-    return PlcDevice(
-        open_link(config),
-        clock,
-        config.cycle_ms / 1000,
-        timing=Timing(answer_timeout_s=answer_timeout_s(camera.budget_ms)),
-        heartbeat_timeout_s=config.heartbeat_timeout_ms / 1000,
-        on_taken=store.acknowledge if store is not None else lambda part_id: None,
-    )
 
 
 def _gpio_trigger(config: GpioTriggerConfig) -> TriggerSource:

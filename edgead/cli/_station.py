@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgead.clock import Clock
     from edgead.config import Process, StationConfig
     from edgead.runtime.process import ProcessOptions
+    from edgead.runtime.stats import Health, Stats
     from edgead.runtime.supervision import Observed
 
 _log = logging.getLogger("edgead.run")
@@ -26,14 +27,16 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
     """Run what a station.yaml says until it is stopped; returns :func:`edgead.cli.run.exit_code`.
 
     Raises:
-        EdgeadError: the file is wrong, or something that it names cannot be opened.
+        EdgeadError: the file is wrong, or a file that it names. What is only not there yet (cameras, outputs, addresses to listen
+            on) does not end the start: its lane says so, and tries again.
     """
     from edgead.cli._lanes import Workshop
-    from edgead.cli.run import exit_code, summarise
+    from edgead.cli.run import deaths, exit_code, summary
     from edgead.clock import MonotonicClock
     from edgead.config import read_station
     from edgead.runtime.group import StationGroup
     from edgead.runtime.logs import logging_to
+    from edgead.runtime.outlet import say
     from edgead.runtime.process import tuned
     from edgead.runtime.threads import Crew
     from edgead.signing import read_trusted
@@ -47,26 +50,27 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
         stack.enter_context(logging_to(sys.stderr, level=watch.level, form=form, secrets=config.secrets))
         on_idle = stack.enter_context(tuned(_process(config.process)))
         keep = config.process.keep_compiled
-        workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=keep, trusted=trusted, crew=crew)
+        workshop = Workshop(stack, clock, config.process.threads, on_idle, keep=keep, waits=True, trusted=trusted, crew=crew)
+        ready = {camera.name: workshop.prepare(camera) for camera in config.cameras}
+        workshop.open_cameras(config.cameras, ready)
         cells = [workshop.cell(part, config.storage) for part in config.parts]
         seats = {name: cell for part, cell in zip(config.parts, cells, strict=True) for name in part.cameras}
-        lanes = [workshop.build(camera, config.storage, cell=seats.get(camera.name)) for camera in config.cameras]
+        lanes = [workshop.build(c, config.storage, cell=seats.get(c.name), ready=ready[c.name]) for c in config.cameras]
         group = StationGroup({lane.name: lane.station for lane in lanes})
         _supervise(config, lanes, cells, clock, stack)
         stopper.attach(group)
         _log.info("edgead %s runs %s: %s", __version__, config.name, "; ".join(_described(lane) for lane in lanes))
         found = group.run(max_parts)
-    for cell in cells:
-        print(f"{cell.name}: ", end="", file=sys.stderr)
-        kept: dict[str, Any] = {} if cell.store is None else {"records": cell.store}
-        summarise(cell.views.stats, kept, sys.stderr, cell.views.health().devices)
+    told: list[tuple[str, Stats, dict[str, Any], Health]] = [
+        (cell.name, cell.views.stats, {"records": cell.store}, cell.views.health()) for cell in cells
+    ]
     for lane in lanes:
-        print(f"{lane.name}: ", end="", file=sys.stderr)
         kept = {"records": lane.store, "pictures": lane.pictures}
-        kept = {name: sink for name, sink in kept.items() if sink is not None}
-        summarise(found[lane.name], kept, sys.stderr, lane.station.health().devices)
+        told.append((lane.name, found[lane.name], kept, lane.station.health()))
+    texts = [f"{name}: {summary(stats, kept, health.devices)}" for name, stats, kept, health in told]
+    say("\n".join((*texts, *deaths(crew))), sys.stderr)
     stores = [cell.store for cell in cells] + [lane.store for lane in lanes]
-    return exit_code(crew, [store for store in stores if store is not None], sys.stderr)
+    return exit_code(crew, [store for store in stores if store is not None])
 
 
 def _process(config: Process) -> ProcessOptions:
@@ -101,8 +105,7 @@ def _supervise(config: StationConfig, lanes: list[Lane], cells: list[Cell], cloc
         clock=clock,
     )
     host, _, port = config.supervision.http.rpartition(":")
-    server = stack.enter_context(HealthServer(supervisor.report, metrics=metrics.render, host=host, port=int(port)))
-    _log.info("metrics and health on http://%s:%d", *server.address)
+    stack.enter_context(HealthServer(supervisor.report, metrics=metrics.render, host=host, port=int(port)))
 
 
 def _described(lane: Lane) -> str:

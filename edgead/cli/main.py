@@ -93,25 +93,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.run(args)
     except EdgeadError as error:
         _trace(args)
-        print(told(args.verb, str(error), error.hint), file=sys.stderr)
+        _complain(told(args.verb, str(error), error.hint))
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"edgead {args.verb}: interrupted", file=sys.stderr)
+        _complain(f"edgead {args.verb}: interrupted")
         return 130
     except BrokenPipeError:
         return 0
     except OSError as error:  # a file or folder that nobody looked at before: the message of the system is the best there is
         _trace(args)
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            told(args.verb, f"{where}{error.strerror or error}", "check the path, its permissions and the disk"), file=sys.stderr
-        )
+        _complain(told(args.verb, f"{where}{error.strerror or error}", "check the path, its permissions and the disk"))
         return StorageError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
         _trace(args)
-        print(told(args.verb, f"internal error: {error!r}", "please report it; --debug shows the trace"), file=sys.stderr)
+        _complain(told(args.verb, f"internal error: {error!r}", "please report it; --debug shows the trace"))
         return 1
     return code
+
+
+def _complain(text: str) -> None:
+    """On standard error, if somebody reads it."""
+    from edgead.runtime.outlet import say
+
+    say(text, sys.stderr)
 
 
 def told(verb: str, message: str, hint: str) -> str:
@@ -128,7 +133,7 @@ def _short(text: str) -> str:
 
 def _trace(args: argparse.Namespace) -> None:
     if args.debug:
-        print(plain(hide(traceback.format_exc())), end="", file=sys.stderr)
+        _complain(plain(hide(traceback.format_exc())).rstrip("\n"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -118,6 +119,7 @@ def moment(text: str | None, option: str, now: datetime) -> str | None:
 
 def export(args: argparse.Namespace, history: History, selection: Selection) -> None:
     """Write the files that are asked for."""
+    from edgead.disk import is_special
     from edgead.errors import BadInput
     from edgead.runtime.exports import write_csv, write_parquet
 
@@ -125,7 +127,8 @@ def export(args: argparse.Namespace, history: History, selection: Selection) -> 
         if path is not None:
             if path.exists() and path.samefile(history.path):
                 raise BadInput(f"{path} holds the records themselves", hint="choose another file")
-            print(plain(f"{write(history.rows(selection), path):,} records in {path}"))
+            count = write(history.rows(selection), path)
+            print(plain(f"{count:,} records in {path}"), file=sys.stderr if is_special(path) else sys.stdout)
 
 
 def show(history: History, selection: Selection) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from edgead.cli._rates import add_trusted, check_threads
 from edgead.typed import shown
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgead.runtime.group import StationGroup
     from edgead.runtime.station import Station
     from edgead.runtime.stats import Stats
-    from edgead.runtime.threads import Crew
+    from edgead.runtime.threads import Crew, Death
 
 LONGEST_MS = 1e9
 SUMMARY = "inspect what a camera sees, or run a station.yaml"
@@ -155,6 +155,7 @@ def _run_bundle(args: argparse.Namespace) -> int:
     from edgead.cli._lanes import Workshop
     from edgead.clock import MonotonicClock
     from edgead.runtime.logs import logging_to
+    from edgead.runtime.outlet import say
     from edgead.signing import read_trusted
 
     camera = only_camera(args)
@@ -166,11 +167,10 @@ def _run_bundle(args: argparse.Namespace) -> int:
         lane = workshop.build(camera)
         sinks = _sinks(args, lane, stack)
         stopper.attach(lane.station)
-        print(one_line(_headline(args, lane)), file=sys.stderr)
+        say(one_line(_headline(args, lane)), sys.stderr)
         stats = lane.station.run(args.max_parts)
-    stream = sys.stdout if _human(args) else sys.stderr
-    summarise(stats, sinks, stream)
-    return exit_code(workshop.crew, [sinks["records"]] if "records" in sinks else [], stream)
+    say("\n".join((summary(stats, sinks), *deaths(workshop.crew))), sys.stdout if _human(args) else sys.stderr)
+    return exit_code(workshop.crew, [sinks["records"]] if "records" in sinks else [])
 
 
 def only_camera(args: argparse.Namespace) -> CameraConfig:
@@ -242,9 +242,9 @@ class Stopper:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Stopper]:
-    """SIGINT and SIGTERM stop the station cleanly; a second SIGINT interrupts, a second SIGTERM changes nothing.
+    """SIGINT, SIGTERM and SIGHUP (the terminal is gone) stop the station cleanly; only a second SIGINT interrupts.
 
-    Everything that must be closed well (stores, outputs) belongs inside.
+    A SIGHUP that was ignored before (nohup) stays ignored. Everything that must be closed well (stores, outputs) belongs inside.
     """
     stopper = Stopper()
     if threading.current_thread() is not threading.main_thread():
@@ -256,7 +256,10 @@ def stopped_by_signals() -> Iterator[Stopper]:
         if number == signal.SIGINT:
             signal.signal(number, before[signal.SIGINT] or signal.SIG_DFL)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield stopper
     finally:
@@ -272,10 +275,9 @@ def _headline(args: argparse.Namespace, lane: Lane) -> str:
     return f"{what}, {lane.rule.describe()}, {budget}; Ctrl-C stops"
 
 
-def summarise(
-    stats: Stats, sinks: dict[str, Any], stream: TextIO, devices: Mapping[str, Mapping[str, int]] | None = None
-) -> None:
+def summary(stats: Stats, sinks: dict[str, Any], devices: Mapping[str, Mapping[str, int]] | None = None) -> str:
     """What happened, in a few lines; `devices`: what they count themselves (:attr:`edgead.runtime.stats.Health.devices`)."""
+    sinks = {name: sink for name, sink in sinks.items() if sink is not None}
     verdicts = ", ".join(f"{stats.verdicts[name]} {name}" for name in ("OK", "NG", "UNKNOWN"))
     lines = [f"{stats.parts} parts: {verdicts}" + _listed(stats.causes)]
     for counts in (devices or {}).values():
@@ -286,29 +288,33 @@ def summarise(
     if latency := stats.latency_ms():
         lines.append("latency from picture to verdict: " + ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items()))
     lost = {name: sink.lost for name, sink in sinks.items() if sink.lost}
-    for title, counts in (("failed", stats.errors), ("too slow, missed", stats.undelivered), ("lost", lost)):
+    for what, counts in (("failed", stats.errors), ("too slow, missed", stats.undelivered), ("lost", lost)):
         if counts:
-            lines.append(f"{title}:" + _listed(counts))
+            lines.append(f"{what}:" + _listed(counts))
     if stats.reconnects:
         lines.append(f"camera reconnected {stats.reconnects} times")
     if "pictures" in sinks:
         lines.append(f"{sinks['pictures'].saved} parts saved")
-    print("\n".join(lines), file=stream)
+    return "\n".join(lines)
 
 
-def exit_code(crew: Crew, keepers: Sequence[Keeper], stream: TextIO) -> int:
+def deaths(crew: Crew) -> list[str]:
+    """A line for each thread that died, also when it worked again."""
+    return [f"thread died: {name} ({death.count} times, the last time of {death.cause})" for name, death in _deaths(crew)]
+
+
+def exit_code(crew: Crew, keepers: Sequence[Keeper]) -> int:
     """What the process ends with after a run: 7 when a record was lost, else that of a thread that died (6 of a camera, an output
-    or a link, 7 of a store), else 0. Threads that died are told, also when they worked again."""
+    or a link, 7 of a store), else 0."""
     from edgead.errors import StorageError
 
-    deaths = [
-        (f"{found.name}, {name}" if found.name else name, d) for found in crew.crews() for name, d in found.deaths().items()
-    ]
-    for name, death in deaths:
-        print(f"thread died: {name} ({death.count} times, the last time of {death.cause})", file=stream)
     if any(keeper.lost for keeper in keepers):
         return StorageError.exit_code
-    return max((death.exit_code for _, death in deaths), default=0)
+    return max((death.exit_code for _, death in _deaths(crew)), default=0)
+
+
+def _deaths(crew: Crew) -> list[tuple[str, Death]]:
+    return [(f"{found.name}, {name}" if found.name else name, d) for found in crew.crews() for name, d in found.deaths().items()]
 
 
 def _listed(counts: dict[str, int]) -> str:

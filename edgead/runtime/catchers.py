@@ -66,6 +66,10 @@ class AskedCatcher:
     def opened(self, part: Part) -> None:
         """A trigger came (under the ledger's lock)."""
         self._matcher.want_later(part)
+        self.adopt(part)
+
+    def adopt(self, part: Part) -> None:
+        """Ask for the pictures of a part that the matcher knows already."""
         with self._condition:
             self._queue.append(part)
             self._condition.notify_all()
@@ -139,6 +143,48 @@ class AskedCatcher:
                 return None
             self._part, self._left = part, self._views
             return part
+
+
+class ComingCatcher:
+    """For a camera that is not there yet: whether it is one that takes pictures when asked is seen when it comes.
+
+    Until then it is lost, so each part has its fault at once.
+    """
+
+    def __init__(self, running: RunningCatcher, asked: AskedCatcher) -> None:
+        self._running, self._asked = running, asked
+        self._now: RunningCatcher | AskedCatcher = running
+        self._early: deque[Part] = deque(maxlen=64)  # that came before it was known
+        self._lock = threading.Lock()
+
+    def opened(self, part: Part) -> None:
+        """A trigger came (under the ledger's lock)."""
+        with self._lock:
+            self._now.opened(part)
+            if self._now is self._running:
+                self._early.append(part)
+
+    def before(self, camera: Camera) -> float | None:
+        if self._now is self._running and hasattr(camera, "software_trigger"):
+            with self._lock:
+                self._now = self._asked
+                for part in self._early:
+                    self._asked.adopt(part)
+                self._early.clear()
+        return self._now.before(camera)
+
+    def frame(self, frame: Frame, lost: int) -> None:
+        self._now.frame(frame, lost)
+
+    def fault(self, fault: CameraError) -> None:
+        self._now.fault(fault)
+
+    def back(self) -> None:
+        self._now.back()
+
+    def let_go(self) -> None:
+        self._running.let_go()
+        self._asked.let_go()
 
 
 class LineCatcher:

@@ -53,8 +53,12 @@ COLUMNS: Mapping[str, str] = {
 }
 """The table's columns and their SQL types, in order."""
 
-PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""Faults of a disk that may pass: a station must start with them, too."""
+WRONG = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
+"""What is wrong with the name of a folder. All else may pass (full, read-only, not mounted yet, a share that is away, rights
+that come with the mount), and a station must start with it, too."""
+
+HEAD, ROOT = 24, 100
+"""Bytes at the file's beginning that never change, and where its first page's own b-tree begins (sqlite.org/fileformat2.html)."""
 
 _TABLES = f"""
 CREATE TABLE runs (run INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, station TEXT NOT NULL, started TEXT NOT NULL,
@@ -123,13 +127,21 @@ class Database:
         self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             _lock_folder(self._lock, folder)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644))  # for an errno: SQLite says only that it cannot
-            self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
+            # For an errno, since SQLite says only that it cannot, and to look at the file below SQLite's cache. It is closed
+            # after the connection: closing any descriptor of the file gives up SQLite's locks.
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         except BaseException:
             os.close(self._lock)
             raise
         try:
+            self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        except BaseException:
+            os.close(self._file)
+            os.close(self._lock)
+            raise
+        try:
             self._prepare(synchronous)
+            self._head = os.pread(self._file, HEAD, 0)
             self._inode = self.path.stat().st_ino
         except BaseException:
             self.close()
@@ -218,12 +230,31 @@ class Database:
         except FileNotFoundError:
             return False
 
+    def is_whole(self) -> bool:
+        """False when somebody destroyed the file's first page: SQLite has that in memory, and would notice at the next start."""
+        page = os.pread(self._file, ROOT + 1, 0)
+        return page[:HEAD] == self._head and page[ROOT : ROOT + 1] in (b"\x05", b"\x0d")
+
+    def log_bytes(self) -> int:
+        """Size of the write-ahead log."""
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        except OSError:
+            return 0
+
     def close(self) -> None:
         """Fold the log into the file, so that it can be copied alone, and unlock the folder."""
         try:
             self._connection.close()
         finally:
+            os.close(self._file)
             os.close(self._lock)
+
+
+def is_broken_head(path: Path) -> bool:
+    """Does the file begin otherwise than a database?"""
+    with path.open("rb") as file:
+        return file.read(16) not in (b"", b"SQLite format 3\0")
 
 
 def set_aside(path: Path, stamp: datetime) -> Path:

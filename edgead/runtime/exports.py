@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from edgead.disk import is_special
 from edgead.errors import StorageError
 from edgead.optional import require
 from edgead.runtime.database import COLUMNS
@@ -23,10 +24,11 @@ _PARQUET = {"INTEGER": "int64", "TEXT": "string", "REAL": "float64"}
 def write_csv(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     """Write all columns with a header line (RFC 4180, UTF-8; an empty field is NULL); returns the number of rows.
 
-    A text that begins like a formula gets a ' before it.
+    A text that begins like a formula gets a ' before it. A device or a pipe (/dev/stdout) is written to.
 
     Raises:
         StorageError: the file cannot be written; there is none then, or the one from before.
+        BrokenPipeError: nobody reads the pipe any more.
     """
     count = 0
     with _replaced(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -48,8 +50,10 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 
     Raises:
         MissingExtra: pyarrow is not installed.
-        StorageError: as `write_csv`.
+        StorageError: as `write_csv`, or not a file: Parquet is not written in one go.
     """
+    if is_special(path):
+        raise StorageError(f"{path} is a device or a pipe, which cannot hold Parquet", hint="give a file, or --csv")
     arrow = require("pyarrow", extra="parquet", why="Writing Parquet")
     parquet = require("pyarrow.parquet", extra="parquet", why="Writing Parquet")
     compute = require("pyarrow.compute", extra="parquet", why="Writing Parquet")
@@ -73,13 +77,19 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name at the end; after any error it is gone."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A temporary file beside `path` that takes its name at the end; after any error it is gone. A device or a pipe is itself."""
+    special = is_special(path)
+    target = path if special else path.resolve()
+    temporary = path if special else target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        temporary.replace(path)
+        if not special:
+            temporary.replace(target)
+    except BrokenPipeError:
+        raise  # whoever reads has enough
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}", hint="choose another file or make room") from error
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if not special:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from edgead.clock import Clock
 from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream
+from edgead.runtime.cameras.absent import AbsentCamera, Opening
 from edgead.runtime.inspector import one_line
 from edgead.runtime.slot import Slot
 from edgead.runtime.stats import Stats
@@ -119,7 +120,7 @@ class Capture:
     ) -> None:
         self.camera = camera
         self.in_grab = False
-        self.state = "ok"
+        self.state = "lost" if isinstance(camera, AbsentCamera) else "ok"
         self._catcher, self._stats, self._clock, self._timeout_s, self._reopen = catcher, stats, clock, timeout_s, reopen
         self._closing = False
         self._losses = 0
@@ -137,11 +138,15 @@ class Capture:
         """End the thread; one whose camera does not answer is left behind."""
         self._closing = True
         self._catcher.let_go()
+        if isinstance(self._reopen, Opening):
+            self._reopen.let_go()
         if not self._thread.join(2 * self._timeout_s + PATIENCE_S):
             _log.error("the camera's adapter does not answer; its thread is left behind")
 
     def _run(self) -> None:
-        if self._lost is not None:  # the thread has died of it
+        if isinstance(self.camera, AbsentCamera):  # whether or not a picture of it is wanted
+            self._recover(self.camera.fault)
+        elif self._lost is not None:  # the thread has died of it
             self._bring_back()
         while not self._closing:
             self._thread.turn()

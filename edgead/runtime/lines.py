@@ -11,7 +11,8 @@ from typing import Protocol
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.errors import CameraError, CameraLost, EndOfStream, FrameDoubtful
-from edgead.runtime.catchers import AskedCatcher, LineCatcher, RunningCatcher
+from edgead.runtime.cameras.absent import AbsentCamera
+from edgead.runtime.catchers import AskedCatcher, ComingCatcher, LineCatcher, RunningCatcher
 from edgead.runtime.examiner import Examiner
 from edgead.runtime.feed import Capture, Feed, LiveFeed, PullFeed
 from edgead.runtime.ledger import Ledger, Part
@@ -201,13 +202,15 @@ class Triggered:
         self._over = False
         self._matcher = Matcher(core.clock, core.stats, views=views, delay_ns=delay_ns, window_ns=window_ns)
         asks = not live or hasattr(camera, "software_trigger")
-        self._catcher: RunningCatcher | AskedCatcher | LineCatcher
+        self._catcher: RunningCatcher | AskedCatcher | LineCatcher | ComingCatcher
+        running = RunningCatcher(self._matcher, timeout_s)
+        asked = AskedCatcher(self._matcher, core.stats, core.clock, views=views, timeout_s=timeout_s)
         if isinstance(source, CameraTrigger):
             self._catcher = LineCatcher(self._matcher, self._open, core.stats, core.clock, views=views, timeout_s=timeout_s)
-        elif asks:
-            self._catcher = AskedCatcher(self._matcher, core.stats, core.clock, views=views, timeout_s=timeout_s)
+        elif isinstance(camera, AbsentCamera):
+            self._catcher = ComingCatcher(running, asked)
         else:
-            self._catcher = RunningCatcher(self._matcher, timeout_s)
+            self._catcher = asked if asks else running
         self._reader = None if isinstance(source, CameraTrigger) else Supervised("triggers", self._read, patience_s=PATIENCE_S)
         self._capture = Capture(camera, self._catcher, core.stats, core.clock, timeout_s=timeout_s, reopen=reopen)
 
@@ -224,7 +227,9 @@ class Triggered:
         if self._reader is not None:
             self._reader.start()
         while not core.stopping():
-            over = self._no_more or self._capture.state == "ended"
+            ended = self._capture.state == "ended"
+            self._over = self._over or ended  # no trigger of a recording's end is waited for, what came already has its verdict
+            over = self._no_more or ended
             part = core.ledger.take(SLICE_S)
             if part is not None:
                 self._serve(part)
@@ -303,14 +308,20 @@ class Triggered:
     def _read(self) -> None:
         """The trigger thread: never waits for anything but triggers."""
         assert self._reader is not None
+        self._hold(False)
         while not self._over and not self._no_more:
             self._reader.turn()
             self._read_one(SLICE_S)
+        self._hold(True)  # what the source has taken so far is read; a PLC is not told that we took what nobody will read
         for _ in range(DRAIN):
             if self._no_more or not self._read_one(0.0):
                 break
         self._no_more = True
         self._core.ledger.wake()
+
+    def _hold(self, held: bool) -> None:
+        if (hold := getattr(self._source, "hold", None)) is not None:
+            hold(held)
 
     def _read_one(self, wait_s: float) -> bool:
         try:

@@ -16,10 +16,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Literal, TextIO, TypeGuard
+from typing import Any, Literal, TextIO, TypeGuard
 
+from edgead import _far_clock
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput
+from edgead.runtime.outlet import Outlet
 from edgead.runtime.redact import redact_text
 from edgead.runtime.threads import Crew
 from edgead.runtime.worker import Worker
@@ -30,6 +32,7 @@ BURST = 5  # equal records that pass in a window
 WIDE_BURST = 20  # and of one device in one place of the program, whatever they say
 WINDOW_S = 60.0
 KEYS = 1000  # keys that are remembered
+CLOSE_S = 2.0  # how long an end waits for whoever reads the log
 LONGEST_TRACE = 8000  # characters; of a longer one the end is shown, which says what happened
 WAITING = 1000  # lines that wait for a slow reader; then the oldest is lost
 
@@ -198,30 +201,39 @@ def _remark(seen: _Seen) -> logging.LogRecord:
 
 
 class _Lines(logging.Handler):
-    """Writes on a thread of its own: a reader of our output that hangs must not stop the loop. Lines that wait are bounded."""
+    """Writes on a thread of its own: a reader of our output that hangs must not stop the loop, nor its end. Lines that wait are
+    bounded; how many were lost is told as soon as somebody reads again."""
 
     def __init__(self, stream: TextIO, gate: FloodGate) -> None:
         super().__init__()
-        self._stream = stream
+        self._outlet = Outlet(stream)
+        self._lost = 0
         self._gate = gate
         self.addFilter(gate)
         self._worker: Worker[str] = Worker("log", self._write, capacity=WAITING, on_error=self._failed)
 
     def emit(self, record: logging.LogRecord) -> None:
-        for held_back in self._gate.due():
-            self._worker.put(self.format(held_back))
-        self._worker.put(self.format(record))
+        for told_later in (*self._gate.due(), record):
+            if not self._worker.put(self.format(told_later)):
+                self._lost += 1
 
     def close(self) -> None:
-        """Write what was held back and what waits, for two seconds at most."""
+        """Write what was held back and what waits, for two seconds at most; a reader that stands still then misses it."""
         for record in self._gate.leftovers():
             self._worker.put(self.format(record))
-        self._worker.close(2.0)
+        if not self._worker.finished(CLOSE_S):
+            self._outlet.close()
+        self._worker.close(CLOSE_S)
+        self._outlet.close()
         super().close()
 
     def _write(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        lost, self._lost = self._lost, 0
+        if lost:
+            text = f"{lost} lines were lost here: nobody read them in time"
+            line = self.format(logging.LogRecord("edgead.logs", logging.WARNING, "", 0, text, (), None)) + "\n" + line
+        if not self._outlet.write(line + "\n"):
+            self._lost += lost + 1
 
     def _failed(self, error: BaseException) -> None:
         """Where the log itself cannot be written there is nobody to tell."""
@@ -259,12 +271,24 @@ def logging_to(
     root.setLevel(LEVELS[level])
     root.handlers[:] = [handler]
     threading.excepthook = _log_thread_death
+    made_before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(_record)
     try:
         yield
     finally:
         handler.close()
+        logging.setLogRecordFactory(made_before)
         root.setLevel(before[0])
         root.handlers[:], threading.excepthook = before[1], before[2]
+
+
+def _record(*args: Any, **values: Any) -> logging.LogRecord:
+    """A record, also when the wall clock has jumped to where Python cannot tell the time."""
+    try:
+        return logging.LogRecord(*args, **values)
+    except OverflowError:
+        _far_clock.install()
+        return logging.LogRecord(*args, **values)
 
 
 def _is_journal(stream: TextIO) -> bool:

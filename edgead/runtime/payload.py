@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from edgead.runtime.records import to_record
 from edgead.runtime.redact import redact_all
+from edgead.runtime.wallclock import utc_now
 from edgead.types import Inspection
 
 FORMAT: Literal["edgead.inspection/1"] = "edgead.inspection/1"
@@ -77,7 +77,7 @@ class InspectionPayload(Payload):
 
 def encode(inspection: Inspection, station: str) -> bytes:
     """The inspection as JSON in UTF-8, without secrets of addresses; the time is now."""
-    record = to_record(inspection, time_utc=datetime.now(timezone.utc), engine=inspection.engine)
+    record = to_record(inspection, time_utc=utc_now(), engine=inspection.engine)
     message = redact_all({"format": FORMAT, "station": station, **record})
     return json.dumps(message, allow_nan=False).encode()
 

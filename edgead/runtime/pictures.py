@@ -14,7 +14,7 @@ import cv2
 
 from edgead.errors import BadInput, MissingExtra, OutputError, StorageError
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.database import PASSING
+from edgead.runtime.database import WRONG
 from edgead.runtime.overlay import HeatScale, draw_overlay
 from edgead.runtime.quota import Shelf, stem, temporary
 from edgead.runtime.wallclock import WallClock
@@ -76,7 +76,7 @@ class PictureFolder:
             self._open()
         except OSError as error:
             reason = error.strerror or str(error)
-            if error.errno not in PASSING:
+            if error.errno in WRONG:
                 raise StorageError(f"cannot save pictures in {folder}: {reason}", hint="choose another folder") from error
             _log.error("pictures cannot be saved yet: %s: %s", folder, reason)
 

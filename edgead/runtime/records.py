@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.errors import StorageError
+from edgead.runtime.outlet import Outlet
 from edgead.types import Inspection
 
 STAGES = ("wait_ms", "resize_ms", "inference_ms", "decision_ms", "total_ms")
@@ -97,11 +99,13 @@ class RecordFile:
         self.owe = self._tally.owe
         try:
             # Written without a buffer of our own: what is flushed cannot fail again later, when the file is closed.
-            self._file = path.open("ab", buffering=0) if path else open(os.dup(1), "wb", buffering=0)  # noqa: PTH123, SIM115
+            # O_NONBLOCK: a named pipe that nobody reads is refused at once, instead of waiting for a reader for ever.
+            number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666) if path else os.dup(1)
         except OSError as error:
-            raise StorageError(
-                f"cannot write records to {path}: {error.strerror}", hint="choose another --records FILE"
-            ) from error
+            reason = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror
+            raise StorageError(f"cannot write records to {path}: {reason}", hint="choose another --records FILE") from error
+        self._outlet = Outlet(number)
+        os.close(number)
 
     @property
     def trouble(self) -> str:
@@ -114,25 +118,26 @@ class RecordFile:
         return self._tally.lost
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; when that fails it is counted in `lost` and the first failure is logged."""
+        """Append one record, waiting for whoever reads; a failure is counted in `lost`, and the first one is logged."""
         self._tally.asked += 1
         try:
-            self._write_all(json.dumps(record, allow_nan=False).encode() + b"\n")
+            whole = self._outlet.write(json.dumps(record, allow_nan=False) + "\n")
+            reason: object = "whoever reads them stands still"
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not cost the others
-            self._tally.lose(1)
-            if self._tally.lost == 1:
-                reason = getattr(error, "strerror", None) or error
-                _log.error("records are being lost, verdicts go on: %s: %s", self._name, reason)
-        else:
+            whole, reason = False, getattr(error, "strerror", None) or error
+        if whole:
             self._tally.written += 1
+            return
+        self._tally.lose(1)
+        if self._tally.lost == 1:
+            _log.error("records are being lost, verdicts go on: %s: %s", self._name, reason)
 
-    def _write_all(self, line: bytes) -> None:
-        written = 0
-        while written < len(line):
-            written += self._file.write(line[written:])
+    def let_go(self) -> None:
+        """At a stop: whoever waits for a reader gives up."""
+        self._outlet.close()
 
     def close(self) -> None:
-        self._file.close()
+        self._outlet.close()
         self._tally.end()
 
 

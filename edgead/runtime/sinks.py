@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,7 @@ from edgead.types import Inspection, Output, Verdict
 LATE_OUTPUT = "late_output"
 PATIENCE_S = 10.0  # an output that does not come back for so long stands still
 CALLBACK_PATIENCE_S = 30.0  # likewise a callback, e.g. one that saves pictures
+READER_S = 2.0  # how long it waits for somebody who reads our output, and stands still perhaps
 FLUSH_S = 5.0  # how long a stop waits for each output and callback to finish its queue
 
 _log = logging.getLogger("edgead.station")
@@ -48,6 +50,8 @@ class Sink:
         beat = output.heartbeat if output is not None else None
         self._beats = beat is not None
         self.is_output = output is not None
+        teller = output if output is not None else getattr(handle, "__self__", None)
+        self._let_go: Callable[[], None] | None = getattr(teller, "let_go", None)
         self._stood = False  # it stood still, and was made safe by another thread meanwhile
         self._worker: Worker[Any] = Worker(
             name if output is None else f"output {name}",
@@ -59,6 +63,14 @@ class Sink:
             stalled=self._stalled,
             patience_s=CALLBACK_PATIENCE_S if output is None else PATIENCE_S,
         )
+
+    @staticmethod
+    def entered(sinks: Sequence[Sink], stack: ExitStack) -> list[Sink]:
+        """All of them, begun; at the end of `stack` those are waited for last that wait for a reader themselves: by then nothing
+        says any more that the station is ready."""
+        for sink in sorted(sinks, key=lambda sink: sink._let_go is None):
+            stack.enter_context(sink)
+        return list(sinks)
 
     @classmethod
     def of_output(cls, output: Output, stats: Stats, clock: Clock, capacity: int) -> Sink:
@@ -113,6 +125,8 @@ class Sink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._let_go is not None and not self._worker.finished(READER_S):
+            self._let_go()
         if not self._worker.close(FLUSH_S):
             _log.error("%s does not answer; its thread is left behind", self.name)
             for _ in range(self._worker.depth):

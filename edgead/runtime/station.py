@@ -14,7 +14,6 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
@@ -35,6 +34,7 @@ from edgead.runtime.sinks import FLUSH_S, Sink
 from edgead.runtime.stats import Health, Stats
 from edgead.runtime.threads import Crew, Supervised
 from edgead.runtime.triggers import CameraTrigger
+from edgead.runtime.wallclock import utc_now
 from edgead.types import Camera, Engine, Inspection, Output, TriggerSource, Verdict
 
 PATIENCE_S = 10.0  # a loop without a turn for so long (and for the time that a recording's picture may take) stands still
@@ -153,6 +153,7 @@ class Station:
         self._check, self._check_failed = check, ""
         self._spare = SpareTime(self._budget.total_ms)
         self._notices: dict[str, str] = {}
+        self._missing: dict[str, str] = {}
         waits_s = (1.0, max_age_s or 0.0, (self._budget.total_ms or 0.0) / 1000)
         self._patience_ns = round(2e9 * max(waits_s))  # a part is not open for longer
         self._settling = (settle_frames, hysteresis)
@@ -253,7 +254,7 @@ class Station:
         self._settle = Settle(*self._settling)  # outputs begin safe
         try:
             with ExitStack() as stack:
-                self._sinks = [stack.enter_context(sink) for sink in self._make_sinks()]
+                self._sinks = Sink.entered(self._make_sinks(), stack)
                 if self._first is not None:
                     self._held = [sink for sink in self._sinks if sink.is_output]
                     stack.enter_context(self._first)
@@ -308,6 +309,11 @@ class Station:
             self._notices = {key: value for key, value in self._notices.items() if key != name}
             _log.info("%s: all is well again", name)
 
+    def missing(self, name: str, text: str) -> None:
+        """As `notice`, of something that the station cannot work without: as long as there is a text it is faulted."""
+        self._missing = {key: value for key, value in {**self._missing, name: text}.items() if value}
+        self.notice(name, text)
+
     def health(self) -> Health:
         """How the station is doing; cheap, from any thread."""
         open_parts, waiting, taken = self._ledger.busy()
@@ -323,6 +329,8 @@ class Station:
             state, fault = "faulted", "; ".join(f"{name}: {text}" for name, text in faults.items())
         elif state == "ready" and camera == "lost":
             state, fault = "faulted", "the camera is lost"
+        elif state == "ready" and self._missing:
+            state, fault = "faulted", f"not there: {', '.join(self._missing)}"
         elif state == "ready" and self._check_failed:
             state, fault = "faulted", f"the self-check failed: {self._check_failed}"
         elif state == "ready" and (found := blocking(conditions)):
@@ -371,7 +379,7 @@ class Station:
         return sinks + [Sink(n, c, self.stats, size, prepare=self._record) for n, c, size in self._record_listeners]
 
     def _record(self, inspection: Inspection) -> dict[str, Any]:
-        return to_record(inspection, time_utc=datetime.now(timezone.utc), engine=inspection.engine or self._engine_name)
+        return to_record(inspection, time_utc=utc_now(), engine=inspection.engine or self._engine_name)
 
     def _deliver(self, inspection: Inspection) -> None:
         """Under the ledger's lock: each verdict once, in order."""

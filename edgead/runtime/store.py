@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgead.errors import BadInput, StorageError
-from edgead.runtime.database import FILE_NAME, PASSING, UNUSABLE, Database, is_damaged, set_aside
+from edgead.runtime.database import FILE_NAME, UNUSABLE, WRONG, Database, is_broken_head, is_damaged, set_aside
 from edgead.runtime.history import History
 from edgead.runtime.records import STAGES, Tally
 from edgead.runtime.threads import Supervised
 from edgead.runtime.wallclock import WallClock
 
+LOG_BYTES = 32_000_000  # of the write-ahead log, twice what SQLite cuts it to
 BATCH = 1000  # records in one commit at most
 PATIENCE_S = 30.0  # a commit that takes so long stands still
 EARLY = 256  # details kept that came before their record
@@ -56,8 +57,8 @@ class RecordStore:
         fault: why the disk does not take records now, in words; "" when it does.
 
     Raises:
-        StorageError: the folder cannot be used at all, another station writes there, or a newer edgead did. A full or read-only
-            disk is no error: the station starts, and records wait.
+        StorageError: this can be no folder, another station writes there, or a newer edgead did. A disk that is full, read-only,
+            not there yet or not ours is no error: the station starts, and records wait.
         BadInput: a limit makes no sense.
     """
 
@@ -86,6 +87,8 @@ class RecordStore:
         self.run_id = uuid.uuid4().hex
         self._started = self._wall.now()
         self._run, self._database = 0, None
+        self._log_told = 0
+        self._tell: Callable[[str, str], None] | None = None
         self._tally = Tally()
         self.owe = self._tally.owe
         self._rows: deque[_Row] = deque()
@@ -164,6 +167,10 @@ class RecordStore:
         """Note that the PLC has taken the result of a part; its record may come before or after."""
         self._add_details(part_id, {"acknowledged": self._wall.now().isoformat(timespec="milliseconds")})
 
+    def watch(self, tell: Callable[[str, str], None]) -> None:
+        """`tell("records", text)` is called with what people should look at, and with "" once all is well (Station.notice)."""
+        self._tell = tell
+
     def flush(self, wait_s: float) -> bool:
         """Commit what waits now; False when that took more than `wait_s` seconds of real time."""
         with self._changed:
@@ -192,7 +199,7 @@ class RecordStore:
         except sqlite3.Error as error:
             self._note_fault(error)
         except OSError as error:
-            if error.errno not in PASSING:
+            if error.errno in WRONG:
                 reason = error.strerror or str(error)
                 raise StorageError(f"cannot keep records in {self._folder}: {reason}", hint="choose another folder") from error
             self._note_fault(error)
@@ -203,6 +210,10 @@ class RecordStore:
         if self._database is not None and not self._database.is_in_place():
             _log.error("%s was removed; a new one is begun", self.path)
             self._shut()
+        if self._database is not None and not self._database.is_whole():
+            self._shut()  # folds its log into the file, which may heal it
+            if is_broken_head(self.path):
+                self._set_aside(sqlite3.DatabaseError("its first page is destroyed"))
         if self._database is None:
             try:
                 self._database = Database(self._folder, self._synchronous)
@@ -304,7 +315,25 @@ class RecordStore:
             if is_damaged(error):
                 self._set_aside(error)
             raise
+        self._watch_log(database.log_bytes())
         return refused, early[-EARLY:]
+
+    def _watch_log(self, size: int) -> None:
+        """Tell of a log that cannot shrink, at each doubling, and when it does again."""
+        if size > max(LOG_BYTES, 2 * self._log_told):
+            self._log_told = size
+            text = (
+                f"{self.path}-wal has grown to {size / 1e6:.0f} MB: a program reads the records and does not come to an end;"
+                " end it (fuser shows who), the log shrinks by itself then"
+            )
+        elif self._log_told and size <= LOG_BYTES:
+            self._log_told, text = 0, ""
+        else:
+            return
+        if self._tell is not None:
+            self._tell("records", text)
+        elif text:
+            _log.warning("%s", text)
 
     def _insert(self, database: Database, rows: list[_Row]) -> dict[int, str]:
         """Returns which no retry can store, and why."""

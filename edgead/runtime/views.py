@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +28,7 @@ from edgead.runtime.records import records_trouble, to_record
 from edgead.runtime.sinks import Sink
 from edgead.runtime.stats import Health, Stats
 from edgead.runtime.threads import Crew
+from edgead.runtime.wallclock import utc_now
 from edgead.types import Inspection, Output, StageTimes, Trigger, TriggerSource, Verdict
 
 VIEW_MISSING = "view_missing"
@@ -59,6 +59,11 @@ class Fanout:
     def close(self) -> None:
         """Close the source; may be called twice."""
         self._source.close()
+
+    def hold(self, held: bool) -> None:
+        """As the source does, if it can."""
+        if (hold := getattr(self._source, "hold", None)) is not None:
+            hold(held)
 
     def wait(self, camera: str, timeout_s: float) -> Trigger | None:
         """The camera's next trigger; see :class:`edgead.types.TriggerSource`."""
@@ -98,6 +103,9 @@ class _Branch:
 
     def wait(self, timeout_s: float) -> Trigger | None:
         return self._fanout.wait(self._camera, timeout_s)
+
+    def hold(self, held: bool) -> None:
+        self._fanout.hold(held)
 
     def close(self) -> None:
         """The source belongs to all."""
@@ -159,6 +167,7 @@ class Views:
         self._last_trigger = 0
         self._beats: set[str] = set()
         self._progress_at_ns = self._verdict_at_ns = 0
+        self._missing: dict[str, str] = {}
         self._sinks: list[Sink] = []
         self._stack = ExitStack()
         self._ledger = Ledger(
@@ -206,7 +215,7 @@ class Views:
         sinks = [Sink.of_output(o, self.stats, self._clock, self._output_capacity) for o in self._outputs]
         sinks += [Sink("inspection", told, self.stats, 64) for told in self._listeners]
         sinks += [Sink("record", told, self.stats, 1024, prepare=_record) for told in self._record_listeners]
-        self._sinks = [self._stack.enter_context(sink) for sink in sinks]
+        self._sinks = Sink.entered(sinks, self._stack)
         if self._first is not None:
             self._held = [sink for sink in self._sinks if sink.is_output]
             self._stack.enter_context(self._first)
@@ -222,16 +231,25 @@ class Views:
         for output in self._outputs:
             output.close()
 
+    def missing(self, name: str, text: str) -> None:
+        """Something that the parts cannot do without: as long as there is a text it is shown by `health`, as a fault."""
+        if text != self._missing.get(name, ""):
+            _log.warning("%s: %s", name, text or "it is there now")
+        self._missing = {key: value for key, value in {**self._missing, name: text}.items() if value}
+
     def health(self) -> Health:
         """How the parts are doing; each camera's station has its own."""
         open_parts, waiting, _ = self._ledger.busy()
         queues = {sink.name: sink.depth for sink in self._sinks}
         faults = self._crew.faults() if self._sinks else {}
         conditions = conditions_of(self._outputs)
-        fault = "; ".join(f"{name}: {text}" for name, text in faults.items()) or (blocking(conditions) if self._sinks else "")
+        told = [f"{name}: {text}" for name, text in faults.items()]
+        told += [found] if (found := blocking(conditions)) else []
+        told += [f"not there: {', '.join(self._missing)}"] if self._missing else []
+        fault = "; ".join(told) if self._sinks else ""
         state = "stopped" if not self._sinks else "faulted" if fault else "ready"
         devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
-        notices = {**texts(conditions), **records_trouble(self._keepers)}
+        notices = {**self._missing, **texts(conditions), **records_trouble(self._keepers)}
         ages = self._progress_at_ns, self._verdict_at_ns
         return Health(state, fault, *ages, open_parts, waiting, queues, "ok", devices, notices, self._crew.deaths())
 
@@ -350,4 +368,4 @@ class _View:
 
 
 def _record(inspection: Inspection) -> dict[str, Any]:
-    return to_record(inspection, time_utc=datetime.now(timezone.utc))
+    return to_record(inspection, time_utc=utc_now())

@@ -44,7 +44,7 @@ class Worker(Generic[T]):
         self._capacity = capacity
         self._items: deque[T] = deque()
         self._poked = self._lost = False
-        self._closing = False
+        self._closing = self._busy = False
         self._condition = threading.Condition()
         self._thread = Supervised(name, self._run, died=on_error, stalled=stalled, patience_s=patience_s, kind=kind)
         self._thread.start()
@@ -69,6 +69,11 @@ class Worker(Generic[T]):
         """Wait up to `wait_s` seconds of real time until `put` would lose nothing."""
         with self._condition:
             return self._condition.wait_for(lambda: len(self._items) < self._capacity, wait_s)
+
+    def finished(self, wait_s: float) -> bool:
+        """Wait up to `wait_s` seconds of real time until nothing waits and nothing is being handled."""
+        with self._condition:
+            return self._condition.wait_for(lambda: not (self._items or self._busy), wait_s)
 
     def poke(self) -> None:
         """Ask for a call of `idle`."""
@@ -95,6 +100,8 @@ class Worker(Generic[T]):
         """What to do next, waiting for it; None at the end."""
         with self._condition:
             self._thread.rest()
+            self._busy = False
+            self._condition.notify_all()
             self._condition.wait_for(lambda: self._items or self._poked or self._closing)
             if self._lost:
                 self._lost = False
@@ -102,6 +109,7 @@ class Worker(Generic[T]):
                     return self._on_lost
             if self._items:
                 item = self._items.popleft()
+                self._busy = True
                 self._condition.notify_all()
                 return lambda: self._handle(item)
             if self._poked:

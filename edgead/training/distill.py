@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgead.bundle import storage_errors
+from edgead.disk import check_replaceable
 from edgead.errors import BadInput
 from edgead.models.backbones import TORCHVISION_MEAN, TORCHVISION_STD, Backbone, load_backbone
 from edgead.models.pdn import TEACHER_CHANNELS, build_pdn
@@ -315,6 +316,7 @@ class Distiller:
 def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     part = path.with_name(path.name + ".part")
     with storage_errors(path):
+        check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             save_file(tensors, part, metadata=metadata)

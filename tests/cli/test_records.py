@@ -6,8 +6,10 @@ import csv
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -88,6 +90,39 @@ def test_the_summary_counts_and_finds_what_is_missing(live: Path, capsys: pytest
     (line,) = run(capsys, live, "--summary", "--json", "--verdict", "NG")
     assert json.loads(line)["verdicts"] == {"NG": 1} and json.loads(line)["missing"] is None
     assert run(capsys, live, "--summary", "--since", "2030-01-01") == ["no records match"]
+
+
+def test_csv_goes_through_a_pipe_a_device_and_a_link_and_replaces_none(
+    live: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe, link, device = tmp_path / "pipe", tmp_path / "link.csv", tmp_path / "null"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), name="test-reader")
+    reader.start()
+    assert main(["records", str(live), "--csv", str(pipe)]) == 0
+    reader.join()
+    assert capsys.readouterr().err == f"29 records in {pipe}\n"
+    assert pipe.is_fifo() and len(read[0].splitlines()) == 30
+
+    (tmp_path / "real.csv").write_text("old")
+    link.symlink_to(tmp_path / "real.csv")
+    assert run(capsys, live, "--csv", link) == [f"29 records in {link}"]
+    assert link.is_symlink() and len((tmp_path / "real.csv").read_text().splitlines()) == 30
+
+    if os.geteuid() == 0:  # as root, replacing it would even succeed
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        assert main(["records", str(live), "--csv", str(device)]) == 0
+        assert device.is_char_device()
+    assert main(["records", str(live), "--parquet", str(pipe)]) == 7
+    assert "which cannot hold Parquet" in capsys.readouterr().err and pipe.is_fifo()
+
+
+def test_csv_on_standard_output_can_be_piped_on(live: Path) -> None:
+    command = [sys.executable, "-m", "edgead.cli.main", "records", str(live), "--csv", "/dev/stdout"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(list(csv.DictReader(done.stdout.splitlines()))) == 29
+    assert done.stderr == "29 records in /dev/stdout\n" and Path("/dev/stdout").is_symlink()
 
 
 def test_csv_and_parquet_hold_every_column(live: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,7 @@ class Line:
         records: folder of the records.
         plc: options of tests/servers/modbus.py.
         link: further keys of the camera's `plc` in station.yaml.
+        others: further cameras in station.yaml, which have the same bundle.
         camera: further keys of the camera in station.yaml; `threshold` moves the limit.
     """
 
@@ -65,6 +66,7 @@ class Line:
         records: Path | None = None,
         plc: dict[str, float] | None = None,
         link: dict[str, float] | None = None,
+        others: Sequence[dict[str, Any]] = (),
         **camera: Any,
     ) -> None:
         self.limit = float(camera.get("threshold", LIMIT))
@@ -86,7 +88,8 @@ class Line:
                     "budget_ms": BUDGET_S * 1000,
                     "plc": {**device, "timeout_ms": 200, "heartbeat_timeout_ms": 600, **(link or {})},
                     **camera,
-                }
+                },
+                *({"bundle": str(bundle), "budget_ms": BUDGET_S * 1000, **other} for other in others),
             ],
             "storage": {"folder": str(records or folder / "kept"), "pictures": {"max_mb": 1, "min_free_mb": 0}},
             "supervision": {"http": f"127.0.0.1:{self.http}"},
@@ -94,14 +97,14 @@ class Line:
         }
         self.station = StationProcess(folder, content)
 
-    def start(self, prefix: Sequence[str] = ()) -> None:
+    def start(self, prefix: Sequence[str] = (), *, terminal: int | None = None) -> None:
         """Both, until the station gives verdicts."""
         self.plc.start()
-        self.station.start(prefix)
+        self.station.start(prefix, terminal=terminal)
         self.until_ready()
 
     def until_ready(self) -> None:
-        self.until(lambda: self.health()[0])
+        self.until(lambda: self.health()[1].get("state") == "ready")
 
     def close(self) -> None:
         self.station.kill()
@@ -116,14 +119,14 @@ class Line:
 
         until(met, PATIENCE_S)
 
-    def health(self) -> tuple[bool, dict[str, Any]]:
-        """Is it ready, and what /readyz says of the camera."""
+    def health(self, camera: str = "cam") -> tuple[bool, dict[str, Any]]:
+        """Is all ready, and what /readyz says of the camera."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/readyz", timeout=5) as answer:
-                return True, json.load(answer)["stations"]["cam"]
+                return True, json.load(answer)["stations"][camera]
         except urllib.error.HTTPError as error:
             with error:
-                return False, json.load(error)["stations"]["cam"]
+                return False, json.load(error)["stations"][camera]
         except (URLError, OSError):
             return False, {}
 
@@ -181,9 +184,9 @@ class Line:
         assert len(pictures) == len(set(pictures)), "a picture serves two parts"
         return log
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, camera: str = "cam") -> list[dict[str, Any]]:
         """The records, as somebody else reads them while the station runs."""
-        return read_rows(self.records)
+        return read_rows(self.records.parent.parent / camera / "records.db")
 
 
 def read_rows(records: Path) -> list[dict[str, Any]]:

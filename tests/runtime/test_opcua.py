@@ -23,8 +23,10 @@ from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import BadInput, OutputError, StorageError
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.outputs import opcua_vision
 from edgead.runtime.outputs.opcua import OpcUaClientLink, tags, write_order
 from edgead.runtime.outputs.opcua_certificates import make_identity, read_certificate, read_identity
+from edgead.runtime.outputs.opcua_entry import Users
 from edgead.runtime.outputs.opcua_states import VisionStates
 from edgead.runtime.outputs.opcua_vision import OpcUaServer
 from edgead.runtime.plc import LinkError, PlcDevice, PlcLink
@@ -210,7 +212,7 @@ def test_a_self_signed_pair_is_private_and_overwrites_nothing(tmp_path: Path, ke
     assert (tmp_path / "a.key").stat().st_mode & 0o077 == 0
     assert made.certificate.uri == "urn:line7:edgead" and made.certificate.problem() == ""
     assert b"PRIVATE" not in repr(made).encode()
-    with pytest.raises(StorageError, match=r"cannot write .*a.key: File exists"):
+    with pytest.raises(StorageError, match=r"cannot write .*a.pem: File exists"):
         make_identity(tmp_path / "a.pem", tmp_path / "a.key", uri="urn:x")
     with pytest.raises(BadInput, match="does not belong to"):
         read_identity(tmp_path / "a.pem", keys / "plc.key")
@@ -231,7 +233,7 @@ def served(keys: Path) -> Iterator[Callable[..., OpcUaServer]]:
 
     def serve(**options: Any) -> OpcUaServer:
         given = {"certificate": keys / "plc.pem", "key": keys / "plc.key", "user": USER, "password": PASSWORD, **options}
-        made.append(OpcUaServer(port=0, **given))
+        made.append(OpcUaServer(**{"port": 0, **given}))
         return made[-1]
 
     yield serve
@@ -472,21 +474,84 @@ def test_a_recipe_is_asked_for_by_prepare_recipe(served: Serve, remote: Connect)
 
 
 def test_a_server_that_cannot_be_is_refused_in_one_line(keys: Path) -> None:
-    taken = socket.create_server(("127.0.0.1", 0))
-    port = taken.getsockname()[1]
     cases: list[tuple[dict[str, Any], str]] = [
         ({"user": None}, "needs a user and a password"),
         ({"pause_s": 0.0}, "above 0 s"),
-        ({"certificate": keys / "expired.pem", "key": keys / "expired.key"}, "expired on"),
         ({"trusted": [keys / "none.pem"]}, "cannot read the certificate"),
-        ({"port": port}, f"cannot serve OPC UA on 127.0.0.1:{port}"),
+        ({"bind": "10.0.0.300"}, "is not an IP address"),
     ]
     for changes, text in cases:
         options: dict[str, Any] = {"certificate": keys / "plc.pem", "key": keys / "plc.key", "user": USER, "password": PASSWORD}
         with pytest.raises(BadInput) as caught:
             OpcUaServer(**{"port": 0, **options, **changes})
         assert text in str(caught.value)
-    taken.close()
+
+
+def test_an_address_that_another_program_holds_is_served_as_soon_as_it_is_free(
+    served: Callable[..., OpcUaServer], keys: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(opcua_vision, "RETRY_S", 0.05)
+    told: list[tuple[str, str]] = []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = served(port=port)
+        server.watch(lambda name, text: told.append((name, text)))
+        server.heartbeat()
+        assert told[0][0] == "OPC UA server" and "Address already in use" in told[0][1]
+    until(lambda: told[1:] == [("OPC UA server", "")])
+    client = Remote(server, keys)
+    until(lambda: client.state() == "Ready")
+    client.close()
+    assert caplog.text.count("Address already in use") == 1
+
+
+def test_whoever_enters_can_beside_any_number_of_idle_connections(
+    served: Callable[..., OpcUaServer], keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = served()
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(4 * opcua_vision.MAX_CONNECTIONS)]
+    server.heartbeat()
+    client = Remote(server, keys)
+    until(lambda: client.state() == "Ready")
+    client.close()
+    assert "refused a client at 127.0.0.1: more than 32 are connected" in caplog.text
+    for connection in idle:
+        connection.close()
+
+
+def test_who_guesses_passwords_waits_longer_and_longer_and_others_do_not(caplog: pytest.LogCaptureFixture) -> None:
+    said: list[tuple[str, str]] = []
+    peer, now_s = ["10.0.0.7"], [0.0]
+    users = Users((USER, PASSWORD), False, lambda cause, what: said.append((cause, what)), lambda: peer[0], lambda: now_s[0])
+
+    def enter(password: str) -> bool:
+        return users.get_user(None, USER, password) is not None
+
+    tried = 0
+    for _ in range(12 * 600):  # twelve a second, ten minutes long
+        now_s[0] += 1 / 12
+        before = len(said)
+        assert not enter("guess")
+        tried += said[before][0] == "login"
+    assert tried < 20
+    assert not enter(PASSWORD)  # while it must wait, a right one is refused as a wrong one
+    assert "at 10.0.0.7 with a wrong user or password for the 5th time; it must wait for 4 s" in [what for _, what in said]
+    peer[0] = "10.0.0.8"
+    assert enter(PASSWORD)
+    peer[0] = "10.0.0.7"
+    now_s[0] += 61
+    assert enter(PASSWORD) and not enter("typing") and enter(PASSWORD)
+
+
+def test_a_password_that_is_guessed_is_told_with_the_address_it_came_from(
+    served: Callable[..., OpcUaServer], keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = served()
+    for _ in range(5):
+        assert "BadUserAccessDenied" in drive(server, keys, "9", password="wrong-one")
+    counts = server.counts()  # how many were barred depends on how long a client of this machine takes
+    assert counts["refused:login"] >= 4 and sum(counts.values()) == 5
+    assert "refused a client at 127.0.0.1 with a wrong user or password for the 4th time" in caplog.text
 
 
 def test_transitions_that_the_standard_does_not_have_are_not_made() -> None:

@@ -19,7 +19,7 @@ from edgead.errors import BadInput, OutputError
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime import registers
 from edgead.runtime.handshake import Timing
-from edgead.runtime.outputs.modbus import ModbusClientLink, ModbusServerLink
+from edgead.runtime.outputs.modbus import MAX_CONNECTIONS, ModbusClientLink, ModbusServerLink
 from edgead.runtime.plc import LinkError, PlcDevice, PlcLink
 from edgead.runtime.signals import SIGNALS, Cause, Direction, Fault, FromPlc, ToPlc, from_plc_of, to_plc_of, to_words, words_in
 from edgead.runtime.station import Station
@@ -72,6 +72,26 @@ def test_a_trigger_is_handed_over_with_its_part_and_answered(running: Start) -> 
     until(lambda: plc.settled)
     assert [(v.part_id, v.verdict, v.cause, v.score) for v in plc.verdicts] == [(41, OK, 0, 1.25)]
     assert device.wait(0) is None
+
+
+def test_triggers_that_nobody_will_read_are_left_to_the_plc(running: Start) -> None:
+    plc = FakePlc(start_id=40, rude=True, ack_timeout_s=0.2)
+    link = FakePlcLink(plc)
+    device = running(link, name="line")
+    device.heartbeat()
+    until(lambda: link.shown and link.shown[-1].ready)
+    device.hold(True)
+    until(lambda: not link.shown[-1].ready)
+    plc.wanted = 1
+    until(lambda: plc.settled)
+    assert [(v.part_id, v.by) for v in plc.verdicts] == [(41, "no_ack")]
+    assert device.wait(0) is None
+    assert device.counts().get("accepted", 0) == 0
+    device.hold(False)
+    device.heartbeat()
+    plc.wanted = 1
+    trigger = device.wait(PATIENCE_S)
+    assert trigger is not None and trigger.part_id == 42
 
 
 def test_causes_reach_the_plc_as_numbers(running: Start) -> None:
@@ -452,9 +472,43 @@ def test_modbus_server_one_connection_writes_and_the_stations_block_is_read_only
 
 def test_modbus_server_listens_on_loopback_alone_unless_told_otherwise(server: ModbusServerLink) -> None:
     assert server._bind == "127.0.0.1"
-    with pytest.raises(BadInput, match=f"cannot listen on 127.0.0.1:{server.port}") as caught:
+    with pytest.raises(OutputError, match=f"cannot listen on 127.0.0.1:{server.port}: Address already in use") as caught:
         ModbusServerLink(port=server.port)
     assert caught.value.hint
+    with pytest.raises(OutputError, match=r"cannot listen on 198.51.100.7:\d+: Cannot assign requested address") as caught:
+        ModbusServerLink("198.51.100.7", port=server.port)  # TEST-NET-2: no interface has it
+    assert "is its cable in" in caught.value.hint
+    with pytest.raises(BadInput, match=r"'10\.0\.0\.300' is not an IP address"):
+        ModbusServerLink("10.0.0.300", port=server.port)
+
+
+def test_a_plc_gets_in_beside_any_number_of_idle_connections(server: ModbusServerLink, caplog: pytest.LogCaptureFixture) -> None:
+    writer = ModbusTcpClient("127.0.0.1", port=server.port, timeout=PATIENCE_S, retries=0)
+    assert writer.connect()
+    words = [0] * words_in(Direction.FROM_PLC)
+    assert not writer.write_registers(100, words).isError()
+    idle = []
+    for _ in range(5 * MAX_CONNECTIONS):
+        idle.append(socket.create_connection(("127.0.0.1", server.port)))
+        assert not writer.write_registers(100, words).isError()  # who works stays
+    late = ModbusTcpClient("127.0.0.1", port=server.port, timeout=PATIENCE_S, retries=0)
+    assert late.connect() and not late.read_holding_registers(0, count=words_in(Direction.TO_PLC)).isError()
+    assert "more than 16 Modbus connections: that of 127.0.0.1 is closed" in caplog.text
+    until(lambda: sum(hung_up(connection) for connection in idle) >= 4 * MAX_CONNECTIONS)
+    for connection in idle:
+        connection.close()
+    late.close()
+    writer.close()
+
+
+def hung_up(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 # The table and what is generated from it

@@ -394,3 +394,21 @@ def test_a_camera_that_runs_by_itself_and_ends_ends_the_run() -> None:
         assert not line.thread.is_alive()
         with pytest.raises(EndOfStream):
             camera.grab(0)
+
+
+@pytest.mark.parametrize("interval_s", [0.001, 0.03])
+def test_an_interval_that_is_shorter_than_a_look_at_the_camera_ends_with_its_recording(interval_s: float) -> None:
+    clock = MonotonicClock()
+    camera = FakeCamera([GOOD, BAD, GOOD], clock=clock)
+    triggers = IntervalTrigger(interval_s, clock)
+    station = Station(camera, FakeEngine(brightness), RECIPE, 100.0, LatencyBudget(60_000), (), clock, triggers=triggers)
+    with station:
+        runner = threading.Thread(target=station.run, name="test-station")
+        runner.start()
+        runner.join(PATIENCE_S)
+        ended = not runner.is_alive()
+        station.stop()
+        runner.join()
+    assert ended
+    assert station.stats.verdicts["OK"] == 2 and station.stats.verdicts["NG"] == 1
+    assert station.stats.triggers == station.stats.parts

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import BadInput, StorageError
+from edgead.runtime import store as store_module
 from edgead.runtime.database import FILE_NAME
 from edgead.runtime.history import History, Selection
 from edgead.runtime.records import to_record
@@ -197,6 +198,67 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "is damaged" in caplog.text
 
 
+def destroy_first_page(path: Path, *, first: int = 0, last: int = 4096) -> None:
+    with path.open("r+b") as file:
+        file.seek(first)
+        file.write(bytes((i * 7) % 251 for i in range(last - first)))
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 4096), (0, 16), (0, 512), (16, 4096), (100, 4096)])
+def test_a_first_page_that_is_destroyed_at_the_start_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: int, last: int
+) -> None:
+    store = RecordStore(tmp_path)
+    for part_id in range(1, 500):
+        store.write(record(part_id))
+    store.close()
+    destroy_first_page(tmp_path / FILE_NAME, first=first, last=last)
+    store = RecordStore(tmp_path)
+    store.write(record(500))
+    store.close()
+    assert ids(tmp_path) == [500]
+    assert "is damaged" in caplog.text and len(list(tmp_path.glob("records.db.damaged-*Z"))) == 1
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 4096), (0, 512)])
+def test_a_first_page_that_is_destroyed_while_the_station_writes_is_noticed_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: int, last: int
+) -> None:
+    RecordStore(tmp_path).close()
+    store = RecordStore(tmp_path, commit_every_s=0.0)
+    store.write(record(1))
+    assert store.flush(PATIENCE_S)
+    destroy_first_page(tmp_path / FILE_NAME, first=first, last=last)
+    for part_id in range(2, 10):
+        store.write(record(part_id))
+        assert store.flush(PATIENCE_S)
+    assert "is damaged (its first page is destroyed)" in caplog.text
+    assert ids(tmp_path)[-8:] == list(range(2, 10))
+    store.close()
+    assert store.lost == 0
+
+
+def test_a_reader_that_keeps_the_log_from_shrinking_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "LOG_BYTES", 200_000)
+    told: list[tuple[str, str]] = []
+    store = RecordStore(tmp_path, commit_every_s=0.0)
+    store.watch(lambda name, text: told.append((name, text)))
+
+    def write(count: int) -> None:
+        for _ in range(count):
+            store.write(record(store.written + store.waiting + 1, source="x" * 5000))
+            assert store.flush(PATIENCE_S)
+
+    write(1)
+    reader = sqlite3.connect(f"file:{tmp_path / FILE_NAME}?mode=ro", uri=True, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM records").fetchone()
+    write(1200)  # more than the thousand pages after which the log is folded into the file
+    assert len(told) >= 2 and "a program reads the records and does not come to an end" in told[0][1]
+    reader.close()
+    store.close()
+
+
 def test_a_record_that_no_database_takes_costs_itself_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     committed: list[int] = []
     store = RecordStore(tmp_path, on_commit=committed.extend)
@@ -263,6 +325,20 @@ def test_one_station_a_folder(tmp_path: Path) -> None:
     assert caught.value.exit_code == 7
     store.close()
     RecordStore(tmp_path).close()
+
+
+def test_a_disk_that_is_not_there_at_the_start_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")  # the empty place where it will be mounted is root's
+
+    with monkeypatch.context() as away:
+        away.setattr(Path, "mkdir", refuse)
+        store = RecordStore(tmp_path / "disk", retry_s=0.01)
+        store.write(record(1))
+        assert "Permission denied" in store.fault
+    until(lambda: store.written == 1)
+    store.close()
+    assert ids(tmp_path / "disk") == [1]
 
 
 def test_a_folder_that_cannot_be_is_told_at_the_start(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from edgead.runtime.outputs.opcua import OpcUaClientLink
-from edgead.runtime.outputs.opcua_certificates import make_identity
+from edgead.runtime.outputs.opcua_certificates import VALID, make_identity
 from tests.servers.plc import ModbusPlc
 
 USER, PASSWORD = "edgead", "s3cret-of-the-plc"
@@ -15,8 +16,10 @@ USER, PASSWORD = "edgead", "s3cret-of-the-plc"
 
 def make_keys(folder: Path) -> Path:
     """The folder with the identities of a PLC, of a client that it trusts, of one that it does not, and of an expired one."""
-    for name, days in (("plc", 30), ("trusted", 30), ("stranger", 30), ("expired", -1)):
-        make_identity(folder / f"{name}.pem", folder / f"{name}.key", uri=f"urn:test:{name}", days=days)
+    today = datetime.now(timezone.utc)
+    past = today - timedelta(days=3), today - timedelta(days=1)
+    for name, valid in (("plc", VALID), ("trusted", VALID), ("stranger", VALID), ("expired", past)):
+        make_identity(folder / f"{name}.pem", folder / f"{name}.key", uri=f"urn:test:{name}", valid=valid)
     os.environ["EDGEAD_TEST_KEYS"] = str(folder)  # for the process
     return folder
 

@@ -30,11 +30,15 @@ class StationProcess:
         (folder / "station.yaml").write_text(yaml.safe_dump(config))
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, prefix: Sequence[str] = ()) -> None:
-        """Start; ready only when a PLC or a probe says so. `prefix`: a program that runs it (``nice``, ``chrt``)."""
+    def start(self, prefix: Sequence[str] = (), *, terminal: int | None = None) -> None:
+        """Start; ready only when a PLC or a probe says so. `prefix`: a program that runs it (``nice``, ``chrt``).
+
+        `terminal`: what standard input, output and error are, instead of nothing and the log.
+        """
         command = [*prefix, sys.executable, "-m", "edgead.cli.main", "run", str(self.folder / "station.yaml")]
         with (self.folder / "station.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            where = (subprocess.DEVNULL, log, log) if terminal is None else (terminal,) * 3
+            self._process = subprocess.Popen(command, cwd=_ROOT, stdin=where[0], stdout=where[1], stderr=where[2])
 
     @property
     def pid(self) -> int:

@@ -67,6 +67,7 @@ def open_camera(
     if settings is not None and settings.given():
         raise BadInput(f"{redact(address)} takes no settings", hint=f"only usb:, {', '.join(f'{v}:' for v in _VENDORS)} do")
     if _STREAM.fullmatch(address):
+        _check_stream(address)
         return _make("opencv", address, clock=clock, bits=bits)
     if name.lower() == "gst":
         return _make("gstreamer", rest, clock=clock, bits=bits)
@@ -93,6 +94,15 @@ def open_camera(
 def gives_files(address: str) -> bool:
     """Does :func:`open_camera` need to be told the depth of 16-bit pictures for this address?"""
     return address.partition(":")[0].lower() not in {*_VENDORS, "sim"}
+
+
+def _check_stream(address: str) -> None:
+    """Host and port of a URL that could be one; whether anybody answers there is another matter. Raises BadInput."""
+    host, _, port = re.split(r"[/?#]", address.partition("://")[2].rpartition("@")[2])[0].rpartition(":")
+    if port.isdecimal() and not (host and 0 < int(port) < 65536):
+        raise BadInput(
+            f"{redact(address)} has no host, or a port that cannot be", hint="rtsp://user:password@10.0.0.5:554/stream"
+        )
 
 
 def _make(name: str, *args: object, **kwargs: object) -> Camera:

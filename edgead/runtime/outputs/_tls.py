@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from edgead.errors import BadInput
+from edgead.runtime.wallclock import clock_says
 
 
 class _Tidy(ssl.SSLSocket):
@@ -17,6 +18,19 @@ class _Tidy(ssl.SSLSocket):
         except OSError:
             self.close()
             raise
+
+
+_DATES = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
+def is_about_dates(error: BaseException | None) -> bool:
+    """Was a certificate refused because of today's date, which may be wrong?"""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _DATES
+
+
+def dated(error: BaseException | None) -> str:
+    """What the clock says, in brackets, where that is what matters; else ""."""
+    return f" ({clock_says()})" if is_about_dates(error) else ""
 
 
 def tls_context(ca: Path | None = None, cert: Path | None = None, key: Path | None = None) -> ssl.SSLContext:

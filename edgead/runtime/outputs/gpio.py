@@ -6,6 +6,7 @@ The only file that knows gpiod (libgpiod 2.x, the kernel's GPIO character device
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections import deque
@@ -341,7 +342,11 @@ class GpiodChip:
         lines.update({line: settings for line, settings in config.items()})  # noqa: C416 - for its wider type
         try:
             return gpiod.request_lines(self._path, lines, consumer="edgead", event_buffer_size=256)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
+            raise BadInput(f"{self._path} has no GPIO lines {sorted(config)}: {error}", hint="gpioinfo lists them") from error
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise BadInput(f"{self._path} has no GPIO lines {sorted(config)}", hint="gpioinfo lists them") from error
             raise OutputError(
                 f"GPIO lines {sorted(config)} of {self._path} cannot be taken: {error}",
                 hint="check path, line numbers (gpioinfo), that no other program holds them, and the group of the device file",

@@ -7,6 +7,7 @@ import sys
 from typing import TextIO
 
 from edgead.errors import OutputError
+from edgead.runtime.outlet import Outlet
 from edgead.types import Inspection
 from edgead.words import plain
 
@@ -19,16 +20,14 @@ class LogOutput:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
+        self._outlet = Outlet(stream or sys.stdout)
         self._closed = False
 
     def signal(self, inspection: Inspection) -> None:
-        """Write the line. Raises OutputError when closed or when the stream does not take it."""
-        if self._closed:
-            raise OutputError("the log is closed")
+        """Write the line, waiting for whoever reads it, until closed. Raises OutputError when closed or not taken."""
         try:
-            self._stream.write(describe(inspection) + "\n")
-            self._stream.flush()
+            if self._closed or not self._outlet.write(describe(inspection) + "\n"):
+                raise OutputError("the log is closed")
         except OSError as error:
             raise OutputError(f"the log cannot be written: {error.strerror or error}") from error
 
@@ -38,8 +37,13 @@ class LogOutput:
     def fail_safe(self) -> None:
         """Nothing: a log asserts nothing."""
 
+    def let_go(self) -> None:
+        """At a stop: whoever waits for a reader gives up."""
+        self._outlet.close()
+
     def close(self) -> None:
         self._closed = True
+        self._outlet.close()
 
 
 def describe(inspection: Inspection) -> str:

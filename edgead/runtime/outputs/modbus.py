@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from edgead.errors import BadInput, MissingExtra
+from edgead.errors import BadInput, MissingExtra, OutputError
 from edgead.optional import require
 from edgead.runtime.conditions import Condition
+from edgead.runtime.listening import try_listening
 from edgead.runtime.outputs._loops import told_in_one_line
 from edgead.runtime.plc import SLOW, LinkError
 from edgead.runtime.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_plc_of, to_words, words_in
@@ -62,6 +63,10 @@ REFUSED_S = 10.0
 
 START_S = 5.0
 
+MAX_CONNECTIONS = 16
+"""Of the server at once: a PLC, an operator's panel, and what else polls."""
+
+_log = logging.getLogger("edgead.plc")
 _TO_WORDS, _FROM_WORDS = words_in(Direction.TO_PLC), words_in(Direction.FROM_PLC)
 _FUNCTION = "the PLC does not have function code 23: combined: false"
 _ADDRESSES = "check unit, addresses and that the PLC allows writing (deploy/plc/modbus.md)"
@@ -237,7 +242,8 @@ class ModbusServerLink:
 
     The station's block can only be read. The PLC's block takes writes of one connection: whoever wrote last, until it has
     been silent for `silent_s`; writes of others are answered with exception 6 (busy). Anybody who reaches the port can
-    read, and can write while the PLC is silent: Modbus has no passwords, so bind to the machine network only.
+    read, and can write while the PLC is silent: Modbus has no passwords, so bind to the machine network only. Of more than 16
+    connections, the one that asked for nothing the longest is closed.
 
     Args:
         bind, port: where to listen; loopback unless told otherwise. Port 0 takes any free one (see `port`).
@@ -250,7 +256,8 @@ class ModbusServerLink:
         port: where it listens.
 
     Raises:
-        BadInput: the blocks overlap, or the address cannot be listened on.
+        BadInput: the blocks overlap, or this is no address.
+        OutputError: the address cannot be listened on now.
         MissingExtra: pymodbus is not installed.
     """
 
@@ -268,6 +275,7 @@ class ModbusServerLink:
         check_blocks(to_plc_address, from_plc_address)
         if not silent_s > 0:
             raise BadInput(f"a PLC cannot write every {silent_s} s")
+        try_listening(bind, port, "cannot listen")  # pymodbus does not say why
         self._server_module, self._sim = _pymodbus("server"), _pymodbus("simulator")
         self._busy = _pymodbus("constants").ExcCodes.DEVICE_BUSY
         self._bind, self._unit = bind, unit
@@ -288,9 +296,7 @@ class ModbusServerLink:
         self._listening.wait(START_S)
         if self._failure is not None or not self._listening.is_set():
             self.close()
-            raise BadInput(
-                f"cannot listen on {bind}:{port}: {self._failure}", hint="give an address of this machine and a free port"
-            )
+            raise OutputError(f"cannot listen on {bind}:{port}: {self._failure}", hint="give a free port of this machine")
 
     def exchange(self, to_plc: ToPlc) -> FromPlc:
         words = to_words(to_plc, self._word_order)
@@ -384,13 +390,17 @@ def _as_unit(unit: int) -> Callable[[bool, bytes], bytes]:
 
 
 def _server_class(module: Any, unit: int) -> Any:
-    """pymodbus' TCP server, and which connection it is serving right now."""
+    """pymodbus' TCP server, which connection it is serving right now, and few of them: the one that asked for nothing the longest
+    makes room for a new one, so that idle connections keep no PLC out."""
     from pymodbus.pdu import ExceptionResponse
     from pymodbus.server.requesthandler import ServerRequestHandler
 
     class Handler(ServerRequestHandler):
+        asked_at = 0.0
+
         async def handle_request(self) -> None:
             self.server.now = self  # requests are served one after the other: nothing in between waits
+            self.asked_at = time.monotonic()
             asked = self.last_pdu
             if asked and unit not in ITSELF and asked.dev_id not in (unit, *ITSELF):
                 refused = ExceptionResponse(asked.function_code, NO_SUCH_UNIT, asked.dev_id, asked.transaction_id)
@@ -405,7 +415,23 @@ def _server_class(module: Any, unit: int) -> Any:
             return self.now
 
         def callback_new_connection(self) -> Handler:
-            return Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)  # type: ignore[no-untyped-call]
+            while len(self.active_connections) >= MAX_CONNECTIONS:
+                self.turn_out(min(self.active_connections.values(), key=lambda handler: handler.asked_at))
+            handler = Handler(self, self.trace_packet, self.trace_pdu, self.trace_connect)  # type: ignore[no-untyped-call]
+            handler.asked_at = time.monotonic()
+            return handler
+
+        def turn_out(self, handler: Handler) -> None:
+            transport: Any = handler.transport
+            idle_s = time.monotonic() - handler.asked_at
+            _log.warning(
+                "more than %d Modbus connections: that of %s is closed, which asked for nothing for %.0f s",
+                MAX_CONNECTIONS, (transport.get_extra_info("peername") or "?")[0] if transport else "?", idle_s,
+            )  # fmt: skip
+            self.active_connections.setdefault(handler.unique_id, handler)
+            handler.close()
+            if transport is not None:
+                transport.abort()  # what is still to be sent goes to nobody
 
     return Server
 

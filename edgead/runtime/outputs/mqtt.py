@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from edgead.errors import BadInput, OutputError
 from edgead.optional import require
-from edgead.runtime.outputs._tls import tls_context
+from edgead.runtime.outputs._tls import dated, tls_context
 from edgead.runtime.payload import encode
 from edgead.runtime.threads import Supervised
 from edgead.types import Inspection, Verdict
@@ -240,7 +240,7 @@ class MqttOutput:
             if cause == "certificate"
             else "check host, port, network"
         )
-        self._failed(cause, f"cannot be reached: {error}", hint=hint)
+        self._failed(cause, f"cannot be reached: {error}{dated(error)}", hint=hint)
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
         if self._connected:

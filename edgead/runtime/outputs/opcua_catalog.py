@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
 from edgead.runtime.outputs import opcua_model as model
 from edgead.runtime.outputs.opcua_space import Space
+from edgead.runtime.wallclock import utc_now
 from edgead.types import Inspection, Verdict
 
 KEPT_RESULTS = 1000
@@ -47,7 +48,7 @@ class Catalog:
         self.recipe = recipe
         self.recipes = (recipe, *(str(number) for number in numbers if str(number) != recipe))
         self._results: OrderedDict[str, Any] = OrderedDict()
-        self._started = datetime.now(timezone.utc)
+        self._started = utc_now()
         self._boot = f"{time.time_ns() // 1_000_000:x}"
         self._made = 0
 
@@ -66,7 +67,7 @@ class Catalog:
     def add(self, inspection: Inspection, job_id: Any, **given: Any) -> Any:
         """The result of an inspection; `given` are MeasId, PartId, ProductId and the start as `since`, as far as known."""
         make = self._space.make
-        now = datetime.now(timezone.utc)
+        now = utc_now()
         self._made += 1
         since = given.pop("since", None) or now - timedelta(milliseconds=inspection.times.total_ms)
         times = make(model.TIMES, StartTime=since, EndTime=now, ProcessingDuration=inspection.times.total_ms)

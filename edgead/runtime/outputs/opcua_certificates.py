@@ -10,15 +10,21 @@ import ipaddress
 import os
 import socket
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from edgead.disk import replace_file
 from edgead.errors import BadInput, StorageError
 from edgead.optional import require
+from edgead.runtime.wallclock import believable, clock_says, day, utc_now
 
 KEY_BITS = 2048
-VALID_DAYS = 3650
+VALID = (datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc))
+"""Our own certificates: from before any clock without a battery, and without an end (RFC 5280, 4.1.2.5)."""
+
+FORMER_DAYS = 3651
+"""For so many days those were valid that edgead made before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +38,14 @@ class Certificate:
     not_after: datetime
 
     def problem(self, now: datetime | None = None) -> str:
-        """Why it cannot be used today, or ""."""
-        today = now or datetime.now(timezone.utc)
+        """Why it cannot be used today, or "". A clock that is plainly wrong is no reason."""
+        today = now or utc_now()
+        if not believable(today):
+            return ""
         if today > self.not_after:
-            return f"the certificate {self.path} expired on {self.not_after:%Y-%m-%d}"
+            return f"the certificate {self.path} expired on {day(self.not_after)} ({clock_says(today)})"
         if today < self.not_before:
-            return f"the certificate {self.path} is valid from {self.not_before:%Y-%m-%d} on: check this computer's date"
+            return f"the certificate {self.path} is valid from {day(self.not_before)} on ({clock_says(today)})"
         return ""
 
 
@@ -96,41 +104,89 @@ def read_identity(certificate: Path, key: Path, password: str | None = None) -> 
     return Identity(read, private.private_bytes(*plain))
 
 
-def make_identity(certificate: Path, key: Path, *, uri: str, hosts: tuple[str, ...] = (), days: float = VALID_DAYS) -> Identity:
+def make_identity(
+    certificate: Path, key: Path, *, uri: str, hosts: tuple[str, ...] = (), valid: tuple[datetime, datetime] = VALID
+) -> Identity:
     """Write a self-signed certificate (PEM) and its key (PEM, readable by its owner alone).
 
     Args:
         certificate, key: files that are not there yet.
         uri: the application's name, e.g. ``urn:line7:edgead``.
         hosts: names and addresses under which it is reached, besides this computer's name and localhost.
-        days: how long it is valid; negative: it has expired already.
+        valid: from when until when, UTC.
 
     Raises:
         StorageError: a file is there already, or cannot be written.
         MissingExtra: cryptography is not installed.
     """
-    x509, serial = _crypto("x509"), _crypto("hazmat.primitives.serialization")
+    serial = _crypto("hazmat.primitives.serialization")
     private = _crypto("hazmat.primitives.asymmetric.rsa").generate_private_key(public_exponent=65537, key_size=KEY_BITS)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, uri.rpartition(":")[2][:64] or "edgead")])
-    now = datetime.now(timezone.utc)
-    usage = x509.ExtendedKeyUsageOID
-    signed = (
+    # The certificate first: after a power cut in between it is known for ours, and made again; a key alone says nothing.
+    _write(certificate, _signed(private, uri, hosts, valid).public_bytes(serial.Encoding.PEM), 0o644)
+    _write(key, private.private_bytes(serial.Encoding.PEM, serial.PrivateFormat.PKCS8, serial.NoEncryption()), 0o600)
+    return read_identity(certificate, key)
+
+
+def renew_identity(identity: Identity, *, hosts: tuple[str, ...] = ()) -> Identity:
+    """Sign a certificate of ours anew, with the same key and name, and put it in the old one's place in one step.
+
+    Raises:
+        StorageError: it cannot be written; the old one is still there.
+    """
+    serial = _crypto("hazmat.primitives.serialization")
+    private = serial.load_pem_private_key(identity.key_pem, None)
+    path = identity.certificate.path
+    made = _signed(private, identity.certificate.uri, hosts, VALID)
+    try:
+        replace_file(path, made.public_bytes(serial.Encoding.PEM).decode("ascii"))
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}", hint="make its folder writable") from error
+    return Identity(read_certificate(path), identity.key_pem)
+
+
+def is_ours(certificate: Certificate, uri: str) -> bool:
+    """Did `make_identity` make it, under this name? By its signature, names, extensions and dates together; no other passes."""
+    x509, oids = _crypto("x509"), _crypto("x509.oid").ExtensionOID
+    found = x509.load_der_x509_certificate(certificate.der)
+    days = (certificate.not_after - certificate.not_before).total_seconds() / 86400
+    dated = (certificate.not_before, certificate.not_after) == VALID or days == FORMER_DAYS
+    kinds = [extension.oid for extension in found.extensions]
+    ours = [oids.SUBJECT_ALTERNATIVE_NAME, oids.BASIC_CONSTRAINTS, oids.KEY_USAGE, oids.EXTENDED_KEY_USAGE]
+    if not (dated and certificate.uri == uri and kinds == ours and found.subject == found.issuer == _subject(x509, uri)):
+        return False
+    try:
+        found.public_key().verify(
+            found.signature,
+            found.tbs_certificate_bytes,
+            _crypto("hazmat.primitives.asymmetric.padding").PKCS1v15(),
+            found.signature_hash_algorithm,
+        )
+    except Exception:  # noqa: BLE001 - InvalidSignature, or a key that is not RSA: somebody else's
+        return False
+    return True
+
+
+def _signed(private: Any, uri: str, hosts: tuple[str, ...], valid: tuple[datetime, datetime]) -> Any:
+    x509 = _crypto("x509")
+    name, usage = _subject(x509, uri), x509.ExtendedKeyUsageOID
+    return (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=max(1.0, 1 - days)))
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_before(valid[0])
+        .not_valid_after(valid[1])
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), *_names(x509, hosts)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(True, True, True, True, False, True, False, False, False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage.SERVER_AUTH, usage.CLIENT_AUTH]), critical=False)
         .sign(private, _crypto("hazmat.primitives.hashes").SHA256())
     )
-    _write(key, private.private_bytes(serial.Encoding.PEM, serial.PrivateFormat.PKCS8, serial.NoEncryption()), 0o600)
-    _write(certificate, signed.public_bytes(serial.Encoding.PEM), 0o644)
-    return read_identity(certificate, key)
+
+
+def _subject(x509: Any, uri: str) -> Any:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, uri.rpartition(":")[2][:64] or "edgead")])
 
 
 def _names(x509: Any, hosts: tuple[str, ...]) -> list[Any]:
@@ -148,6 +204,8 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}", hint="nothing is overwritten") from error
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from edgead.runtime.outputs import opcua_model as model
 from edgead.runtime.outputs.opcua import asyncua
 from edgead.runtime.outputs.opcua_model import Field, Struct
 from edgead.runtime.outputs.opcua_states import Step
+from edgead.runtime.wallclock import utc_now
 
 HAS_COMPONENT, HAS_PROPERTY, HAS_EVENT_SOURCE, HAS_NOTIFIER = 47, 46, 36, 48
 BASE_VARIABLE, PROPERTY, STATE_TYPE, TRANSITION_TYPE = 63, 68, 2307, 2310
@@ -113,7 +113,7 @@ class Space:
         for key, value in values.items():
             setattr(event, key, value)
         event.Message, event.Severity = self._text(message), SEVERITY
-        event.Time = event.ReceiveTime = datetime.now(timezone.utc)
+        event.Time = event.ReceiveTime = utc_now()
         for emitter in (self._system, self._ua.NodeId(SERVER_OBJECT)):
             event.EventId, event.emitting_node = uuid.uuid4().bytes, emitter
             await self._session.subscription_service.trigger_event(event)

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import math
 import threading
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
+from edgead.runtime.listening import check_host, refused, try_listening
 from edgead.runtime.outputs import opcua_model as model
 from edgead.runtime.outputs._loops import LoopThread
 from edgead.runtime.outputs.opcua import asyncua
@@ -23,6 +25,7 @@ from edgead.runtime.outputs.opcua_certificates import read_certificate
 from edgead.runtime.outputs.opcua_entry import Users, identity_of
 from edgead.runtime.outputs.opcua_space import Space
 from edgead.runtime.outputs.opcua_states import Step, VisionStates
+from edgead.runtime.wallclock import believable, clock_says, day, utc_now
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
 
 NAMESPACE = "urn:edgead:station"
@@ -31,7 +34,16 @@ NAMESPACE = "urn:edgead:station"
 MAX_PENDING = 256
 """Verdicts that may wait to be published."""
 
+MAX_CONNECTIONS = 32
+"""Clients at once."""
+
+ENTRY_S, SESSION_MS = 10.0, 120_000.0
+"""A connection that has no session by then is closed; a session without a sign of life ends after so long at most."""
+
 TICK_S = 0.02
+RETRY_S = 2.0
+"""An address that cannot be listened on is tried again so often."""
+_NOTICE = "OPC UA server"
 START_S, STOP_S = 30.0, 5.0
 REFUSED = "BadInvalidState"
 
@@ -80,7 +92,8 @@ class OpcUaServer:
         port: where it listens.
 
     Raises:
-        BadInput: an option makes no sense, a certificate cannot be used, or the address cannot be listened on.
+        BadInput: an option makes no sense, a certificate cannot be used, or this is no address. An address that cannot be
+            listened on now is no error: it is tried again and again (`watch`).
         MissingExtra: asyncua is not installed.
     """
 
@@ -133,18 +146,28 @@ class OpcUaServer:
         self._server: Any = None
         self._space: Any = None
         self._one = asyncio.Lock()
+        self._listens, self._listen_at_s, self._not_yet = False, 0.0, ""
+        self._told: Callable[[str, str], None] | None = None
+        check_host(bind)
         self._loop = LoopThread(source)
         try:
-            self._loop.run(self._start(), START_S)
+            self._loop.run(self._build(), START_S)
+            self._loop.run(self._listen(), START_S)
         except Exception as error:
             self._stop()
-            raise BadInput(
-                f"cannot serve OPC UA on {bind}:{port}: {error}", hint="give a free address of this machine"
-            ) from error
+            raise BadInput(f"cannot serve OPC UA on {bind}:{port}: {error}", hint="see docs/devices/opcua.md") from error
+        self._ticker = asyncio.run_coroutine_threadsafe(self._run(), self._loop.loop)
+
+    def watch(self, tell: Callable[[str, str], None]) -> None:
+        """`tell(name, text)` is called with why nobody can be served now, and with "" once somebody can (Station.notice)."""
+        self._told = tell
+        if self._not_yet:
+            tell(_NOTICE, self._not_yet)
 
     def counts(self) -> dict[str, int]:
         """What was counted: "jobs", "results", "dropped" (verdicts on jobs that were answered before), "unknown:" with the causes
-        that were told in place of a verdict, and clients that were not let in, "refused:login" and "refused:certificate".
+        that were told in place of a verdict, and clients that were not let in, "refused:login", "refused:barred" (too many wrong
+        passwords), "refused:certificate" and "refused:connections".
         """
         return dict(self._counts)
 
@@ -200,10 +223,13 @@ class OpcUaServer:
 
     # On the server's thread
 
-    async def _start(self) -> None:
+    async def _build(self) -> None:
+        """All but listening."""
         ua = self._ua
-        server = asyncua("").Server(user_manager=Users(self._login, self._anonymous, self._refused))
+        server = asyncua("").Server(user_manager=Users(self._login, self._anonymous, self._refused, self._peer))
         await server.init()
+        server.iserver.max_connections = 2 * MAX_CONNECTIONS  # of which `_few` leaves half
+        server.iserver.max_pending_activation_seconds, server.iserver.max_session_timeout_ms = ENTRY_S, SESSION_MS
         server.name, server.manufacturer_name = "edgead", "edgead"
         await server.set_application_uri(self._identity.certificate.uri or NAMESPACE)
         server.set_security_policy(
@@ -220,10 +246,35 @@ class OpcUaServer:
         await self._space.configure(self._catalog.configuration())
         await self._space.show(self._states.outer, self._states.inner, None)
         server.set_endpoint(f"opc.tcp://{self._bind}:{self.port}/edgead")
-        await server.start()
         self._server = server
-        self.port = server.bserver.port or self.port
-        self._ticker = asyncio.ensure_future(self._run())
+
+    async def _listen(self) -> None:
+        """Begin to serve, if the address can be listened on by now; each change is told once."""
+        try:
+            try_listening(self._bind, self.port, "cannot serve OPC UA")  # asyncua cannot be started a second time
+            try:
+                await self._server.start()
+            except OSError as error:  # somebody was faster
+                await self._build()
+                raise refused(self._bind, self.port, "cannot serve OPC UA", error) from error
+        except OutputError as error:
+            self._listen_at_s = time.monotonic() + RETRY_S
+            text = f"{error} ({error.hint})"
+            if text != self._not_yet:
+                self._not_yet = text
+                _log.warning("%s: %s; it is tried again every %g s", self.name, text, RETRY_S)
+                self._notice(text)
+            return
+        self._listens = True
+        self.port = self._server.bserver.port or self.port
+        if self._not_yet:
+            self._not_yet = ""
+            _log.warning("%s: serves on %s:%d now", self.name, self._bind, self.port)
+            self._notice("")
+
+    def _notice(self, text: str) -> None:
+        if self._told is not None:
+            self._told(_NOTICE, text)
 
     async def _admit(self, certificate: Any, _application: Any) -> None:
         der = asyncua("crypto.uacrypto").der_from_x509(certificate)
@@ -231,9 +282,28 @@ class OpcUaServer:
         if der not in self._trusted:
             self._refused("certificate", "whose certificate is not trusted")
             raise service_error(self._ua.StatusCodes.BadCertificateUntrusted)
-        if datetime.now(timezone.utc) > certificate.not_valid_after_utc:
-            self._refused("certificate", "whose certificate has expired")
+        now, until = utc_now(), certificate.not_valid_after_utc
+        if believable(now) and now > until:
+            self._refused("certificate", f"whose certificate expired on {day(until)} ({clock_says(now)})")
             raise service_error(self._ua.StatusCodes.BadCertificateTimeInvalid)
+
+    def _peer(self) -> str:
+        """The address of the client whose request is being served."""
+        task = asyncio.current_task()
+        clients = self._server.bserver.clients if self._server is not None and self._server.bserver is not None else []
+        found = next((client for client in clients if getattr(client, "_task", None) is task), None)
+        return str(found.peer_name[0]) if found is not None and found.peer_name else "?"
+
+    def _few(self) -> None:
+        """Of too many connections, the oldest without a session make room, so that whoever enters can."""
+        clients = list(self._server.bserver.clients) if self._listens else []
+        idle = [
+            c for c in clients if c.processor is None or c.processor.session is None or not c.processor.session.is_activated()
+        ]
+        for client in idle[: max(0, len(clients) - MAX_CONNECTIONS)]:
+            self._refused("connections", f"at {(client.peer_name or '?')[0]}: more than {MAX_CONNECTIONS} are connected")
+            if client.transport is not None:
+                client.transport.abort()
 
     def _refused(self, cause: str, what: str) -> None:
         self._counts[f"refused:{cause}"] += 1
@@ -244,6 +314,9 @@ class OpcUaServer:
             await asyncio.sleep(TICK_S)
             try:
                 await self._tick()
+                self._few()
+                if not self._listens and not self._closing and time.monotonic() > self._listen_at_s:
+                    await self._listen()
             except Exception:  # noqa: BLE001 - the next tick may succeed, and clients see the error by the missing result
                 _log.exception("%s: this should not happen", self.name)
 
@@ -321,7 +394,7 @@ class OpcUaServer:
         part_id = int(text) if text.isascii() and text.isdigit() else None
         trigger = Trigger(self._next_trigger, self._clock.now_ns(), part_id, source=self.name)
         self._next_trigger += 1
-        self._job = replace(job, trigger=trigger, since=datetime.now(timezone.utc))
+        self._job = replace(job, trigger=trigger, since=utc_now())
         self._jobs[trigger.trigger_id] = self._job
         with self._lock:
             self._triggers.append(trigger)
@@ -361,7 +434,7 @@ class OpcUaServer:
                 meas_id=meas_id,
                 product_id=product_id,
                 trigger=Trigger(0, 0),
-                since=datetime.now(timezone.utc),
+                since=utc_now(),
                 continuous=continuous,
             )
             self._trigger(job)

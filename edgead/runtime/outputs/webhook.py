@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from edgead import __version__
 from edgead.errors import BadInput, OutputError
-from edgead.runtime.outputs._tls import tls_context
+from edgead.runtime.outputs._tls import dated, is_about_dates, tls_context
 from edgead.runtime.payload import encode
 from edgead.runtime.threads import Supervised
 from edgead.runtime.worker import Worker
@@ -181,7 +181,8 @@ class WebhookOutput:
             connection.request("POST", self._path, body, self._headers)
             return _judged(connection.getresponse().status)
         except ssl.SSLCertVerificationError as error:
-            return _Fault("certificate", f"has no valid certificate: {error.verify_message}", again=False)
+            text = f"has no valid certificate: {error.verify_message}{dated(error)}"
+            return _Fault("certificate", text, again=is_about_dates(error))  # our own clock may be the wrong one, for now
         except TimeoutError:
             return _Fault("timeout", "does not answer in time")
         except (OSError, http.client.HTTPException, UnicodeError) as error:
