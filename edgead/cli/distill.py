@@ -51,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"{args.out} exists", hint="choose another -o, or remove it yourself")
     if args.out.suffix != ".safetensors":
         raise BadInput(f"{args.out} does not end in .safetensors", hint=f"give -o {args.out.with_suffix('.safetensors')}")
+    for folder in args.images:
+        if not folder.is_dir():
+            raise BadInput(f"{folder} is not a folder", hint="give folders of pictures")
     sources = _read_sources(args.sources)
     from edgead.optional import require
 

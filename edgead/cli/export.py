@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead import versions
+from edgead.bundle import check_target
 from edgead.cli import _budget
 from edgead.cli._importing import (
     OF_IMPORTS,
     add_import_arguments,
+    check_pictures,
     import_to,
     imported_without_pictures,
     is_foreign,
@@ -156,10 +158,8 @@ def _check(args: argparse.Namespace) -> None:
     if not is_foreign(args.model):
         refuse_import_arguments(args)
     for name in ("images", "calibration", "labelled"):
-        folder: Path | None = getattr(args, name)
-        if folder is not None and not folder.is_dir():
-            what = "is not a folder" if folder.exists() else "does not exist"
-            raise BadInput(f"--{name} {folder} {what}", hint="give a folder of pictures")
+        check_pictures(name, getattr(args, name))
+    check_target(args.output or default_target(args.model))
     if args.precision and "int8" not in _list(args.precision):
         of_int8 = {"--weight-bits": args.weight_bits is not None, "--observer": args.observer != METHODS[0],
                    "--calibration-tool": args.calibration_tool != "edgead"}  # fmt: skip
