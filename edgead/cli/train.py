@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bits", type=int, metavar="N", help="that 16-bit pictures really use, 8 to 16 (default: by their largest value)"
     )
     parser.add_argument("--heldout", type=float, default=0.15, help="share of good pictures held out (default 0.15, at least 2)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split and the training")
+    parser.add_argument("--seed", type=seed_of, default=0, help="of the split and the training")
     tiles = parser.add_argument_group("big pictures")
     tiles.add_argument("--tiles", metavar="PX|WxH", help="look at overlapping tiles of this size, such as 256")
     tiles.add_argument("--overlap", type=int, metavar="PX", help="of neighbouring tiles (default: an eighth of a tile)")
@@ -159,6 +159,13 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed, tiling,
         lambda asked, survey: settle(asked, survey, aspect, args.bits),
     )  # fmt: skip
+
+
+def seed_of(text: str) -> int:
+    """A number that NumPy, PyTorch and scikit-learn all take as a seed, for argparse."""
+    if not text.isdecimal() or int(text) >= 1 << 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {(1 << 32) - 1}")
+    return int(text)
 
 
 def _coreset(text: str) -> float | int:
