@@ -186,3 +186,7 @@ def test_names_that_are_no_unicode_go_all_the_way(tmp_path: Path, capsys: pytest
     assert "\x1b" not in trained(capsys, folder, tmp_path / "model")
     card = load_detector(tmp_path / "model", to_export=True)[1]
     assert {odd["file"][:9] for odd in card["oddest"]} == {"latin\\xe9"}
+
+
+def test_a_folder_that_is_called_as_one_of_defects_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the folder NOK is called as one of defects" in trained(capsys, write_good(tmp_path / "NOK", 6), tmp_path / "out")
