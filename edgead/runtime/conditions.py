@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from edgead.runtime.ownership import Ownership, Phase
-from edgead.runtime.signals import FAULTS, LAYOUT, Fault, FromPlc, ToPlc
+from edgead.runtime.signals import FAULTS, Fault, FromPlc, ToPlc
 
 STUCK_S = 3.0
 """An answer that takes longer is missing."""
@@ -140,8 +140,8 @@ class Complaints:
     def now(self, now_ns: int, ownership: Ownership | None) -> dict[str, Condition]:
         """What holds, by short names that do not change."""
         found: dict[str, Condition] = {}
-        if ownership is not None and ownership.phase is Phase.CONTESTED and ownership.other is not None:
-            found["second_writer"] = Condition(_second_writer_text(ownership, ownership.other))
+        if ownership is not None and ownership.phase is Phase.CONTESTED:
+            found["second_writer"] = Condition(_second_writer_text(ownership))
         elif ownership is not None and ownership.too_slow:
             found["slow"] = Condition(
                 f"it takes {ownership.look_s:.1f} s to read both blocks; expected: less than {ownership.good_for_s:g} s, else "
@@ -237,10 +237,14 @@ class Complaints:
         return ""
 
 
-def _second_writer_text(ownership: Ownership, other: ToPlc) -> str:
-    who = f"the station with boot number {other.boot}" if other.layout == LAYOUT else "something that is no edgead station"
+def _second_writer_text(ownership: Ownership) -> str:
+    who = (
+        f"the station with boot number {ownership.other_boot} writes the same block as this one"
+        if ownership.other_boot is not None
+        else "something without a boot number of its own writes into the block of this station"
+    )
     return (
-        f"{who} writes the same block as this one (boot number {ownership.boot}): no part is inspected and no result shown by "
-        "either; expected: one writer; look at: another camera or another box with this PLC and these addresses; stop it, or "
+        f"{who} (boot number {ownership.boot}): no part is inspected and no result shown by either; expected: one writer; look "
+        "at: another camera or another box with this PLC and these addresses, or with addresses that overlap them; stop it, or "
         "give it a block of its own"
     )

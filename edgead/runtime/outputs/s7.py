@@ -31,6 +31,8 @@ _ACCESS = (
     f"its number and length ({DB_BYTES} bytes, deploy/plc/s7.md)"
 )
 
+_CONNECT = "check address, rack, slot, network and PLC, and that the CPU has a connection to spare (panels and others take them)"
+
 
 class S7Link:
     """Writes the station's block into a data block of the PLC and reads the PLC's block from there.
@@ -139,7 +141,7 @@ class S7Link:
             limit = f"{1000 * self._timeout_s:g} ms (timeout_ms)"
             return LinkError(f"{self._name} does not answer within {limit}: {text}", cause="timeout", hint=SLOW)
         what = "broke the connection" if connected else "does not accept a connection"
-        return LinkError(f"{self._name} {what}: {text}", cause="connect", hint="check address, rack, slot, network and PLC")
+        return LinkError(f"{self._name} {what}: {text}", cause="connect", hint=_CONNECT)
 
     def _drop(self) -> None:
         opened, self._open, self._protocol, self._written = self._open, None, None, []
