@@ -152,6 +152,7 @@ class Handshake:
         self._errors: list[Fault] = []
         self._error_free = False  # error_ack was seen off
         self._resetting = False
+        self._final = False
         self._loop_ns: int | None = None  # the loop's last progress
         self._stalled = True
         self._beat, self._beat_ns = 0, 0
@@ -211,9 +212,10 @@ class Handshake:
         """Nothing is asserted: verdicts that are not acknowledged become UNKNOWN, and not ready until the next `beat`.
 
         Args:
-            final: so do parts in work: no verdict will follow.
+            final: so do parts in work: no verdict will follow; and no trigger is taken any more, as nobody would record it.
         """
         self._loop_ns, self._stalled = None, True
+        self._final = self._final or final
         for part in self._parts:
             if final or part.result is not None:
                 self._degrade(part, Cause.STOPPED)
@@ -339,7 +341,7 @@ class Handshake:
             self._ack = self._held = False
             self._ack_part_id, self._low_ns = 0, now_ns
             return []
-        if self._ack or (self.ownership is not None and not self.ownership.held(now_ns)):
+        if self._ack or self._final or (self.ownership is not None and not self.ownership.held(now_ns)):
             return []
         if len(self._parts) >= self._timing.capacity:
             if not self._held:
