@@ -139,7 +139,7 @@ class Handshake:
         self.counts: Counter[str] = Counter()
         self._boot, self._timing = boot, timing or Timing()
         self.ownership = Ownership(boot, watch_s=self._timing.watch_s, claim_s=self._timing.claim_s) if looks else None
-        self._complaints = Complaints(self._timing.plc_timeout_s)
+        self._complaints = Complaints(self._timing.plc_timeout_s, self._timing.max_gap_s)
         self._remarks: list[str] = []
         self._came_back = False  # an exchange failed since the last one that succeeded
         self._last_part_id: int | None = None
@@ -362,7 +362,8 @@ class Handshake:
         part = _Part(self._next_key, part_id, now_ns)
         self._next_key += 1
         self.counts["accepted"] += 1
-        if left_out := self._complaints.accepted(part_id, now_ns):
+        unseen_s = (now_ns - self._low_ns) / 1e9 if refused is Cause.STALE_TRIGGER and self._low_ns is not None else 0.0
+        if left_out := self._complaints.accepted(part_id, now_ns, stale_s=unseen_s):
             self.counts["left_out"] += left_out
         self._last_part_id = part_id
         if refused is not Cause.NONE:
