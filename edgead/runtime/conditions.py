@@ -161,8 +161,8 @@ class Complaints:
         if self._stale >= STALE and now_ns - self._stale_ns < JUMPS_S * 1e9:
             found["stale"] = Condition(
                 f"the last {self._stale} triggers were all answered UNKNOWN (stale_trigger), the last may have been on for "
-                f"{self._unseen_s:.2f} s before it was seen; expected: it is read several times in {self._max_gap_s:g} s; look at: "
-                "the network, how long the PLC takes for an answer, and what else loads its communication"
+                f"{self._unseen_s:.2f} s before it was seen; expected: it is read several times in {self._max_gap_s:g} s; look "
+                "at: the network, how long the PLC takes for an answer, and what else loads its communication"
             )
         if jumps := [jump for jump in self._jumps if now_ns - jump[0] < JUMPS_S * 1e9]:
             _, before, after = jumps[-1]

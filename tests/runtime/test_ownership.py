@@ -91,11 +91,12 @@ class World:
         for i, side in enumerate(self.sides):
             if side.flying is not None:
                 yield self.land(i)
-                yield self.miss(i, arrived=True)
-                yield self.miss(i, arrived=False)
+                if i == 0:  # of one of the two, since each may be either
+                    yield self.miss(i, arrived=True)
+                    yield self.miss(i, arrived=False)
                 continue
             yield self.look(i)
-            if not side.own._cut:
+            if i == 0 and not side.own._cut:
                 yield self.miss(i, arrived=False)
             for block in self.blocks(side):
                 after = self.copy()
