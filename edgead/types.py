@@ -182,7 +182,10 @@ class Camera(Protocol):
 
 
 class TriggerSource(Protocol):
-    """Where triggers come from; read by one thread."""
+    """Where triggers come from; read by one thread.
+
+    Optional: ``hold(held)``: True: take no more triggers, since nobody will read them (those taken so far can still be read).
+    """
 
     def wait(self, timeout_s: float) -> Trigger | None:
         """The next trigger, or None when none came within about `timeout_s` seconds; triggers wait inside, none is lost.

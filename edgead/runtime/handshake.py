@@ -123,6 +123,7 @@ class Handshake:
 
     Attributes:
         recipe: may be set; a PLC that asks for another one (not 0) gets no verdicts but UNKNOWN.
+        holding: set by the owner: not ready, and triggers are left alone: nobody would answer them.
         seen: the last block of the PLC.
         ownership: who writes the block; None: that is not looked at.
         counts: "accepted", "told" (results that the PLC was shown) and "taken" (acknowledged ones), both also by verdict, as
@@ -152,7 +153,7 @@ class Handshake:
         self._errors: list[Fault] = []
         self._error_free = False  # error_ack was seen off
         self._resetting = False
-        self._final = False
+        self.holding = False
         self._loop_ns: int | None = None  # the loop's last progress
         self._stalled = True
         self._beat, self._beat_ns = 0, 0
@@ -215,7 +216,7 @@ class Handshake:
             final: so do parts in work: no verdict will follow; and no trigger is taken any more, as nobody would record it.
         """
         self._loop_ns, self._stalled = None, True
-        self._final = self._final or final
+        self.holding = self.holding or final
         for part in self._parts:
             if final or part.result is not None:
                 self._degrade(part, Cause.STOPPED)
@@ -228,7 +229,7 @@ class Handshake:
         valid = self._phase is _Phase.SHOWN
         error = self._errors[0] if self._errors and self._error_free else Fault.NONE
         shown = ToPlc(
-            ready=not self._refusal(now_ns) and len(self._parts) < self._timing.capacity and not self._resetting,
+            ready=not (self._refusal(now_ns) or self._resetting or self.holding) and len(self._parts) < self._timing.capacity,
             busy=any(part.result is None for part in self._parts),
             trigger_ack=self._ack,
             trigger_part_id=self._ack_part_id,
@@ -341,7 +342,7 @@ class Handshake:
             self._ack = self._held = False
             self._ack_part_id, self._low_ns = 0, now_ns
             return []
-        if self._ack or self._final or (self.ownership is not None and not self.ownership.held(now_ns)):
+        if self._ack or self.holding or (self.ownership is not None and not self.ownership.held(now_ns)):
             return []
         if len(self._parts) >= self._timing.capacity:
             if not self._held:

@@ -308,14 +308,20 @@ class Triggered:
     def _read(self) -> None:
         """The trigger thread: never waits for anything but triggers."""
         assert self._reader is not None
+        self._hold(False)
         while not self._over and not self._no_more:
             self._reader.turn()
             self._read_one(SLICE_S)
+        self._hold(True)  # what the source has taken so far is read; a PLC is not told that we took what nobody will read
         for _ in range(DRAIN):
             if self._no_more or not self._read_one(0.0):
                 break
         self._no_more = True
         self._core.ledger.wake()
+
+    def _hold(self, held: bool) -> None:
+        if (hold := getattr(self._source, "hold", None)) is not None:
+            hold(held)
 
     def _read_one(self, wait_s: float) -> bool:
         try:

@@ -249,6 +249,12 @@ class PlcDevice:
                     )
             self._wake()
 
+    def hold(self, held: bool) -> None:
+        """Whether the PLC's triggers are left alone: not ready, and none is acknowledged, so that the PLC keeps its part."""
+        with self._lock:
+            self._handshake.holding = held
+            self._wake()
+
     def heartbeat(self) -> None:
         """The station's loop has made progress: for about a second the PLC sees the heartbeat count."""
         with self._lock:

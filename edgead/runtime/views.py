@@ -60,6 +60,11 @@ class Fanout:
         """Close the source; may be called twice."""
         self._source.close()
 
+    def hold(self, held: bool) -> None:
+        """As the source does, if it can."""
+        if (hold := getattr(self._source, "hold", None)) is not None:
+            hold(held)
+
     def wait(self, camera: str, timeout_s: float) -> Trigger | None:
         """The camera's next trigger; see :class:`edgead.types.TriggerSource`."""
         mine = self._waiting[camera]
@@ -98,6 +103,9 @@ class _Branch:
 
     def wait(self, timeout_s: float) -> Trigger | None:
         return self._fanout.wait(self._camera, timeout_s)
+
+    def hold(self, held: bool) -> None:
+        self._fanout.hold(held)
 
     def close(self) -> None:
         """The source belongs to all."""

@@ -33,18 +33,14 @@ def line(tmp_path: Path, bundle: Path) -> Iterator[Line]:
 
 
 def ends_well(line: Line) -> None:
-    """By status 0, with a record of each part that was told, in a database that is one whole file.
-
-    A trigger that comes while the station is ending may be answered by the handshake alone: UNKNOWN, and without a record.
-    """
+    """By status 0, with a record of each part that was told, in a database that is one whole file."""
     assert line.station.wait() == 0
     assert not line.records.with_name("records.db-wal").exists()
     told = {entry["part"]: words(entry) for entry in line.plc.log() if entry["by"] == "station"}
     recorded = {row["line_part_id"] for row in line.rows()}
     assert len(recorded) > 5
-    late = [word for part, word in told.items() if part not in recorded]
-    assert len(late) <= IN_FLIGHT and all(word.startswith("UNKNOWN") for word in late), late
-    line.judge(recorded=False)
+    assert {part: word for part, word in told.items() if part not in recorded} == {}
+    line.judge()
 
 
 def test_a_terminal_that_is_gone_ends_the_station_as_sigterm_does(line: Line) -> None:

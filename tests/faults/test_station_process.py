@@ -84,9 +84,8 @@ def test_kill_9_loses_no_committed_record_and_shows_no_old_result_again(lines: M
     second = [entry for entry in log[at_kill:] if entry["verdict"] == "OK"]
     assert second and all(entry["score"] < LIMIT for entry in second)
     assert all(row["run"] == 2 for row in rows if row["line_part_id"] in {entry["part"] for entry in second})
-    assert [entry["by"] for entry in log if entry["by"] not in ("station", "no_ack")] in (
-        ["station_restarted"] * n for n in range(4)
-    )
+    rejected = [entry["by"] for entry in log if entry["by"] not in ("station", "no_ack")]
+    assert len(rejected) <= 3 and set(rejected) <= {"station_restarted", "no_result"}  # by how long the start took
 
 
 def test_a_disk_that_is_read_only_at_the_start_costs_no_verdict_and_gets_its_records_later(lines: Make, small_disk: Path) -> None:

@@ -74,6 +74,26 @@ def test_a_trigger_is_handed_over_with_its_part_and_answered(running: Start) -> 
     assert device.wait(0) is None
 
 
+def test_triggers_that_nobody_will_read_are_left_to_the_plc(running: Start) -> None:
+    plc = FakePlc(start_id=40, rude=True, ack_timeout_s=0.2)
+    link = FakePlcLink(plc)
+    device = running(link, name="line")
+    device.heartbeat()
+    until(lambda: link.shown and link.shown[-1].ready)
+    device.hold(True)
+    until(lambda: not link.shown[-1].ready)
+    plc.wanted = 1
+    until(lambda: plc.settled)
+    assert [(v.part_id, v.by) for v in plc.verdicts] == [(41, "no_ack")]
+    assert device.wait(0) is None
+    assert device.counts().get("accepted", 0) == 0
+    device.hold(False)
+    device.heartbeat()
+    plc.wanted = 1
+    trigger = device.wait(PATIENCE_S)
+    assert trigger is not None and trigger.part_id == 42
+
+
 def test_causes_reach_the_plc_as_numbers(running: Start) -> None:
     plc = FakePlc(in_flight=1)
     device = running(FakePlcLink(plc))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
 import time
@@ -139,6 +140,7 @@ async def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # else each cut connection prints pages
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("log")
