@@ -521,6 +521,23 @@ def test_a_plc_gets_in_beside_any_number_of_idle_connections(server: ModbusServe
     writer.close()
 
 
+def test_connections_that_come_in_one_burst_are_few_too(server: ModbusServerLink) -> None:
+    held, let_go = threading.Event(), threading.Event()
+    assert server._loop is not None
+
+    def hold() -> None:  # as a busy machine does: the server accepts all that wait in one go
+        held.set()
+        let_go.wait(PATIENCE_S)
+
+    server._loop.call_soon_threadsafe(hold)
+    assert held.wait(PATIENCE_S)
+    burst = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5 * MAX_CONNECTIONS)]
+    let_go.set()
+    until(lambda: sum(hung_up(connection) for connection in burst) >= 4 * MAX_CONNECTIONS)
+    for connection in burst:
+        connection.close()
+
+
 def hung_up(connection: socket.socket) -> bool:
     connection.setblocking(False)
     try:
