@@ -192,7 +192,7 @@ def _plain(kind: Any, value: Any, place: str) -> Any:
     if kind is str:
         if not isinstance(value, str):
             raise _wrong(place, value, "a text")
-        if len(value) > MAX_TEXT or any(ord(mark) < 32 or ord(mark) == 127 for mark in value):
+        if len(value) > MAX_TEXT or _control(value):
             raise _wrong(place, value, f"a text of at most {MAX_TEXT:,} characters without control characters")
         return value
     raise TypeError(f"no reader for {kind!r}")
@@ -201,7 +201,13 @@ def _plain(kind: Any, value: Any, place: str) -> Any:
 def _mapping(value: Any, place: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise _wrong(place, value, "an object")
+    if bad := next((key for key in value if len(key) > MAX_TEXT or _control(key)), None):
+        raise Wrong(f"{_at(place, bad)} is a key with control characters, or too long")
     return value
+
+
+def _control(text: str) -> bool:
+    return any(ord(mark) < 32 or ord(mark) == 127 for mark in text)
 
 
 @lru_cache

@@ -100,6 +100,20 @@ def test_a_manifest_that_is_a_fifo_is_refused(bundle: Path) -> None:
     assert "a FIFO, not a regular file" in refused(bundle)
 
 
+def test_a_manifest_that_is_a_link_out_of_the_bundle_is_refused(bundle: Path) -> None:
+    (bundle / "manifest.json").rename(bundle.parent / "elsewhere.json")
+    (bundle / "manifest.json").symlink_to(bundle.parent / "elsewhere.json")
+    assert "a link that leads out of the bundle" in refused(bundle)
+
+
+@pytest.mark.parametrize("key", ["files", "tools"])
+def test_a_key_with_control_characters_is_refused_by_its_place(bundle: Path, key: str) -> None:
+    content = json.loads((bundle / "manifest.json").read_text())
+    content[key]["a\0b"] = "0" * 64
+    (bundle / "manifest.json").write_text(json.dumps(content))
+    assert f'{key}."a\\u0000b" is a key with control characters' in refused(bundle)
+
+
 def test_a_folder_of_the_bundle_that_is_a_link_out_of_it_is_refused(bundle: Path) -> None:
     (bundle / "golden").rename(bundle.parent / "elsewhere")
     (bundle / "golden").symlink_to(bundle.parent / "elsewhere")

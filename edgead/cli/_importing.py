@@ -52,6 +52,13 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     graph.add_argument("--layout", choices=("nchw", "nhwc"), help="(default: where the 3 is)")
 
 
+def check_pictures(name: str, folder: Path | None) -> None:
+    """Refuse an option for a folder of pictures that is none. Raises BadInput."""
+    if folder is not None and not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise BadInput(f"--{name} {folder} {what}", hint="give a folder of pictures")
+
+
 def _finite(text: str) -> float:
     """A number for argparse; NaN and infinity are none that a score is compared with."""
     value = float(text)
@@ -205,7 +212,8 @@ def _options(args: argparse.Namespace) -> Any:
 def _graph_options(args: argparse.Namespace) -> Any:
     from edgead.importers.graph import GraphOptions
 
-    mean, std = (_numbers(flag, getattr(args, flag) or usual) for flag, usual in (("mean", "0"), ("std", "255")))
+    mean = _numbers("mean", "0" if args.mean is None else args.mean)
+    std = _numbers("std", "255" if args.std is None else args.std)
     return GraphOptions(args.input, args.score, args.map, mean, std, args.colour or "rgb", args.layout)
 
 

@@ -23,6 +23,9 @@ _OPSET = 13
 """Graphs of older ones are converted to it."""
 
 _OLDEST = 7
+_IR = 10
+"""Version of the file's form, which every ONNX Runtime that edgead runs with reads: onnx writes newer ones than they do."""
+
 _PREFIX = "foreign/"
 _TAKEN = {f"tensor({name})" for name in ("float", "float16", "double", "bfloat16")} | {
     f"tensor({sign}int{bits})" for sign in ("", "u") for bits in (8, 16, 32, 64)
@@ -260,7 +263,7 @@ def _constant(onnx: Any, body: Any, name: str, values: Any) -> None:
 
 def _finish(onnx: Any, model: Any, body: Any) -> bytes:
     whole = onnx.helper.make_model(body, opset_imports=list(model.opset_import), functions=list(model.functions))
-    whole.ir_version = min(whole.ir_version, max(model.ir_version, 8))
+    whole.ir_version = _IR
     data: bytes = whole.SerializeToString()
     return data
 

@@ -53,9 +53,13 @@ def import_model(path: Path, options: ImportOptions | None = None, inputs: graph
 
 @contextmanager
 def _foreign(path: Path) -> Iterator[None]:
-    """Whatever a file of others makes our readers and their libraries trip over is told as a fault of the file."""
+    """Whatever a file of others makes our readers and their libraries trip over is told as a fault of the file, by its name."""
     try:
         yield
+    except BadInput as error:
+        if str(path) in str(error):
+            raise
+        raise BadInput(f"{path}: {error}", hint=error.hint) from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}", hint="check the path and its permissions") from error
     except _TRIPS as error:

@@ -27,6 +27,16 @@ _NOTHING = frozenset({
 })  # fmt: skip
 """Steps that leave a colour picture of float32 numbers from 0 to 1, as anomalib gives it, as it is."""
 
+_OWNERS = {"CenterCrop": "anomalib.data.transforms.", "ExportableCenterCrop": "anomalib.data.transforms."}
+"""Steps that are known from elsewhere than torchvision and torch, too."""
+
+_ARGUMENTS = {
+    "Compose": {"transforms"}, "Resize": {"size", "interpolation", "max_size", "antialias"}, "CenterCrop": {"size"},
+    "ExportableCenterCrop": {"size"}, "Pad": {"padding", "fill", "padding_mode"}, "Normalize": {"mean", "std", "inplace"},
+    "ToDtype": {"dtype", "scale"}, "ConvertImageDtype": {"dtype"},
+}  # fmt: skip
+"""All that torchvision has for the steps that do something."""
+
 _MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the ways to resize."""
 
@@ -118,9 +128,13 @@ def _flat(told: Any, depth: int) -> list[tuple[str, Mapping[str, Any]]]:
         name, arguments = told["class_path"], told.get("init_args") or {}
     else:
         raise BadInput("the file's preprocessing cannot be read", hint="export from anomalib with the default pre-processor")
-    short = name.rsplit(".", 1)[-1]
+    short = _known(name)
     if not isinstance(arguments, dict):
         arguments = {}
+    if isinstance(told, dict):  # an object's state holds more than its arguments
+        more = [key for key in arguments if key not in _ARGUMENTS.get(short, arguments)]
+        if more:
+            raise _unusable(short, shown(more[0]), arguments[more[0]])
     if short not in ("Compose", "Sequential", "ModuleList"):
         return [(short, arguments)]
     inner = arguments.get("transforms")
@@ -136,6 +150,20 @@ def _flat(told: Any, depth: int) -> list[tuple[str, Mapping[str, Any]]]:
         if len(found) > MOST_STEPS:
             raise BadInput(f"the file's preprocessing has more than {MOST_STEPS} steps", hint="do not trust this file")
     return found
+
+
+def _known(name: str) -> str:
+    """The class's own name; other packages have a Resize, too, which may work otherwise.
+
+    Raises:
+        BadInput: it is none of torchvision, torch or anomalib.
+    """
+    short = name.rsplit(".", 1)[-1]
+    if not name.startswith(("torchvision.", "torch.nn.", _OWNERS.get(short, "torchvision."))):
+        raise BadInput(
+            f"the file's preprocessing has the step {name[:80]!r}, which is none of torchvision", hint="train without it"
+        )
+    return short
 
 
 def _step(name: str, arguments: Mapping[str, Any]) -> Step | None:

@@ -293,3 +293,19 @@ def test_another_backbone_than_resnet_is_normalised_as_the_file_says(tmp_path: P
         grid = torch.nn.functional.avg_pool2d(features, 3, 1, 1)[0].flatten(1).T
         wanted = float(torch.cdist(grid, bank).amin(1).max())
         assert float(detector(torch.from_numpy(image)[None])[1]) == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hyper_parameters": {"backbone": "resnet34", "layers": ["layer2", "layer3"]}},
+        {"hyper_parameters": {"backbone": "resnet18", "layers": ["layer2"]}},
+        {"anomalib_post_processor_config": {"image_sensitivity": 7}},
+        {"anomalib_pre_processor_config": _preprocessing(("GaussianBlur", {"kernel_size": 3}))},
+    ],
+)
+def test_a_checkpoint_that_is_refused_is_named(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Of ten checkpoints in a script, one is refused: which?"""
+    _patchcore_checkpoint(tmp_path / "third.ckpt", **changes)
+    with pytest.raises(BadInput, match=r"third\.ckpt"):
+        import_model(tmp_path / "third.ckpt")

@@ -285,3 +285,23 @@ def test_nothing_in_the_current_folder_is_run(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     assert import_graph(Path("m.onnx"), ImportOptions(), BOTH).detector.image_size == (SIDE, SIDE)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("form", [3, 14, 99])
+def test_a_graph_of_an_older_or_newer_form_of_file_is_taken_when_its_operators_are_known(tmp_path: Path, form: int) -> None:
+    """onnx writes newer forms than the ONNX Runtime beside it reads; what counts is the opset."""
+    model = onnx.load(str(graph(tmp_path / "m.onnx", body())))
+    model.ir_version = form
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    score, _ = asked(import_graph(tmp_path / "m.onnx", ImportOptions(), BOTH))
+    assert score == pytest.approx(float(MEAN.max()), abs=1e-5)
+
+
+@pytest.mark.parametrize("option", ["--size=64x", "--size=x64", "--mean=", "--std="])
+def test_half_an_option_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """Not taken as if nothing, or a square, had been asked for."""
+    file = graph(tmp_path / "m.onnx", body(), shape=("n", 3, "h", "w"))
+    line = ["import", str(file), "-o", str(tmp_path / "out"), "--score=score", "--map=heat", "--threshold=1", "--size=64", option]
+    assert main(line) == 2
+    assert "is not " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

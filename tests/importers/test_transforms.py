@@ -187,6 +187,22 @@ def test_what_cannot_be_followed_is_refused_by_its_name(steps: Steps, says: str)
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"class_path": "kornia.geometry.transform.Resize", "init_args": {"size": [64, 64]}}, "kornia.geometry.transform.Resize"),
+        ({"class_path": "Normalize", "init_args": {"mean": [0.5], "std": [0.5]}}, "none of torchvision"),
+        (Record("mine.CenterCrop", (), {"size": [48, 48]}), "mine.CenterCrop"),
+        (_preprocessing(R([64, 64], fill=3))["transform"], "Resize has 'fill' 3"),
+        (_preprocessing(("ToDtype", {"dtype": "torch.float32", "device": "cuda"}))["transform"], "ToDtype has 'device'"),
+    ],
+)
+def test_a_step_of_another_package_or_with_an_argument_of_its_own_is_refused_by_name(told: Any, says: str) -> None:
+    """It is called like torchvision's, but nobody knows what it does."""
+    with pytest.raises(BadInput, match=says):
+        read_steps(told)
+
+
 def test_nested_and_pickled_steps_are_read_alike_and_endless_ones_are_refused() -> None:
     compose = "torchvision.transforms.v2._container.Compose"
     mode = Record("torchvision.transforms.functional.InterpolationMode", ("bilinear",))

@@ -21,5 +21,18 @@ def test_a_family_of_another_edgead_is_told_as_unknown(tiny: Tiny, tmp_path: Pat
         load_detector(folder)
     assert "known here: efficientad" in caught.value.hint
     file.write_text(json.dumps({**json.loads(file.read_text()), "family": ["flow"]}))
-    with pytest.raises(BadInput, match="is damaged"):
+    with pytest.raises(BadInput, match="family is a list of 1, expected a text"):
         load_detector(folder)
+
+
+@pytest.mark.parametrize(("key", "value"), [("created_at", None), ("tool", 3), ("source", ["x"])])
+def test_an_origin_of_the_wrong_kind_is_told_before_anything_is_built(
+    tiny: Tiny, tmp_path: Path, key: str, value: object
+) -> None:
+    """Not ten seconds later, as a fault of a manifest that the user has never seen."""
+    folder = Path(shutil.copytree(tiny.model("patchcore"), tmp_path / "model"))
+    file = folder / "model.json"
+    card = json.loads(file.read_text())
+    file.write_text(json.dumps({**card, "origin": {**card["origin"], key: value}}))
+    with pytest.raises(BadInput, match=rf"model\.json .*origin\.{key} is "):
+        load_detector(folder, to_export=True)
