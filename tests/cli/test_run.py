@@ -226,3 +226,11 @@ def test_a_camera_of_the_command_line_has_the_defaults_of_a_station_file() -> No
 def test_a_bundle_that_is_not_there_is_told_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tmp_path / "nope.edgead")]) == 3
     assert "nope.edgead is not a bundle: it does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("camera", ["sim:parts=2", "0", "pictures", "rtsp://127.0.0.1:1/line.mp4"])
+def test_a_speed_of_its_own_is_for_video_files(tmp_path: Path, camera: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pictures").mkdir()
+    address = str(tmp_path / camera) if camera == "pictures" else camera
+    assert main(["run", str(write_bundle(tmp_path / "part.edgead")), "--camera", address, "--realtime"]) == 2
+    assert "is no video file: realtime plays those at their own speed" in capsys.readouterr().err

@@ -58,6 +58,8 @@ def open_camera(
     """
     clock = clock or MonotonicClock()
     name, _, rest = address.partition(":")
+    if realtime and not _may_be_video(address):
+        raise BadInput(f"{redact(address)} is no video file: realtime plays those at their own speed", hint="leave it out")
     plain, _, query = address.partition("?")
     if name.lower() in _VENDORS:
         wanted = parse_settings(query).merged(settings or CameraSettings())
@@ -80,7 +82,7 @@ def open_camera(
         or (not path.exists() and glob.has_magic(address))
     ):
         return _make("folder", str(path), clock=clock, bits=bits)
-    if path.is_file():
+    if _is_video(path):
         from edgead.runtime.cameras.opencv import VideoFile
 
         return VideoFile(path, clock=clock, realtime=realtime)
@@ -89,6 +91,17 @@ def open_camera(
     if "://" not in address and ("/" in address or path.suffix):
         raise BadInput(f"{address} does not exist", hint="check the path")
     raise BadInput(f"{redact(address)!r} is not a camera, a file or a folder", hint=f"for example: {EXAMPLES}")
+
+
+def _is_video(path: Path) -> bool:
+    """A file that is no picture."""
+    return path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES
+
+
+def _may_be_video(address: str) -> bool:
+    """Is it a video file, or the path of a file that is not there?"""
+    path = Path(address).expanduser()
+    return _is_video(path) or ("://" not in address and bool(path.suffix) and not path.exists())
 
 
 def gives_files(address: str) -> bool:
