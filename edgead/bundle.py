@@ -199,6 +199,23 @@ def _reason(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
+def check_target(target: Path, marker: str = "manifest.json", kind: str = "a bundle") -> None:
+    """Can a bundle or a trained model be written there? To be asked before the work, not after it.
+
+    Raises:
+        BadInput: something else is there already.
+        StorageError: the folder that it would lie in is none, or not writable.
+    """
+    if target.exists() and not (target / marker).is_file():
+        raise BadInput(f"{target} exists and is not {kind}", hint="choose another -o, or remove it yourself")
+    with storage_errors(target):
+        above = _existing(target.parent)
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{above} is a file", str(above))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{above} is not writable", str(above))
+
+
 @contextmanager
 def new_bundle(target: Path, marker: str = "manifest.json", kind: str = "a bundle") -> Iterator[Path]:
     """A folder to fill with files and :func:`write_manifest`; on success it takes the place of `target`, else it vanishes.
@@ -211,8 +228,7 @@ def new_bundle(target: Path, marker: str = "manifest.json", kind: str = "a bundl
         StorageError: the disk is full or not writable.
     """
     disk.mend(target)
-    if target.exists() and not (target / marker).is_file():
-        raise BadInput(f"{target} exists and is not {kind}", hint="choose another -o, or remove it yourself")
+    check_target(target, marker, kind)
     with storage_errors(target), disk.work_folder(target) as work:
         yield work
         work.chmod(0o755)

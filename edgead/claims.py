@@ -168,7 +168,7 @@ def _ethernetip(plc: Any, owner: str, place: Place) -> Iterator[Claim]:
 
 def _tag(tag: str) -> tuple[str, int]:
     """The array's name as the controller compares it, and its first element: ``Block[10]`` is ("block", 10)."""
-    name = re.sub(r"\s", "", tag).casefold()
+    name = re.sub(r"(?<=[\[,])0+(?=\d)", "", re.sub(r"\s", "", tag).casefold())
     found = re.fullmatch(r"(.*)\[((?:\d+,)*)(\d+)\]", name)
     return (f"{found[1]}[{found[2]}]" if found[2] else found[1], int(found[3])) if found else (name, 0)
 

@@ -37,7 +37,7 @@ MASKS = frozenset({"groundtruth", "mask", "masks", "label", "labels", "annotatio
 _PLACES = frozenset(
     {
         "front", "back", "side", "top", "bottom", "left", "right", "parts", "part", "pieces", "images", "image", "pictures",
-        "pics", "samples", "data", "cam", "camera",
+        "pics", "samples", "data", "cam", "camera", "train", "training", "test", "val", "valid", "validation",
     }
 )  # fmt: skip
 _NAMED = 6
@@ -101,9 +101,10 @@ class Labels:
 def is_good(name: str) -> bool:
     """Is a folder of this name one of good pictures?"""
     words = _words(name)
-    return "".join(words) in GOOD or (
-        bool(words) and words[0] in GOOD and all(word in _PLACES or word in GOOD or word.isdigit() for word in words[1:])
-    )
+    if "".join(words) in GOOD or _denies(words):
+        return True
+    good = [word for word in words if word in GOOD]
+    return bool(good) and all(word in _PLACES or word in GOOD or word.isdigit() for word in words)
 
 
 def is_bad(name: str) -> bool:
@@ -171,8 +172,30 @@ def find_good(folder: Path) -> tuple[Path, Path | None]:
     return good, next((root for root, kinds in filled if kinds and (root in sure or any(is_good(k.name) for k in kinds))), None)
 
 
+def not_taken(given: Path, good: Path, root: Path | None) -> Counter[str]:
+    """Pictures below the folder that somebody gave which are neither good ones nor labelled: in words -> how many."""
+    given, good = given.resolve(), good.resolve()
+    if given == good or not good.is_relative_to(given):
+        return Counter()
+    test = None if root is None else root.resolve() / "test"
+    left = Counter[str]()
+    for file in _walk(given).files:
+        if not file.is_relative_to(good) and (test is None or not file.is_relative_to(test)):
+            parts = file.relative_to(given).parts[:-1]
+            if not any(_is_mask(part) for part in parts):
+                place = "/".join(parts)
+                left[
+                    f"pictures that lie in {f'{place}/' if place else f'{given.name}/ itself'}, beside those of {good.name}/"
+                ] += 1
+    if len(left) > _NAMED:
+        places = len(left)
+        return Counter({f"pictures in {places} other folders, beside those of {good.name}/": left.total()})
+    return left
+
+
 def labelled(folder: Path) -> Labels:
     """The labelled pictures of a folder in MVTec layout, of its ``test`` folder, or of any folder with one folder for each kind.
+    Where no name says good, the folder called as the only one in ``train`` is it.
 
     Raises:
         BadInput: there are none.
@@ -183,13 +206,14 @@ def labelled(folder: Path) -> Labels:
     files: list[LabelledFile] = []
     taken: dict[str, tuple[bool, int]] = {}
     skipped: Counter[str] = Counter()
+    alike = "" if any(is_good(kind.name) for kind in kinds) else _only_kind(root / "train")
     for kind in kinds:
         found = _walk(kind)
         skipped += found.skipped
         if not found.files:
             skipped[f"folder {kind.name} without pictures"] += 1
             continue
-        good = is_good(kind.name)
+        good = is_good(kind.name) or kind.name == alike
         taken[kind.name] = (good, len(found.files))
         files += [LabelledFile(f, "good" if good else kind.name, None if good else _mask_of(root, kind, f)) for f in found.files]
     if not files:
@@ -199,9 +223,18 @@ def labelled(folder: Path) -> Labels:
     return Labels(files, taken, skipped)
 
 
+def _denies(words: list[str]) -> bool:
+    """``scratch_free``, ``no-cracks``, ``without defects``: a word for a defect, and one that there is none."""
+    if len(words) < 2:
+        return False
+    rest = words[:-1] if words[-1] == "free" else words[1:] if words[0] in ("no", "non", "not", "without") else []
+    return bool(rest) and all(word in BAD or word in ("error", "errors", "faults") for word in rest)
+
+
 def _words(name: str) -> list[str]:
-    """``"OK_Front-2"`` -> ``["ok", "front", "2"]``."""
-    return [word.lower() for word in re.findall(r"[^\W\d_]+|\d+", name)]
+    """``"OK_Front-2"`` and ``"OKFront2"`` -> ``["ok", "front", "2"]``."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return [word.lower() for word in re.findall(r"[^\W\d_]+|\d+", apart)]
 
 
 def _is_mask(name: str) -> bool:
@@ -232,9 +265,15 @@ def _kinds(test: Path) -> list[Path]:
     return [p for p in found if p.name != "train"]
 
 
+def _only_kind(train: Path) -> str:
+    """The name of the only folder with pictures in ``train``: a model learns from good parts only."""
+    found = [p.name for p in _kinds(train) if _walk(p).files] if train.is_dir() else []
+    return found[0] if len(found) == 1 and not is_bad(found[0]) else ""
+
+
 def _mask_of(root: Path, kind: Path, file: Path) -> Path | None:
     folder = root / "ground_truth" / kind.name / file.relative_to(kind).parent
-    names = (f"{file.stem}_mask.png", f"{file.stem}.png")
+    names = [f"{file.stem}{mark}{suffix}" for mark in ("_mask", "") for suffix in (".png", ".bmp", ".tif", ".tiff")]
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
@@ -249,9 +288,9 @@ def _walk(folder: Path) -> Found:
             folders.clear()
             continue
         seen.add(real)
-        if hidden := [name for name in folders if name.startswith(".")]:
+        if hidden := [name for name in folders if _is_hidden(name)]:
             skipped["hidden folders"] += len(hidden)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
         for name in names:
             file = place / name
             suffix = file.suffix.lower()
@@ -262,6 +301,10 @@ def _walk(folder: Path) -> Found:
             else:
                 skipped[f"files that are no pictures ({suffix or 'without an ending'})"] += 1
     return Found(folder, sorted(files), skipped)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"  # what zip archives of macOS leave
 
 
 def skipped_lines(skipped: Mapping[str, int]) -> list[str]:

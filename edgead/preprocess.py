@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from edgead.errors import BadInput
 from edgead.jpeg import is_cut_short
+from edgead.png import pixels_only
 from edgead.types import Image
 
 FloatArray = npt.NDArray[np.float32]
@@ -347,13 +348,22 @@ def read_raw(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}", hint="check the path and its permissions") from error
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    _quiet()
+    pixels = None if not data.size or is_cut_short(data.data) else pixels_only(data.data)
     try:
-        image = cv2.imdecode(data, flags) if data.size and not is_cut_short(data.data) else None
+        image = None if pixels is None else cv2.imdecode(np.frombuffer(pixels, np.uint8), flags)
     except cv2.error:  # a header that promises more pixels than OpenCV allows
         image = None
     if image is None:
         raise BadInput(f"{path} is not a readable picture ({data.size} bytes)", hint="remove it or replace it")
     return image, data
+
+
+@lru_cache(maxsize=1)
+def _quiet() -> None:
+    """OpenCV shall not write to standard error: what matters is raised."""
+    if (control := getattr(cv2.utils, "logging", None)) is not None:  # distributions' builds of OpenCV lack it
+        control.setLogLevel(control.LOG_LEVEL_SILENT)
 
 
 def frame_digest(image: Image) -> str:

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgead.errors import BadInput
+from edgead.errors import BadInput, MissingExtra
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
@@ -67,6 +67,7 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
 
     Raises:
         BadInput: nobody registered this name.
+        MissingExtra: the package that registered it cannot be imported.
     """
     table, group = _GROUPS[kind]
     if name in table:
@@ -75,7 +76,13 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
         return factory
     for point in _others(group):
         if point.name == name:
-            loaded: Callable[..., Any] = point.load()
+            try:
+                loaded: Callable[..., Any] = point.load()
+            except Exception as error:  # whatever another package does when it is imported
+                raise MissingExtra(
+                    f"{kind} {name!r} cannot be loaded from {point.value}: {type(error).__name__}: {error}"[:300],
+                    hint="mend or install the package that registers it",
+                ) from error
             return loaded
     raise BadInput(f"unknown {kind} {name!r}", hint=f"known: {', '.join(names(kind))}")
 

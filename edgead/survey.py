@@ -6,6 +6,7 @@ One survey is filled while a set is read. It tells in few lines what was found, 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import Counter
 from collections.abc import Sequence
@@ -17,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import BadInput
+from edgead.layout import listed
 from edgead.preprocess import PreprocessRecipe, naming, read_raw, same_aspect, to_bgr8
 from edgead.types import Image
+from edgead.words import one_line
 
 DEPTHS = (8, 10, 12, 14, 16)
 """Of cameras: what 16-bit files are taken to hold, by their largest value."""
@@ -26,8 +29,8 @@ DEPTHS = (8, 10, 12, 14, 16)
 DARK = 64
 """Of 255: a set whose brightest pixel stays below uses a quarter of the range."""
 
-NAMED = 8
-"""Bad files named; there may be hundreds."""
+NAMED, MORE = 6, 40
+"""Bad files told with what is wrong, and by their names alone; there may be hundreds."""
 
 
 @dataclass(slots=True)
@@ -84,10 +87,12 @@ class Survey:
             return
         if len(self.bad) == 1:
             raise self.bad[0][1]
-        lines = "".join(f"\n  {error}" for _, error in self.bad[:NAMED])
-        more = f"\n  and {len(self.bad) - NAMED} more" if len(self.bad) > NAMED else ""
+        place = os.path.commonpath([file.parent for file, _ in self.bad])
+        lines = "".join(f"\n  {_without(place, str(error))}" for _, error in self.bad[:NAMED])
+        rest = [_without(place, str(file)) for file, _ in self.bad[NAMED:]]
+        more = f"\n  and {len(rest)} more: {listed(rest, MORE)}" if rest else ""
         hint = self.bad[0][1].hint or "remove them or replace them"
-        raise BadInput(f"{len(self.bad)} {what} cannot be used:{lines}{more}", hint=hint)
+        raise BadInput(f"{len(self.bad)} {what} cannot be used, in {one_line(place)}:{lines}{more}", hint=hint)
 
     def _note(self, file: Path, raw: npt.NDArray[Any], data: npt.NDArray[np.uint8]) -> None:
         size, bits = (raw.shape[1], raw.shape[0]), 8 * raw.dtype.itemsize
@@ -240,6 +245,11 @@ def _orientation(tiff: bytes) -> int:
     except struct.error:
         pass
     return 1
+
+
+def _without(place: str, text: str) -> str:
+    """In one line, and short of the folder that all have in common."""
+    return one_line(text.replace(f"{place}{os.sep}", ""))
 
 
 def _kept(recipe: PreprocessRecipe, size: Sequence[int]) -> float:

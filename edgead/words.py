@@ -6,6 +6,8 @@ Whoever prints or logs passes what it shows through here: errors, file names and
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 LONGEST, MOST_LINES = 1000, 12
@@ -43,6 +45,15 @@ def short(text: str, longest: int = LONGEST) -> str:
     """`text` in at most about so many characters and 12 lines, and how many characters are left out."""
     kept = "\n".join(text.split("\n", MOST_LINES)[:MOST_LINES])[:longest]
     return text if len(kept) == len(text) else f"{kept} ... ({len(text) - len(kept)} characters more)"
+
+
+def unicode_only(data: Any) -> Any:
+    r"""JSON data whose texts can be stored: names of files need not be Unicode, and become ``latin\xe9.png``."""
+    if isinstance(data, Mapping):
+        return {unicode_only(key): unicode_only(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [unicode_only(value) for value in data]
+    return data.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if isinstance(data, str) else data
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:

@@ -69,6 +69,7 @@ def refused(file: Path) -> str:
         ({**EIP, "to_plc_tag": "All[0]"}, {**EIP, "to_plc_tag": "All[9]", "from_plc_tag": "x"}, "All[9]"),
         ({**EIP, "to_plc_tag": "All"}, {**EIP, "to_plc_tag": "x", "from_plc_tag": "All[9]"}, "All[9]"),
         ({**EIP, "to_plc_tag": "S[2].To"}, {**EIP, "to_plc_tag": "s[2].to", "from_plc_tag": "x"}, "s[2].to"),
+        ({**EIP, "to_plc_tag": "S[2].To"}, {**EIP, "to_plc_tag": "S[02].To", "from_plc_tag": "x"}, "S[02].To"),
         (OPCUA, OPCUA, "the node ns=2;s=edgead.to_plc.ready"),
         (OPCUA, {**OPCUA, "url": "opc.tcp://10.0.0.9:4840/other"}, "the node"),
         (OPCUA, {**OPCUA, "url": "opc.tcp://10.0.0.9"}, "the node"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import pytest
 from edgead.errors import BadInput
 from edgead.preprocess import PreprocessRecipe
 from edgead.survey import NAMED, Survey, exif_turn, settle
+from edgead.words import LONGEST
 
 RECIPE = PreprocessRecipe(64, 64)
 
@@ -117,11 +119,43 @@ def test_all_bad_files_are_named_in_one_run_on_one_screen(tmp_path: Path) -> Non
     with pytest.raises(BadInput) as caught:
         survey_of(tmp_path).refuse_bad()
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{NAMED + 5} pictures cannot be used:"
-    assert "a_float.tif" in lines[1]
-    assert "cut00.png" in lines[2]
-    assert lines[-1] == "  and 5 more"
+    assert lines[0] == f"{NAMED + 5} pictures cannot be used, in {tmp_path}:"
+    assert lines[1].startswith("  a_float.tif: ")
+    assert lines[2].startswith("  cut00.png is not")
+    assert lines[-1] == "  and 5 more: " + ", ".join(f"cut{i:02d}.png" for i in range(NAMED - 1, NAMED + 4))
     assert len(lines) == NAMED + 2
+
+
+def test_hundreds_of_bad_files_stay_on_a_screen_and_a_line_break_in_a_name_stays_in_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a\nb.png").write_bytes(b"")
+    for i in range(300):
+        (tmp_path / f"cut{i:03d}.png").write_bytes(b"")
+    with pytest.raises(BadInput) as caught:
+        survey_of(tmp_path).refuse_bad()
+    lines = str(caught.value).splitlines()
+    assert len(lines) == NAMED + 2
+    assert lines[-1].endswith("cut044.png and 255 more")
+    assert len(str(caught.value)) < LONGEST
+
+
+@pytest.mark.parametrize("spoil", ["cut", "bytes", "profile"])
+def test_decoders_write_nothing_to_the_terminal(spoil: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """libpng and OpenCV print on their own; a wrong colour profile is no fault of the picture."""
+    picture = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    chunk = b"iCCP" + b"x\0\0" + zlib.compress(b"no profile")
+    profile = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    spoilt = {
+        "cut": data[: len(data) // 2],
+        "bytes": data[:9000] + b"\xff" * 40 + data[9040:],
+        "profile": data[:33] + profile + data[33:],
+    }
+    (tmp_path / "a.png").write_bytes(spoilt[spoil])
+    survey = Survey()
+    image = survey.read(tmp_path / "a.png", RECIPE)
+    assert capfd.readouterr() == ("", "")
+    assert [file.name for file, _ in survey.bad] == ([] if spoil == "profile" else ["a.png"])
+    assert spoil != "profile" or np.array_equal(image, picture)
 
 
 def test_a_cut_off_tiff_or_a_monster_header_is_a_bad_file_not_a_crash(tmp_path: Path) -> None:

@@ -111,10 +111,11 @@ def judge(figures: Mapping[str, float]) -> list[Finding]:
 
 def _against_brightness(figures: Mapping[str, float]) -> list[Finding]:
     own, bright = figures["image_auroc"], figures.get("brightness_auroc", 0.0)
-    if own > bright or bright < GUESSING:
+    if own > bright or bright < GUESSING or own == 1.0:
         return []
+    how = "better" if bright > own else "no worse"
     message = (
-        f"the mean brightness of a picture tells the labelled defects from good parts better (AUROC {bright:.2f}) than the model "
+        f"the mean brightness of a picture tells the labelled defects from good parts {how} (AUROC {bright:.2f}) than the model "
         f"({own:.2f}): it has learned nothing of use, or the defects were taken in another light; {_MODEL}"
     )
     return [Finding("warning", "worse-than-brightness", "", message)]

@@ -12,6 +12,7 @@ from edgead.layout import good_pictures
 from edgead.preprocess import PreprocessRecipe
 from edgead.survey import Survey
 from edgead.types import Image
+from edgead.words import unicode_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class CalibrationSet:
         survey = Survey()
         images = [image for file in chosen if (image := survey.use(file, recipe)) is not None]
         survey.refuse_bad("calibration pictures")
-        return cls.of(images, [file.relative_to(folder).as_posix() for file in chosen])
+        return cls.of(images, [unicode_only(file.relative_to(folder).as_posix()) for file in chosen])
 
 
 def _check(name: str, image: Image, first_name: str, first: Image) -> None:

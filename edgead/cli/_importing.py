@@ -52,6 +52,13 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     graph.add_argument("--layout", choices=("nchw", "nhwc"), help="(default: where the 3 is)")
 
 
+def check_pictures(name: str, folder: Path | None) -> None:
+    """Refuse an option for a folder of pictures that is none. Raises BadInput."""
+    if folder is not None and not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise BadInput(f"--{name} {folder} {what}", hint="give a folder of pictures")
+
+
 def _finite(text: str) -> float:
     """A number for argparse; NaN and infinity are none that a score is compared with."""
     value = float(text)

@@ -470,18 +470,22 @@ class Workshop:
 
     def _now_or_later(self, what: str, open: Callable[[], Any]) -> tuple[Any, Later[Any] | None]:
         """It, or what goes on trying to open it. Raises EdgeadError: it is wrong, or absent and not waited for."""
-        from edgead.errors import OutputError
-        from edgead.runtime.later import Later
+        from edgead.errors import EdgeadError, OutputError
+        from edgead.runtime.later import Later, absent
 
         try:
             return open(), None
-        except (OutputError, OSError) as error:  # OSError: an adapter of somebody else's
-            fault = error if isinstance(error, OutputError) else OutputError(f"{what} cannot be opened: {error}")
-            if not self.waits:
-                raise fault from error
-            later = Later(what, open, fault, self.clock)
-            self._late.append(later)
-            return None, later
+        except OutputError as error:
+            fault, cause = error, error.__cause__
+        except (EdgeadError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a bug or a panic of somebody else's adapter costs that output, not all lanes
+            fault, cause = absent(what, error), error
+        if not self.waits:
+            raise fault from cause
+        later = Later(what, open, fault, self.clock)
+        self._late.append(later)
+        return None, later
 
 
 def _opener(camera: CameraConfig, clock: Clock, ready: Prepared) -> Callable[[], Camera]:

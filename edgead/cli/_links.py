@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -124,7 +126,6 @@ def open_output(config: models.Output, clock: Clock, station: str) -> Output:
     Raises:
         EdgeadError: whatever cannot be opened, in one line.
     """
-    from edgead.registry import resolve
     from edgead.runtime.outputs.command import CommandOutput
     from edgead.runtime.outputs.log import LogOutput
 
@@ -140,7 +141,26 @@ def open_output(config: models.Output, clock: Clock, station: str) -> Output:
         return MqttOutput(station=station, **config.model_dump(exclude={"type"}))
     if config.type == "webhook":
         return _webhook(config, station)
-    made: Output = resolve("output", config.name)(**config.options)
+    return _other(config)
+
+
+def _other(config: models.OtherOutput) -> Output:
+    """Of another package: what it takes and what it must have is known before anything is opened."""
+    from edgead.errors import BadInput
+    from edgead.registry import resolve
+
+    make = resolve("output", config.name)
+    with suppress(ValueError):  # native code does not say what it takes
+        try:
+            inspect.signature(make).bind(**config.options)
+        except TypeError as error:
+            raise BadInput(f"output {config.name!r} does not take these options: {error}", hint="see its package") from error
+    made: Output = make(**config.options)
+    if missing := [name for name in ("signal", "heartbeat", "fail_safe", "close") if not callable(getattr(made, name, None))]:
+        raise BadInput(
+            f"output {config.name!r} gave {type(made).__name__}, which is no output: it has no {', '.join(missing)}",
+            hint="its package must be mended (edgead.types.Output)",
+        )
     return made
 
 

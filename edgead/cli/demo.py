@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.cli.train import seed_of
 from edgead.errors import BadInput, ParityFailed
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("edgead-demo"), metavar="DIR", help="default: edgead-demo")
     parser.add_argument("--model", choices=("patchcore", "simplenet"), default="patchcore", help="default: patchcore")
     parser.add_argument("--quick", action="store_true", help="small pictures and few of them: a test that everything works")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default 0)")
+    parser.add_argument("--seed", type=seed_of, default=0, help="of everything that is random (default 0)")
 
 
 def run(args: argparse.Namespace) -> int:

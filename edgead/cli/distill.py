@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edgead.cli.train import seed_of
 from edgead.errors import BadInput
 from edgead.words import plain
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bf16", action=argparse.BooleanOptionalAction, help="compute in bfloat16 (default: where the device has it)"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
-    parser.add_argument("--seed", type=int, default=0, help="of crops, order and initial weights (default 0)")
+    parser.add_argument("--seed", type=seed_of, default=0, help="of crops, order and initial weights (default 0)")
     parser.add_argument("--sources", type=Path, metavar="JSON", help="where the pictures come from, stored in the teacher's file")
 
 
@@ -51,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"{args.out} exists", hint="choose another -o, or remove it yourself")
     if args.out.suffix != ".safetensors":
         raise BadInput(f"{args.out} does not end in .safetensors", hint=f"give -o {args.out.with_suffix('.safetensors')}")
+    for folder in args.images:
+        if not folder.is_dir():
+            raise BadInput(f"{folder} is not a folder", hint="give folders of pictures")
     sources = _read_sources(args.sources)
     from edgead.optional import require
 

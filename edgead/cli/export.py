@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead import versions
+from edgead.bundle import check_target
 from edgead.cli import _budget
 from edgead.cli._importing import (
     OF_IMPORTS,
     add_import_arguments,
+    check_pictures,
     import_to,
     imported_without_pictures,
     is_foreign,
@@ -156,16 +158,28 @@ def _check(args: argparse.Namespace) -> None:
     if not is_foreign(args.model):
         refuse_import_arguments(args)
     for name in ("images", "calibration", "labelled"):
-        folder: Path | None = getattr(args, name)
-        if folder is not None and not folder.is_dir():
-            what = "is not a folder" if folder.exists() else "does not exist"
-            raise BadInput(f"--{name} {folder} {what}", hint="give a folder of pictures")
+        check_pictures(name, getattr(args, name))
+    _check_gpu(args)
+    check_target(args.output or default_target(args.model))
+    serves_as_images = is_foreign(args.model) or imported_without_pictures(args.model)
     if args.precision and "int8" not in _list(args.precision):
         of_int8 = {"--weight-bits": args.weight_bits is not None, "--observer": args.observer != METHODS[0],
-                   "--calibration-tool": args.calibration_tool != "edgead"}  # fmt: skip
+                   "--calibration-tool": args.calibration_tool != "edgead",
+                   "--allow-unsafe-calibration": args.allow_unsafe_calibration,
+                   "--calibration": args.calibration is not None and not serves_as_images}  # fmt: skip
         if given := [flag for flag, there in of_int8.items() if there]:
             what = f"{', '.join(given)}: for INT8 only, and --precision is {args.precision}"
             raise BadInput(what, hint="leave it out, or add int8")
+
+
+def _check_gpu(args: argparse.Namespace) -> None:
+    """Refuse options of TensorRT where nothing is built by it. Raises BadInput."""
+    given = {"--workspace-mb": args.workspace_mb, "--compute-capability": args.compute_capability, "--dla": args.dla}
+    flags = [flag for flag, value in given.items() if value is not None]
+    backends = _list(args.backend) if args.backend else ()
+    if flags and args.like is None and not any(name.startswith("tensorrt") for name in backends):
+        what = f"and --backend is {args.backend}" if args.backend else "and there is no --backend"
+        raise BadInput(f"{', '.join(flags)}: for TensorRT only, {what}", hint="give --backend tensorrt or tensorrt-rtx")
 
 
 @contextmanager

@@ -21,9 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from edgead.bundle import check_target
     from edgead.cli._console import console
-    from edgead.cli._importing import import_to, summary
+    from edgead.cli._importing import check_pictures, import_to, summary
+    from edgead.errors import BadInput
     from edgead.optional import require
+
+    if not args.source.exists():
+        raise BadInput(f"{args.source} does not exist", hint="give a file or a folder that another tool wrote")
+    check_pictures("images", args.images)
+    check_target(args.out, "model.json", "a trained model")
 
     for module in ("torch", "safetensors"):
         require(module, extra="train", why="Importing a model")

@@ -10,9 +10,11 @@ import argparse
 import importlib
 import io
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from edgead import __version__
@@ -80,6 +82,7 @@ def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (see :mod:`edgead.errors`)."""
+    _open_streams()
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser(argv[:1] if argv and argv[0] in VERBS else VERBS).parse_args(argv)
     level = logging.DEBUG if args.debug else logging.WARNING
@@ -110,6 +113,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(told(args.verb, f"internal error: {error!r}", "please report it; --debug shows the trace"))
         return 1
     return code
+
+
+def _open_streams() -> None:
+    """Where standard input, output or error was closed (`2>&-`), the next file that is opened would get its number, and whatever
+    a library complains of would be written into it: a database. So nothing is there instead."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            nothing = Path(os.devnull).open(mode)  # noqa: SIM115 - for as long as the process lives
+            setattr(sys, name, nothing)
+            try:
+                os.fstat(number)
+            except OSError:
+                os.dup2(nothing.fileno(), number)
+            else:
+                if nothing.fileno() == number:  # programs that are started shall have it, too
+                    os.set_inheritable(number, True)
 
 
 def _complain(text: str) -> None:

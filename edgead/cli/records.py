@@ -125,7 +125,8 @@ def export(args: argparse.Namespace, history: History, selection: Selection) -> 
 
     for path, write in ((args.csv, write_csv), (args.parquet, write_parquet)):
         if path is not None:
-            if path.exists() and path.samefile(history.path):
+            own = (history.path.with_name(history.path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
+            if any(path.resolve() == file.resolve() or (path.exists() and file.exists() and path.samefile(file)) for file in own):
                 raise BadInput(f"{path} holds the records themselves", hint="choose another file")
             count = write(history.rows(selection), path)
             print(plain(f"{count:,} records in {path}"), file=sys.stderr if is_special(path) else sys.stdout)

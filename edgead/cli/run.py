@@ -288,7 +288,13 @@ def summary(stats: Stats, sinks: dict[str, Any], devices: Mapping[str, Mapping[s
     if latency := stats.latency_ms():
         lines.append("latency from picture to verdict: " + ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items()))
     lost = {name: sink.lost for name, sink in sinks.items() if sink.lost}
-    for what, counts in (("failed", stats.errors), ("too slow, missed", stats.undelivered), ("lost", lost)):
+    withheld = {name: count for name, count in stats.late_outputs.items() if count}
+    for what, counts in (
+        ("failed", stats.errors),
+        ("too slow, missed", stats.undelivered),
+        ("told as UNKNOWN, since too late or not recorded", withheld),
+        ("lost", lost),
+    ):
         if counts:
             lines.append(f"{what}:" + _listed(counts))
     if stats.reconnects:

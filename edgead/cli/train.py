@@ -16,6 +16,7 @@ from edgead import versions
 from edgead.errors import BadInput
 
 if TYPE_CHECKING:
+    from edgead.preprocess import PreprocessRecipe
     from edgead.training.dataset import GoodImages
     from edgead.training.fit import TrainRequest, TrainResult
     from edgead.training.oddest import Oddest
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bits", type=int, metavar="N", help="that 16-bit pictures really use, 8 to 16 (default: by their largest value)"
     )
     parser.add_argument("--heldout", type=float, default=0.15, help="share of good pictures held out (default 0.15, at least 2)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split and the training")
+    parser.add_argument("--seed", type=seed_of, default=0, help="of the split and the training")
     tiles = parser.add_argument_group("big pictures")
     tiles.add_argument("--tiles", metavar="PX|WxH", help="look at overlapping tiles of this size, such as 256")
     tiles.add_argument("--overlap", type=int, metavar="PX", help="of neighbouring tiles (default: an eighth of a tile)")
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from edgead.cli._console import console, progress
     from edgead.optional import require
 
+    _check(args)
     for module in ("torch", "safetensors", "sklearn"):
         require(module, extra="train", why="Training")
     from edgead.training.fit import train
@@ -108,8 +110,38 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _request(args: argparse.Namespace) -> TrainRequest:
+def _check(args: argparse.Namespace) -> None:
+    """What can be known before torch is imported and pictures are read. Raises BadInput, StorageError."""
+    from edgead.bundle import check_target
+    from edgead.layout import find_good, good_pictures
+
+    _tiling_asked(args)
+    _recipe(args, 256, 256) if args.size in (None, "native") else _recipe(args, *parse_size(args.size))
+    good, root = find_good(args.good_dir)
+    good_pictures(good)
+    for flag, path in (("--weights", args.weights), ("--teacher", args.teacher), ("--outside", args.outside)):
+        if path is not None and not (path.is_dir() if flag == "--outside" else path.is_file()):
+            kind = "folder" if flag == "--outside" else "file"
+            what = f"is not a {kind}" if path.exists() else "does not exist"
+            raise BadInput(f"{flag} {path} {what}", hint=f"give a {kind}, or leave {flag} out")
+    check_target(args.out, "model.json", "a trained model")
+    for folder in (good, root / "test" if root is not None else good):
+        if args.out.resolve().is_relative_to(folder.resolve()):
+            raise BadInput(
+                f"-o {args.out} lies in {folder}, a folder of pictures: the next training would take the model's for such",
+                hint="choose another -o",
+            )
+
+
+def _recipe(args: argparse.Namespace, width: int, height: int) -> PreprocessRecipe:
     from edgead.preprocess import PreprocessRecipe
+
+    roi = parse_roi(args.roi) if args.roi else None
+    aspect = "stretch" if args.keep_aspect in (None, "no") else args.keep_aspect
+    return PreprocessRecipe(width, height, roi, args.resize, aspect=aspect, bits=16 if args.bits is None else args.bits)
+
+
+def _request(args: argparse.Namespace) -> TrainRequest:
     from edgead.survey import settle
     from edgead.training.dataset import native_size
     from edgead.training.fit import TrainRequest
@@ -119,8 +151,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     size = args.size or ("native" if tiling else "256")
     width, height = native_size(args.good_dir, roi) if size == "native" else parse_size(size)
     aspect = "stretch" if args.keep_aspect == "no" else args.keep_aspect
-    bits = 16 if args.bits is None else args.bits
-    recipe = PreprocessRecipe(width, height, roi, args.resize, aspect=aspect or "stretch", bits=bits)
+    recipe = _recipe(args, width, height)
     options = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
     if "layers" in options:
         options["layers"] = tuple(options["layers"].split(","))
@@ -128,6 +159,13 @@ def _request(args: argparse.Namespace) -> TrainRequest:
         args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed, tiling,
         lambda asked, survey: settle(asked, survey, aspect, args.bits),
     )  # fmt: skip
+
+
+def seed_of(text: str) -> int:
+    """A number that NumPy, PyTorch and scikit-learn all take as a seed, for argparse."""
+    if not text.isdecimal() or int(text) >= 1 << 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {(1 << 32) - 1}")
+    return int(text)
 
 
 def _coreset(text: str) -> float | int:
@@ -138,14 +176,21 @@ def _coreset(text: str) -> float | int:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a share such as 0.01 nor a number of rows") from None
 
 
+def _tiling_asked(args: argparse.Namespace) -> tuple[int, int] | None:
+    """Width and height of a tile. Raises BadInput."""
+    if args.tiles is not None:
+        return parse_size(args.tiles)
+    if args.overlap is not None or args.coarse is not None:
+        raise BadInput("--overlap and --coarse say how tiles are used, and there are none", hint="give --tiles 256 too")
+    return None
+
+
 def _tiling(args: argparse.Namespace) -> Tiling | None:
     from edgead.training.tiles import Tiling
 
-    if args.tiles is None:
-        if args.overlap is not None or args.coarse is not None:
-            raise BadInput("--overlap and --coarse say how tiles are used, and there are none", hint="give --tiles 256 too")
+    if (asked := _tiling_asked(args)) is None:
         return None
-    width, height = parse_size(args.tiles)
+    width, height = asked
     return Tiling(height, width, args.overlap, args.coarse)
 
 
@@ -176,6 +221,8 @@ def parse_roi(text: str) -> tuple[int, int, int, int]:
 
 
 def _summary(request: TrainRequest, result: TrainResult) -> str:
+    from edgead.layout import is_bad
+
     images, figures = result.images, result.metrics
     recipe = images.recipe
     how = "" if recipe.aspect == "stretch" else f", proportions kept ({recipe.aspect})"
@@ -191,7 +238,9 @@ def _summary(request: TrainRequest, result: TrainResult) -> str:
     rows += [*_of_threshold(result), *_of_labels(result)]
     if result.oddest:
         rows += [("oddest pictures" if i == 0 else "", _odd(one, result)) for i, one in enumerate(result.oddest)]
-    rows += [("warning", line) for line in (*images.survey.warnings(recipe), *map(str, result.findings))]
+    named = [f"the folder {images.folder.name} is called as one of defects: is it one of good pictures?"]
+    named = named if is_bad(images.folder.name) else []
+    rows += [("warning", line) for line in (*named, *images.survey.warnings(recipe), *map(str, result.findings))]
     rows += [
         ("took", f"{result.elapsed_s:.1f} s"),
         ("trained model", str(request.out)),

@@ -18,6 +18,7 @@ from edgead.importers.model import Imported
 from edgead.models.detector import save_detector
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image
+from edgead.words import unicode_only
 
 CALIBRATION_FRAMES = 128
 GENERATED_FRAMES = 8
@@ -89,7 +90,7 @@ def with_pictures(
         out.mkdir()
         write_frames(out, held_out, calibration)
         shutil.copyfile(model_dir / "model.safetensors", out / "model.safetensors")
-        (out / "model.json").write_text(json.dumps(info, indent=2) + "\n", "utf-8")
+        (out / "model.json").write_text(json.dumps(unicode_only(info), indent=2) + "\n", "utf-8")
 
 
 def generated_frames(recipe: PreprocessRecipe, seed: int = 0) -> list[Image]:

@@ -18,6 +18,7 @@ from edgead.manifest import Origin
 from edgead.models.backbones import read_state
 from edgead.preprocess import PreprocessRecipe
 from edgead.typed import MAX_BYTES, Between, Single, Wrong, loads, read
+from edgead.words import unicode_only
 
 InputSide = Annotated[int, Between(1, 8192)]
 
@@ -100,7 +101,7 @@ def save_detector(folder: Path, detector: Detector, info: Mapping[str, Any]) -> 
     save_file(state, folder / "model.safetensors.part")
     os.replace(folder / "model.safetensors.part", folder / "model.safetensors")
     head = {"edgead_model": 1, "family": detector.family, "config": detector.config, "image_size": list(detector.image_size)}
-    (folder / "model.json.part").write_text(json.dumps({**head, **info}, indent=2) + "\n", "utf-8")
+    (folder / "model.json.part").write_text(json.dumps(unicode_only({**head, **info}), indent=2) + "\n", "utf-8")
     os.replace(folder / "model.json.part", folder / "model.json")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from edgead.runtime.ownership import Ownership, Phase
-from edgead.runtime.signals import FAULTS, LAYOUT, Fault, FromPlc, ToPlc
+from edgead.runtime.signals import FAULTS, Fault, FromPlc, ToPlc
 
 STUCK_S = 3.0
 """An answer that takes longer is missing."""
@@ -25,6 +25,9 @@ JUMPS_S = 60.0
 
 STEPS = 32
 """Part numbers that are looked at together."""
+
+STALE = 3
+"""So many triggers in a row that were seen too late are no accident."""
 
 LARGEST_JUMP = 50
 """A larger one is a new count, not parts that were missed."""
@@ -81,16 +84,17 @@ class Complaints:
     """Watches one handshake. `see` after each exchange, `accepted` for each trigger that was taken, `now` whenever asked.
 
     Args:
-        plc_timeout_s: see :class:`edgead.runtime.handshake.Timing`.
+        plc_timeout_s, max_gap_s: see :class:`edgead.runtime.handshake.Timing`.
     """
 
-    def __init__(self, plc_timeout_s: float) -> None:
-        self._plc_timeout_s = plc_timeout_s
+    def __init__(self, plc_timeout_s: float, max_gap_s: float) -> None:
+        self._plc_timeout_s, self._max_gap_s = plc_timeout_s, max_gap_s
         self._levels = Levels()
         self._shown, self._seen = ToPlc(), FromPlc()
         self._recipe = 0
         self._part_ids: deque[int] = deque(maxlen=STEPS)
         self._jumps: deque[tuple[int, int, int]] = deque(maxlen=STEPS)  # when, and the numbers before and after
+        self._stale, self._stale_ns, self._unseen_s = 0, 0, 0.0  # triggers in a row that were seen too late, when, and how late
         self._high_words: deque[int] = deque(maxlen=8)  # of part_id, as they changed
 
     def see(self, shown: ToPlc, seen: FromPlc, now_ns: int, *, alive: bool, clearing: bool, recipe: int) -> None:
@@ -114,9 +118,11 @@ class Complaints:
         if not self._high_words or self._high_words[-1] != high:
             self._high_words.append(high)
 
-    def accepted(self, part_id: int, now_ns: int) -> int:
-        """A trigger was taken; how many part numbers were left out before it."""
+    def accepted(self, part_id: int, now_ns: int, *, stale_s: float = 0.0) -> int:
+        """A trigger was taken; how many part numbers were left out before it. `stale_s`: it was UNKNOWN because it may have been
+        on for so long."""
         left_out = 0
+        self._stale, self._stale_ns, self._unseen_s = self._stale + 1 if stale_s else 0, now_ns, stale_s
         if self._part_ids:
             before, usual = self._part_ids[-1], self._usual_step()
             step = (part_id - before) & 0xFFFFFFFF
@@ -140,8 +146,8 @@ class Complaints:
     def now(self, now_ns: int, ownership: Ownership | None) -> dict[str, Condition]:
         """What holds, by short names that do not change."""
         found: dict[str, Condition] = {}
-        if ownership is not None and ownership.phase is Phase.CONTESTED and ownership.other is not None:
-            found["second_writer"] = Condition(_second_writer_text(ownership, ownership.other))
+        if ownership is not None and ownership.phase is Phase.CONTESTED:
+            found["second_writer"] = Condition(_second_writer_text(ownership))
         elif ownership is not None and ownership.too_slow:
             found["slow"] = Condition(
                 f"it takes {ownership.look_s:.1f} s to read both blocks; expected: less than {ownership.good_for_s:g} s, else "
@@ -152,6 +158,12 @@ class Complaints:
             found["starting"] = Condition(text)
         found |= self._not_wanted(now_ns)
         found |= self._unanswered(now_ns)
+        if self._stale >= STALE and now_ns - self._stale_ns < JUMPS_S * 1e9:
+            found["stale"] = Condition(
+                f"the last {self._stale} triggers were all answered UNKNOWN (stale_trigger), the last may have been on for "
+                f"{self._unseen_s:.2f} s before it was seen; expected: it is read several times in {self._max_gap_s:g} s; look "
+                "at: the network, how long the PLC takes for an answer, and what else loads its communication"
+            )
         if jumps := [jump for jump in self._jumps if now_ns - jump[0] < JUMPS_S * 1e9]:
             _, before, after = jumps[-1]
             text = (
@@ -237,10 +249,14 @@ class Complaints:
         return ""
 
 
-def _second_writer_text(ownership: Ownership, other: ToPlc) -> str:
-    who = f"the station with boot number {other.boot}" if other.layout == LAYOUT else "something that is no edgead station"
+def _second_writer_text(ownership: Ownership) -> str:
+    who = (
+        f"the station with boot number {ownership.other_boot} writes the same block as this one"
+        if ownership.other_boot is not None
+        else "something without a boot number of its own writes into the block of this station"
+    )
     return (
-        f"{who} writes the same block as this one (boot number {ownership.boot}): no part is inspected and no result shown by "
-        "either; expected: one writer; look at: another camera or another box with this PLC and these addresses; stop it, or "
+        f"{who} (boot number {ownership.boot}): no part is inspected and no result shown by either; expected: one writer; look "
+        "at: another camera or another box with this PLC and these addresses, or with addresses that overlap them; stop it, or "
         "give it a block of its own"
     )

@@ -70,6 +70,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 """
 _INSERTED = tuple(name for name in COLUMNS if name != "seq")
 _INSERT = f"INSERT INTO records ({', '.join(_INSERTED)}) VALUES ({', '.join(':' + name for name in _INSERTED)})"
+_DAMAGED = ("not a database", "malformed", "no such table", "no such column", "has no column named")
 _PRUNED_AT_ONCE = 1000  # rows a commit removes at most, so that a new quota does not stall the writer
 UNUSABLE = (
     OverflowError,
@@ -105,8 +106,8 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> bool:
 
 
 def is_damaged(error: Exception) -> bool:
-    """Does SQLite say that the file is not, or no longer, a database?"""
-    return isinstance(error, sqlite3.DatabaseError) and any(t in str(error) for t in ("not a database", "malformed"))
+    """Does SQLite say that the file is not, or no longer, a database, or that somebody removed our tables from it?"""
+    return isinstance(error, sqlite3.DatabaseError) and any(text in str(error) for text in _DAMAGED)
 
 
 class Database:

@@ -80,6 +80,12 @@ class RecordFirst:
         self._thread: Supervised | None = None
         store.listen(self._committed)
 
+    @property
+    def trouble(self) -> str:
+        """Why no verdict is told as it is now; "" when they are."""
+        fault = self._store.fault
+        return f"all is told as UNKNOWN ({NOT_RECORDED}) while the disk does not take records: {fault}" if fault else ""
+
     def take(self, inspection: Inspection) -> None:
         """Record it, then have it told. Never waits, never raises."""
         until_ns = inspection.deadline_ns

@@ -140,7 +140,7 @@ class Handshake:
         self.counts: Counter[str] = Counter()
         self._boot, self._timing = boot, timing or Timing()
         self.ownership = Ownership(boot, watch_s=self._timing.watch_s, claim_s=self._timing.claim_s) if looks else None
-        self._complaints = Complaints(self._timing.plc_timeout_s)
+        self._complaints = Complaints(self._timing.plc_timeout_s, self._timing.max_gap_s)
         self._remarks: list[str] = []
         self._came_back = False  # an exchange failed since the last one that succeeded
         self._last_part_id: int | None = None
@@ -213,9 +213,10 @@ class Handshake:
         """Nothing is asserted: verdicts that are not acknowledged become UNKNOWN, and not ready until the next `beat`.
 
         Args:
-            final: so do parts in work: no verdict will follow.
+            final: so do parts in work: no verdict will follow; and no trigger is taken any more, as nobody would record it.
         """
         self._loop_ns, self._stalled = None, True
+        self.holding = self.holding or final
         for part in self._parts:
             if final or part.result is not None:
                 self._degrade(part, Cause.STOPPED)
@@ -362,7 +363,8 @@ class Handshake:
         part = _Part(self._next_key, part_id, now_ns)
         self._next_key += 1
         self.counts["accepted"] += 1
-        if left_out := self._complaints.accepted(part_id, now_ns):
+        unseen_s = (now_ns - self._low_ns) / 1e9 if refused is Cause.STALE_TRIGGER and self._low_ns is not None else 0.0
+        if left_out := self._complaints.accepted(part_id, now_ns, stale_s=unseen_s):
             self.counts["left_out"] += left_out
         self._last_part_id = part_id
         if refused is not Cause.NONE:

@@ -123,7 +123,7 @@ class HealthServer:
         except Exception as error:  # noqa: BLE001 - OutputError; whatever it is, the inspection does not depend on it
             if str(error) != self._fault:
                 self._fault = str(error)
-                _log.warning("%s (%s); the station runs without, it is tried again", error, getattr(error, "hint", ""))
+                _log.warning("%s; the station runs without, it is tried again", error)
             return
         self._listener.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from edgead.clock import Clock
 from edgead.errors import OutputError
+from edgead.runtime.inspector import one_line
 from edgead.runtime.plc import LinkError, PlcLink
 from edgead.runtime.signals import FromPlc, ToPlc
 from edgead.types import Inspection, Output, Trigger, TriggerSource
@@ -68,8 +69,8 @@ class Later(Generic[T]):
                 return self._there
             try:
                 self._there = self._open()
-            except Exception as error:  # noqa: BLE001 - whatever the adapter raises, the next attempt may succeed
-                self.fault = error if isinstance(error, OutputError) else OutputError(str(error) or repr(error))
+            except BaseException as error:  # noqa: BLE001 - whatever the adapter raises, the next attempt may succeed
+                self.fault = absent(self.what, error)
                 self._tries += 1
                 self._due_ns = self._clock.now_ns() + round(self.pause_s * 1e9)
                 if self._tell is not None:
@@ -98,6 +99,11 @@ class LateOutput:
 
     def __init__(self, later: Later[Output]) -> None:
         self._later = later
+
+    @property
+    def title(self) -> str:
+        """Its name in counters and for people: that of what it stands in for."""
+        return self._later.what.removeprefix("output ")
 
     def expect(self, part_id: int, trigger: Trigger) -> None:
         """As of the output, where it has it; never waits for it."""
@@ -169,6 +175,14 @@ class LateLink:
 
     def close(self) -> None:
         self._later.close()
+
+
+def absent(what: str, error: BaseException) -> OutputError:
+    """Why `what` is not there, whatever its adapter has raised."""
+    if isinstance(error, OutputError):
+        return error
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {one_line(error)}"
+    return OutputError(f"{what} cannot be opened: {reason}")
 
 
 def _told(error: OutputError) -> str:

@@ -52,14 +52,15 @@ class Ownership:
     Attributes:
         phase: see :class:`Phase`.
         memory: the block as it was found by the last look, or written since; None before.
-        other: the last block of another that was found.
+        other_boot: the boot number in the last block of another that was found; None: what stood there is no number of a station,
+            or one of ours.
     """
 
     def __init__(self, boot: int, *, watch_s: float, claim_s: float) -> None:
         self.boot = boot
         self.phase = Phase.WATCHING
         self.memory: ToPlc | None = None
-        self.other: ToPlc | None = None
+        self.other_boot: int | None = None
         self._watch_ns, self._claim_ns = round(watch_s * 1e9), round(claim_s * 1e9)
         self._looked_ns: int | None = None  # when the last look began
         self._look_took_ns = 0
@@ -131,11 +132,13 @@ class Ownership:
         """The memory held `found`, read between these times and before anything else is written."""
         if math.isnan(found.score):  # garbage that is no number would differ from itself
             found = replace(found, score=0.0)
-        unseen = self._cut or self._looked_ns is None or began_ns - self._looked_ns > self._claim_ns
+        long = self._looked_ns is None or began_ns - self._looked_ns > self._claim_ns
+        unseen = long or (self._cut and not self._claimed)  # a claim that stands needs no look in between
         foreign = self._is_foreign(found, cut=self._cut)
         news = foreign and (found != self.memory or self._overwrote)
         if foreign:
-            self.other = found
+            mine = {self.boot, *(block.boot for block in self._ours)}
+            self.other_boot = found.boot if found.layout == LAYOUT and found.boot not in mine else None
             if found.boot == self.boot:  # a twin
                 self.boot = _another(found.boot)
         if unseen:  # a time in which nobody looked proves nothing

@@ -153,6 +153,8 @@ class PlcDevice:
             looks=self._look is not None,
         )
         self._blind = self._answered = False
+        self._readable = False  # our block was read back at least once
+        self._hidden_ns: int | None = None  # since when that is refused
         self._failing_ns: int | None = None  # since when each exchange failed
         self._told_conditions: dict[str, Condition] = {}
         self._conditions_ns = 0
@@ -315,6 +317,7 @@ class PlcDevice:
             now_ns = self._clock.now_ns()
             shown = self._handshake.show(now_ns)
             if not self._handshake.may_write(now_ns) or (looks and shown == self._held and self._handshake.owned):
+                self._answers()
                 return True
             self._handshake.trying(shown)
         try:
@@ -323,6 +326,8 @@ class PlcDevice:
             self._failed(error)
             return False
         self._succeeded(shown, lambda now_ns: self._handshake.saw(shown, seen, now_ns))
+        with self._lock:
+            self._answers()
         return True
 
     def _looked(self) -> bool:
@@ -335,12 +340,23 @@ class PlcDevice:
             self._failed(error)
             return False
         if own is None:
-            with self._lock:
-                self._handshake.stop_looking()
-                self._look, self._blind = None, True
-            _log.warning("%s: %s", self._peer, _BLIND)
-            return True
+            return self._hidden(began_ns)
+        self._readable = True
         self._succeeded(own, lambda now_ns: self._handshake.found(own, seen, began_ns, now_ns))
+        return True
+
+    def _hidden(self, now_ns: int) -> bool:
+        """The PLC refused to let our block be read; whether it is done without. Only if it never could be read, and not for a
+        moment at the start: a refusal that passes must not end the looking for good."""
+        self._hidden_ns = now_ns if self._hidden_ns is None else self._hidden_ns
+        if self._readable or now_ns - self._hidden_ns < FAILING_S * 1e9:
+            text = f"{self._peer} refuses to let the station's own block be read"
+            self._failed(LinkError(text, cause="refused", hint="check addresses and access rights in the PLC"))
+            return False
+        with self._lock:
+            self._handshake.stop_looking()
+            self._look, self._blind = None, True
+        _log.warning("%s: %s", self._peer, _BLIND)
         return True
 
     def _succeeded(self, memory: ToPlc, hear: Callable[[int], list[Accepted]]) -> None:
@@ -352,15 +368,18 @@ class PlcDevice:
             self.stats["exchanges"] += 1
             self._held = memory
             self._news = self._news or (self._handshake.owned and self._handshake.show(now_ns) != memory)
-            if self._fault is not None:
-                _log.log(logging.WARNING if self._answered else logging.INFO, "%s: the PLC answers", self._peer)
-            self._told_faults = set()
-            self._fault, self._failing_ns, self._failures, self._answered = None, None, 0, True
             taken, remarks = self._handshake.taken(), self._handshake.remarks()
         for remark in remarks:
             _log.warning("%s: %s", self._peer, remark)
         for part_id in taken:
             self._on_taken(part_id)
+
+    def _answers(self) -> None:
+        """What was to be read and written was: an outage is over. A PLC that can only be read does not get here. Locked."""
+        if self._fault is not None:
+            _log.log(logging.WARNING if self._answered else logging.INFO, "%s: the PLC answers", self._peer)
+        self._told_faults = set()
+        self._fault, self._failing_ns, self._failures, self._answered = None, None, 0, True
 
     def _tell_conditions(self) -> None:
         """Into the log, as they come and go."""

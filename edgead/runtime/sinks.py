@@ -78,7 +78,7 @@ class Sink:
 
         A verdict that has a cause already (UNKNOWN, or late and rejected) is told as it is.
         """
-        name = type(output).__name__
+        name = getattr(output, "title", "") or type(output).__name__
 
         def late(inspection: Inspection) -> bool:
             return inspection.deadline_ns is not None and clock.now_ns() > inspection.deadline_ns

@@ -331,6 +331,8 @@ class Station:
             state, fault = "faulted", "the camera is lost"
         elif state == "ready" and self._missing:
             state, fault = "faulted", f"not there: {', '.join(self._missing)}"
+        elif state == "ready" and self._first is not None and (found := self._first.trouble):
+            state, fault = "faulted", found
         elif state == "ready" and self._check_failed:
             state, fault = "faulted", f"the self-check failed: {self._check_failed}"
         elif state == "ready" and (found := blocking(conditions)):

@@ -216,14 +216,23 @@ class RecordStore:
                 self._set_aside(sqlite3.DatabaseError("its first page is destroyed"))
         if self._database is None:
             try:
-                self._database = Database(self._folder, self._synchronous)
+                self._database = self._entered()
             except sqlite3.DatabaseError as error:
                 if not is_damaged(error):
                     raise
                 self._set_aside(error)
-                self._database = Database(self._folder, self._synchronous)
-            self._run = self._database.begin_run(self.run_id, _clean(self._station), self._started)
+                self._database = self._entered()
         return self._database
+
+    def _entered(self) -> Database:
+        """A new connection, in which this run has its number."""
+        database = Database(self._folder, self._synchronous)
+        try:
+            self._run = database.begin_run(self.run_id, _clean(self._station), self._started)
+        except BaseException:
+            database.close()
+            raise
+        return database
 
     def _set_aside(self, error: Exception) -> None:
         kept = set_aside(self.path, self._wall.now())

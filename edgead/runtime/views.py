@@ -246,6 +246,7 @@ class Views:
         told = [f"{name}: {text}" for name, text in faults.items()]
         told += [found] if (found := blocking(conditions)) else []
         told += [f"not there: {', '.join(self._missing)}"] if self._missing else []
+        told += [found] if self._first is not None and (found := self._first.trouble) else []
         fault = "; ".join(told) if self._sinks else ""
         state = "stopped" if not self._sinks else "faulted" if fault else "ready"
         devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import BadInput
-from edgead.layout import Found, find_good, good_pictures
+from edgead.layout import Found, find_good, good_pictures, not_taken
 from edgead.preprocess import PreprocessRecipe, naming, read_image
 from edgead.survey import Survey
 from edgead.training.progress import Progress, silent
@@ -113,7 +114,9 @@ def load_good(
     """
     if not 0.0 < heldout < 1.0:
         raise BadInput(f"a held-out share of {heldout} is not usable", hint="give a number between 0 and 1, such as 0.15")
-    found = good_pictures(find_good(folder)[0])
+    place, root = find_good(folder)
+    found = good_pictures(place)
+    found.skipped.update(not_taken(folder, place, root))
     survey, read = _read_all(found, recipe, progress)
     if settle is not None and (settled := settle(recipe, survey)) != recipe:
         again = replace(settled, pictures=recipe.pictures) != recipe
@@ -143,7 +146,7 @@ def _split(
     duplicates: list[Path] = []
     for file, frame in read:
         key = hashlib.sha256(frame.tobytes()).digest()
-        digest.update(file.name.encode() + b"\0" + key)
+        digest.update(os.fsencode(file.name) + b"\0" + key)
         if key in seen:
             duplicates.append(file)
         else:

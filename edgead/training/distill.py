@@ -163,7 +163,7 @@ def files_digest(files: Sequence[Path]) -> str:
     """SHA-256 (hexadecimal) over names and sizes in bytes, in order: whether a run is resumed with the pictures it began with."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        digest.update(os.fsencode(file.name) + f"\0{file.stat().st_size}\0".encode())
     return digest.hexdigest()
 
 

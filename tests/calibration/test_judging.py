@@ -36,6 +36,12 @@ def test_each_fault_is_told(changed: dict[str, float], code: str) -> None:
     assert codes(**changed) == [code]
 
 
+def test_a_model_without_a_fault_is_not_told_that_brightness_does_as_well() -> None:
+    assert codes(image_auroc=1.0, brightness_auroc=1.0) == []
+    (told,) = judge({**FINE, "image_auroc": 0.9, "brightness_auroc": 0.9})
+    assert "no worse (AUROC 0.90) than the model (0.90)" in told.message
+
+
 def test_the_share_of_defects_and_what_to_try_are_in_the_words() -> None:
     (told,) = judge({**FINE, "image_auroc": 0.75, "caught": 0.04, "caught_without": 0.04})
     assert "catches 4% of the 30 labelled defects" in told.message

@@ -118,6 +118,15 @@ def test_csv_goes_through_a_pipe_a_device_and_a_link_and_replaces_none(
     assert "which cannot hold Parquet" in capsys.readouterr().err and pipe.is_fifo()
 
 
+@pytest.mark.parametrize("name", ["records.db", "records.db-wal", "records.db-shm", "link.csv"])
+def test_no_export_replaces_a_file_of_the_database(live: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (live / "link.csv").symlink_to("records.db-wal")
+    before = (live / "records.db-wal").read_bytes()
+    assert main(["records", str(live), "--csv", str(live / name)]) == 2
+    assert f"{name} holds the records themselves" in capsys.readouterr().err
+    assert (live / "records.db-wal").read_bytes() == before and (live / "link.csv").is_symlink()
+
+
 def test_csv_on_standard_output_can_be_piped_on(live: Path) -> None:
     command = [sys.executable, "-m", "edgead.cli.main", "records", str(live), "--csv", "/dev/stdout"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import cv2
@@ -166,3 +167,26 @@ def test_bad_labelled_pictures_are_all_named_before_anything_is_learned(
     assert "2 labelled pictures cannot be used" in said
     assert "cut1.png" in said
     assert "cut2.png" in said
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5"])
+@pytest.mark.parametrize("command", [["train", "patchcore"], ["distill"]])
+def test_a_seed_that_no_generator_takes_is_refused(seed: str, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "pictures", "-o", "out", "--seed", seed])
+    assert stopped.value.code == 2
+    assert f"--seed: '{seed}' is not a whole number from 0" in capsys.readouterr().err
+
+
+def test_names_that_are_no_unicode_go_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name from another code page, a line break, an escape sequence: a model of such pictures is exported as others are."""
+    folder = write_good(tmp_path / "parts", 6)
+    for i, file in enumerate(sorted(folder.iterdir())):
+        file.rename(folder / os.fsdecode(b"latin\xe9\n\x1b[31m%d.png" % i))
+    assert "\x1b" not in trained(capsys, folder, tmp_path / "model")
+    card = load_detector(tmp_path / "model", to_export=True)[1]
+    assert {odd["file"][:9] for odd in card["oddest"]} == {"latin\\xe9"}
+
+
+def test_a_folder_that_is_called_as_one_of_defects_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the folder NOK is called as one of defects" in trained(capsys, write_good(tmp_path / "NOK", 6), tmp_path / "out")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
+import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.faults.line import Line, third_is_bad, words, write_pictures
 
@@ -68,3 +72,33 @@ def test_a_reader_of_the_log_that_stands_still_keeps_nothing_from_working_or_end
     finally:
         os.close(read)
         os.close(write)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_keep_nothing_from_working_and_no_file_takes_their_place(
+    tmp_path: Path, bundle: Path, closed: str
+) -> None:
+    camera = {"name": "top", "bundle": str(bundle), "address": "sim:fps=20", "budget_ms": 2000, "outputs": [{"type": "log"}]}
+    storage = {"folder": str(tmp_path / "data"), "pictures": None}
+    file = tmp_path / "station.yaml"
+    file.write_text(yaml.safe_dump({"name": "s", "cameras": [camera], "storage": storage}))
+    look = f"""
+import os, threading, time
+from edgead.cli.main import main
+def see():
+    time.sleep(0.1)
+    while not os.path.exists({str(tmp_path / "data" / "top" / "records.db")!r}):
+        time.sleep(0.01)
+    open({str(tmp_path / "seen")!r}, "w").write("\\n".join(os.readlink(f"/proc/self/fd/{{n}}") for n in (0, 1, 2)))
+threading.Thread(target=see, daemon=True).start()
+raise SystemExit(main(["run", {str(file)!r}, "--max-parts", "5"]))
+"""
+    code = tmp_path / "look.py"
+    code.write_text(look)
+    shell = f'exec "$0" "$1" {closed}'
+    done = subprocess.run(["sh", "-c", shell, sys.executable, str(code)], stdin=subprocess.DEVNULL, timeout=120, check=False)
+    assert done.returncode == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "top" / "records.db")) as records:
+        assert records.execute("SELECT count(*) FROM records").fetchone() == (5,)
+    places = (tmp_path / "seen").read_text().splitlines()
+    assert places[2] == "/dev/null" and "records.db" not in " ".join(places)

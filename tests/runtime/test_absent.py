@@ -51,8 +51,14 @@ def test_a_camera_that_hangs_as_it_is_opened_is_lost_at_first_and_used_once_it_i
     assert opening() is camera and opened == [1, 1]
 
 
-@pytest.mark.parametrize("fault", [CameraLost("unplugged"), CameraError("it refuses"), RuntimeError("an adapter's own bug")])
-def test_whatever_is_wrong_with_a_camera_makes_it_absent(fault: Exception) -> None:
+class Panic(BaseException):
+    """As native extensions raise it."""
+
+
+@pytest.mark.parametrize(
+    "fault", [CameraLost("unplugged"), CameraError("it refuses"), RuntimeError("an adapter's own bug"), Panic("in its driver")]
+)
+def test_whatever_is_wrong_with_a_camera_makes_it_absent(fault: BaseException) -> None:
     def fail() -> Camera:
         raise fault
 

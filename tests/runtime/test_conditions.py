@@ -46,6 +46,16 @@ def test_a_line_on_which_parts_flow_says_nothing() -> None:
     assert line.station.counts["taken:ok"] > 50
 
 
+def test_a_plc_that_is_read_too_seldom_for_its_triggers_is_told_of() -> None:
+    line = Line()
+    line.plc.wanted = 6
+    found = line.live(12, cycle_ms=300)  # each answer takes so long
+    assert line.station.counts["refused:stale_trigger"] >= 3
+    assert found["stale"].blocks and "0.25 s" in found["stale"].text and "look at" in found["stale"].text
+    line.plc.wanted += 6
+    assert "stale" not in line.live(3, cycle_ms=20)
+
+
 STUCK: dict[str, tuple[Spoil, bool, str]] = {
     "heartbeat": (lambda said: replace(said, heartbeat=17), True, "stands still at 17"),
     "enable": (lambda said: replace(said, enable=False), True, "enable is off"),

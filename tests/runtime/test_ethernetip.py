@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from edgead.runtime.plc import LinkError, PlcLink
 from edgead.runtime.signals import Direction, FromPlc, ToPlc, from_plc_of, to_plc_of
 from tests.runtime._rig import LinkFaults
 from tests.servers.plc import EtherNetIpPlc
+from tests.waiting import PATIENCE_S
 
 
 class TestEtherNetIp(LinkFaults):
@@ -51,6 +54,39 @@ def test_nobody_there_is_one_line() -> None:
     link.close()
     with pytest.raises(LinkError, match="closed"):
         link.exchange(ToPlc())
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["cut", "in pieces"])
+def test_an_answer_that_breaks_off_or_trickles_ends_the_exchange(goes_on: bool) -> None:
+    """A controller that loses power within an answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(struct.pack("<HH", 0x65, 60_000) + bytes(30))  # of 60,024 bytes
+                try:
+                    while goes_on and not over.wait(0.02):
+                        connection.sendall(b"x")
+                except OSError:
+                    pass
+
+        over, failed = threading.Event(), threading.Event()
+        controller = threading.Thread(target=answer)
+        controller.start()
+        link = EtherNetIpLink("127.0.0.1", port=server.getsockname()[1], timeout_s=0.2)
+
+        def exchange() -> None:
+            with pytest.raises(LinkError, match="does not accept a connection"):
+                link.exchange(ToPlc())
+            failed.set()
+
+        threading.Thread(target=exchange, daemon=True).start()
+        assert failed.wait(PATIENCE_S)
+        over.set()
+        controller.join()
+        link.close()
 
 
 def test_a_name_that_nobody_has_is_one_line() -> None:

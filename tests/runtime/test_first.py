@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from edgead.budget import LatencyBudget
+from edgead.cli.run import summary
 from edgead.config import Records
 from edgead.errors import BadInput
 from edgead.runtime.database import FILE_NAME, Database
@@ -16,6 +18,7 @@ from edgead.runtime.first import LIMIT_S
 from edgead.runtime.history import History
 from edgead.runtime.station import Station
 from edgead.runtime.store import RecordStore
+from edgead.runtime.views import Views
 from edgead.testing import FakeCamera, FakeClock, FakeEngine, FakeOutput, Hang
 from edgead.types import Inspection
 from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, brightness
@@ -136,12 +139,14 @@ def test_a_disk_that_refuses_is_unknown_at_once_and_ok_again_as_it_takes_records
             line.push(GOOD)
             assert line.told(1) == ["OK"]
             until(lambda: store.fault != "")
-        assert line.station.health().notices["records"].startswith("the disk does not take records: database is locked")
+        health = line.station.health()
+        assert health.notices["records"].startswith("the disk does not take records: database is locked")
+        assert health.state == "faulted" and "all is told as UNKNOWN (not_recorded)" in health.fault
         until(lambda: "UNKNOWN not_recorded: database is locked" in words(output) or line.pass_time(60_001))
         other.execute("ROLLBACK")
         other.close()
         until(lambda: not store.fault and not store.waiting)
-        assert line.station.health().notices == {}
+        assert (line.station.health().notices, line.station.health().state) == ({}, "ready")
         line.fire()
         line.wait_for_frame()
         line.push(GOOD)
@@ -151,6 +156,7 @@ def test_a_disk_that_refuses_is_unknown_at_once_and_ok_again_as_it_takes_records
     store.close()
     assert rows(tmp_path) == [(1, "UNKNOWN"), (2, "UNKNOWN"), (3, "OK")]
     assert store.lost == 0
+    assert "told as UNKNOWN, since too late or not recorded: (2 records first)" in summary(line.station.stats, {})
 
 
 def test_a_record_that_cannot_be_stored_is_unknown_and_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,3 +208,14 @@ def test_only_a_store_says_when_a_record_is_safe() -> None:
 def test_the_option_has_a_short_form() -> None:
     assert Records.model_validate("first") == Records(first=True)
     assert not Records().first
+
+
+def test_parts_of_several_cameras_are_no_longer_ready_while_nothing_can_be_recorded(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "records", commit_every_s=0.0, retry_s=0.01)
+    with Views(["left", "right"], LatencyBudget(1000.0), [FakeOutput()], FakeClock(manual=True)) as views:
+        views.on_record(store.write, first=True)
+        assert views.health().state == "ready"
+        store.fault = "No space left on device"
+        assert views.health().state == "faulted" and "No space left on device" in views.health().fault
+    store.fault = ""
+    store.close()

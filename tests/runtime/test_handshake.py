@@ -629,6 +629,18 @@ def test_going_safe_takes_every_ok_away() -> None:
     assert [(v.verdict, v.cause) for v in line.plc.verdicts] == [(UNKNOWN, Cause.STOPPED)] * 3
 
 
+def test_a_station_that_ends_takes_no_further_trigger_since_nobody_would_record_it() -> None:
+    line = ready_line(rude=True)
+    line.station.make_safe(final=True)
+    line.want()
+    for _ in range(6):
+        line.exchange()
+        line.scan()
+    assert line.accepted == []
+    assert line.station.counts["accepted"] == line.station.counts["told"] == 0
+    assert not line.memory.ready and not line.memory.trigger_ack
+
+
 def test_free_running_results_are_held_and_numbered_by_the_station() -> None:
     line = ready_line(Timing(capacity=2), free_running=True)
     assert [line.station.announce(i, Result(NG), line.now_ns) for i in (1, 2, 3)] == [True, True, False]

@@ -139,6 +139,8 @@ def test_wrong_credentials_and_nodes_are_one_line_each_and_cost_no_verdict(
         ({"node": "ns=2;s=nobody.{block}.{signal}"}, "refused", "from_plc.enable .* cannot be read: BadNodeIdUnknown"),
         ({"node": "nsu=urn:nobody;s=edgead.{block}.{signal}"}, "refused", "has no namespace urn:nobody"),
         ({"nodes": {"from_plc.part_id": "ns=0;i=2254"}}, "refused", "from_plc.part_id holds list, not a u32"),
+        ({"nodes": {"to_plc.boot": "ns=0;i=2254"}}, "refused", "to_plc.boot holds list, not a u16"),
+        ({"nodes": {"to_plc.boot": "ns=0;i=2259"}}, "refused", "to_plc.boot .* cannot be written: Bad"),
     ]
     for changes, cause, text in cases:
         device = PlcDevice(opcua_link(plc.port, **changes))

@@ -91,8 +91,13 @@ class World:
         for i, side in enumerate(self.sides):
             if side.flying is not None:
                 yield self.land(i)
+                if i == 0:  # of one of the two, since each may be either
+                    yield self.miss(i, arrived=True)
+                    yield self.miss(i, arrived=False)
                 continue
             yield self.look(i)
+            if i == 0 and not side.own._cut:
+                yield self.miss(i, arrived=False)
             for block in self.blocks(side):
                 after = self.copy()
                 after.sides[i].own.trying(block)
@@ -110,6 +115,16 @@ class World:
         assert side.flying is not None
         after.memory, side.flying, side.ticks = side.flying, None, 0
         side.own.wrote(self.now)
+        return after
+
+    def miss(self, i: int, *, arrived: bool) -> World:
+        """An exchange fails; what it wrote may have arrived."""
+        after = self.copy()
+        side = after.sides[i]
+        if side.flying is not None and arrived:
+            after.memory = side.flying
+        side.flying, side.ticks = None, 0
+        side.own.missed()
         return after
 
     def check(self) -> None:
@@ -234,7 +249,7 @@ def test_a_block_that_changes_while_it_is_watched_has_a_living_writer_who_is_nam
     box.live(0.3)
     box.memory = ToPlc(boot=99, heartbeat=501)
     assert box.live(0.05) is Phase.CONTESTED
-    assert box.own.other is not None and box.own.other.boot == 99
+    assert box.own.other_boot == 99
     assert box.memory.boot == 7 and box.memory.error_code == Fault.SECOND_WRITER  # it is shown that we are here
 
 
@@ -271,11 +286,22 @@ def test_a_plc_that_comes_back_with_what_it_kept_from_long_ago_is_no_second_writ
     assert box.live(2.0) is Phase.OWNED
 
 
+def test_exchanges_that_fail_now_and_then_do_not_keep_a_claim_from_standing() -> None:
+    box = Box()
+    for _ in range(7):
+        box.live(0.15)
+        box.own.missed()
+    assert box.live(0.1) is Phase.OWNED
+    box.memory = ToPlc(boot=55, heartbeat=3)
+    assert box.live(0.05) is Phase.CONTESTED  # and another is seen as ever
+
+
 def test_who_writes_other_things_into_the_block_is_one_whatever_its_place_for_boot_holds() -> None:
     """Another station whose block begins some registers later writes over the end of ours."""
     box = owner()
     box.memory = replace(box.memory, recipe=40_000, score=2.5)
     assert box.live(0.05) is Phase.CONTESTED
+    assert box.own.other_boot is None  # what stands there is our own: nobody is named by it
 
 
 def test_two_stations_that_drew_the_same_number_find_out_and_one_takes_another() -> None:

@@ -289,6 +289,26 @@ def test_modbus_a_plc_that_hides_the_stations_block_works_and_is_told_of(rigs: C
     assert list(found) == ["plc blind"] and "would not be noticed" in found["plc blind"].text and not found["plc blind"].blocks
 
 
+def test_modbus_a_plc_that_refuses_now_and_then_is_served_and_its_block_is_still_looked_at(rigs: Callable[..., Rig]) -> None:
+    rig = rigs(refuse_every=23)  # several times a second
+    rig.plc.want(10)
+    until(lambda: len(rig.parts()) == 10)
+    rig.judge(mostly=5)
+    assert rig.device.counts()["failed:refused"] > 3
+    assert "plc blind" not in rig.device.conditions()
+
+
+def test_modbus_a_plc_that_can_only_be_read_is_told_of_with_the_reason(rigs: Callable[..., Rig]) -> None:
+    rig = rigs(readonly=1)
+    until(lambda: rig.device.counts().get("failed:refused", 0) >= 5)
+    until(lambda: "plc connection" in rig.device.conditions())
+    for _ in range(3):
+        failures = rig.device.counts()["failed:refused"]
+        until(lambda: rig.device.counts()["failed:refused"] > failures)  # noqa: B023
+        told = rig.device.conditions()["plc connection"].text  # it stays, though each look succeeds
+        assert "illegal data address" in told and "allows writing" in told
+
+
 def test_modbus_a_plc_that_answers_slowly_still_gets_every_verdict(rigs: Callable[..., Rig]) -> None:
     rig = rigs(link_options={"timeout_s": 1.0}, answer_ms=15)
     rig.plc.want(5)
@@ -499,6 +519,23 @@ def test_a_plc_gets_in_beside_any_number_of_idle_connections(server: ModbusServe
         connection.close()
     late.close()
     writer.close()
+
+
+def test_connections_that_come_in_one_burst_are_few_too(server: ModbusServerLink) -> None:
+    held, let_go = threading.Event(), threading.Event()
+    assert server._loop is not None
+
+    def hold() -> None:  # as a busy machine does: the server accepts all that wait in one go
+        held.set()
+        let_go.wait(PATIENCE_S)
+
+    server._loop.call_soon_threadsafe(hold)
+    assert held.wait(PATIENCE_S)
+    burst = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5 * MAX_CONNECTIONS)]
+    let_go.set()
+    until(lambda: sum(hung_up(connection) for connection in burst) >= 4 * MAX_CONNECTIONS)
+    for connection in burst:
+        connection.close()
 
 
 def hung_up(connection: socket.socket) -> bool:

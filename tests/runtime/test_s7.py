@@ -65,6 +65,15 @@ def test_a_missing_data_block_is_refused_and_the_hint_names_put_get(tmp_path: Pa
     plc.kill()
 
 
+def test_a_cpu_that_takes_no_connection_in_time_is_told_of_with_the_limit_and_what_may_be_full() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the connection is made by the kernel, and nobody answers
+        link = S7Link("127.0.0.1", port=server.getsockname()[1], timeout_s=0.05)
+        with pytest.raises(LinkError, match=r"does not accept a connection within 50 ms \(timeout_ms\)") as caught:
+            link.exchange(ToPlc())
+    assert "connection to spare" in caught.value.hint and "larger timeout_ms" in caught.value.hint
+    link.close()
+
+
 @pytest.mark.parametrize("options", [{"rack": 8}, {"slot": 32}, {"db_number": 0}, {"timeout_s": 0.0}])
 def test_addresses_that_cannot_be_are_bad_input(options: dict[str, float]) -> None:
     with pytest.raises(BadInput):

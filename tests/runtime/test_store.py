@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -196,6 +197,26 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert ids(tmp_path) == [1]
     assert (tmp_path / "records.db.damaged-20261122T060000Z").read_bytes().startswith(b"this is not")
     assert "is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("table", ["records", "runs"])
+def test_a_database_whose_tables_somebody_removed_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, table: str
+) -> None:
+    for part_id in (1, 2, 3):
+        store = RecordStore(tmp_path, commit_every_s=0.0)
+        store.write(record(part_id))
+        assert store.flush(PATIENCE_S)
+        if part_id < 3:  # once while it writes, once before it starts
+            with closing(sqlite3.connect(tmp_path / FILE_NAME)) as other:
+                other.execute(f"DROP TABLE {table}")
+        if part_id == 1 and table == "records":
+            store.write(record(10))
+            assert store.flush(PATIENCE_S)
+            assert ids(tmp_path) == [10]
+        store.close()
+        assert store.lost == 0
+    assert 3 in ids(tmp_path) and f"is damaged (no such table: {table})" in caplog.text
 
 
 def destroy_first_page(path: Path, *, first: int = 0, last: int = 4096) -> None:

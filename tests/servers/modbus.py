@@ -42,6 +42,7 @@ class Machine:
         self.arrived = -1
         self.raised: dict[int, int] = {}  # when each part's trigger came up
         self.hidden = bool(arguments.hidden)
+        self.readonly, self.refuse_every, self.asked = bool(arguments.readonly), arguments.refuse_every, 0
         self.forced: dict[str, int] = {}
         self.beat, self.beat_at, self.beating = 0, 0.0, False
 
@@ -49,6 +50,9 @@ class Machine:
         if self.answer_s:
             await asyncio.sleep(self.answer_s)
         if self.hidden and values is None and address < FROM:
+            return ExcCodes.ILLEGAL_ADDRESS
+        self.asked += 1
+        if (self.readonly and values is not None) or (self.refuse_every and self.asked % self.refuse_every == 0):
             return ExcCodes.ILLEGAL_ADDRESS
         if values is None:
             registers[FROM - start : FROM - start + FROM_WORDS] = self.mine
@@ -147,4 +151,6 @@ if __name__ == "__main__":
     parser.add_argument("--rude", type=int, default=0)
     parser.add_argument("--whole", type=int, default=0, help="1: it has the registers between the blocks, too")
     parser.add_argument("--hidden", type=int, default=0, help="1: the station's block can be written and not read")
+    parser.add_argument("--readonly", type=int, default=0, help="1: nothing can be written")
+    parser.add_argument("--refuse-every", type=int, default=0, help="N: each Nth request is refused")
     asyncio.run(main(parser.parse_args()))

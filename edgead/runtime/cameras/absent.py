@@ -97,6 +97,8 @@ class Opening:
                 raise CameraLost(f"camera {self._name} does not open in time", hint="its driver, or the network, does not answer")
             self._attempt = None
         if attempt.error is not None:
+            if not isinstance(attempt.error, Exception):  # a panic of native code, told on this thread: it must not end that
+                raise CameraLost(f"the adapter of camera {self._name} failed: {attempt.error!r}"[:300]) from attempt.error
             raise attempt.error
         assert attempt.camera is not None
         return attempt.camera

@@ -6,7 +6,9 @@ The only file that knows pylogix (1.1): explicit messages of CIP class 3, Read T
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from edgead.errors import BadInput
@@ -24,6 +26,9 @@ REFRESH_EXCHANGES = 10
 
 TIMEOUT_S = 0.25
 DINT = 0xC4
+HEADER = 24
+"""Bytes of an encapsulation header; bytes 2 and 3 of it say how many follow (CIP volume 2, 2-3.1)."""
+
 _MEANINGS = {
     "Path segment error": "there is no such tag, or it is not accessible from outside",
     "Path destination unknown": "there is no such tag, or it is not accessible from outside",
@@ -109,7 +114,7 @@ class EtherNetIpLink:
             raise BadInput(f"an EtherNet/IP timeout of {timeout_s} s is too short")
         self._pylogix = require("pylogix", extra="ethernetip", why="EtherNet/IP")
         self._parsed = require("pylogix.utils", extra="ethernetip", why="EtherNet/IP").parse_tag_name
-        self._limit = f"{1000 * timeout_s:g} ms (timeout_ms)"
+        self._timeout_s, self._limit = timeout_s, f"{1000 * timeout_s:g} ms (timeout_ms)"
         self._options = {"ip_address": host, "slot": slot, "timeout": timeout_s, "port": port}
         self._write_tag, self._read_tag = to_plc_tag, from_plc_tag
         self.name = self._name = f"the PLC at {host}:{port}"
@@ -166,6 +171,7 @@ class EtherNetIpLink:
     def _connect(self) -> None:
         self._plc = self._pylogix.PLC(**self._options)
         self._plc.conn.msg_socket.close()  # of a listener that is not used
+        self._plc.conn.receive_data = partial(self._receive, self._plc.conn)
         done, why = self._plc.conn.connect()
         if not done:
             raise LinkError(
@@ -179,6 +185,23 @@ class EtherNetIpLink:
             if kind != DINT:
                 name = self._plc.CIPTypes.get(kind, (0, hex(kind)))[1]
                 raise LinkError(f"{self._name}: the tag {tag} is {name}, not DINT", cause="refused", hint=_ARRAYS)
+
+    def _receive(self, conn: Any) -> bytes | None:
+        """One answer, for pylogix, whose own way of reading never ends when the connection does within an answer, and takes any
+        time for one that comes in small pieces. None: there is none."""
+        connection, until, data = conn.Socket, time.monotonic() + self._timeout_s, b""
+        try:
+            while len(data) < HEADER or len(data) < HEADER + int.from_bytes(data[2:4], "little"):
+                connection.settimeout(max(until - time.monotonic(), 0.001))
+                part = connection.recv(4096)
+                if not part or time.monotonic() > until:
+                    return None
+                data += part
+        except OSError:
+            return None
+        finally:
+            connection.settimeout(self._timeout_s)
+        return data
 
     def _read(self, tag: str, count: int) -> list[int]:
         response = self._plc.Read(tag, count)

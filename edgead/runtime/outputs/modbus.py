@@ -397,6 +397,13 @@ def _server_class(module: Any, unit: int) -> Any:
 
     class Handler(ServerRequestHandler):
         asked_at = 0.0
+        unwanted = False  # turned out before it began: asyncio makes many in one go, and connects them later
+
+        def connection_made(self, transport: Any) -> None:
+            if self.unwanted:
+                transport.abort()
+            else:
+                super().connection_made(transport)
 
         async def handle_request(self) -> None:
             self.server.now = self  # requests are served one after the other: nothing in between waits
@@ -426,11 +433,13 @@ def _server_class(module: Any, unit: int) -> Any:
             idle_s = time.monotonic() - handler.asked_at
             _log.warning(
                 "more than %d Modbus connections: that of %s is closed, which asked for nothing for %.0f s",
-                MAX_CONNECTIONS, (transport.get_extra_info("peername") or "?")[0] if transport else "?", idle_s,
+                MAX_CONNECTIONS, (transport.get_extra_info("peername") or "?")[0] if transport else "a new one", idle_s,
             )  # fmt: skip
             self.active_connections.setdefault(handler.unique_id, handler)
             handler.close()
-            if transport is not None:
+            if transport is None:
+                handler.unwanted = True
+            else:
                 transport.abort()  # what is still to be sent goes to nobody
 
     return Server

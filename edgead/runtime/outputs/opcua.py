@@ -252,7 +252,10 @@ class OpcUaClientLink:
             return None, self._from_plc(found[len(own) :])
         values: dict[str, Any] = {}
         for signal, data in zip(own, found, strict=False):
-            values[signal.name] = (data.Value.Value if data.Value is not None else None) or 0  # nothing: never written
+            value = (data.Value.Value if data.Value is not None else None) or 0  # nothing: never written
+            if not isinstance(value, (int, float)):
+                raise self._holds(signal, type(value).__name__)
+            values[signal.name] = value
         return ToPlc(**values), self._from_plc(found[len(own) :])
 
     def _from_plc(self, found: list[Any]) -> FromPlc:
@@ -263,8 +266,7 @@ class OpcUaClientLink:
                 raise self._refused(signal, "read", data.StatusCode)
             value = data.Value.Value if data.Value is not None else None
             if not isinstance(value, int):
-                kind = "nothing" if value is None else type(value).__name__
-                raise LinkError(f"{self._name}: {_tag(signal)} holds {kind}, not a {signal.type}", cause="refused", hint=_TAGS)
+                raise self._holds(signal, "nothing" if value is None else type(value).__name__)
             values[signal.name] = (
                 bool(value) if signal.type == "bool" else value & (0xFFFF if signal.type == "u16" else 0xFFFFFFFF)
             )
@@ -277,6 +279,9 @@ class OpcUaClientLink:
     def _refused(self, signal: Signal, done: str, status: Any) -> LinkError:
         node = self._tags[signal.direction, signal.name]
         return LinkError(f"{self._name}: {_tag(signal)} ({node}) cannot be {done}: {status.name}", cause="refused", hint=_TAGS)
+
+    def _holds(self, signal: Signal, kind: str) -> LinkError:
+        return LinkError(f"{self._name}: {_tag(signal)} holds {kind}, not a {signal.type}", cause="refused", hint=_TAGS)
 
     def _explained(self, error: BaseException) -> LinkError:
         code = type(error).__name__

@@ -31,6 +31,8 @@ _ACCESS = (
     f"its number and length ({DB_BYTES} bytes, deploy/plc/s7.md)"
 )
 
+_CONNECT = "check address, rack, slot, network and PLC, and that the CPU has a connection to spare (panels and others take them)"
+
 
 class S7Link:
     """Writes the station's block into a data block of the PLC and reads the PLC's block from there.
@@ -135,11 +137,14 @@ class S7Link:
         text = _one_line(error)
         if isinstance(error, self._refused):
             return LinkError(f"{self._name} refuses DB{self._db}: {text}", cause="refused", hint=_ACCESS)
+        limit = f"{1000 * self._timeout_s:g} ms (timeout_ms)"
         if isinstance(error, self._timeout) and connected:
-            limit = f"{1000 * self._timeout_s:g} ms (timeout_ms)"
             return LinkError(f"{self._name} does not answer within {limit}: {text}", cause="timeout", hint=SLOW)
+        if isinstance(error, self._timeout):
+            text = f"{self._name} does not accept a connection within {limit}"
+            return LinkError(text, cause="connect", hint=f"{_CONNECT}; {SLOW}")
         what = "broke the connection" if connected else "does not accept a connection"
-        return LinkError(f"{self._name} {what}: {text}", cause="connect", hint="check address, rack, slot, network and PLC")
+        return LinkError(f"{self._name} {what}: {text}", cause="connect", hint=_CONNECT)
 
     def _drop(self) -> None:
         opened, self._open, self._protocol, self._written = self._open, None, None, []
