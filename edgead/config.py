@@ -40,6 +40,18 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was_meant(cls, given: Any) -> Any:
+        """A `yes` is no number (it would be a threshold of 1), and a pin that was left empty is not the wish to have none."""
+        for name, value in given.items() if isinstance(given, dict) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and "bool" not in str(field.annotation):
+                raise ValueError(f"{name} is {str(value).lower()}, which is no value for it")
+            if (value is None and name in ("sha256", "fallback_sha256")) or (value == [] and name == "trusted"):
+                raise ValueError(f"{name} is empty: write it, or leave the key away")
+        return given
+
 
 class FreeTrigger(Section):
     """No trigger: the newest frame, again and again."""

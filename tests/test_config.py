@@ -259,3 +259,31 @@ def test_the_example_is_right(tmp_path: Path) -> None:
 def test_check_names_a_bundle_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["station", "check", str(written(tmp_path, EXAMPLE))]) == 3
     assert "flange.edgead is not a bundle: it does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("threshold: true", "threshold is "),
+        ("budget_ms: yes", "budget_ms is "),
+        ("sha256:", "sha256 is "),
+        ("sha256: ~", "sha256 is "),
+    ],
+)
+def test_a_yes_is_no_number_and_an_empty_pin_is_no_pin(tmp_path: Path, line: str, says: str) -> None:
+    """Neither a threshold of 1 nor a bundle that nobody checks."""
+    camera = ["address: 'sim:'", "bundle: part.edgead", "trigger: {source: free}", line]
+    if not line.startswith("budget"):
+        camera.append("budget_ms: 100")
+    text = "name: cell\ncameras:\n  - name: top\n" + "".join(f"    {one}\n" for one in camera)
+    (tmp_path / "station.yaml").write_text(text)
+    with pytest.raises(BadInput) as caught:
+        read_station(tmp_path / "station.yaml")
+    assert says in str(caught.value)
+
+
+def test_a_list_of_trusted_keys_without_a_key_is_refused(tmp_path: Path) -> None:
+    text = "name: cell\ntrusted: []\ncameras:\n  - {name: top, address: 'sim:', bundle: p.edgead, trigger: {source: free}}\n"
+    (tmp_path / "station.yaml").write_text(text)
+    with pytest.raises(BadInput, match="trusted"):
+        read_station(tmp_path / "station.yaml")
