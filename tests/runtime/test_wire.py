@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgead.errors import BadInput
+from edgead.errors import OutputError
 from edgead.runtime.outputs._loops import LoopThread
 from edgead.runtime.outputs.ethernetip import EtherNetIpLink, to_dints
 from edgead.runtime.outputs.modbus import EXCEPTIONS, ModbusClientLink, ModbusServerLink
@@ -190,5 +190,5 @@ def test_what_asyncio_wants_to_say_is_no_trace_in_a_log(caplog: pytest.LogCaptur
 
 
 def test_modbus_server_on_a_port_that_is_taken_is_one_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BadInput, match="cannot listen on"):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OutputError, match="cannot listen on"):
         ModbusServerLink(port=taken.getsockname()[1])
