@@ -79,7 +79,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 # The leak check knows a thread by the object and by who made it: names change, and libraries may use one name for all.
 
-POOLS = frozenset({"torch", "sklearn", "joblib", "nncf", "matplotlib"})
+POOLS = frozenset({"torch", "sklearn", "joblib", "nncf", "matplotlib", "openvino_telemetry"})
 """Packages that keep threads of their own for as long as the process lives, whatever a test does."""
 
 _start = threading.Thread.start

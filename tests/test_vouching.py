@@ -155,10 +155,11 @@ def test_a_model_that_never_found_a_defect_is_told_and_not_refused(
 
 
 def test_a_threshold_by_hand_above_all_defects_is_told_and_taken(
-    bundle: Path, line: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    bundle: Path, line: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(capsys, bundle, line, "--threshold", 245)[0] == 0
-    assert "none of the 2 golden defects is NG at 245" in caplog.text
+    code, _, err = run(capsys, bundle, line, "--threshold", 245)
+    assert code == 0
+    assert "none of the 2 golden defects is NG at 245" in err
 
 
 def test_threshold_warns_that_verify_and_run_will_refuse(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
