@@ -244,6 +244,8 @@ class PlcDevice:
             else:
                 part_id = trigger.part_id if trigger is not None and trigger.part_id is not None else inspection.part_id
                 if not self._handshake.announce(part_id, result, self._clock.now_ns()):
+                    if self._fault is not None:
+                        raise OutputError(f"{self.name} holds no more results: {self._fault}", hint=self._fault.hint)
                     raise OutputError(
                         f"{self.name} holds no more results", hint="the PLC must acknowledge results (see docs/handshake.md)"
                     )
