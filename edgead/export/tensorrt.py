@@ -8,14 +8,13 @@ capabilities. Neither torch nor onnx is needed.
 from __future__ import annotations
 
 import importlib.util
-import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgead import disk
 from edgead.bundle import storage_errors
 from edgead.calibration.findings import errors
 from edgead.calibration.lint import lint
@@ -170,7 +169,7 @@ class _Build:
         seconds = time.perf_counter() - began
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(target, bytes(plan))
+            disk.write_file(target, bytes(plan))
             self._keep_timings(config)
         warnings = tuple(short(message) for message in self.log.since(self.mark, ("WARNING",)))
         return Built(self._built_with(seconds, plan.nbytes, fallback), warnings, fallback, self.device)
@@ -287,7 +286,7 @@ class _Build:
 
     def _keep_timings(self, config: Any) -> None:
         if self.options.timing_cache is not None and not self.ahead_of_time and (cache := config.get_timing_cache()) is not None:
-            _write_whole(self.options.timing_cache, bytes(cache.serialize()))
+            disk.write_file(self.options.timing_cache, bytes(cache.serialize()))
 
     def _built_with(self, seconds: float, size: int, fallback: Sequence[str]) -> dict[str, str]:
         facts = {
@@ -304,21 +303,6 @@ class _Build:
         if self.options.dla_core is not None:
             facts |= {"dla_core": str(self.options.dla_core), "dla_fallback": ", ".join(fallback)}
         return facts
-
-
-def _write_whole(file: Path, data: bytes) -> None:
-    """Write a file in one step: a crash leaves the old one, or none."""
-    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(name).chmod(0o644)
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _sm(capability: str) -> str:

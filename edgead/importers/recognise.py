@@ -15,6 +15,7 @@ from edgead.importers.model import Imported, ImportOptions
 from edgead.importers.steps import shown
 from edgead.importers.streams import Record
 from edgead.importers.torchfile import read_torch_file
+from edgead.preprocess import naming
 
 KNOWN = (
     "known: anomalib's model.ckpt; folders with patchcore_params.pkl, or with student_final.pth; SimpleNet's ckpt.pth; "
@@ -55,11 +56,10 @@ def import_model(path: Path, options: ImportOptions | None = None, inputs: graph
 def _foreign(path: Path) -> Iterator[None]:
     """Whatever a file of others makes our readers and their libraries trip over is told as a fault of the file, by its name."""
     try:
-        yield
-    except BadInput as error:
-        if str(path) in str(error):
-            raise
-        raise BadInput(f"{path}: {error}", hint=error.hint) from error
+        with naming(path):
+            yield
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}", hint="check the path and its permissions") from error
     except _TRIPS as error:
