@@ -58,8 +58,6 @@ def _foreign(path: Path) -> Iterator[None]:
     try:
         with naming(path):
             yield
-    except BadInput:
-        raise
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}", hint="check the path and its permissions") from error
     except _TRIPS as error:
