@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.cli.train import seed_of
 from edgead.errors import BadInput, ParityFailed
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("edgead-demo"), metavar="DIR", help="default: edgead-demo")
     parser.add_argument("--model", choices=("patchcore", "simplenet"), default="patchcore", help="default: patchcore")
     parser.add_argument("--quick", action="store_true", help="small pictures and few of them: a test that everything works")
-    parser.add_argument("--seed", type=seed_of, default=0, help="of everything that is random (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default 0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
     from edgead.optional import require
 
     began = time.monotonic()
-    if args.seed < 0:
-        raise BadInput(f"a seed of {args.seed} is not usable", hint="give 0 or more")
+    if not 0 <= args.seed < 2**32:
+        raise BadInput(f"a seed of {args.seed} is not usable", hint="give a whole number from 0 to 4294967295")
     for module in ("torch", "safetensors", "sklearn", "onnx", "onnxscript"):
         require(module, extra="export", why="The demo, which trains and exports,")
     from edgead.bundle import storage_errors

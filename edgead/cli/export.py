@@ -165,7 +165,6 @@ def _check(args: argparse.Namespace) -> None:
     if args.precision and "int8" not in _list(args.precision):
         of_int8 = {"--weight-bits": args.weight_bits is not None, "--observer": args.observer != METHODS[0],
                    "--calibration-tool": args.calibration_tool != "edgead",
-                   "--allow-unsafe-calibration": args.allow_unsafe_calibration,
                    "--calibration": args.calibration is not None and not serves_as_images}  # fmt: skip
         if given := [flag for flag, there in of_int8.items() if there]:
             what = f"{', '.join(given)}: for INT8 only, and --precision is {args.precision}"

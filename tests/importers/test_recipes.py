@@ -129,7 +129,7 @@ def test_an_imported_model_exports_and_verifies_like_a_trained_one(
         ("import absent.ckpt -o out", "absent.ckpt"),
         ("import model.ckpt -o out", "--images"),
         ("import modules -o out", "--images"),
-        ("import model.ckpt -o out --images absent", "absent is not a folder"),
+        ("import model.ckpt -o out --images absent", "--images absent does not exist"),
         ("import model.ckpt -o out --size big", "not a size"),
         ("import model.ckpt -o good --threshold 1", "not a trained model"),
         ("import model.onnx -o out --mean 1,2 --map heat", "--mean"),
