@@ -127,6 +127,7 @@ class ModbusClientLink:
             (first, last - first) if last - first <= SPAN_WORDS else None
         )  # None: both blocks do not fit into one request
         self._spanned = False  # one request has brought both
+        self._readable = False  # our own block was read before: from then on a refusal is a fault, and told as one
 
     def exchange(self, to_plc: ToPlc) -> FromPlc:
         return from_plc_of(self._asked(lambda: self._swap(to_words(to_plc, self._word_order))), self._word_order)
@@ -207,13 +208,15 @@ class ModbusClientLink:
                 self._span = None  # unless it works, also when it breaks the connection
             response = self._patiently(self._client.read_holding_registers, at, count=count)
             if not response.isError() and len(response.registers) == count:
-                self._span, self._spanned = (at, count), True
+                self._span, self._spanned, self._readable = (at, count), True, True
                 own, theirs = self._write_at - at, self._read_at - at
                 return list(response.registers[own : own + _TO_WORDS]), list(response.registers[theirs : theirs + _FROM_WORDS])
             self._span = None
         response = self._patiently(self._client.read_holding_registers, self._write_at, count=_TO_WORDS)
-        refused = response.isError() and getattr(response, "exception_code", None) in NOT_THERE
-        return None if refused else self._registers(response, _TO_WORDS), self._read()
+        hidden = response.isError() and getattr(response, "exception_code", None) in NOT_THERE and not self._readable
+        ours = None if hidden else self._registers(response, _TO_WORDS)
+        self._readable = self._readable or ours is not None
+        return ours, self._read()
 
     def _registers(self, response: Any, count: int = _FROM_WORDS) -> list[int]:
         self._check(response)
