@@ -112,7 +112,7 @@ def test_a_triggered_frame_with_lost_packets_is_told_because_a_part_belongs_to_i
         camera.grab(5.0)
 
 
-@pytest.mark.parametrize("gige", [100.0], indirect=True)
+@pytest.mark.parametrize("gige", [300.0], indirect=True)
 def test_a_free_running_camera_of_which_nothing_arrives_whole_times_out_and_says_why(
     camera_of: Callable[[str], Camera],
 ) -> None:

@@ -199,7 +199,7 @@ class GenicamCamera:
         try:
             for i, buffer in enumerate(buffers):
                 frame_id = self._number(buffer)
-                times = self._made(buffer)
+                times = self._made(buffer) if not buffer.fault else None  # one with holes comes when the waiting for them ends
                 if buffer.fault:
                     self._counts["incomplete"] += 1
                     fault = buffer.fault
@@ -220,7 +220,7 @@ class GenicamCamera:
     def _made(self, buffer: Buffer) -> tuple[int, int] | None:
         """When a picture was made, and when it arrived; None: it may be old."""
         arrived_ns = self._clock.now_ns() - max(0, buffer.age_ns)
-        made_ns = self._times.made(arrived_ns, buffer.sensor_ns) if buffer.sensor_ns > 0 and not buffer.fault else None
+        made_ns = self._times.made(arrived_ns, buffer.sensor_ns) if buffer.sensor_ns > 0 else None
         self._has_clock = self._has_clock or made_ns is not None
         if made_ns is None:
             made_ns = self._last_ns = max(self._last_ns, arrived_ns)
