@@ -44,6 +44,22 @@ def _no_gpu() -> str:
     return ""
 
 
+END_S = 60.0  # of real time, for the process to end after its last test
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A thread that a failed test left behind keeps no suite from ending: it is named, and the process ends."""
+
+    def end() -> None:
+        left = [f"{t.name} (of {_makers.get(t, '?')})" for t in threading.enumerate() if t.is_alive() and not t.daemon]
+        os.write(2, f"the tests are over, and these threads did not end within {END_S:g} s: {', '.join(left)}\n".encode())
+        os._exit(3)
+
+    timer = threading.Timer(END_S, end)
+    timer.daemon = True
+    timer.start()
+
+
 _not_run: list[str] = []  # what is told at the end
 
 

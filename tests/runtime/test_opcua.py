@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -293,7 +294,11 @@ class Remote:
         self._client.set_security(SecurityPolicyBasic256Sha256, keys / "trusted.pem", key, server_certificate=keys / "plc.pem")
         self._client.set_user(USER)
         self._client.set_password(PASSWORD)
-        self._client.connect()
+        try:
+            self._client.connect()
+        except BaseException:
+            self._client.tloop.stop()  # a thread that would keep this process from ending
+            raise
         self._index = self._client.get_namespace_index("http://opcfoundation.org/UA/MachineVision")
         self._system = self._client.nodes.objects.get_child(["3:edgead"])
         self._machine = self._child(self._system, "VisionStateMachine")
@@ -511,14 +516,14 @@ def test_whoever_enters_can_beside_any_number_of_idle_connections(
     served: Callable[..., OpcUaServer], keys: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = served()
-    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(4 * opcua_vision.MAX_CONNECTIONS)]
-    server.heartbeat()
-    client = Remote(server, keys)
-    until(lambda: client.state() == "Ready")
-    client.close()
+    with ExitStack() as idle:
+        for _ in range(4 * opcua_vision.MAX_CONNECTIONS):
+            idle.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        server.heartbeat()
+        client = Remote(server, keys)
+        until(lambda: client.state() == "Ready")
+        client.close()
     assert "refused a client at 127.0.0.1: more than 32 are connected" in caplog.text
-    for connection in idle:
-        connection.close()
 
 
 def test_who_guesses_passwords_waits_longer_and_longer_and_others_do_not(caplog: pytest.LogCaptureFixture) -> None:

@@ -37,6 +37,9 @@ MAX_PENDING = 256
 MAX_CONNECTIONS = 32
 """Clients at once."""
 
+BURST = 500
+"""Connections more that may come within a tick: where it is full, asyncua turns away the newest, who may be the PLC."""
+
 ENTRY_S, SESSION_MS = 10.0, 120_000.0
 """A connection that has no session by then is closed; a session without a sign of life ends after so long at most."""
 
@@ -228,7 +231,7 @@ class OpcUaServer:
         ua = self._ua
         server = asyncua("").Server(user_manager=Users(self._login, self._anonymous, self._refused, self._peer))
         await server.init()
-        server.iserver.max_connections = 2 * MAX_CONNECTIONS  # of which `_few` leaves half
+        server.iserver.max_connections = MAX_CONNECTIONS + BURST  # of which `_few` leaves MAX_CONNECTIONS
         server.iserver.max_pending_activation_seconds, server.iserver.max_session_timeout_ms = ENTRY_S, SESSION_MS
         server.name, server.manufacturer_name = "edgead", "edgead"
         await server.set_application_uri(self._identity.certificate.uri or NAMESPACE)
