@@ -57,12 +57,12 @@ class PatchFeatures(nn.Module):
 
 
 class QuietBorderFeatures(PatchFeatures):
-    """As :class:`PatchFeatures`, with the outermost cells of each layer multiplied by `weight`, in the corners by its square: what
-    training takes.
+    """As :class:`PatchFeatures`, with the outermost cells of each layer multiplied by `weight`, in the corners by its square:
+    what training takes.
 
     These cells see the zeros that the backbone pads its layers with, and a mean of 6 or 4 cells wavers more than one of 9. Left
-    loud they took up to four fifths of a coreset and were the worst cells of most good pictures; counting cells outside of the map
-    as zeros (2/3, 4/9) quietens them so far that defects there are missed (docs/decisions/0026-features.md).
+    loud they took up to four fifths of a coreset and were the worst cells of most good pictures; counting cells outside of the
+    map as zeros (2/3, 4/9) quietens them so far that defects there are missed (docs/decisions/0026-features.md).
     """
 
     kind = "quiet_border"
