@@ -142,6 +142,8 @@ class _Guard:
             first = last = self._of_the_rest(first)
             if first.broken:
                 last = self._of_the_rest(self._search(first))
+            if len(last.broken) > 1:
+                last = self._one_by_one(self._of_the_rest(first), last)
         return self._told(self._settled(first, last))
 
     def _of_the_rest(self, state: _State) -> _State:
@@ -269,6 +271,21 @@ class _Guard:
             self._refuse_kernel_faults(state)
         return state
 
+    def _one_by_one(self, first: _State, last: _State) -> _State:
+        """No graph was found that serves all engines: one that serves one of them, the nearest to the trained model first, and
+        whoever else it serves."""
+        everyone = self.candidates
+        for name in sorted(last.broken, key=lambda name: last.found[name].score_deviation):
+            self.candidates = [candidate for candidate in everyone if candidate.name == name or candidate.name not in last.broken]
+            self.steps = [replace(step, kept=False) for step in self.steps]
+            state = self._search(self._of_the_rest(first))
+            self.candidates = everyone
+            if not state.broken:
+                return self._of_the_rest(self._measure(state.graph, state.keep))
+            if self._late():
+                break
+        return self._of_the_rest(last)
+
     def _try(self, state: _State, worst: str, error: LayerError, cost_ms: float) -> _State:
         """The state with this layer in float as well, when that helps."""
         nodes = error.layer.nodes
@@ -382,9 +399,9 @@ class _Guard:
         options = [option for word, option in LIMIT_OPTIONS.items() if word in told]
         if self.layers:
             worst, kept = self.layers[0], sum(step.kept for step in self.steps)
-            tried = len([step for step in self.steps if step.layers == 1])
+            tried = len({step.layer for step in self.steps if step.layers == 1})
             told += f"; {tried} of {len(self.layers)} layers tried in float, {kept} helped"
-            if groups := [step.layer for step in self.steps if step.layers > 1]:
+            if groups := dict.fromkeys(step.layer for step in self.steps if step.layers > 1 and not step.kept):
                 told += f", nor did {' or '.join(groups)}"
             told += f" (worst: {worst.layer.name}, {worst.score_deviation:.2g} alone)"
         return told, f"try --precision fp32, more varied --calibration pictures, or a wider {' and '.join(options)}"
