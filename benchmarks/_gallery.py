@@ -29,7 +29,7 @@ class Shown:
 
 
 def sheet(target: Path, shown: Mapping[str, Sequence[Shown]]) -> None:
-    """One JPEG: for each choice a row of the worst misses (defects of the lowest score) and one of the worst false rejects (good
+    """One PNG: for each choice a row of the worst misses (defects of the lowest score) and one of the worst false rejects (good
     pictures of the highest), each with its map beside it; red is the threshold and above."""
     rows = []
     for choice, told in shown.items():
@@ -37,7 +37,7 @@ def sheet(target: Path, shown: Mapping[str, Sequence[Shown]]) -> None:
         rejects = sorted((s for s in told if not s.defect), key=lambda s: -s.times)[:WORST]
         rows += [_row(f"{choice}: defects", misses), _row(f"{choice}: good", rejects)]
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(target), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 85]):
+    if not cv2.imwrite(str(target), np.vstack(rows)):
         raise OSError(f"{target} cannot be written")
 
 

@@ -176,7 +176,7 @@ def _run_all(args: argparse.Namespace) -> tuple[list[Run], dict[str, str]]:
                     print(f"{name} {model} seed {seed} {choice}: {run.figures} in {run.fit_s} s", file=sys.stderr, flush=True)
                     _write(args, runs, skipped)
                 if args.gallery is not None and seed == seeds[0] and shown:
-                    sheet(args.gallery / f"{name}_{model}.jpg", shown)
+                    sheet(args.gallery / f"{name}_{model}.png", shown)
     _write(args, runs, skipped)
     return runs, skipped
 

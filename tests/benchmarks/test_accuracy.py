@@ -37,7 +37,7 @@ def test_before_and_after_see_the_same_pictures(plates: None, tmp_path: Path, ca
     assert "absent" in result["skipped"]
     assert result["machine"]["cores"] >= 1
     assert "skipped absent: no " in capsys.readouterr().out
-    picture = cv2.imread(str(tmp_path / "gallery/plates_patchcore.jpg"))
+    picture = cv2.imread(str(tmp_path / "gallery/plates_patchcore.png"))
     assert picture is not None and picture.std() > 10
     assert accuracy.main([*options, "--seeds", "0,1,2", "--max-minutes", "-1"]) == 0
     assert len(json.loads(target.read_text())["runs"]) == 4  # those that were there are kept
