@@ -195,8 +195,14 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     keys = list(dict.fromkeys(key for row in rows for key in row if isinstance(row[key], dict)))
     print(f"| set | variant | {' | '.join(keys)} |\n{'|---' * (len(keys) + 2)}|")
     for row in rows:
-        cells = ("" if key not in row else f"{row[key]['mean']:.3f} ± {row[key].get('half', float('nan')):.3f}" for key in keys)
+        cells = (_cell(row.get(key)) for key in keys)
         print(f"| {row['set']} | {row['variant']} | {' | '.join(cells)} |")
+
+
+def _cell(figure: Mapping[str, float] | None) -> str:
+    if figure is None:
+        return ""
+    return f"{figure['mean']:.3f}" + (f" ± {figure['half']:.3f}" if "half" in figure else "")
 
 
 if __name__ == "__main__":
