@@ -88,9 +88,12 @@ def test_a_model_that_names_no_features_answers_as_it_was_trained(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("features", "message"),
-    [({"kind": "loud"}, "unknown patch features 'loud'"), ({"kind": "quiet_border", "weight": "much"}, "cannot be weighed 'much'"),
-     ({"kind": "quiet_border", "weight": -1}, "cannot be weighed -1")],
-)  # fmt: skip
+    [
+        ({"kind": "loud"}, "unknown patch features 'loud'"),
+        ({"kind": "quiet_border", "weight": "much"}, "cannot be weighed 'much'"),
+        ({"kind": "quiet_border", "weight": -1}, "cannot be weighed -1"),
+    ],
+)
 def test_unusable_features_are_one_clear_line(features: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         build_features({"backbone": "efficientnet_lite0", "layers": ["blocks.4"], "features": features})
