@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgead.runtime.handshake import Accepted, Handshake, Result, Timing
 from edgead.runtime.ownership import Ownership, Phase
-from edgead.runtime.signals import Cause, Fault, FromPlc, ToPlc
+from edgead.runtime.signals import Cause, Fault, FromPlc, ToPlc, to_plc_of, to_words
 from edgead.testing_plc import FakePlc
 from edgead.types import Verdict
 
@@ -294,6 +294,20 @@ def test_exchanges_that_fail_now_and_then_do_not_keep_a_claim_from_standing() ->
     assert box.live(0.1) is Phase.OWNED
     box.memory = ToPlc(boot=55, heartbeat=3)
     assert box.live(0.05) is Phase.CONTESTED  # and another is seen as ever
+
+
+def test_numbers_that_come_back_rounded_or_cut_to_their_range_are_still_ours() -> None:
+    """A link of somebody else's may take any number from a PLC, and a PLC keeps float32."""
+    box = Box()
+    for beat in range(40):
+        box.now += 50 * MS
+        box.own.looked(box.memory, box.now, box.now)
+        if box.own.may_write(box.now):
+            box.write(ToPlc(boot=7, heartbeat=0xFFFF + beat, trigger_part_id=-1 - beat, score=0.1))
+            box.memory = to_plc_of(to_words(box.memory))
+    assert box.own.phase is Phase.OWNED
+    box.memory = replace(box.memory, score=0.25)
+    assert box.live(0.05) is Phase.CONTESTED
 
 
 def test_who_writes_other_things_into_the_block_is_one_whatever_its_place_for_boot_holds() -> None:
