@@ -58,9 +58,17 @@ def run(folder: Path, bundle: Path, body: str, name: str = "kept", **options: ob
 )
 def test_an_output_that_breaks_as_it_is_opened_costs_its_own_lane(tmp_path: Path, bundle: Path, body: str, says: str) -> None:
     done = run(tmp_path, bundle, body)
-    assert f"left: output other: output other cannot be opened: {says}; it is tried again" in done.stderr
+    assert f"left: output kept: output kept cannot be opened: {says}; it is tried again" in done.stderr
     assert "left: 3 parts" in done.stderr and "right: 3 parts" in done.stderr
-    assert "failed: (3 other)" in done.stderr
+    assert "failed: (3 kept)" in done.stderr
+    assert done.returncode == 0
+
+
+def test_an_output_that_hangs_as_it_is_opened_costs_its_own_lane_and_keeps_no_start_waiting(tmp_path: Path, bundle: Path) -> None:
+    done = run(tmp_path, bundle, "import time; time.sleep(600)")
+    assert "left: output kept: output kept does not open in time" in done.stderr
+    assert "left: 3 parts" in done.stderr and "right: 3 parts" in done.stderr
+    assert "failed: (3 kept)" in done.stderr
     assert done.returncode == 0
 
 
