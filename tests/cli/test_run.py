@@ -16,10 +16,11 @@ import pytest
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
 from edgead.cli._probes import PROBE
 from edgead.cli.main import build_parser, main
-from edgead.cli.run import only_camera
+from edgead.cli.run import only_camera, summary
 from edgead.config import CameraConfig, CommandOutput
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.stats import Stats
 from edgead.types import TensorSpec
 
 WITHOUT_LAB = """
@@ -226,6 +227,19 @@ def test_a_camera_of_the_command_line_has_the_defaults_of_a_station_file() -> No
 def test_a_bundle_that_is_not_there_is_told_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tmp_path / "nope.edgead")]) == 3
     assert "nope.edgead is not a bundle: it does not exist" in capsys.readouterr().err
+
+
+def test_an_age_limit_is_for_live_cameras(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for recording in (str(pictures), "sim:parts=2"):
+        assert main(["run", str(bundle), "--camera", recording, "--max-age-ms", "50"]) == 2
+        assert "(--max-age-ms) is for live cameras: a recording's pictures have no age" in capsys.readouterr().err
+
+
+def test_what_never_arrived_is_in_the_summary() -> None:
+    told = summary(
+        Stats(), {}, {"WebhookOutput": {"accepted": 5, "lost": 2, "waiting": 1}, "MqttOutput": {"lost": 0, "waiting": 0}}
+    )
+    assert "verdicts that did not arrive: (3 WebhookOutput)" in told
 
 
 @pytest.mark.parametrize("camera", ["sim:parts=2", "0", "pictures", "rtsp://127.0.0.1:1/line.mp4"])

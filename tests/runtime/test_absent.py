@@ -231,6 +231,21 @@ def test_an_output_that_hangs_as_it_is_opened_holds_nobody_up_is_never_opened_tw
     assert given.closed
 
 
+def test_what_a_late_output_has_counted_is_known_after_the_end() -> None:
+    class Counting(FakeOutput):
+        def counts(self) -> dict[str, int]:
+            return {"lost": 2 if self.closed else 0}
+
+    clock, away = FakeClock(), Away(Counting)
+    made, _ = later(away, clock)
+    away.there = True
+    clock.advance(1)
+    output = LateOutput(made)
+    output.heartbeat()
+    output.close()
+    assert output.counts() == {"lost": 2}
+
+
 def test_what_opens_after_the_end_is_closed() -> None:
     clock, hang, given = FakeClock(), Hang(), FakeOutput()
 

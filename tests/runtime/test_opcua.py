@@ -289,7 +289,7 @@ class Remote:
     """A client in this process: calls methods of the standard, and sees states and results."""
 
     def __init__(self, server: OpcUaServer, keys: Path) -> None:
-        self._client = Client(f"opc.tcp://127.0.0.1:{server.port}/edgead")
+        self._client = Client(f"opc.tcp://127.0.0.1:{server.port}/edgead", timeout=PATIENCE_S)
         key = CertProperties(keys / "trusted.key", "pem")
         self._client.set_security(SecurityPolicyBasic256Sha256, keys / "trusted.pem", key, server_certificate=keys / "plc.pem")
         self._client.set_user(USER)
@@ -524,6 +524,40 @@ def test_whoever_enters_can_beside_any_number_of_idle_connections(
         until(lambda: client.state() == "Ready")
         client.close()
     assert "refused a client at 127.0.0.1: more than 32 are connected" in caplog.text
+
+
+def test_nobody_there_and_a_state_in_which_no_job_starts_are_told_with_the_way_out(
+    served: Serve, remote: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    server = served(clock=clock)
+    server.heartbeat()
+    assert server.conditions() == {}
+    clock.advance(2 * opcua_vision.ALONE_S)
+    server.heartbeat()
+    alone = server.conditions()["opcua client"]
+    assert alone.blocks and f"the OPC UA server on 127.0.0.1:{server.port}: no client has a session" in alone.text
+    until(lambda: "no client has a session" in caplog.text)
+    client = remote(server)
+    until(lambda: "opcua client" not in server.conditions())
+    until(lambda: client.state() == "Ready")
+    assert client.call("Halt") == 0
+    until(lambda: server.heartbeat() or clock.advance(1.0) or "opcua state" in server.conditions())
+    halted = server.conditions()["opcua state"]
+    assert halted.blocks and "is Halted" in halted.text and "Reset, then SelectModeAutomatic" in halted.text
+    assert client.call("Reset") == 0
+    until(lambda: server.heartbeat() or client.call("SelectModeAutomatic") == 0 or client.state() == "Ready")
+    until(lambda: "opcua state" not in server.conditions())
+
+
+def test_clients_that_are_refused_are_told_for_a_while(served: Serve, keys: Path) -> None:
+    clock = FakeClock()
+    server = served(clock=clock)
+    assert "BadUserAccessDenied" in drive(server, keys, "9", password="wrong-one")
+    told = server.conditions()["opcua refused"]
+    assert not told.blocks and "refused a client at 127.0.0.1 with a wrong user or password" in told.text
+    clock.advance(opcua_vision.REFUSED_S)
+    assert "opcua refused" not in server.conditions()
 
 
 def test_who_guesses_passwords_waits_longer_and_longer_and_others_do_not(caplog: pytest.LogCaptureFixture) -> None:

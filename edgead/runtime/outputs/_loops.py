@@ -35,24 +35,30 @@ class LoopFaults:
 
     def __init__(self) -> None:
         self._spare: list[int] = []
+        self._closed = False
         self._reserve()
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         listener = context.get("socket")
         if context.get("message") == OUT_OF_RESOURCE and listener is not None:
             turned_away = self._turn_away(listener.fileno())
+            loop.call_soon(self._reserve)  # not now: asyncio's next look needs one, to find that nobody waits
             _log.warning("no file descriptors are left: %d connections were hung up on; look at: ulimit -n", turned_away)
         else:
             told_in_one_line(loop, context)
 
     def close(self) -> None:
-        """Give the reserve back."""
+        """Give the reserve back, for good."""
+        self._closed = True
+        self._release()
+
+    def _release(self) -> None:
         while self._spare:
             os.close(self._spare.pop())
 
     def _reserve(self) -> None:
         try:
-            while len(self._spare) < SPARE:
+            while len(self._spare) < SPARE and not self._closed:
                 self._spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
             _log.debug("no file descriptors for a reserve: %s", error)
@@ -60,7 +66,7 @@ class LoopFaults:
     def _turn_away(self, listener: int) -> int:
         """Hang up on all that wait there; how many."""
         count = 0
-        self.close()
+        self._release()
         try:
             with socket.socket(fileno=os.dup(listener)) as waiting:
                 while True:
@@ -68,8 +74,6 @@ class LoopFaults:
                     count += 1
         except OSError:  # BlockingIOError: nobody waits any more
             return count
-        finally:
-            self._reserve()
 
 
 class LoopThread:
