@@ -22,6 +22,7 @@ from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.stats import Stats
 from edgead.types import TensorSpec
+from tests.waiting import PATIENCE_S
 
 WITHOUT_LAB = """
 import sys
@@ -116,7 +117,7 @@ def test_a_threshold_by_hand_and_a_limit_of_parts(bundle: Path, pictures: Path, 
 
 def test_a_line_box_has_no_lab_and_the_records_come_through_the_pipe(bundle: Path, pictures: Path) -> None:
     command = [sys.executable, "-c", WITHOUT_LAB, "run", str(bundle), "--camera", str(pictures)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE_S, check=True)
     assert [json.loads(line)["verdict"] for line in done.stdout.splitlines()] == ["OK", "NG", "UNKNOWN"]
     assert done.stderr.startswith("tiny: onnxruntime-fp32 on")
 
@@ -159,7 +160,7 @@ sys.exit(main())
 
 def test_a_run_in_which_a_thread_died_does_not_end_with_0_although_it_worked_again(bundle: Path, pictures: Path) -> None:
     command = [sys.executable, "-c", DEADLY, "run", str(bundle), "--camera", str(pictures), "--on-ng", "true"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     assert done.returncode == 6
     assert len(done.stdout.splitlines()) == 3
     assert "thread died: camera, output CommandOutput (1 times, the last time of Panic: a bug in native code)" in done.stderr
@@ -168,7 +169,7 @@ def test_a_run_in_which_a_thread_died_does_not_end_with_0_although_it_worked_aga
 def test_a_camera_that_does_not_open_is_one_line_and_a_hint_without_secrets(bundle: Path) -> None:
     address = "rtsp://operator:s3cret@127.0.0.1:9/line"
     command = [sys.executable, "-m", "edgead", "run", str(bundle), "--camera", address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     assert done.returncode == 6
     assert done.stdout == ""
     first, second = done.stderr.splitlines()
@@ -205,7 +206,7 @@ def test_mistakes_are_one_clear_line(
 
 def test_the_runtime_imports_no_lab() -> None:
     code = "import sys, edgead.runtime.station; print([m for m in ('torch', 'onnx', 'rich', 'sklearn') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=5 * PATIENCE_S, check=True)
     assert done.stdout.strip() == "[]"
 
 

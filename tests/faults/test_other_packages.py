@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.waiting import PATIENCE_S
+
 OTHERS = """
 class Panic(BaseException):
     pass
@@ -57,7 +59,7 @@ def run(
     return subprocess.run(
         [sys.executable, "-m", "edgead", "run", str(folder / "station.yaml"), "--max-parts", "3"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", "")))},
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False,
     )  # fmt: skip
 
 

@@ -82,7 +82,8 @@ def test_a_plc_with_one_session_gets_it_back_before_another_is_asked_for(tmp_pat
         until(lambda: answers(link))  # this server never forgets a session that nobody closes
     link.close()
     told = [entry["session"] for entry in plc.log("session")]
-    assert [word for word in told if word != "refused"] == ["new", "closed"] * 4
+    words = [word for word in told if word != "refused"]  # on a busy machine it is away more often
+    assert words == ["new", "closed"] * (len(words) // 2) and len(words) >= 8
     plc.kill()
 
 
@@ -248,7 +249,7 @@ def drive(server: OpcUaServer, keys: Path, *parts: str, who: str = "trusted", pa
     """What the client process says; its last line of complaint when it fails."""
     files = [keys / "plc.pem", keys / f"{who}.pem", keys / f"{who}.key"]
     command = [sys.executable, CLIENT, f"opc.tcp://127.0.0.1:{server.port}/edgead", *files, USER, password, *parts]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     return json.loads(done.stdout) if done.returncode == 0 else done.stderr.splitlines()[-1]
 
 
