@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 import subprocess
 import sys
@@ -144,21 +145,33 @@ def test_wrong_credentials_and_nodes_are_one_line_each_and_cost_no_verdict(
         ({"nodes": {"to_plc.boot": "ns=0;i=2254"}}, "refused", "to_plc.boot holds list, not a u16"),
         ({"nodes": {"to_plc.boot": "ns=0;i=2259"}}, "refused", "to_plc.boot .* cannot be written: Bad"),
     ]
+    said: list[str] = []
     for changes, cause, text in cases:
         device = PlcDevice(opcua_link(plc.port, **changes))
-        until(lambda device=device: any(name.startswith("failed:") for name in device.counts()))
-        with pytest.raises(OutputError, match=text) as caught:
-            device.wait(0)
+        until(lambda device=device, text=text: re.search(text, str(fault(device))), what=text)  # a busy machine has others, too
+        found = fault(device)
         device.close()
-        assert {name for name in device.counts() if name.startswith("failed:")} <= {f"failed:{c}" for c in cause.split("|")}
-        assert caught.value.hint and "\n" not in str(caught.value)
+        assert any(f"failed:{each}" in device.counts() for each in cause.split("|"))
+        assert found is not None and found.hint and "\n" not in str(found)
+        warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(set(warned)) == len(warned) > 0  # each once
+        said += [record.getMessage() for record in caplog.records]
+        caplog.clear()
     link = opcua_link(plc.port, node="nsu=urn:test:plc;s=edgead.{block}.{signal}")
     assert link.exchange(ToPlc()).reset
     link.close()
     assert plc.log() == []
-    told = " ".join(record.getMessage() for record in caplog.records)
-    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == len(cases)
+    told = " ".join(said + [record.getMessage() for record in caplog.records])
     assert PASSWORD not in told and "wrong-one" not in told
+
+
+def fault(device: PlcDevice) -> OutputError | None:
+    """What keeps it from reaching the PLC now."""
+    try:
+        device.wait(0)
+    except OutputError as error:
+        return error
+    return None
 
 
 def test_a_half_written_block_never_says_more_than_the_whole_one() -> None:
