@@ -283,7 +283,8 @@ def _engines(row: Mapping[str, Any], threads: Sequence[int]) -> str:
 def _keeping(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The smallest bank such that it, and every bank measured with its dimensions that has at least as many rows, loses at most
     the tolerance in every draw. One that keeps it between two that do not was lucky."""
-    first, found = rows[0]["aurocs"], []
+    first = rows[0]["aurocs"]
+    found: list[dict[str, Any]] = []
     for dims in {row["dims"] for row in rows}:
         for row in sorted((row for row in rows if row["dims"] == dims), key=lambda row: (-row["rows"], -row["bytes"])):
             if max(was - now for was, now in zip(first, row["aurocs"], strict=True)) > TOLERANCE:

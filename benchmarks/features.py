@@ -72,7 +72,8 @@ def spot(image: Image, place: str, rng: np.random.Generator) -> Image:
     rows, columns = np.mgrid[:SIZE, :SIZE]
     soft = np.clip(1.5 - np.hypot((columns - x) / 5, (rows - y) / 3.5), 0, 1)[..., None]
     sign = -1.0 if image[y, x].mean() > 110 else 1.0
-    return np.clip(image + sign * STRENGTH * soft, 0, 255).astype(np.uint8)
+    out: Image = np.clip(image + sign * STRENGTH * soft, 0, 255).astype(np.uint8)
+    return out
 
 
 def where(mask: Mask) -> str:
@@ -133,7 +134,7 @@ def _layers(backbone: Any, images: Sequence[Image]) -> list[Tensor]:
 
 
 def _patches(features: PatchFeatures, maps: list[Tensor]) -> Tensor:
-    made: Tensor = features(maps)  # type: ignore[arg-type]
+    made: Tensor = features(maps)
     return made.flatten(2).transpose(1, 2).contiguous()
 
 
