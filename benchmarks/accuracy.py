@@ -185,7 +185,9 @@ def _read(file: Path | None, size: int) -> list[Run]:
     if file is None or not file.is_file():
         return []
     content = json.loads(file.read_text("utf-8"))
-    return [Run(**run) for run in content["runs"]] if content.get("size") == size else []
+    if content.get("size") != size:
+        raise SystemExit(f"{file} holds runs of size {content.get('size')}: give another --json")
+    return [Run(**run) for run in content["runs"]]
 
 
 def _write(args: argparse.Namespace, runs: list[Run], skipped: Mapping[str, str]) -> None:

@@ -148,12 +148,16 @@ def _against(good: Any, found: Any) -> float:
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each set and variant, and what its AUROC gains over the first variant, seed by seed."""
     rows = []
+    first = {(run["set"], run["seed"]): run["figures"]["image_auroc"] for run in runs if run["variant"] == next(iter(VARIANTS))}
     for name, variant in dict.fromkeys((run["set"], run["variant"]) for run in runs):
-        mine = [run["figures"] for run in runs if (run["set"], run["variant"]) == (name, variant)]
+        of_both = [run for run in runs if (run["set"], run["variant"]) == (name, variant)]
+        mine = [run["figures"] for run in of_both]
         row: dict[str, Any] = {"set": name, "variant": variant, "seeds": len(mine)}
         for key in dict.fromkeys(key for figures in mine for key in figures):
             row[key] = spread([figures[key] for figures in mine if key in figures])
+        row["gained"] = spread([run["figures"]["image_auroc"] - first[name, run["seed"]] for run in of_both])
         rows.append(row)
     return rows
 
@@ -167,8 +171,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results here; runs that are there are kept")
     args = parser.parse_args(argv)
     backbone = load_backbone()
-    there = args.json is not None and args.json.is_file()
-    runs: list[dict[str, Any]] = json.loads(args.json.read_text("utf-8"))["runs"] if there else []
+    runs: list[dict[str, Any]] = []
+    if args.json is not None and args.json.is_file():
+        content = json.loads(args.json.read_text("utf-8"))
+        if content["pictures"] != args.pictures:
+            parser.error(f"{args.json} holds runs of {content['pictures']} pictures")
+        runs = content["runs"]
     for seed in (int(seed) for seed in args.seeds.split(",")):
         for name in args.sets.split(","):
             if any((run["set"], run["seed"]) == (name, seed) for run in runs):
@@ -179,17 +187,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 figures = {key: round(value, 4) for key, value in draw.measure(kind, arguments, dims).items()}
                 runs.append({"set": name, "seed": seed, "variant": variant, "figures": figures})
                 print(name, seed, variant, figures, file=sys.stderr, flush=True)
-            if args.json is not None:
-                content = {
-                    "benchmark": "features",
-                    "machine": facts(),
-                    "pictures": args.pictures,
-                    "summary": summarise(runs),
-                    "runs": runs,
-                }
-                args.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
+            _write(args.json, args.pictures, runs)
+    _write(args.json, args.pictures, runs)
     _print_table(summarise(runs))
     return 0
+
+
+def _write(target: Path | None, pictures: int, runs: Sequence[Mapping[str, Any]]) -> None:
+    if target is not None:
+        content = {"benchmark": "features", "machine": facts(), "pictures": pictures, "summary": summarise(runs), "runs": runs}
+        target.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
