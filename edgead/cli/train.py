@@ -260,15 +260,30 @@ def _left_out(images: GoodImages) -> list[str]:
 
 
 def _of_threshold(result: TrainResult) -> list[tuple[str, str]]:
+    """The threshold, the pictures that set it, and those that it rejects."""
     from edgead.calibration.thresholds import FEW
+    from edgead.layout import listed
 
-    images = result.images
+    images, scored = result.images, result.scored
     rows = [("threshold", f"{result.threshold.value:.6g} ({result.threshold.method})")]
-    file, score, without = result.set_by
-    other = "" if without is None else f"; without it the threshold would be {without:.6g}"
-    rows.append(("", f"largest held-out score: {score:.6g}, {file.relative_to(images.folder)}{other}"))
-    if len(images.heldout) < FEW:
-        rows.append(("", f"rough: from {len(images.heldout)} images; hold out {FEW} or more, or check it on real defects"))
+    order, names = scored.order(), [str(file.relative_to(images.folder)) for file in scored.files]
+    over = int((scored.scores >= result.threshold.value).sum())
+    setter = int(order[min(over, len(order) - 1)])
+    by = f"set by {names[setter]} ({scored.scores[setter]:.6g})"
+    if (without := scored.without([setter])) is not None:
+        by += f"; without it the threshold would be {without:.6g}"
+    if over:
+        by += f"; {over} NG: {listed(f'{names[i]} ({scored.scores[i]:.6g})' for i in order[:over])}"
+    rows.append(("", by))
+    if odd := scored.odd():
+        told = f"{listed(names[i] for i in odd)}: {'a score' if len(odd) == 1 else 'scores'} that chance does not explain"
+        if (without := scored.without(odd)) is not None:
+            told += f"; without {'it' if len(odd) == 1 else 'them'} the threshold would be {without:.6g}"
+        rows.append(("odd pictures", f"{told}; no good parts? take them away: --leave-out {names[odd[0]]}"))
+    if scored.why and result.threshold.chosen is not None:
+        rows.append(("", f"from the held-out pictures alone: {scored.why}"))
+    if len(scored.scores) < FEW:
+        rows.append(("", f"rough: from {len(scored.scores)} pictures; give {FEW} or more, or check it on real defects"))
     return rows
 
 
@@ -300,4 +315,6 @@ def _odd(one: Oddest, result: TrainResult) -> str:
     where = "held out" if one.heldout else "trained on"
     mark = ": unlike all others, is it a defect?" if one.odd else ""
     name = one.file.relative_to(result.images.folder)
+    if one.odd and one.without is not None:
+        mark += f"; without it the threshold would be {one.without:.4g}"
     return f"{name}: {one.times:.2f} times as far from the others as usual, score {one.score:.4g}, {where}{mark}"

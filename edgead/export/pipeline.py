@@ -25,7 +25,6 @@ from edgead.calibration.observe import Ranges, observe
 from edgead.calibration.screening import Reference, screen
 from edgead.calibration.sets import CalibrationSet
 from edgead.calibration.targets import QuantizeOptions, Target, target_for
-from edgead.calibration.thresholds import threshold_from_good
 from edgead.engines import choice, open_file
 from edgead.engines.coarse import CoarseToFineEngine
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
@@ -52,9 +51,6 @@ from edgead.types import Engine, TensorSpec
 
 FP32_LIMIT = 1e-4
 """Largest error of an FP32 engine on score and map, relative to the range of the maps of the model that it was made of."""
-
-FEWEST_LEFT = 3
-"""Held-out scores from which one can be left out to see what threshold the others give."""
 
 GRAPH_FILES = {"float": "model.onnx", "half": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
@@ -225,8 +221,8 @@ class _Export:
         self.reference = trained_answers(self.detector, images, self._told("trained model"))
         if not np.ptp(self.reference.scores) > 0.0:
             raise BadInput("the trained model gives every picture the same score", hint="train it again")
-        held_out = self.frames.held_out_scores(self.reference)
-        self.rule = ThresholdRule.of(self.info, held_out, self.options.max_false_reject)
+        held_out = len(self.frames.held_out)
+        self.rule = ThresholdRule.of(self.info, self.reference.scores, held_out, self.options.max_false_reject)
         good, defect = self.frames.judged()
         self.yardstick = Yardstick(
             images,
@@ -252,14 +248,9 @@ class _Export:
         nothing where there are no pictures of the product."""
         if not self.info["origin"].get("data"):
             return []
-        held_out = self.frames.held_out_scores(self.reference)
-        without = None
-        if self.rule.max_false_reject is not None and len(held_out) > FEWEST_LEFT:
-            rest = np.delete(held_out, int(np.argmax(held_out)))
-            without = threshold_from_good(rest, self.rule.max_false_reject).value
         figures = figures_of(
-            self.frames.all, self.reference.scores, len(held_out), len(self.frames.good), self.rule.trained.value, without,
-            bool(self.frames.drawn),
+            self.frames.all, self.reference.scores, len(self.frames.held_out), len(self.frames.good), self.rule.trained.value,
+            self.rule.without_largest(), bool(self.frames.drawn),
         )  # fmt: skip
         return judge(figures) if figures else [Finding(**told) for told in self.info.get("findings", ())]
 
