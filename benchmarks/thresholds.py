@@ -4,11 +4,12 @@
 
 Each seed draws 80 good pictures (screws: 18), 100 other good ones and 100 defects, a few of each kind (screws: what is left). The
 model is trained as `edgead train` does at 256 px, with no label. *Before* is the threshold from the held-out pictures alone, at
-1 %, *now* the default. Both are counted on the test pictures, beside the least misses that any threshold has there with at most 5 %
-false rejects (`best`) and with no more false rejects than *now* has (`best_same`): thresholds that nobody can choose who has not
-seen the defects. --planted puts so many defects among the good pictures of training.
+1 %, *now* the default. Both are counted on the test pictures, beside the least misses that any threshold has there with at most
+5 % false rejects (`best`) and with no more false rejects than *now* has (`best_same`): thresholds that nobody can choose who has
+not seen the defects. --planted puts so many defects among the good pictures of training.
 
-Features of a picture are computed once and remembered for all models and folds of a seed; the rest is the code of `edgead train`.
+Features of a picture are computed once for all models and folds of a seed (with --remember they are kept in half precision for
+later runs); the rest is the code of `edgead train`.
 """
 
 from __future__ import annotations
@@ -113,12 +114,13 @@ def measure(model: str, name: str, seed: int, planted: int, drawn: Drawn) -> Run
     """Train, choose both thresholds, count."""
     train, held = split([*range(len(drawn.train))], 0.15, seed)
     size = (drawn.train[0].shape[0], drawn.train[0].shape[1])
-    fit, again = make_fit(model, {}, seed), make_fold_fit(model, {}, seed)
+    fit = make_fit(model, {}, seed)
     images = [drawn.train[i] for i in train]
     began = time.monotonic()
     detector = fit(images, size, _silent)
     fit_s = time.monotonic() - began
     scores = good_scores(detector, [drawn.train[i] for i in held])
+    again, _ = make_fold_fit(model, {}, seed, detector)
     found = cross_fit(detector, again, images, size, 0.0, seed)  # however slow this box is just now
     crossfit_s = time.monotonic() - began - fit_s
     scored = Scored.of([drawn.files[i] for i in held], scores, [drawn.files[i] for i in train], found)
@@ -168,10 +170,10 @@ def _mean(values: Sequence[float]) -> dict[str, float | None]:
 
 
 @contextmanager
-def remembered() -> Iterator[None]:
-    """Patch features of a picture are computed once."""
-    known: dict[tuple[str, bytes], Tensor] = {}
-    compute = PatchFeatures.forward
+def remembered(file: Path | None) -> Iterator[None]:
+    """Patch features of a picture are computed once; those in `file`, not even that."""
+    known: dict[tuple[str, bytes], Tensor] = torch.load(file) if file is not None and file.exists() else {}
+    before, compute = len(known), PatchFeatures.forward
 
     def forward(self: PatchFeatures, pixels: Tensor) -> Tensor:
         found = []
@@ -180,11 +182,13 @@ def remembered() -> Iterator[None]:
             if key not in known:
                 with torch.no_grad():
                     known[key] = compute(self, one)
-            found.append(known[key])
+            found.append(known[key].float())
         return torch.cat(found)
 
     with mock.patch.object(PatchFeatures, "forward", forward):
         yield
+    if file is not None and len(known) > before:
+        torch.save({key: value.half() for key, value in known.items()}, file)
 
 
 def _some(items: Sequence[Any], count: int, rng: np.random.Generator) -> list[Any]:
@@ -202,6 +206,7 @@ def main() -> int:
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--planted", type=int, default=0, help="defects among the good pictures of training")
     parser.add_argument("--px", type=int, default=256)
+    parser.add_argument("--remember", type=Path, metavar="DIR", help="folder for features")
     parser.add_argument("--json", type=Path, help="results; runs that are there already are kept and not done again")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -213,7 +218,7 @@ def main() -> int:
             if not models:
                 continue
             drawn = draw(name, seed, args.planted, args.px)
-            with remembered():
+            with remembered(args.remember and args.remember / f"{name}_{seed}_{args.px}.pt"):
                 for model in models:
                     runs.append(measure(model, name, seed, args.planted, drawn))
                     print(runs[-1], file=sys.stderr, flush=True)

@@ -134,10 +134,10 @@ def cross_fit(
 
     Args:
         detector: trained on all of `images`.
-        fit: what trained it; it is asked again for each fold.
+        fit: what trains the model of a fold on pictures.
         images: H x W x 3 uint8 BGR at model size.
         image_size: (H, W).
-        fit_s: how long that training took; see `FOLDS_S`.
+        fit_s: how long `fit` takes, about; see `FOLDS_S`.
         seed: of the folds, and of which pictures are scored.
         progress: told the stage "leave-one-out" or "folds".
     """
@@ -150,7 +150,7 @@ def cross_fit(
         return CrossFit(LEAVE_ONE_OUT, tuple(chosen[i] for i in seen), found[seen])
     folds = min(FOLDS, len(images) // 2, int(FOLDS_S / max(fit_s, 1e-3)))
     if folds < FEWEST_FOLDS:
-        return CrossFit("", why=f"{FEWEST_FOLDS} more trainings of {fit_s:.0f} s each would take more than {FOLDS_S:.0f} s")
+        return CrossFit("", why=f"{FEWEST_FOLDS} folds of about {fit_s:.0f} s each would take more than {FOLDS_S:.0f} s")
     place = np.empty(len(images), np.int64)
     place[rng.permutation(len(images))] = np.arange(len(images)) % folds
     scores = np.empty(len(images))

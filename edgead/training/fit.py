@@ -40,13 +40,16 @@ class Family:
     """Where a family's fit function and options live; imported only when it is trained.
 
     Attributes:
-        folds: options of which the trainings of folds (:mod:`edgead.training.crossfit`) take no more than this.
+        shorter: options of which the trainings of folds (:mod:`edgead.training.crossfit`) take no more than this.
+        fold: function (detector, options) -> what trains the model of a fold, and the share of a training's time that it takes;
+            "" is the whole training.
     """
 
     module: str
     fit: str
     options: str
-    folds: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    shorter: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    fold: str = ""
 
     def load(self) -> tuple[Callable[..., Detector], type[Any]]:
         module = importlib.import_module(self.module)
@@ -56,7 +59,7 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     "patchcore": Family("edgead.training.patchcore", "fit_patchcore", "PatchCoreOptions"),
     "simplenet": Family("edgead.training.simplenet", "fit_simplenet", "SimpleNetOptions", {"steps": 300}),
-    "efficientad": Family("edgead.training.efficientad", "fit_efficientad", "EfficientAdOptions"),
+    "efficientad": Family("edgead.training.efficientad", "fit_efficientad", "EfficientAdOptions", fold="fold_fit"),
 }
 
 CALIBRATION_FRAMES = 128
@@ -77,6 +80,7 @@ class TrainRequest:
         seed: of split and fit.
         tiling: fit on tiles of the pictures (see :class:`edgead.training.tiles.Tiling`); None fits on whole pictures.
         crossfit: the threshold comes from all good pictures (:mod:`edgead.training.crossfit`); False: from the held-out ones.
+        leave_out: good pictures that are none, by their paths below the folder.
         settle: changes the recipe by what the pictures are like (see :func:`edgead.training.dataset.load_good`); None takes it as
             it is.
     """
@@ -92,6 +96,7 @@ class TrainRequest:
     tiling: Tiling | None = None
     settle: Settle | None = None
     crossfit: bool = True
+    leave_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +141,17 @@ def make_fit(family: str, options: Mapping[str, Any], seed: int) -> Fit:
     return lambda images, image_size, progress: fit(images, image_size, bound, progress)
 
 
-def make_fold_fit(family: str, options: Mapping[str, Any], seed: int) -> Fit:
-    """The fit function of a family for the trainings of folds, which may be shorter than that of the model (errors as
-    :func:`make_fit`)."""
-    _, options_type = FAMILIES[family].load()
+def make_fold_fit(family: str, options: Mapping[str, Any], seed: int, detector: Detector) -> tuple[Fit, float]:
+    """What trains the model of a fold (:mod:`edgead.training.crossfit`), and about which share of the time of `detector`'s
+    training it takes (errors as :func:`make_fit`)."""
+    known = FAMILIES[family]
+    _, options_type = known.load()
     bound = options_type(**{"seed": seed, **options})
-    shorter = {name: min(getattr(bound, name), most) for name, most in FAMILIES[family].folds.items()}
-    return make_fit(family, {**options, **shorter}, seed)
+    if known.fold and detector.family == family:
+        found: tuple[Fit, float] = getattr(importlib.import_module(known.module), known.fold)(detector, bound)
+        return found
+    shorter = {name: most for name, most in known.shorter.items() if getattr(bound, name) > most}
+    return make_fit(family, {**options, **shorter}, seed), 0.5 if shorter else 1.0
 
 
 def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
@@ -157,7 +166,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     if request.tiling is not None:
         request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
     with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
-        images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress, request.settle)
+        images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress, request.settle, request.leave_out)
         root = find_good(request.good_dir)[1]
         labels = None if root is None else _readable(root, images.recipe)
         began_fit = time.monotonic()
@@ -238,12 +247,12 @@ def _cross_fit(request: TrainRequest, detector: Detector, images: GoodImages, fi
     if not request.crossfit:
         return CrossFit("", why="asked for")
 
-    fit = make_fold_fit(request.family, request.options, request.seed)
+    fit, share = make_fold_fit(request.family, request.options, request.seed, detector)
 
     def again(train: Sequence[Image], size: tuple[int, int], report: Progress) -> Detector:
         return _fit(request, fit, dataclasses.replace(images, train=list(train)), report)[0]
 
-    return cross_fit(detector, again, images.train, detector.image_size, fit_s, request.seed, progress)
+    return cross_fit(detector, again, images.train, detector.image_size, share * fit_s, request.seed, progress)
 
 
 def _info(
@@ -251,6 +260,8 @@ def _info(
 ) -> dict[str, Any]:
     arguments = {
         "heldout": request.heldout, "seed": request.seed,
+        **({} if request.crossfit else {"crossfit": False}),
+        **({"leave_out": list(request.leave_out)} if request.leave_out else {}),
         **({} if request.tiling is None else {"tiling": dataclasses.asdict(request.tiling)}),
         **{k: os.fspath(v) if isinstance(v, Path) else v for k, v in request.options.items()},
     }  # fmt: skip
