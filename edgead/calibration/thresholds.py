@@ -16,6 +16,7 @@ import numpy as np
 from edgead.bundle import Chosen, Threshold
 from edgead.calibration.conformal import CONFIDENCE, GoodChoice, Statistics, from_good, percent
 from edgead.calibration.operating import CostChoice, Counted, DefectChoice, by_cost, counted, from_defects
+from edgead.calibration.screening import limit_above
 from edgead.errors import BadInput
 
 FEW = 15
@@ -26,6 +27,9 @@ DEFAULT_FALSE_REJECT = 0.01
 
 CROSSFIT_LARGEST, CROSSFIT_SMALLEST, CROSSFIT_ABOVE = 0.05, 0.01, 4
 """Of a cross-fitted one: the rate at which the fourth largest score sets it, so that three odd pictures cannot, from 1 to 5 %."""
+
+CROSSFIT_ODD = 0.1
+"""Share of the pictures, and one at least, that may be odd; of more, chance was estimated wrongly."""
 
 Band = float | tuple[float, float] | None
 """An UNKNOWN band: from where good parts reach this laxer false-reject rate, or from low to high, or none."""
@@ -109,11 +113,21 @@ class Choice:
         )
 
 
-def crossfit_rate(pictures: int) -> float:
-    """The false-reject rate of a cross-fitted threshold when nobody asks for one (see `CROSSFIT_ABOVE`); of so few pictures that
-    5 % cannot be told from their scores, the rate that the largest one gives."""
-    wanted = min(CROSSFIT_LARGEST, max(CROSSFIT_SMALLEST, CROSSFIT_ABOVE / (pictures + 1)))
-    return max(wanted, 1.0 / (pictures + 1))
+def crossfit_rate(scores: Statistics) -> float:
+    """The false-reject rate of a cross-fitted threshold when nobody asks for one: see `CROSSFIT_ABOVE`. Of so few pictures that
+    5 % cannot be told from their scores, the rate that the largest one gives; and no picture whose score chance does not explain
+    sets the threshold, but counts as one that is rejected."""
+    n = len(scores)
+    wanted = min(CROSSFIT_LARGEST, max(CROSSFIT_SMALLEST, CROSSFIT_ABOVE / (n + 1)))
+    odd = min(len(odd_places(scores)), max(1, int(CROSSFIT_ODD * n)))
+    return max(wanted, (odd + 1) / (n + 1))
+
+
+def odd_places(scores: Statistics) -> list[int]:
+    """Places of the scores that chance does not explain (:func:`edgead.calibration.screening.limit_above`), the largest first."""
+    values = np.asarray(scores, np.float64)
+    limit = limit_above(values)
+    return [int(i) for i in np.argsort(-values, kind="stable") if values[i] > limit]
 
 
 def threshold_from_good(
@@ -142,7 +156,7 @@ def threshold_from_good(
     if not bool(np.isfinite(statistics).all()):
         raise BadInput("a good image has a score that is not finite", hint="the model is broken: train it again")
     if max_false_reject is None:
-        max_false_reject = crossfit_rate(len(statistics)) if crossfit else DEFAULT_FALSE_REJECT
+        max_false_reject = crossfit_rate(statistics) if crossfit else DEFAULT_FALSE_REJECT
     wish = Wish(max_false_reject, crossfit=crossfit)
     choice = choose(statistics, np.empty(0), wish)
     return Threshold(choice.value, choice.method, chosen=choice.chosen(wish, tool, utc_now(), digest))

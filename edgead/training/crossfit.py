@@ -25,8 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from edgead.bundle import Threshold
-from edgead.calibration.screening import limit_above
-from edgead.calibration.thresholds import threshold_from_good
+from edgead.calibration.thresholds import odd_places, threshold_from_good
 from edgead.models.detector import Detector
 from edgead.models.patchcore import PatchCore
 from edgead.training.evaluate import answers
@@ -36,8 +35,10 @@ from edgead.types import Image
 
 LEAVE_ONE_OUT = "leave-one-out"
 
-FOLDS = 5
-FEWEST_FOLDS = 2
+FOLDS, FEWEST_FOLDS = 5, 2
+FEW = 20
+"""Of so few pictures each is a fold of its own: five folds of 15 take away all three that look alike, and what is left of the
+model scores them as defects."""
 
 FOLDS_S = 600.0
 """Seconds that the folds may take, by how long the model itself took to train."""
@@ -49,7 +50,7 @@ MOST = 400
 """Of more pictures so many, drawn at random, are scored: enough for a threshold at 1 % that four pictures must agree on."""
 
 _SAME = 1e-5
-"""A row of the bank is a patch of a picture when their squared distance is below this share of the rows' mean squared length."""
+"""A row of the bank is a patch of a picture when their squared distance is below this share of the patches' squared length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,7 @@ class Scored:
 
     def odd(self) -> list[int]:
         """Places of those whose score chance does not explain, the largest first."""
-        limit = limit_above(self.scores)
-        return [int(i) for i in self.order() if self.scores[i] > limit]
+        return odd_places(self.scores)
 
     def to_json(self, folder: Path) -> dict[str, Any]:
         """For the trained model's card."""
@@ -148,7 +148,7 @@ def cross_fit(
         found = leave_one_out(detector, banks, [images[i] for i in chosen], progress)
         seen = np.flatnonzero(np.isfinite(found))
         return CrossFit(LEAVE_ONE_OUT, tuple(chosen[i] for i in seen), found[seen])
-    folds = min(FOLDS, len(images) // 2, int(FOLDS_S / max(fit_s, 1e-3)))
+    folds = min(len(images) if len(images) <= FEW else FOLDS, int(FOLDS_S / max(fit_s, 1e-3)))
     if folds < FEWEST_FOLDS:
         return CrossFit("", why=f"{FEWEST_FOLDS} folds of about {fit_s:.0f} s each would take more than {FOLDS_S:.0f} s")
     place = np.empty(len(images), np.int64)
@@ -194,7 +194,7 @@ class _Owner:
         rows = len(bank.product.weight)
         self._nearest = torch.full((rows,), torch.inf)
         self._owner = torch.full((rows,), -1, dtype=torch.int64)
-        self._picture = -1
+        self._picture, self._length = -1, 0.0
         self._hook = bank.product.register_forward_hook(self._see)
 
     def look_at(self, picture: int) -> None:
@@ -203,15 +203,16 @@ class _Owner:
 
     def rows(self, picture: int) -> Tensor:
         """int64, rows that came from a picture."""
-        same = _SAME * float(self.bank.product.bias.mean())
-        return ((self._owner == picture) & (self._nearest <= same)).nonzero().flatten()
+        return ((self._owner == picture) & (self._nearest <= _SAME * self._length)).nonzero().flatten()
 
     def close(self) -> None:
         self._hook.remove()
 
     def _see(self, module: nn.Module, given: tuple[Any, ...], products: Tensor) -> None:
         """Patches float32 P x D and their products with the rows P x R (see :class:`edgead.models.patchcore.PatchCore`)."""
-        squared = (given[0].square().sum(-1, keepdim=True) + products).amin(0)
+        lengths = given[0].square().sum(-1, keepdim=True)
+        self._length = max(self._length, float(lengths.mean()))
+        squared = (lengths + products).amin(0)
         closer = squared < self._nearest
         self._nearest[closer], self._owner[closer] = squared[closer], self._picture
 

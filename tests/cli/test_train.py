@@ -133,7 +133,8 @@ def test_what_was_read_left_out_and_found_odd_is_told(tmp_path: Path, capsys: py
     assert "left out          1 files that are no pictures (.txt)" in said
     assert "labelled          good: OK (5); defects: NG (5)" in said
     assert "oddest pictures   " in said
-    assert "largest held-out score: " in said
+    assert "leave-one-out score 12 of 12 good pictures" in said
+    assert "; without it the threshold would be " in said
 
 
 def test_training_over_a_model_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
