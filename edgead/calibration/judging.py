@@ -32,7 +32,7 @@ REJECTED = 0.2
 """Share of labelled good pictures that are NG."""
 
 ODD = 0.2
-"""So much larger a share of defects caught, had one held-out picture not been there, is told."""
+"""So much larger a share of defects caught, had one good picture not been there, is told."""
 
 _MODEL = (
     "try: pictures where the defect is visible at the model's size (a larger --size, --tiles, --roi on the part, even light), "
@@ -136,7 +136,7 @@ def _caught(figures: Mapping[str, float], name: str, count: float, kind: str, le
     found = []
     if without - caught >= ODD:
         message = (
-            f"one held-out good picture sets the threshold: without it {without:.0%} of the {kind} defects would be caught, "
+            f"one good picture sets the threshold: without it {without:.0%} of the {kind} defects would be caught, "
             f"with it {caught:.0%}; look at it: if it is a defect, take it away and train again"
         )
         found.append(Finding("warning", "one-picture", "", message))

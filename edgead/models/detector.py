@@ -89,8 +89,8 @@ class CrossFitted(TypedDict):
     how: str
     heldout: Count
     scores: list[Single]
-    files: list[str]
-    odd: list[str]
+    files: list[Any]
+    odd: list[Any]
 
 
 class ExportCard(ModelCard, total=False):

@@ -28,7 +28,7 @@ from edgead.preprocess import PreprocessRecipe, frame_digest
 from edgead.survey import Survey
 from edgead.training.crossfit import CrossFit, Scored, cross_fit
 from edgead.training.dataset import GoodImages, Settle, encode_png, load_good
-from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores
+from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores, light_of
 from edgead.training.oddest import Oddest, find_oddest
 from edgead.training.progress import Progress, silent
 from edgead.training.tiles import Fit, Tiling, fit_shrunk, fit_tiled, join
@@ -176,7 +176,8 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         scored = Scored.of(images.heldout_files, scores, images.train_files, found)
         threshold = scored.threshold()
         without = scored.without(scored.order()[:1].tolist())
-        metrics = _measured(request, detector, images, scores, (threshold.value, without), root, progress) | figures
+        metrics = _measured(request, detector, images, scored.scores, (threshold.value, without), root, progress) | figures
+        metrics |= light_of([*images.train, *images.heldout])
         sides = ((images.train_files, images.train), (images.heldout_files, images.heldout))
         train, held = (list(zip(files, frames, strict=True)) for files, frames in sides)
         oddest = find_oddest(detector, train, held, request.seed, progress, scored)
