@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from edgead.calibration.deviation import auroc
 from edgead.calibration.findings import Finding
+from edgead.layout import listed
 from edgead.types import Image
+from edgead.words import one_line
 
 FEWEST = 4
 """Labelled defects; fewer say too little."""
@@ -107,6 +109,18 @@ def judge(figures: Mapping[str, float]) -> list[Finding]:
         found += _separation(own, "drawn defects") if own is not None else []
         found += _caught(figures, "drawn_caught", figures["drawn_count"], "drawn", CAUGHT_DRAWN, own)
     return found
+
+
+def odd_pictures(names: Sequence[object]) -> list[Finding]:
+    """What must be said of good pictures whose cross-fitted scores chance does not explain; nothing without any."""
+    if not names:
+        return []
+    told = listed(one_line(str(name)) for name in names)
+    have = "a good picture of training has a score" if len(names) == 1 else f"{len(names)} good pictures of training have scores"
+    message = (
+        f"{have} that chance does not explain: {told}; look at it, and if it is no good part, train again with --leave-out NAME"
+    )
+    return [Finding("warning", "odd-pictures", "", message)]
 
 
 def _against_brightness(figures: Mapping[str, float]) -> list[Finding]:

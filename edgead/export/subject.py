@@ -10,7 +10,7 @@ import numpy as np
 
 from edgead.calibration.deviation import Yardstick
 from edgead.calibration.findings import Finding
-from edgead.calibration.judging import figures_of, judge
+from edgead.calibration.judging import figures_of, judge, odd_pictures
 from edgead.calibration.screening import Reference
 from edgead.calibration.sets import CalibrationSet
 from edgead.errors import BadInput
@@ -83,7 +83,8 @@ class Subject:
             self.frames.all, self.reference.scores, len(self.frames.held_out), len(self.frames.good), self.rule.trained.value,
             self.rule.without_largest(), bool(self.frames.drawn),
         )  # fmt: skip
-        return judge(figures) if figures else [Finding(**told) for told in self.info.get("findings", ())]
+        found = judge(figures) if figures else [Finding(**told) for told in self.info.get("findings", ())]
+        return found + odd_pictures(self.info.get("crossfit", {}).get("odd", ()))
 
     def rewrite(self, told: Told) -> None:
         """Change the detector as planned."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from edgead.export.measure import NEAREST, ThresholdRule, carried
 from edgead.export.pipeline import ExportOptions, export_bundle
 from edgead.preprocess import PreprocessRecipe
 from edgead.training.fit import TrainRequest, train
-from tests.training._parts import write_good
+from tests.training._parts import draw_part, write_good
 
 REFERENCE = np.linspace(0, 10, 80, dtype=np.float32)
 CARD = {"how": "leave-one-out", "heldout": 5, "scores": [float(i) for i in range(80)], "files": [], "odd": []}
@@ -55,7 +56,8 @@ def test_engines_follow_the_threshold_of_training_and_the_rate_that_is_asked_for
 
 
 def test_a_bundle_says_what_its_threshold_comes_from(tmp_path: Path) -> None:
-    folder = write_good(tmp_path / "good", 24)
+    folder = write_good(tmp_path / "good", 23)
+    cv2.imwrite(str(folder / "odd.png"), draw_part(3000, defect=True))
     result = train(TrainRequest("patchcore", folder, tmp_path / "model", PreprocessRecipe(64, 64), {"coreset": 100}))
     options = ExportOptions(("onnxruntime",), ("fp32",), threads=1)
     bundle = export_bundle(tmp_path / "model", tmp_path / "part.edgead", options)
@@ -63,8 +65,10 @@ def test_a_bundle_says_what_its_threshold_comes_from(tmp_path: Path) -> None:
     assert threshold.value == pytest.approx(result.threshold.value, rel=1e-5)
     assert threshold.chosen is not None
     assert (threshold.chosen.good, threshold.chosen.crossfit, threshold.chosen.guaranteed) == (24, "leave-one-out", False)
-    assert "leave-one-out score 24 of 24 good pictures" in facts(threshold)
-    assert "good parts NG: 4 % expected, no guarantee (leave-one-out)" in facts(threshold)
+    assert "leave-one-out score 23 of 24 good pictures" in facts(threshold)
+    assert "good parts NG: 8 % expected, no guarantee (leave-one-out)" in facts(threshold)
+    said = [finding["message"] for finding in bundle.manifest.measured["judgement"]]  # `edgead inspect` tells them
+    assert [line for line in said if "a score that chance does not explain: odd.png" in line]
 
     card = tmp_path / "model/model.json"
     spoilt = json.loads(card.read_text())
