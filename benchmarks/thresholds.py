@@ -35,7 +35,7 @@ from torch import Tensor
 from benchmarks._sets import SETS
 from edgead.calibration.thresholds import threshold_from_good
 from edgead.machine import facts
-from edgead.models.patches import PatchFeatures
+from edgead.models.patches import TRAINED, PatchFeatures
 from edgead.preprocess import PreprocessRecipe
 from edgead.survey import Survey, settle
 from edgead.training.crossfit import Scored, cross_fit
@@ -235,7 +235,7 @@ def _there(runs: Sequence[Run], name: str, model: str, seed: int, planted: int) 
 def _write(target: Path, px: int, runs: Sequence[Run]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     content = {
-        "benchmark": "thresholds", "px": px, "machine": facts(), "summary": summarise(runs),
+        "benchmark": "thresholds", "px": px, "features": TRAINED, "machine": facts(), "summary": summarise(runs),
         "runs": [asdict(run) for run in runs],
     }  # fmt: skip
     target.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
