@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edgead import machine
@@ -96,7 +95,7 @@ def camera_picture(bundle: Bundle, size: tuple[int, int]) -> Image:
     golden = bundle.golden().images
     if not golden:
         return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    return np.asarray(cv2.resize(golden[0], (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return bundle.manifest.preprocess.as_camera(golden[0], width, height)
 
 
 def time_all(

@@ -106,7 +106,11 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
 
 
 def _recipe(recipe: PreprocessRecipe) -> str:
-    roi = "all of the picture" if recipe.roi is None else "x {}, y {}, {} x {} px of the picture".format(*recipe.roi)
+    whole = "picture" if recipe.align is None else "reference picture"
+    roi = f"all of the {whole}" if recipe.roi is None else "x {}, y {}, {} x {} px of the {}".format(*recipe.roi, whole)
+    if recipe.align is not None:
+        far = "anywhere" if recipe.align.shift is None else f"shifted by up to {recipe.align.shift} px"
+        roi = f"part found by {recipe.align.by}, {far}, turned by up to {recipe.align.angle:g} degrees; {roi}"
     aspect = "" if recipe.aspect == "stretch" else f", proportions kept: {recipe.aspect}"
     bits = "" if recipe.bits == 16 else f", 16-bit pictures hold {recipe.bits} bits"
     of = "" if recipe.pictures is None else f", trained on pictures of {recipe.pictures[0]} x {recipe.pictures[1]} px"

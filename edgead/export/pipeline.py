@@ -205,7 +205,7 @@ class _Export:
         folder = options.calibration or model_dir / "calibration"
         if any(BUILDS[job].graph == "int8" for job in jobs) or (self.plan and folder.is_dir()):
             own = options.calibration  # goes through the whole recipe; what training set aside already went through it
-            recipe = self.recipe if own else replace(self.recipe, roi=None, crop_from=None)
+            recipe = self.recipe if own else self.recipe.of_inputs
             self.calibration = CalibrationSet.from_folder(folder, recipe, options.calibration_count)
         self.two: TwoGraphs | None = None
         self.asked = False  # the trained model: reference, rule and yardstick are there
