@@ -3,11 +3,11 @@
 The reference is one good picture; its `region` holds the part. A picture is searched from coarse to fine: all turns (and places)
 at about 20 pixels a part, the best few at 48, then shift and turn together at the template's own size, to fractions of a pixel
 (inverse compositional alignment, Baker and Matthews 2004, of normalised grey levels). Scores are normalised correlations,
--1 to 1, of what the kind looks at:
+-1 to 1, of what the kind looks at, lower where there is less than half of the reference's contrast:
 
-    template     grey levels; brightness and contrast may change
+    template     grey levels; light may change
     edges        strength of the edges; the background may turn from light to dark
-    silhouette   the part's outline against a plain background (Otsu's threshold, holes filled) and, inside of it, grey levels
+    silhouette   the part's outline against a plain background (holes filled) and, inside of it, grey levels
 
 NumPy and OpenCV only, the same code at training and on the line. What is found is rounded to 1/16 px and 1/64 degree, so that
 another CPU's last bit hardly ever moves a picture.
@@ -48,6 +48,10 @@ APART = 0.6
 """Of the part's own width or height: two places farther apart are two parts."""
 OUTSIDE = 0.03
 """Share of what the model looks at that may lie outside of the picture; it is filled with the picture's nearest pixels."""
+CONTRAST = 2.0
+"""Light may leave so much less contrast than the reference has; what has even less, such as a shade on the belt, fits less well."""
+_CLEAR, _RIM, _OF_MOST = 10.0, 5.0, 0.15
+"""Grey levels, times the rim's spread, share of the largest difference: what stands out from the background does so by all of them."""
 _FLAT = 2.0
 """Grey levels of standard deviation: where there is less, there is nothing to see."""
 _LEAST = 0.05
@@ -99,7 +103,6 @@ class Alignment:
         limit: a lower score is no part.
         angle: parts are turned by at most so many degrees to either side; 180 is any turn.
         shift: their centre is at most so many pixels from the region's, right or left, up or down; None: anywhere.
-        brighter: for a silhouette: is the part brighter than its background?
     """
 
     by: str
@@ -110,7 +113,6 @@ class Alignment:
     limit: Annotated[Single, Between(0.05, 0.999)]
     angle: Annotated[Single, Between(0.0, 180.0)] = 180.0
     shift: Side | None = None
-    brighter: bool = True
 
     def __post_init__(self) -> None:
         if self.by not in KINDS:
@@ -231,11 +233,17 @@ def template_of(picture: Image, region: tuple[int, int, int, int], most: float) 
     return base64.b64encode(cv2.resize(grey, size, interpolation=cv2.INTER_AREA).tobytes()).decode(), size
 
 
-def silhouette(grey: npt.NDArray[np.uint8], brighter: bool, least: float, most: float) -> list[npt.NDArray[np.uint8]]:
-    """Blobs of `least` to `most` pixels, the largest first, at most `PLACES`: each H x W, 255 on it, its holes filled."""
-    rule = cv2.THRESH_BINARY if brighter else cv2.THRESH_BINARY_INV
-    mask = cv2.threshold(cv2.GaussianBlur(grey, (3, 3), 0), 0, 255, rule | cv2.THRESH_OTSU)[1]
-    outlines = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+def silhouette(grey: npt.NDArray[np.uint8], least: float, most: float) -> list[npt.NDArray[np.uint8]]:
+    """What stands out from a plain background: blobs of `least` to `most` pixels, the largest first, at most `PLACES`, each H x W,
+    255 on it, its holes filled. The background is what the picture's rim shows; a pixel stands out when it is lighter or darker by
+    far more than the rim varies, and by a share of the largest difference."""
+    soft = cv2.GaussianBlur(grey, (3, 3), 0)
+    rim = np.concatenate([soft[:2].ravel(), soft[-2:].ravel(), soft[:, :2].ravel(), soft[:, -2:].ravel()]).astype(np.float32)
+    level = float(np.median(rim))
+    away = cv2.absdiff(soft, np.full_like(soft, round(level)))
+    spread = 1.4826 * float(np.median(np.abs(rim - level)))
+    limit = max(_CLEAR, _RIM * spread, _OF_MOST * float(away.max()))
+    outlines = cv2.findContours((away > limit).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
     sized = sorted(((cv2.contourArea(line), i) for i, line in enumerate(outlines)), reverse=True)
     return [
         np.asarray(cv2.drawContours(np.zeros_like(grey), outlines, i, 255, cv2.FILLED), np.uint8)
@@ -246,12 +254,14 @@ def silhouette(grey: npt.NDArray[np.uint8], brighter: bool, least: float, most: 
 
 @dataclass(frozen=True, slots=True)
 class _Turned:
-    """The template turned, square, ready to be correlated: `weights` are of mean 0 and norm 1 on `mask`, 0 elsewhere."""
+    """The template turned, square, ready to be correlated: `weights` are of mean 0 and norm 1 on `mask`, 0 elsewhere; `norm`
+    is what they had."""
 
     angle: float
     weights: FloatArray
     mask: FloatArray
     count: float
+    norm: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +292,7 @@ def _bank(alignment: Alignment) -> _Bank:
     grey = _decoded(alignment)
     looked, blob = _look(alignment, grey), None
     if alignment.by == "silhouette":
-        found = silhouette(grey, alignment.brighter, 0.02 * grey.size, grey.size)
+        found = silhouette(grey, 0.02 * grey.size, grey.size)
         if not found:
             return _Bank(grey, looked, True, 1.0, (), (), None)
         looked = _masked(grey, found[0])
@@ -323,7 +333,7 @@ def _look(alignment: Alignment, grey: npt.NDArray[np.uint8]) -> FloatArray:
         return grey.astype(np.float32)
     soft = cv2.GaussianBlur(grey, (3, 3), 0)
     right, down = (cv2.Sobel(soft, cv2.CV_32F, *way) for way in ((1, 0), (0, 1)))
-    return np.asarray(8 * np.sqrt(cv2.magnitude(right, down)), np.float32)
+    return np.asarray(cv2.GaussianBlur(8 * np.sqrt(cv2.magnitude(right, down)), (5, 5), 0), np.float32)
 
 
 def _masked(grey: npt.NDArray[np.uint8], blob: npt.NDArray[np.uint8]) -> FloatArray:
@@ -358,7 +368,7 @@ def _turned(looked: FloatArray, angle: float, scale: float) -> _Turned:
     count = float(mask.sum())
     weights = (turned - float((turned * mask).sum()) / count) * mask
     norm = float(np.linalg.norm(weights))
-    return _Turned(angle, np.asarray(weights / max(norm, 1e-6), np.float32), mask, count)
+    return _Turned(angle, np.asarray(weights / max(norm, 1e-6), np.float32), mask, count, norm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,12 +413,11 @@ def _normal(values: npt.NDArray[Any]) -> FloatArray:
 
 
 def _correlated(field: FloatArray, turned: _Turned, sums: tuple[FloatArray, FloatArray] | None = None) -> FloatArray:
-    """Normalised correlation wherever the square fits into `field`; 0 where that is flat."""
+    """Normalised correlation wherever the square fits into `field`; lower where that has far less contrast."""
     one, two = _sums(field, turned) if sums is None else sums
     found = cv2.matchTemplate(field, turned.weights, cv2.TM_CCORR)
-    spread = np.maximum(two - one * one / turned.count, 0)
-    good = spread > _FLAT * _FLAT * turned.count
-    return np.asarray(np.where(good, found / np.sqrt(np.where(good, spread, 1)), 0), np.float32)
+    spread = np.sqrt(np.maximum(two - one * one / turned.count, 0))
+    return np.asarray(found / np.maximum(spread, turned.norm / CONTRAST), np.float32)
 
 
 def _sums(field: FloatArray, turned: _Turned) -> tuple[FloatArray, FloatArray]:
@@ -512,7 +521,7 @@ def _fields(alignment: Alignment, bank: _Bank, grey: npt.NDArray[np.uint8]) -> l
         return [_Field(_look(alignment, grey))]
     area = bank.blob[0]
     found = []
-    for blob in silhouette(grey, alignment.brighter, 0.5 * area, 2 * area):
+    for blob in silhouette(grey, 0.5 * area, 2 * area):
         right, down = _offset(blob)
         found.append(_Field(_masked(grey, blob), (right + (grey.shape[1] - 1) / 2, down + (grey.shape[0] - 1) / 2)))
     return found
@@ -637,4 +646,6 @@ def _warped(square: FloatArray, x: float, y: float, angle: float, size: tuple[in
 
 def _score(square: FloatArray, small: FloatArray, x: float, y: float, angle: float) -> float:
     seen = _warped(square, x, y, angle, (small.shape[1], small.shape[0]))
-    return float((_normal(seen) * _normal(small)).sum(dtype=np.float64))
+    away, own = seen - np.float32(seen.mean()), small - np.float32(small.mean())
+    spread, norm = (math.sqrt(float(np.square(one).sum(dtype=np.float64))) for one in (away, own))
+    return float((away * own).sum(dtype=np.float64)) / (norm * max(spread, norm / CONTRAST))

@@ -41,8 +41,9 @@ MARGIN = 0.04
 """Around the part in a region that is found by itself, of its longer side."""
 MOST_LOST = 0.1
 """Share of the good pictures in which the part may not be found."""
-_LOOKED_AT = 512
+_LOOKED_AT, _PAINTED = 512, 96
 _CELL = 150
+_TOUCHES = 0.2
 _FEW = 4
 _PROVISIONAL = 0.05
 
@@ -198,22 +199,19 @@ def _made(picture: Image, region: Region, asked: AlignAsked) -> Alignment:
             f"a part of {w} x {h} px is too small to be looked for in all of {frame[0]} x {frame[1]} px in time",
             hint="say how far it can be away: --align-shift PX, or let the camera give a smaller picture",
         )
-    brighter = True
     if asked.by == "silhouette":
-        brighter = _brighter(np.asarray(cv2.cvtColor(picture[y : y + h, x : x + w], cv2.COLOR_BGR2GRAY), np.uint8))
-    return Alignment(asked.by, region, frame, template, size, _PROVISIONAL, asked.angle, asked.shift, brighter)
+        _check_outline(np.asarray(cv2.cvtColor(picture[y : y + h, x : x + w], cv2.COLOR_BGR2GRAY), np.uint8))
+    return Alignment(asked.by, region, frame, template, size, _PROVISIONAL, asked.angle, asked.shift)
 
 
-def _brighter(grey: npt.NDArray[np.uint8]) -> bool:
-    """Is what the region holds brighter than its border? Raises BadInput when it holds no whole outline."""
-    for brighter in (True, False):
-        blobs = silhouette(grey, brighter, 0.05 * grey.size, 0.98 * grey.size)
-        if blobs and _on_border(blobs[0]) < 0.3:
-            return brighter
-    raise BadInput(
-        "the region holds no part with a clear outline all around",
-        hint="give --align-region with some background on all sides, or take --align template or edges",
-    )
+def _check_outline(grey: npt.NDArray[np.uint8]) -> None:
+    """Raises BadInput when the region holds no whole outline."""
+    blobs = silhouette(grey, 0.05 * grey.size, 0.98 * grey.size)
+    if not blobs or _on_border(blobs[0]) > _TOUCHES:
+        raise BadInput(
+            "the region holds no part with a clear outline all around",
+            hint="give --align-region with some background on all sides, or take --align template or edges",
+        )
 
 
 def _on_border(blob: npt.NDArray[np.uint8]) -> float:
@@ -236,27 +234,25 @@ def find_region(picture: Image) -> Region | None:
     scale = min(1.0, _LOOKED_AT / max(height, width))
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     small = np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    for brighter in (True, False):
-        blobs = silhouette(small, brighter, 0.005 * small.size, 0.9 * small.size)
-        areas = [int(np.count_nonzero(blob)) for blob in blobs]
-        if not blobs or _on_border(blobs[0]) > 0 or (len(areas) > 1 and areas[1] > 0.3 * areas[0]):
-            continue
-        x, y, w, h = (side / scale for side in cv2.boundingRect(blobs[0]))
-        margin = max(2.0, MARGIN * max(w, h))
-        left, top = max(0, math.floor(x - margin)), max(0, math.floor(y - margin))
-        right, low = min(width, math.ceil(x + w + margin)), min(height, math.ceil(y + h + margin))
-        return left, top, right - left, low - top
-    return None
+    blobs = silhouette(small, 0.005 * small.size, 0.9 * small.size)
+    areas = [int(np.count_nonzero(blob)) for blob in blobs]
+    if not blobs or _on_border(blobs[0]) > 0 or (len(areas) > 1 and areas[1] > 0.3 * areas[0]):
+        return None
+    x, y, w, h = (side / scale for side in cv2.boundingRect(blobs[0]))
+    margin = max(2.0, MARGIN * max(w, h))
+    left, top = max(0, math.floor(x - margin)), max(0, math.floor(y - margin))
+    right, low = min(width, math.ceil(x + w + margin)), min(height, math.ceil(y + h + margin))
+    return left, top, right - left, low - top
 
 
 def _emptied(picture: Image, alignment: Alignment, placement: Placement) -> Image:
     """The picture with the part painted over by what lies around it."""
-    inner, ring = (np.zeros(picture.shape[:2], np.uint8) for _ in range(2))
-    cv2.fillConvexPoly(inner, alignment.outline(placement, 1.08), 255)
-    cv2.fillConvexPoly(ring, alignment.outline(placement, 1.25), 255)
-    around = picture[(ring > 0) & (inner == 0)]
-    colour = np.median(around, axis=0) if len(around) else np.zeros(3)
-    return np.asarray(np.where(inner[:, :, None] > 0, colour.astype(np.uint8), picture), np.uint8)
+    inner = cv2.fillConvexPoly(np.zeros(picture.shape[:2], np.uint8), alignment.outline(placement, 1.08), 255)
+    scale = min(1.0, _PAINTED / max(inner.shape))
+    small, hole = (cv2.resize(one, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for one in (picture, inner))
+    filled = cv2.inpaint(small, (hole > 0).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    large = cv2.resize(filled, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.where(inner[:, :, None] > 0, large, picture), np.uint8)
 
 
 def alignment_sheet(files: Sequence[Path], recipe: PreprocessRecipe, most: int = 15) -> Image:
