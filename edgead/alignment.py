@@ -49,9 +49,9 @@ APART = 0.6
 OUTSIDE = 0.03
 """Share of what the model looks at that may lie outside of the picture; it is filled with the picture's nearest pixels."""
 CONTRAST = 2.0
-"""Light may leave so much less contrast than the reference has; what has even less, such as a shade on the belt, fits less well."""
+"""Light may leave so much less contrast than the reference has; what has even less, such as a shade on the belt, fits badly."""
 _CLEAR, _RIM, _OF_MOST = 10.0, 5.0, 0.15
-"""Grey levels, times the rim's spread, share of the largest difference: what stands out from the background does so by all of them."""
+"""Grey levels, times the rim's spread, share of the largest difference: what stands out does so by all of them."""
 _FLAT = 2.0
 """Grey levels of standard deviation: where there is less, there is nothing to see."""
 _LEAST = 0.05
@@ -234,9 +234,9 @@ def template_of(picture: Image, region: tuple[int, int, int, int], most: float) 
 
 
 def silhouette(grey: npt.NDArray[np.uint8], least: float, most: float) -> list[npt.NDArray[np.uint8]]:
-    """What stands out from a plain background: blobs of `least` to `most` pixels, the largest first, at most `PLACES`, each H x W,
-    255 on it, its holes filled. The background is what the picture's rim shows; a pixel stands out when it is lighter or darker by
-    far more than the rim varies, and by a share of the largest difference."""
+    """What stands out from a plain background: blobs of `least` to `most` pixels, the largest first, at most `PLACES`, each
+    H x W, 255 on it, its holes filled. The background is what the picture's rim shows; a pixel stands out when it is lighter or
+    darker by far more than the rim varies, and by a share of the largest difference."""
     soft = cv2.GaussianBlur(grey, (3, 3), 0)
     rim = np.concatenate([soft[:2].ravel(), soft[-2:].ravel(), soft[:, :2].ravel(), soft[:, -2:].ravel()]).astype(np.float32)
     level = float(np.median(rim))
@@ -472,14 +472,27 @@ def _seek(alignment: Alignment, image: Image) -> Sought:
         for place in _by_place(bank, spots):
             closer = max((_closer(alignment, bank, field, spot) for spot in place), key=lambda spot: spot.score)
             found.append(closer if len(bank.slopes) == 1 else _refined(alignment, field, bank.slopes[-1], closer))
+    if alignment.shift is not None:
+        found = [spot for spot in found if _within(alignment, _in_picture(spot, (left, top), (scale_x, scale_y)))]
     if not found:
         return Sought(Placement((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2, 0.0, 0.0), 0.0)
     found.sort(key=lambda spot: -spot.score)
     best = found[0]
     rival = max((spot.score for spot in found[1:] if _apart(bank, best, spot)), default=0.0)
-    x, y = left + (best.x + 0.5) / scale_x - 0.5, top + (best.y + 0.5) / scale_y - 0.5
+    x, y = _in_picture(best, (left, top), (scale_x, scale_y))
     angle = (round(best.angle * 64) / 64 + 180) % 360 - 180
     return Sought(Placement(round(x * 16) / 16, round(y * 16) / 16, angle, best.score), rival)
+
+
+def _in_picture(spot: _Spot, corner: tuple[int, int], scale: tuple[float, float]) -> tuple[float, float]:
+    """The camera picture's pixels of a place at the template's scale."""
+    return corner[0] + (spot.x + 0.5) / scale[0] - 0.5, corner[1] + (spot.y + 0.5) / scale[1] - 0.5
+
+
+def _within(alignment: Alignment, at: tuple[float, float]) -> bool:
+    """Is a place no farther from the reference's than parts are shifted?"""
+    assert alignment.shift is not None
+    return max(abs(at[i] - alignment.centre[i]) for i in (0, 1)) <= alignment.shift + 1
 
 
 def _searched(

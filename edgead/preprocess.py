@@ -45,7 +45,7 @@ class PreprocessRecipe:
     Attributes:
         width, height: the model's input size in pixels.
         roi: x, y, width, height of the inspected part of the camera picture in pixels; None inspects all of it. With `align` it
-            is of the reference picture, as is all that follows: it moves and turns with the part.
+            is of the reference picture, moves and turns with the part, and None is the region that the part is found by.
         resize: ``"box"`` averages blocks of pixels, then is bilinear (nearly without aliasing and fast, see :func:`box_steps`),
             ``"area"`` averages exactly the covered pixels when shrinking (linear when enlarging; ten times slower than box),
             ``"linear"`` is bilinear without antialias, ``"antialias"`` is bilinear with the triangle widened when shrinking, as
@@ -138,7 +138,7 @@ class PreprocessRecipe:
             raise BadInput(f"a buffer of shape {out.shape}, {out.dtype}, cannot hold a {self.width} x {self.height} px input")
         self.check_size(image.shape[1], image.shape[0])
         if self.align is not None:
-            image = self.align.cut(image, placement or self.align.locate(image), self.roi or (0, 0, *self.align.frame))
+            image = self.align.cut(image, placement or self.align.locate(image), self.roi or self.align.region)
         elif self.roi is not None:
             x, y, w, h = self.roi
             image = image[y : y + h, x : x + w]
@@ -160,13 +160,16 @@ class PreprocessRecipe:
         """A picture file as the camera's picture: :func:`read_image` at this recipe's depth. Raises BadInput."""
         return read_image(path, self.bits)
 
+    def inspected(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """x, y, width, height of what is inspected of a camera picture of so many pixels, in its pixels; where the recipe aligns,
+        of the reference picture."""
+        return self.roi or (self.align.region if self.align is not None else (0, 0, width, height))
+
     def window(self, width: int, height: int) -> tuple[float, float, float, float]:
         """x, y, width, height of what the model sees of a camera picture of so many pixels, in its pixels: the model's input, and
         any map of it, lies there. With a letterbox it reaches out of the picture, by the bars. Where the recipe aligns it is in
         the reference picture's pixels (see :meth:`edgead.alignment.Alignment.to_camera`)."""
-        if self.align is not None:
-            width, height = self.align.frame
-        x, y, w, h = self.roi or (0, 0, width, height)
+        x, y, w, h = self.inspected(width, height)
         if self.crop_from is None and self.aspect == "stretch":
             return float(x), float(y), float(w), float(h)
         wide, high, left, top = self._placed(w, h)

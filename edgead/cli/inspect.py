@@ -106,9 +106,9 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
 
 
 def _recipe(recipe: PreprocessRecipe) -> str:
-    whole = "picture" if recipe.align is None else "reference picture"
-    roi = f"all of the {whole}" if recipe.roi is None else "x {}, y {}, {} x {} px of the {}".format(*recipe.roi, whole)
+    roi = "all of the picture" if recipe.roi is None else "x {}, y {}, {} x {} px of the picture".format(*recipe.roi)
     if recipe.align is not None:
+        roi = "x {}, y {}, {} x {} px of its reference picture".format(*recipe.inspected(*recipe.align.frame))
         far = "anywhere" if recipe.align.shift is None else f"shifted by up to {recipe.align.shift} px"
         roi = f"part found by {recipe.align.by}, {far}, turned by up to {recipe.align.angle:g} degrees; {roi}"
     aspect = "" if recipe.aspect == "stretch" else f", proportions kept: {recipe.aspect}"

@@ -74,7 +74,7 @@ def draw_overlay(inspection: Inspection, scale: HeatScale, recipe: PreprocessRec
         window = seen = (0, 0, width, height)
     else:
         window = _corners(recipe.window(picture.shape[1], picture.shape[0]), factor)
-        x, y, w, h = recipe.roi or (0, 0, picture.shape[1], picture.shape[0])
+        x, y, w, h = recipe.inspected(picture.shape[1], picture.shape[0])
         whole = (x * factor, y * factor, min((x + w) * factor, width), min((y + h) * factor, height))
         seen = (max(window[0], whole[0]), max(window[1], whole[1]), min(window[2], whole[2]), min(window[3], whole[3]))
     left, top, right, low = seen
@@ -121,7 +121,7 @@ def _enlarged(recipe: PreprocessRecipe, placement: Placement, left: float, top: 
 def _seen(recipe: PreprocessRecipe, placement: Placement, factor: int) -> npt.NDArray[np.int32]:
     """4 x 2: corners of what the model sees of the enlarged picture, the upper side first."""
     assert recipe.align is not None
-    whole = recipe.roi or (0, 0, *recipe.align.frame)
+    whole = recipe.inspected(*recipe.align.frame)
     x, y, w, h = recipe.window(*recipe.align.frame)
     left, top = max(x, whole[0]), max(y, whole[1])
     right, low = min(x + w, whole[0] + whole[2]), min(y + h, whole[1] + whole[3])

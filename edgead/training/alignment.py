@@ -36,6 +36,8 @@ EMPTIED = 12
 """Of those, so many are searched again with the part painted over."""
 TOWARDS = 0.4
 """Where the limit lies on the way from what nothing looks like to the worst good part: defects make parts fit less well."""
+ANOTHER = 0.8
+"""A place that fits so well, against the best, is another part: such pictures are left out, and do not move the limit."""
 LEAST_GAP = 0.08
 MARGIN = 0.04
 """Around the part in a region that is found by itself, of its longer side."""
@@ -119,7 +121,7 @@ def learn_alignment(files: Sequence[Path], recipe: PreprocessRecipe, asked: Alig
             sought = start.seek(picture)
             scores.append(sought.best.score)
             rivals.append(sought.rival)
-            if i % max(1, len(others) // EMPTIED) == 0:
+            if i % max(1, len(others) // EMPTIED) == 0 and sought.rival < ANOTHER * sought.best.score:
                 empties.append(start.seek(_emptied(picture, start, sought.best)).best.score)
         progress("finding the part", (i + 1) / len(others))
     if len(scores) < _FEW - 1:
@@ -148,8 +150,8 @@ def _limit(
     centre = float(np.median(scores))
     spread = max(0.15, 6 * float(np.median(np.abs(scores - centre))))
     low = float(scores[scores >= centre - spread].min())
-    elsewhere = np.concatenate([rivals[rivals < low], empties])  # a second part in a picture is no place without one
-    empty = max(0.1, float(elsewhere.max()))
+    elsewhere = np.concatenate([rivals[rivals < ANOTHER * low], empties])  # a second part in a picture is no place without one
+    empty = max([0.1, *(float(score) for score in elsewhere)])
     return low, empty, round(min(0.98, max(_PROVISIONAL, empty + TOWARDS * (low - empty))), 3)
 
 
