@@ -26,11 +26,25 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgead.correlate import (
+    FLAT,
+    Field,
+    FloatArray,
+    Slopes,
+    Turned,
+    correlation,
+    fit_of,
+    normalised,
+    silhouette,
+    slopes_of,
+    straightened,
+    sums_under,
+    turn_template,
+)
 from edgead.errors import BadInput, PartNotFound
 from edgead.typed import Between, Side, Single, Wrong, read
 from edgead.types import Image
 
-FloatArray = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 
 KINDS = ("template", "edges", "silhouette")
@@ -48,12 +62,6 @@ APART = 0.6
 """Of the part's own width or height: two places farther apart are two parts."""
 OUTSIDE = 0.03
 """Share of what the model looks at that may lie outside of the picture; it is filled with the picture's nearest pixels."""
-CONTRAST = 2.0
-"""Light may leave so much less contrast than the reference has; what has even less, such as a shade on the belt, fits badly."""
-_CLEAR, _RIM, _OF_MOST = 10.0, 5.0, 0.15
-"""Grey levels, times the rim's spread, share of the largest difference: what stands out does so by all of them."""
-_FLAT = 2.0
-"""Grey levels of standard deviation: where there is less, there is nothing to see."""
 _LEAST = 0.05
 """A peak of the first step must reach this."""
 _WORTH = 0.6
@@ -62,8 +70,6 @@ _STEPS, _STILL = 20, 0.01
 """Of a refinement; it ends when it moves less than so many pixels."""
 _FAR, _FAR_TURN = 4.0, 10.0
 """Pixels, degrees: a refinement that goes farther is lost."""
-_DAMPED = 1e-3
-"""A part that looks the same whichever way it is turned must not make a refinement turn without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,37 +239,6 @@ def template_of(picture: Image, region: tuple[int, int, int, int], most: float) 
     return base64.b64encode(cv2.resize(grey, size, interpolation=cv2.INTER_AREA).tobytes()).decode(), size
 
 
-def silhouette(grey: npt.NDArray[np.uint8], least: float, most: float) -> list[npt.NDArray[np.uint8]]:
-    """What stands out from a plain background: blobs of `least` to `most` pixels, the largest first, at most `PLACES`, each
-    H x W, 255 on it, its holes filled. The background is what the picture's rim shows; a pixel stands out when it is lighter or
-    darker by far more than the rim varies, and by a share of the largest difference."""
-    soft = cv2.GaussianBlur(grey, (3, 3), 0)
-    rim = np.concatenate([soft[:2].ravel(), soft[-2:].ravel(), soft[:, :2].ravel(), soft[:, -2:].ravel()]).astype(np.float32)
-    level = float(np.median(rim))
-    away = cv2.absdiff(soft, np.full_like(soft, round(level)))
-    spread = 1.4826 * float(np.median(np.abs(rim - level)))
-    limit = max(_CLEAR, _RIM * spread, _OF_MOST * float(away.max()))
-    outlines = cv2.findContours((away > limit).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
-    sized = sorted(((cv2.contourArea(line), i) for i, line in enumerate(outlines)), reverse=True)
-    return [
-        np.asarray(cv2.drawContours(np.zeros_like(grey), outlines, i, 255, cv2.FILLED), np.uint8)
-        for area, i in sized
-        if least <= area <= most
-    ][:PLACES]
-
-
-@dataclass(frozen=True, slots=True)
-class _Turned:
-    """The template turned, square, ready to be correlated: `weights` are of mean 0 and norm 1 on `mask`, 0 elsewhere; `norm`
-    is what they had."""
-
-    angle: float
-    weights: FloatArray
-    mask: FloatArray
-    count: float
-    norm: float
-
-
 @dataclass(frozen=True, slots=True)
 class _Bank:
     """What of an :class:`Alignment` does not depend on the picture.
@@ -282,8 +257,8 @@ class _Bank:
     looked: FloatArray
     flat: bool
     coarse: float
-    turned: tuple[_Turned, ...]
-    slopes: tuple[_Slopes, ...]
+    turned: tuple[Turned, ...]
+    slopes: tuple[Slopes, ...]
     blob: tuple[float, float, float] | None
 
 
@@ -299,12 +274,12 @@ def _bank(alignment: Alignment) -> _Bank:
         blob = (float(np.count_nonzero(found[0])), *_offset(found[0]))
     coarse = min(1.0, COARSE / max(grey.shape))
     step = 2 * math.degrees(math.atan(1 / (max(grey.shape) * coarse / 2)))
-    flat = float(looked.std()) < _FLAT
+    flat = float(looked.std()) < FLAT
     if flat:
         return _Bank(grey, looked, True, coarse, (), (), blob)
-    turned = tuple(_turned(looked, angle, coarse) for angle in _angles(alignment.angle, step))
+    turned = tuple(turn_template(looked, angle, coarse) for angle in _angles(alignment.angle, step))
     scales = sorted({min(1.0, MIDDLE / max(grey.shape)), 1.0})
-    slopes = tuple(_slopes(looked, scale, turns=len(turned) > 1) for scale in scales)
+    slopes = tuple(slopes_of(looked, scale, turns=len(turned) > 1) for scale in scales)
     return _Bank(grey, looked, False, coarse, turned, slopes, blob)
 
 
@@ -348,84 +323,6 @@ def _offset(blob: npt.NDArray[np.uint8]) -> tuple[float, float]:
     return right - (blob.shape[1] - 1) / 2, down - (blob.shape[0] - 1) / 2
 
 
-def _turned(looked: FloatArray, angle: float, scale: float) -> _Turned:
-    """The template turned by `angle` degrees, clockwise as one sees it, at `scale`, in the middle of a square."""
-    height, width = looked.shape
-    side = max(3, math.ceil(scale * math.hypot(width, height)))
-    big = side / scale
-    turn = math.radians(angle)
-    cos, sin = math.cos(turn), math.sin(turn)
-    rotate = np.array([[cos, -sin], [sin, cos]])
-    full = math.ceil(big)
-    zoom = full / big  # turned at about the template's own size, then shrunk, so that nothing aliases
-    matrix = np.column_stack([zoom * rotate, [0.0, 0.0]])
-    matrix[:, 2] = (full - 1) / 2 - matrix[:, :2] @ [(width - 1) / 2, (height - 1) / 2]
-    turned = cv2.warpAffine(looked, matrix, (full, full), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inside = cv2.warpAffine(np.ones_like(looked), matrix, (full, full), flags=cv2.INTER_LINEAR)
-    if full != side:
-        turned, inside = (cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in (turned, inside))
-    mask = (inside > 0.5).astype(np.float32)
-    count = float(mask.sum())
-    weights = (turned - float((turned * mask).sum()) / count) * mask
-    norm = float(np.linalg.norm(weights))
-    return _Turned(angle, np.asarray(weights / max(norm, 1e-6), np.float32), mask, count, norm)
-
-
-@dataclass(frozen=True, slots=True)
-class _Slopes:
-    """For refinements at one scale.
-
-    Attributes:
-        scale: against the template's.
-        small: the template at that scale.
-        soft: the same, blurred, of mean 0 and norm 1.
-        back: 3 x (h w): from a difference of normalised pictures to the steps right, down (pixels) and clockwise (radians).
-    """
-
-    scale: float
-    small: FloatArray
-    soft: FloatArray
-    back: FloatArray
-
-
-def _slopes(looked: FloatArray, scale: float, turns: bool) -> _Slopes:
-    small = cv2.resize(looked, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else looked
-    soft = _normal(cv2.GaussianBlur(np.asarray(small, np.float32), (5, 5), 0))
-    height, width = soft.shape
-    down, right = np.gradient(soft)
-    v, u = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
-    steps = [right, down, u * down - v * right] if turns else [right, down]
-    rows = np.stack([step.ravel() for step in steps]).astype(np.float64)
-    rows -= rows.mean(1, keepdims=True)
-    rows -= (rows @ soft.ravel())[:, None] * soft.ravel()  # contrast is no step
-    square = rows @ rows.T
-    damped = square + np.diag(np.maximum(_DAMPED * np.diag(square), 1e-12))
-    back = np.zeros((3, soft.size), np.float32)
-    back[: len(rows)] = np.linalg.solve(damped, rows)
-    return _Slopes(scale, np.asarray(small, np.float32), soft, back)
-
-
-def _normal(values: npt.NDArray[Any]) -> FloatArray:
-    """Of mean 0 and norm 1; all 0 where they are flat."""
-    away = np.asarray(values, np.float32) - np.float32(values.mean())
-    norm = float(np.sqrt(np.square(away).sum()))
-    return np.asarray(away / norm if norm > _FLAT * math.sqrt(away.size) else np.zeros_like(away), np.float32)
-
-
-def _correlated(field: FloatArray, turned: _Turned, sums: tuple[FloatArray, FloatArray] | None = None) -> FloatArray:
-    """Normalised correlation wherever the square fits into `field`; lower where that has far less contrast."""
-    one, two = _sums(field, turned) if sums is None else sums
-    found = cv2.matchTemplate(field, turned.weights, cv2.TM_CCORR)
-    spread = np.sqrt(np.maximum(two - one * one / turned.count, 0))
-    return np.asarray(found / np.maximum(spread, turned.norm / CONTRAST), np.float32)
-
-
-def _sums(field: FloatArray, turned: _Turned) -> tuple[FloatArray, FloatArray]:
-    """Of the values, and of their squares, under the mask."""
-    one, two = (cv2.matchTemplate(values, turned.mask, cv2.TM_CCORR) for values in (field, field * field))
-    return np.asarray(one, np.float32), np.asarray(two, np.float32)
-
-
 @dataclass(frozen=True, slots=True)
 class _Spot:
     """A guess: the region's centre in the searched picture at the template's scale, degrees, score."""
@@ -434,33 +331,6 @@ class _Spot:
     y: float
     angle: float
     score: float
-
-
-class _Field:
-    """What is searched, at the template's scale and, on demand, at smaller ones."""
-
-    def __init__(self, looked: FloatArray, centre: tuple[float, float] | None = None) -> None:
-        self.looked, self.centre = looked, centre
-        self._smaller: dict[float, FloatArray] = {1.0: looked}
-
-    def at(self, scale: float) -> FloatArray:
-        if scale not in self._smaller:
-            small = cv2.resize(self.looked, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            self._smaller[scale] = np.asarray(small, np.float32)
-        return self._smaller[scale]
-
-    def ratios(self, scale: float) -> tuple[float, float]:
-        """Of width and height, against the template's scale; whole pixels make them differ a little from `scale`."""
-        small = self.at(scale)
-        return small.shape[1] / self.looked.shape[1], small.shape[0] / self.looked.shape[0]
-
-    def around(self, scale: float, x: float, y: float, side: int) -> tuple[FloatArray, int, int]:
-        """A square of `side` pixels around x, y (at that scale), its left and its top; the nearest pixels where it ends."""
-        small = self.at(scale)
-        left, top = round(x - (side - 1) / 2), round(y - (side - 1) / 2)
-        columns = np.clip(np.arange(left, left + side), 0, small.shape[1] - 1)
-        rows = np.clip(np.arange(top, top + side), 0, small.shape[0] - 1)
-        return np.ascontiguousarray(small[np.ix_(rows, columns)]), left, top
 
 
 def _seek(alignment: Alignment, image: Image) -> Sought:
@@ -528,19 +398,19 @@ def _searched(
     return (left, top), np.asarray(grey, np.uint8), (size[0] / width, size[1] / height)
 
 
-def _fields(alignment: Alignment, bank: _Bank, grey: npt.NDArray[np.uint8]) -> list[_Field]:
+def _fields(alignment: Alignment, bank: _Bank, grey: npt.NDArray[np.uint8]) -> list[Field]:
     """What is searched; of a silhouette one for each blob, with the blob's centre."""
     if bank.blob is None:
-        return [_Field(_look(alignment, grey))]
+        return [Field(_look(alignment, grey))]
     area = bank.blob[0]
     found = []
     for blob in silhouette(grey, 0.5 * area, 2 * area):
         right, down = _offset(blob)
-        found.append(_Field(_masked(grey, blob), (right + (grey.shape[1] - 1) / 2, down + (grey.shape[0] - 1) / 2)))
+        found.append(Field(_masked(grey, blob), (right + (grey.shape[1] - 1) / 2, down + (grey.shape[0] - 1) / 2)))
     return found
 
 
-def _everywhere(bank: _Bank, field: _Field) -> list[_Spot]:
+def _everywhere(bank: _Bank, field: Field) -> list[_Spot]:
     """The best places of each turn, in the first step."""
     small, (ratio_x, ratio_y) = field.at(bank.coarse), field.ratios(bank.coarse)
     side = bank.turned[0].mask.shape[0]
@@ -551,8 +421,8 @@ def _everywhere(bank: _Bank, field: _Field) -> list[_Spot]:
     spots = []
     for turned in bank.turned:
         if (known := round(turned.angle % 180, 6)) not in sums:
-            sums[known] = _sums(wide, turned)
-        scores = _correlated(wide, turned, sums[known])
+            sums[known] = sums_under(wide, turned)
+        scores = correlation(wide, turned, sums[known])
         peaks = (scores >= cv2.dilate(scores, np.ones((3, 3), np.uint8))) & (scores > _LEAST)
         rows, columns = np.nonzero(peaks)
         order = np.argsort(-scores[rows, columns], kind="stable")[: 2 * PLACES]
@@ -562,7 +432,7 @@ def _everywhere(bank: _Bank, field: _Field) -> list[_Spot]:
     return spots
 
 
-def _around(bank: _Bank, field: _Field, centre: tuple[float, float]) -> list[_Spot]:
+def _around(bank: _Bank, field: Field, centre: tuple[float, float]) -> list[_Spot]:
     """The best place of each turn near a blob's centre, in the first step."""
     assert bank.blob is not None
     right, down = bank.blob[1:]
@@ -575,13 +445,13 @@ def _around(bank: _Bank, field: _Field, centre: tuple[float, float]) -> list[_Sp
     return spots
 
 
-def _near(field: _Field, turned: _Turned, scale: float, spot: _Spot, reach: int) -> _Spot:
+def _near(field: Field, turned: Turned, scale: float, spot: _Spot, reach: int) -> _Spot:
     """The best place at most about `reach` pixels of the scale away from a guess."""
     ratio_x, ratio_y = field.ratios(scale)
     x, y = (spot.x + 0.5) * ratio_x - 0.5, (spot.y + 0.5) * ratio_y - 0.5
     side = turned.mask.shape[0]
     square, left, top = field.around(scale, x, y, side + 2 * reach)
-    scores = _correlated(square - float(square.mean()), turned)
+    scores = correlation(square - float(square.mean()), turned)
     row, column = divmod(int(np.argmax(scores)), scores.shape[1])
     x, y = left + column + (side - 1) / 2, top + row + (side - 1) / 2
     return _Spot((x + 0.5) / ratio_x - 0.5, (y + 0.5) / ratio_y - 0.5, turned.angle, float(scores[row, column]))
@@ -612,27 +482,27 @@ def _apart(bank: _Bank, one: _Spot, other: _Spot) -> bool:
     return bool(abs(along) > APART * width or abs(across) > APART * height)
 
 
-def _closer(alignment: Alignment, bank: _Bank, field: _Field, spot: _Spot) -> _Spot:
+def _closer(alignment: Alignment, bank: _Bank, field: Field, spot: _Spot) -> _Spot:
     """A guess of the first step, looked at more closely."""
     slopes = bank.slopes[0]
     step = abs(bank.turned[1].angle - bank.turned[0].angle) if len(bank.turned) > 1 else 0.0
     reach = math.ceil(slopes.scale / bank.coarse)
     turns = [spot.angle + step * share for share in (-0.33, 0.0, 0.33)] if step else [spot.angle]
-    tried = [_near(field, _turned(slopes.small, turn, 1.0), slopes.scale, spot, reach) for turn in turns]
+    tried = [_near(field, turn_template(slopes.small, turn, 1.0), slopes.scale, spot, reach) for turn in turns]
     return _refined(alignment, field, slopes, max(tried, key=lambda one: one.score))
 
 
-def _refined(alignment: Alignment, field: _Field, slopes: _Slopes, spot: _Spot) -> _Spot:
+def _refined(alignment: Alignment, field: Field, slopes: Slopes, spot: _Spot) -> _Spot:
     """Shift and turn together at one scale, to a fraction of a pixel; where that leads away, the guess stays."""
     height, width = slopes.soft.shape
     ratio_x, ratio_y = field.ratios(slopes.scale)
     x, y = (spot.x + 0.5) * ratio_x - 0.5, (spot.y + 0.5) * ratio_y - 0.5
     square, left, top = field.around(slopes.scale, x, y, math.ceil(math.hypot(width, height)) + 8)
     soft = np.asarray(cv2.GaussianBlur(square, (5, 5), 0), np.float32)
-    best = (_score(square, slopes.small, x - left, y - top, spot.angle), x, y, spot.angle)
+    best = (fit_of(square, slopes.small, x - left, y - top, spot.angle), x, y, spot.angle)
     angle = spot.angle
     for _ in range(_STEPS):
-        away = _normal(_warped(soft, x - left, y - top, angle, (width, height))) - slopes.soft
+        away = normalised(straightened(soft, x - left, y - top, angle, (width, height))) - slopes.soft
         right, down, turn = ((slopes.back * away.ravel()).sum(1, dtype=np.float64)).tolist()
         cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         x, y, angle = x - cos * right + sin * down, y - sin * right - cos * down, angle - math.degrees(turn)
@@ -643,22 +513,6 @@ def _refined(alignment: Alignment, field: _Field, slopes: _Slopes, spot: _Spot) 
             break
     if alignment.angle < 180:
         angle = min(max(angle, -alignment.angle), alignment.angle)
-    refined = (_score(square, slopes.small, x - left, y - top, angle), x, y, angle)
+    refined = (fit_of(square, slopes.small, x - left, y - top, angle), x, y, angle)
     score, x, y, angle = max(best, refined)
     return _Spot((x + 0.5) / ratio_x - 0.5, (y + 0.5) / ratio_y - 0.5, angle, score)
-
-
-def _warped(square: FloatArray, x: float, y: float, angle: float, size: tuple[int, int]) -> FloatArray:
-    """What `square` shows around x, y, turned back, of so many pixels (width, height)."""
-    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    u, v = (size[0] - 1) / 2, (size[1] - 1) / 2
-    matrix = np.array([[cos, -sin, x - cos * u + sin * v], [sin, cos, y - sin * u - cos * v]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(square, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)
-
-
-def _score(square: FloatArray, small: FloatArray, x: float, y: float, angle: float) -> float:
-    seen = _warped(square, x, y, angle, (small.shape[1], small.shape[0]))
-    away, own = seen - np.float32(seen.mean()), small - np.float32(small.mean())
-    spread, norm = (math.sqrt(float(np.square(one).sum(dtype=np.float64))) for one in (away, own))
-    return float((away * own).sum(dtype=np.float64)) / (norm * max(spread, norm / CONTRAST))

@@ -18,9 +18,9 @@ from edgead.alignment import (
     MOST_FINE,
     Alignment,
     Placement,
-    silhouette,
     template_of,
 )
+from edgead.correlate import silhouette
 from edgead.errors import BadInput, PartNotFound
 from edgead.preprocess import PreprocessRecipe, naming
 from edgead.training.progress import Progress, silent
