@@ -172,7 +172,9 @@ def test_from_turned_pictures_to_verdicts_on_the_line(tmp_path: Path, capsys: py
     assert [one["verdict"] for one in told] == ["OK", "NG", "UNKNOWN", "UNKNOWN", "OK"]
     assert [one["cause"].partition(":")[0] for one in told] == ["", "", "part_not_found", "part_not_found", ""]
     assert len(list((tmp_path / "ng").glob("*.jpg"))) == 3
-    bench = ["bench", str(bundle), "--rounds", "1", "--no-cold", "--frame", "320x240"]
+    bench = ["bench", str(bundle), "--rounds", "1", "--no-cold"]
     assert main(bench) == 0
+    assert "of 240 x 180 px" in capsys.readouterr().out
+    assert main([*bench, "--frame", "320x240"]) == 0
     assert main(["threshold", str(bundle), "--good", str(root / "test/good"), "--defects", str(root / "test/gash")]) == 0
     assert "zz_none.png" in capsys.readouterr().out
