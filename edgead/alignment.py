@@ -56,6 +56,8 @@ LONGEST_TEMPLATE = 160
 LEAST_TEMPLATE = 8
 MOST_COARSE, MOST_FINE = 60_000, 2_000_000
 """Pixels searched in the first step, and at the template's own scale: they bound the time."""
+MOST_SIDE, MOST_FRAME = (1 << 15) - 1, 120_000_000
+"""Pixels of a picture's side, beyond which OpenCV cannot turn it, and of a reference picture: what is cut out is never larger."""
 PLACES, TURNS = 3, 2
 """Places, and turns at each of them, that are looked at more closely."""
 APART = 0.6
@@ -129,6 +131,8 @@ class Alignment:
                 f"the region {self.region} to find the part by does not lie in a picture of {self.frame[0]} x {self.frame[1]} px",
                 hint=f"give x, y, width, height in pixels, at least {LEAST_TEMPLATE} wide and high",
             )
+        if max(self.frame) > MOST_SIDE or self.frame[0] * self.frame[1] > MOST_FRAME:
+            raise BadInput(f"a reference picture of {self.frame[0]} x {self.frame[1]} px is too large")
         if not 0 <= self.angle <= 180:
             raise BadInput(f"parts cannot be turned by {self.angle:g} degrees to either side", hint="give 0 to 180")
         if self.shift is not None and self.shift < 1:
@@ -381,7 +385,8 @@ def _searched(
             )
     scale = alignment.size[0] / alignment.region[2]
     area = (right - left) * (low - top) * scale * scale
-    if area > 2 * MOST_FINE or area * bank.coarse**2 > 2 * MOST_COARSE:  # twice: other cameras may see a little more
+    tall = max(image.shape[:2]) > MOST_SIDE
+    if tall or area > 2 * MOST_FINE or area * bank.coarse**2 > 2 * MOST_COARSE:  # twice: other cameras may see a little more
         raise BadInput(
             f"a picture of {image.shape[1]} x {image.shape[0]} px is too large to be searched for a part of "
             f"{alignment.region[2]} x {alignment.region[3]} px",

@@ -169,7 +169,7 @@ class Survey:
         found = []
         seen = Counter[tuple[int, int]]()
         for size, count in self.sizes.items():
-            seen[size if recipe.roi is None else recipe.roi[2:]] += count
+            seen[recipe.inspected(*size)[2:]] += count
         if small := [s for s in seen if s[0] < recipe.width / 2 and s[1] < recipe.height / 2]:
             count = sum(seen[s] for s in small)
             worst = min(small, key=lambda s: s[0] * s[1])

@@ -167,6 +167,8 @@ def test_a_little_outside_is_filled_and_more_is_refused() -> None:
 def test_a_picture_too_large_to_be_searched_in_time_is_refused() -> None:
     with pytest.raises(BadInput, match="too large to be searched"):
         alignment().locate(np.zeros((4000, 6000, 3), np.uint8))
+    with pytest.raises(BadInput, match="too large to be searched"):
+        recipe(shift=50).apply(np.zeros((33_000, 200, 3), np.uint8))  # OpenCV turns no such picture
     with pytest.raises(BadInput, match="does not hold the place"):
         alignment(shift=5).locate(np.zeros((20, 20, 3), np.uint8))
 
@@ -195,6 +197,8 @@ HOSTILE: list[dict[str, Any]] = [
     {"region": [200, 62, 78, 56]},
     {"region": [81.5, 62, 78, 56]},
     {"frame": [0, 0]},
+    {"frame": [40_000, 200]},
+    {"frame": [20_000, 20_000], "region": [0, 0, 19_500, 14_000]},  # what is cut out would be a gigabyte
     {"limit": 0.0},
     {"limit": -3},
     {"limit": "high"},
