@@ -104,7 +104,7 @@ def test_a_picture_that_the_recipe_cannot_use_is_unknown() -> None:
     ],
     ids=["none", "two", "half of it", "black"],
 )
-@pytest.mark.promise("Where there is not one whole part, nothing is inferred and the verdict is UNKNOWN(part_not_found).")
+@pytest.mark.promise("Parts that move and turn** are found in the picture and brought to their place")
 def test_a_part_that_is_not_found_is_unknown_and_nothing_is_inferred(picture: np.ndarray, why: str) -> None:  # type: ignore[type-arg]
     engine, clock = FakeEngine([0.0]), FakeClock()
     inspector = Inspector(engine, PreprocessRecipe(64, 64, align=alignment()), 2.0, LatencyBudget(None), clock)

@@ -40,6 +40,7 @@ def test_part_and_limit_are_found_without_a_word_from_anybody(good: Path, by: st
     assert (learned.reference.parent, learned.asked) == (good, 11)
 
 
+@pytest.mark.promise("Parts that move and turn** are found in the picture and brought to their place")
 def test_training_and_line_make_the_same_bytes_of_a_picture(good: Path) -> None:
     images = load_good(good, RECIPE, align=AlignAsked("template", REGION))
     assert images.recipe.align is not None
