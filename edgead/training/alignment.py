@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.alignment import (
+    COARSE,
     LEAST_TEMPLATE,
     MOST_COARSE,
     MOST_FINE,
@@ -189,14 +190,15 @@ def _made(picture: Image, region: Region, asked: AlignAsked) -> Alignment:
     x, y, w, h = region
     if x < 0 or y < 0 or min(w, h) < LEAST_TEMPLATE or x + w > frame[0] or y + h > frame[1]:
         raise BadInput(
-            f"--align-region {x},{y},{w},{h} does not lie in a picture of {frame[0]} x {frame[1]} px",
+            f"the region {x},{y},{w},{h} (--align-region, or --roi without it) does not lie in a picture of {frame[0]} x "
+            f"{frame[1]} px",
             hint=f"give x,y,width,height in pixels, at least {LEAST_TEMPLATE} wide and high",
         )
     reach = None if asked.shift is None else 2 * asked.shift + math.hypot(w, h)
     searched = frame[0] * frame[1] if reach is None else min(frame[0], reach) * min(frame[1], reach)
     most = math.sqrt(MOST_FINE / searched)
     template, size = template_of(picture, region, most)
-    if min(size) < LEAST_TEMPLATE or searched * (20 / max(w, h)) ** 2 > MOST_COARSE:
+    if min(size) < LEAST_TEMPLATE or searched * (COARSE / max(w, h)) ** 2 > MOST_COARSE:
         raise BadInput(
             f"a part of {w} x {h} px is too small to be looked for in all of {frame[0]} x {frame[1]} px in time",
             hint="say how far it can be away: --align-shift PX, or let the camera give a smaller picture",
