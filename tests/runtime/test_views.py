@@ -343,7 +343,7 @@ def test_a_plc_gets_one_verdict_from_two_cameras_with_their_own_bundles(
             until(lambda: len(plc.log()) == 20)
         finally:
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=PATIENCE_S)
             plc.kill()
     assert process.returncode == 0
     assert [entry["verdict"] for entry in plc.log()] == [wanted] * 20
