@@ -302,12 +302,12 @@ def test_a_client_that_knows_only_the_standard_drives_inspections(
 class Remote:
     """A client in this process: calls methods of the standard, and sees states and results."""
 
-    def __init__(self, server: OpcUaServer, keys: Path) -> None:
+    def __init__(self, server: OpcUaServer, keys: Path, password: str = PASSWORD) -> None:
         self._client = Client(f"opc.tcp://127.0.0.1:{server.port}/edgead", timeout=PATIENCE_S)
         key = CertProperties(keys / "trusted.key", "pem")
         self._client.set_security(SecurityPolicyBasic256Sha256, keys / "trusted.pem", key, server_certificate=keys / "plc.pem")
         self._client.set_user(USER)
-        self._client.set_password(PASSWORD)
+        self._client.set_password(password)
         try:
             self._client.connect()
         except BaseException:
@@ -567,7 +567,8 @@ def test_nobody_there_and_a_state_in_which_no_job_starts_are_told_with_the_way_o
 def test_clients_that_are_refused_are_told_for_a_while(served: Serve, keys: Path) -> None:
     clock = FakeClock()
     server = served(clock=clock)
-    assert "BadUserAccessDenied" in drive(server, keys, "9", password="wrong-one")
+    with pytest.raises(ua.uaerrors.BadUserAccessDenied):
+        Remote(server, keys, "wrong-one")
     told = server.conditions()["opcua refused"]
     assert not told.blocks and "refused a client at 127.0.0.1 with a wrong user or password" in told.text
     clock.advance(opcua_vision.REFUSED_S)
@@ -603,7 +604,8 @@ def test_a_password_that_is_guessed_is_told_with_the_address_it_came_from(
 ) -> None:
     server = served()
     for _ in range(5):
-        assert "BadUserAccessDenied" in drive(server, keys, "9", password="wrong-one")
+        with pytest.raises(ua.uaerrors.BadUserAccessDenied):
+            Remote(server, keys, "wrong-one")
     counts = server.counts()  # how many were barred depends on how long a client of this machine takes
     assert counts["refused:login"] >= 4 and sum(counts.values()) == 5
     assert "refused a client at 127.0.0.1 with a wrong user or password for the 4th time" in caplog.text
