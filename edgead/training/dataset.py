@@ -14,7 +14,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from edgead.errors import BadInput, PartNotFound
 from edgead.layout import Found, find_good, good_pictures, not_taken
+from edgead.layout import leave_out as without
 from edgead.preprocess import PreprocessRecipe, naming, read_image
 from edgead.survey import Survey
 from edgead.training.alignment import MOST_LOST, AlignAsked, Aligned, learn_alignment
@@ -51,6 +52,7 @@ class GoodImages:
         survey: what the pictures are like.
         found: where they lay, and what was left out there.
         duplicates: files left out because an image before has exactly the same frame.
+        left_out: files left out because they were asked to be.
         aligned: how the part is found; None where it is not looked for.
     """
 
@@ -64,6 +66,7 @@ class GoodImages:
     survey: Survey
     found: Found
     duplicates: list[Path] = field(default_factory=list)
+    left_out: tuple[Path, ...] = ()
     aligned: Aligned | None = None
 
     @property
@@ -103,6 +106,7 @@ def load_good(
     seed: int = 0,
     progress: Progress = silent,
     settle: Settle | None = None,
+    leave_out: Sequence[str] = (),
     align: AlignAsked | None = None,
 ) -> GoodImages:
     """Read all pictures below the folder, apply the recipe, drop exact copies, and split.
@@ -111,17 +115,18 @@ def load_good(
 
     Args:
         settle: may change the recipe once the pictures are known; they are read once more then.
+        leave_out: pictures that are not taken, by their paths below the folder.
         align: learn how the part is found, from the same pictures. Those in which it is not found then are left out.
 
     Raises:
         BadInput: no images, some that cannot be used (all of them named), fewer than `MIN_IMAGES` different ones, a share outside
-            (0, 1), folders of defects or masks below the folder, or (with `align`) a part that does not stand out, or that is not
-            found in more than `MOST_LOST` of them.
+            (0, 1), a picture to leave out that is not there, folders of defects or masks below the folder, or (with `align`) a
+            part that does not stand out, or that is not found in more than `MOST_LOST` of them.
     """
     if not 0.0 < heldout < 1.0:
         raise BadInput(f"a held-out share of {heldout} is not usable", hint="give a number between 0 and 1, such as 0.15")
     place, root = find_good(folder)
-    found = good_pictures(place)
+    found, away = without(good_pictures(place), leave_out)
     found.skipped.update(not_taken(folder, place, root))
     aligned = None
     if align is not None:
@@ -138,7 +143,7 @@ def load_good(
             f"good pictures in {found.folder}: {survey.lost()[0]}",
             hint="remove them if they show no whole part, else align by another kind or region",
         )
-    return replace(_split(found, recipe, survey, read, heldout, seed), aligned=aligned)
+    return replace(_split(found, recipe, survey, read, heldout, seed), left_out=away, aligned=aligned)
 
 
 def _aligned(
