@@ -162,7 +162,7 @@ def check_side(name: str, width: int, height: int) -> None:
         less, more = (f"{_fit(width, stride, up)}x{_fit(height, stride, up)}" for up in (False, True))
         raise BadInput(
             f"{name} looks at patches of {stride} px, and {width} x {height} px is not a multiple of that",
-            hint=f"give --size {less} or --size {more}",
+            hint=f"take {less} or {more}: --size {more}",
         )
 
 

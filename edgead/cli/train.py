@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead import versions
 from edgead.errors import BadInput
+from edgead.published import DEFAULT, PUBLISHED, check_side, fitting_side, published
 
 if TYPE_CHECKING:
     from edgead.preprocess import PreprocessRecipe
@@ -61,9 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look at the whole picture at 1/N of its size first, then only at tiles that are not clearly good",
     )
     backbone = parser.add_argument_group("patchcore and simplenet")
-    backbone.add_argument("--backbone", help="efficientnet_lite0 (default), resnet18, wide_resnet50_2")
-    backbone.add_argument("--layers", metavar="A,B", help="feature layers, e.g. blocks.4,blocks.10")
-    backbone.add_argument("--weights", type=Path, metavar="FILE", help="weights of the backbone (default: installed or fetched)")
+    backbone.add_argument(
+        "--backbone", metavar="NAME", help=f"{DEFAULT} (default), {', '.join(n for n in PUBLISHED if n != DEFAULT)}"
+    )
+    backbone.add_argument(
+        "--layers", metavar="A,B", help="feature layers, e.g. blocks.4,blocks.10, layer2,layer3 or, of a transformer, blocks.11"
+    )
+    backbone.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights of the backbone (default: as edgead weights list shows, or fetched)"
+    )
     parser.add_argument_group("patchcore").add_argument(
         "--coreset",
         type=_coreset,
@@ -115,7 +122,11 @@ def _check(args: argparse.Namespace) -> None:
     from edgead.bundle import check_target
     from edgead.layout import find_good, good_pictures
 
-    _tiling_asked(args)
+    backbone = published(args.backbone or DEFAULT).name
+    if (tile := _tiling_asked(args)) is not None:
+        check_side(backbone, *tile)
+    elif args.size not in (None, "native"):
+        check_side(backbone, *parse_size(args.size))
     _recipe(args, 256, 256) if args.size in (None, "native") else _recipe(args, *parse_size(args.size))
     good, root = find_good(args.good_dir)
     good_pictures(good)
@@ -148,8 +159,11 @@ def _request(args: argparse.Namespace) -> TrainRequest:
 
     roi = parse_roi(args.roi) if args.roi else None
     tiling = _tiling(args)
-    size = args.size or ("native" if tiling else "256")
+    backbone = args.backbone or DEFAULT
+    size = args.size or ("native" if tiling else str(fitting_side(backbone, 256)))
     width, height = native_size(args.good_dir, roi) if size == "native" else parse_size(size)
+    if tiling is None:
+        check_side(backbone, width, height)
     aspect = "stretch" if args.keep_aspect == "no" else args.keep_aspect
     recipe = _recipe(args, width, height)
     options = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}

@@ -26,9 +26,10 @@ _BATCH = 8
 
 
 def load_features(backbone: str, layers: Sequence[str] | None, weights: Path | None, kind: str = TRAINED) -> PatchFeatures:
-    """Frozen patch features of a kind of `FEATURES` that needs no arguments, with their ImageNet weights (errors as
-    :func:`edgead.models.backbones.load_backbone`)."""
-    features = FEATURES[kind](load_backbone(backbone, layers, weights))
+    """Frozen patch features of a kind of `FEATURES` that needs no arguments, or of the one kind that the backbone takes, with its
+    published weights (errors as :func:`edgead.models.backbones.load_backbone`)."""
+    loaded = load_backbone(backbone, layers, weights)
+    features = FEATURES[loaded.patch_features or kind](loaded)
     features.eval()
     return features
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +38,11 @@ PLANS = {"dinov2_vits14_reg": _Plan(384, 6), "dinov2_vitb14_reg": _Plan(768, 12)
 
 
 class VitBlock(nn.Module):
-    """Attention and a two-layer network, each after a layer norm and added to what went in: N x T x C -> N x T x C.
+    """Attention and a two-layer network, each after a layer norm and added to what went in: (N T) x C -> (N T) x C.
 
     LayerScale (Touvron et al. 2021) is folded into the layer before it, and the attention's 1 / sqrt(64) into the queries,
-    which is exact.
+    which is exact. The tokens of all pictures are the rows of one table: linear layers on tables are exported as Gemm, whose
+    weights INT8 rounds by output channel; those of a MatMul would share one step.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -50,16 +52,16 @@ class VitBlock(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pictures: int) -> Tensor:
         y = self.norm1(x)
-        query, key, value = (self._split(layer(y)) for layer in (self.query, self.key, self.value))  # N x heads x T x 64
+        query, key, value = (  # N x heads x T x 64
+            layer(y).view(pictures, -1, self.heads, x.shape[1] // self.heads).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
         attention = torch.matmul(query, key.transpose(2, 3)).softmax(3)
-        x = x + self.out(torch.matmul(attention, value).transpose(1, 2).flatten(2))
+        x = x + self.out(torch.matmul(attention, value).transpose(1, 2).reshape(x.shape))
         out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return out
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
 
 class DinoV2(Backbone):
@@ -70,7 +72,7 @@ class DinoV2(Backbone):
     part in the attention and are then left out. H and W must be multiples of 14.
     """
 
-    patch_features = "tokens"
+    patch_features: ClassVar[str] = "tokens"
     surplus = r"mask_token|head\..+"
 
     def __init__(self, name: str = "dinov2_vits14_reg", layers: Sequence[str] = ("blocks.11",)) -> None:
@@ -90,13 +92,14 @@ class DinoV2(Backbone):
         patches = self.patch(self.normalize(pixels))
         height, width = self._grid((int(pixels.shape[2]), int(pixels.shape[3])))
         tokens = (patches + self._positions(height, width)).flatten(2).transpose(1, 2)
-        x = torch.cat([self.first.expand(tokens.shape[0], -1, -1), tokens], 1)
+        pictures, _, channels = tokens.shape
+        x = torch.cat([self.first.expand(pictures, -1, -1), tokens], 1).flatten(0, 1)
         outputs: dict[int, Tensor] = {}
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            x = block(x, pictures)
             if i in self.wanted:
-                y = self.norm(x[:, 1 + REGISTERS :])
-                outputs[i] = y.transpose(1, 2).reshape(y.shape[0], -1, height, width)
+                y = self.norm(x.view(pictures, -1, channels)[:, 1 + REGISTERS :])
+                outputs[i] = y.transpose(1, 2).reshape(pictures, channels, height, width)
         return [outputs[i] for i in self.wanted]
 
     def fix_size(self, image_size: tuple[int, int]) -> None:
