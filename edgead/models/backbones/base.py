@@ -80,7 +80,7 @@ class Backbone(nn.Module):
         """Published weights -> this module's own."""
         raise NotImplementedError
 
-    surplus: ClassVar[str] = r"(?!)"
+    surplus: str = r"(?!)"
     """What a weight file may hold beside the weights of all layers: a regular expression of names."""
 
     def load_published(self, state: State) -> None:
@@ -99,6 +99,14 @@ class Backbone(nn.Module):
                     hint="the file is damaged or its training diverged: take another",
                 )
         self.load_state_dict(folded)
+
+    def fits(self, state: State) -> bool:
+        """Does a weight file hold entries of these names and shapes?"""
+        try:
+            self._check(self.renamed(state))
+        except BadInput:
+            return False
+        return True
 
     def _check(self, state: State) -> None:
         needed, whole = self.entries(), self.whole().entries()
