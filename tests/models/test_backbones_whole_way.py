@@ -1,4 +1,4 @@
-"""Models on the backbones that people know, from pictures to a verified bundle. Weights are random: accuracy means nothing here."""
+"""Models on DINOv2, from pictures to a verified bundle. Weights are random: accuracy means nothing here."""
 
 from pathlib import Path
 
@@ -28,10 +28,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("way")
     write_good(folder / "pictures", 24)
-    arguments = ["patchcore", str(folder / "pictures"), "-o", str(folder / "model"), "--backbone", NAME]
-    assert (
-        main(["train", *arguments, "--weights", str(weights), "--size", "56x42", "--layers", "blocks.1", "--coreset", "64"]) == 0
-    )
+    arguments = ["train", "patchcore", str(folder / "pictures"), "-o", str(folder / "model"), "--backbone", NAME]
+    assert main([*arguments, "--weights", str(weights), "--size", "56x42", "--layers", "blocks.1", "--coreset", "64"]) == 0
     return folder / "model"
 
 
@@ -70,20 +68,20 @@ def test_its_bundle_answers_as_the_model_did_on_every_engine(model: Path, capsys
     bundle = Bundle.open(target)
     assert {record.backend for record in bundle.manifest.engines} == {"openvino", "onnxruntime"}
     for record in bundle.manifest.engines:
-        assert record.parity["score_max_relative"] <= 1e-4
+        assert record.parity is not None and max(record.parity.score_error, record.parity.map_error) <= 1e-4
     assert bundle.manifest.model["backbone"] == NAME
 
 
-def test_a_smaller_bank_of_fewer_dimensions_still_comes_from_its_tokens(model: Path) -> None:
+def test_projecting_the_bank_commutes_with_making_tokens_of_length_one(model: Path) -> None:
     from edgead.models.rewrites import Material, plan_for, rewrite
 
     detector, _ = load_detector(model)
-    images = [cv2.resize(cv2.imread(str(file)), (56, 42)) for file in sorted((model / "calibration").glob("*.png"))[:6]]
-    plan = plan_for("patchcore", {"dims": 64, "rows": 32})
-    changed, applied = rewrite(detector, plan, Material.of(images))
-    assert [one.name for one in applied] == ["dims", "rows"]
+    images = [cv2.imread(str(file)) for file in sorted((model / "calibration").glob("*.png"))[:4]]
+    changed, applied = rewrite(detector, plan_for("patchcore", {"dims": 384}), Material.of(images))  # all: nothing is lost
+    assert [one.name for one in applied] == ["dims"]
     pixels = next(iter(Material.of(images).batches()))
-    assert torch.corrcoef(torch.stack([detector.detect(pixels)[0].flatten(), changed.detect(pixels)[0].flatten()]))[0, 1] > 0.8
+    for mine, theirs in zip(changed.detect(pixels), detector.detect(pixels), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_simplenet_trains_on_tokens_and_its_split_is_exact(model: Path, weights: Path) -> None:
