@@ -134,6 +134,34 @@ def auroc(good: npt.NDArray[np.float32], defect: npt.NDArray[np.float32]) -> flo
     return float(below.mean() / (2 * len(good)))
 
 
+def paired_error(one: tuple[FloatArray, FloatArray], other: tuple[FloatArray, FloatArray]) -> float:
+    """One standard error of the difference of two AUROCs on the same frames, by DeLong, DeLong and Clarke-Pearson (1988).
+
+    Args:
+        one, other: each side's scores of the good frames and of the defects, 1 or more of each. When the sides have not the same
+            numbers of them, they are other frames: nothing cancels out.
+    """
+    (good, defect), (good_other, defect_other) = (_placements(*side) for side in (one, other))
+    if len(good) != len(good_other) or len(defect) != len(defect_other):
+        return float(np.sqrt(sum(_variance(part) for part in (good, defect, good_other, defect_other))))
+    return float(np.sqrt(_variance(good - good_other) + _variance(defect - defect_other)))
+
+
+def auroc_error(good: FloatArray, defect: FloatArray) -> float:
+    """One standard error of an AUROC, of the same authors."""
+    return float(np.sqrt(sum(_variance(part) for part in _placements(good, defect))))
+
+
+def _placements(good: FloatArray, defect: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """For each good frame the share of defects above it, for each defect the share of good frames below it; ties count half."""
+    above = (defect > good[:, None]) + 0.5 * (defect == good[:, None])
+    return above.mean(1), above.mean(0)
+
+
+def _variance(values: npt.NDArray[np.float64]) -> float:
+    return float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
+
+
 def rank_correlation(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
     """Spearman's rank correlation of two N scores, ties sharing their mean rank; 0 when either side is constant."""
     ranks = []
