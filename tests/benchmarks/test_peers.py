@@ -12,7 +12,7 @@ from benchmarks._peers.pictures import Pictures
 from benchmarks._peers.plain import Levels, Peer, plain
 from benchmarks._peers.rates import gflop, profile
 from benchmarks._peers.runners import Faiss, OnnxRuntime, OpenVino, Torch
-from edgead.models.backbones import EfficientNetLite0
+from edgead.models.backbones.efficientnet import EfficientNetLite
 from edgead.models.detector import Detector
 from edgead.models.efficientad import EfficientAd
 from edgead.models.patchcore import PatchCore
@@ -32,7 +32,7 @@ def image() -> Image:
 @pytest.fixture(scope="module")
 def patchcore() -> Detector:
     torch.manual_seed(0)
-    features = PatchFeatures(EfficientNetLite0(("blocks.1", "blocks.2")).freeze())
+    features = PatchFeatures(EfficientNetLite("efficientnet_lite0", ("blocks.1", "blocks.2")).freeze())
     with torch.no_grad():
         bank = features(torch.rand(1, 3, *SIZE) * 255).flatten(2).transpose(1, 2)[0, ::17]
     return PatchCore.from_bank(features, bank, 5, SIZE)
