@@ -1,4 +1,4 @@
-"""The input size that small defects need and the time allows, for whoever does not give one (docs/sizes.md).
+"""The input size that small defects need and the time allows, for whoever does not give one (docs/which-model.md, decision 27).
 
 Sizes in the pictures' proportions are tried, from small to large, as long as the engine is likely to keep the time budget, and
 one more, which tells what a larger budget would bring. At each one a quick PatchCore is fitted on some of the training pictures
@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,20 @@ class Engine:
     int8: float
     threads: float
 
+    def factor(self) -> float:
+        """From PyTorch's milliseconds on one thread to the engine's on this machine: INT8 where the CPU has instructions for it,
+        on all cores."""
+        own = self.int8 if has_int8_dot(cpu_flags()) else self.fp32
+        return float(own / usable_cores() ** self.threads)
+
 
 ENGINES: Mapping[str, Engine] = {
-    "patchcore": Engine(0.55, 0.31, 0.55),
-    "simplenet": Engine(0.55, 0.35, 0.55),
-    "efficientad": Engine(0.8, 0.22, 0.05),
+    "patchcore": Engine(0.62, 0.35, 0.53),
+    "simplenet": Engine(0.75, 0.5, 0.55),
+    "efficientad": Engine(1.0, 0.26, 0.03),
 }
-"""Measured by ``python -m benchmarks.sizes --only ms`` (OpenVINO, whole export)."""
+"""The engines' milliseconds (`edgead export`, OpenVINO, 2,048 rows; docs/performance.md) over PyTorch's of ``python -m
+benchmarks.sizes --only ms``, one Zen 4 with VNNI, 128 to 512 px: they are within a fifth of these."""
 
 Timer = Callable[[Callable[[], object]], float]
 """Milliseconds of one call on one thread."""
@@ -225,11 +233,11 @@ def choose_size(asked: Sizing, subject: Subject, progress: Progress = silent) ->
     """
     began = time.monotonic()
     budget_ms = BUDGET_MS if asked.budget_ms is None else asked.budget_ms
-    tried = _timed(asked, subject, budget_ms)
+    tried = timed(asked, subject, budget_ms)
     scores: dict[int, Scores] = {}
     share, counts = None, (0, 0, 0)
     if len(tried) > 1 and len(subject.files) >= FEWEST:
-        quick = _Quick(subject, [(one.width, one.height) for one in tried])
+        quick = Quick(subject, [(one.width, one.height) for one in tried])
         share, counts = quick.share, quick.counts
         for i in range(len(tried)):
             scores[i] = quick.scores(i)
@@ -262,15 +270,16 @@ def ladder(pictures: tuple[int, int], square: bool, family: str, smaller: bool =
     for side in LADDER:
         if side > top or (side < floor and not smaller):
             continue
-        size = _shaped(side, ratio, multiple, least)
+        size = shaped(side, ratio, multiple, least)
         if size not in found:
             found.append(size)
     return found
 
 
-def _shaped(side: int, ratio: float, multiple: int, least: int) -> tuple[int, int]:
+def shaped(side: int, ratio: float, multiple: int, least: int) -> tuple[int, int]:
     """Width and height of these proportions (width / height), about as large as a square of this side: of those that keep them
     the one nearest in area, else the nearest in proportions."""
+    side = max(side, math.ceil(least * math.sqrt(max(ratio, 1 / ratio))))
     ideal = side * math.sqrt(ratio) / multiple
 
     def off(size: tuple[int, int]) -> tuple[float, float]:
@@ -281,36 +290,47 @@ def _shaped(side: int, ratio: float, multiple: int, least: int) -> tuple[int, in
     return min(((w, max(least, multiple * round(w / ratio / multiple))) for w in sorted(widths)), key=off)
 
 
-def _timed(asked: Sizing, subject: Subject, budget_ms: float) -> list[Tried]:
-    """The sizes that are likely to keep the budget, and the next one; two of them at least where there are."""
-    engine, cores = ENGINES[subject.family], usable_cores()
-    factor = (engine.int8 if has_int8_dot(cpu_flags()) else engine.fp32) / cores**engine.threads
-    features = None if subject.family == "efficientad" else _features(subject)
+def timed(asked: Sizing, subject: Subject, budget_ms: float) -> list[Tried]:
+    """The sizes that are likely to keep the budget, from the usual one up, and the next one. Where that one is over the budget:
+    the largest below it that keeps it when a budget was given, else the usual one all the same."""
+    features = None if subject.family == "efficientad" else patch_features(subject)
     raw = subject.recipe.read(subject.files[0])
-    tried: list[Tried] = []
-    for width, height in ladder(subject.pictures, subject.square, subject.family, asked.budget_ms is not None):
-        recipe = replace(subject.recipe, width=width, height=height)
-        resize_ms = asked.timer(lambda recipe=recipe: recipe.apply(raw))  # type: ignore[misc]
-        picture = torch.from_numpy(recipe.apply(raw))[None]
-        ms, rows = math.inf, None
-        for rows in _banks(subject, features, width * height):
-            detector = _unfitted(subject, features, (height, width), rows)
-            with torch.no_grad():
-                ms = resize_ms + factor * asked.timer(lambda detector=detector, picture=picture: detector(picture))  # type: ignore[misc]
-            if ms <= budget_ms:
-                break
-        kept = rows if width * height > USUAL_PX**2 and not subject.own_coreset else None
-        tried.append(Tried(width, height, ms, kept, ms <= budget_ms))
-        if len(tried) > 1 and ms > budget_ms:
+    usual = ladder(subject.pictures, subject.square, subject.family)
+    found: list[Tried] = []
+    for size in usual:
+        found.append(_timed(asked, subject, features, raw, size, budget_ms))
+        if not found[-1].fits and (len(found) > 1 or asked.budget_ms is not None):
             break
-    return tried
+    smaller = [size for size in ladder(subject.pictures, subject.square, subject.family, smaller=True) if size not in usual]
+    while asked.budget_ms is not None and smaller and not found[0].fits:
+        found.insert(0, _timed(asked, subject, features, raw, smaller.pop(), budget_ms))
+    return found
 
 
-def _features(subject: Subject) -> PatchFeatures:
+def _timed(
+    asked: Sizing, subject: Subject, features: PatchFeatures | None, raw: Image, size: tuple[int, int], budget_ms: float
+) -> Tried:
+    """One size, with the largest bank that keeps the budget, or the smallest one."""
+    width, height = size
+    recipe = replace(subject.recipe, width=width, height=height)
+    resize_ms = asked.timer(lambda: recipe.apply(raw))
+    picture = torch.from_numpy(recipe.apply(raw))[None]
+    factor, ms, rows = ENGINES[subject.family].factor(), math.inf, None
+    for rows in banks(subject, features, width * height):
+        detector = unfitted(subject, features, (height, width), rows)
+        with torch.no_grad():
+            ms = resize_ms + factor * asked.timer(partial(detector, picture))
+        if ms <= budget_ms:
+            break
+    kept = rows if width * height > USUAL_PX**2 and not subject.own_coreset else None
+    return Tried(width, height, ms, kept, ms <= budget_ms)
+
+
+def patch_features(subject: Subject) -> PatchFeatures:
     return load_features(subject.options.backbone, subject.options.layers, subject.options.weights)
 
 
-def _banks(subject: Subject, features: PatchFeatures | None, area: int) -> list[int | None]:
+def banks(subject: Subject, features: PatchFeatures | None, area: int) -> list[int | None]:
     """Rows of PatchCore's bank that are tried at a size, the most first; None for a family without one.
 
     A share of all patches would make the bank grow with the picture, and the time with the square of its area. So above the usual
@@ -326,7 +346,7 @@ def _banks(subject: Subject, features: PatchFeatures | None, area: int) -> list[
     return [rows] if subject.own_coreset or area <= USUAL_PX**2 else [*dict.fromkeys((rows, min(rows, FEW_ROWS)))]
 
 
-def _unfitted(subject: Subject, features: PatchFeatures | None, size: tuple[int, int], rows: int | None) -> Detector:
+def unfitted(subject: Subject, features: PatchFeatures | None, size: tuple[int, int], rows: int | None) -> Detector:
     """A network that takes as long as the fitted one, for pictures of `size` (height, width)."""
     if features is None:
         options = subject.options
@@ -342,7 +362,7 @@ def _unfitted(subject: Subject, features: PatchFeatures | None, size: tuple[int,
     return SimpleNet(config, size, features.backbone).eval()
 
 
-class _Quick:
+class Quick:
     """A quick PatchCore at every size, on the same pictures and the same drawn defects.
 
     Attributes:
@@ -367,7 +387,7 @@ class _Quick:
             raw = subject.recipe.read(subject.files[i])
             self._good.append(self._inputs(raw))
             for number in range(place, DRAWN, asked):
-                spoilt, share = _with_defect(raw, subject.recipe.roi, number, np.random.default_rng([subject.seed, number]))
+                spoilt, share = with_defect(raw, subject.recipe.roi, number, np.random.default_rng([subject.seed, number]))
                 self._drawn.append(self._inputs(spoilt))
                 shares.append(share)
         self.share = float(np.median(shares))
@@ -386,7 +406,7 @@ class _Quick:
         return good, drawn
 
 
-def _with_defect(raw: Image, roi: tuple[int, int, int, int] | None, number: int, rng: np.random.Generator) -> tuple[Image, float]:
+def with_defect(raw: Image, roi: tuple[int, int, int, int] | None, number: int, rng: np.random.Generator) -> tuple[Image, float]:
     """The camera's picture with a small defect on the part, kind and strength by `number`, and the share of the inspected part
     that it covers."""
     spoilt = raw.copy()
@@ -409,9 +429,11 @@ def _with_defect(raw: Image, roi: tuple[int, int, int, int] | None, number: int,
 
 
 def best(tried: Sequence[Tried], scores: Mapping[int, Scores], pictures: tuple[int, int]) -> tuple[int, str]:
-    """Which size to take, and why. Of those that keep the budget and do not enlarge the pictures the one that tells most drawn
-    defects from good pictures (a smaller one that loses less than `GAIN` goes before it); one that enlarges them only when it gains
-    more than that and more than one standard error: there are no more pixels to see, only more patches."""
+    """Which size to take, and why.
+
+    Of those that keep the budget and do not enlarge the pictures the one that tells most drawn defects from good pictures (a
+    smaller one that loses less than `GAIN` goes before it); one that enlarges them only when it gains more than that and than one
+    standard error: there are no more pixels to see in it, only more patches."""
     usable = [i for i, one in enumerate(tried) if one.fits]
     if not usable:
         return 0, "no size keeps the budget: the smallest"
