@@ -46,14 +46,15 @@ def write_woven(folder: Path, count: int, px: int) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizing, "ENGINES", {family: Engine(1.0, 1.0, 0.0) for family in sizing.ENGINES})
-
-
 @pytest.fixture
-def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizing, "DRAWN", 12)
+def quarter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything at a quarter of its size, and a sixteenth of the time: 64 px are usual, defects are drawn as for 64 px."""
+    monkeypatch.setattr(sizing, "USUAL_PX", 64)
+    monkeypatch.setattr(sizing, "WINDOW_PX", 64)
+    monkeypatch.setattr(sizing, "LADDER", (32, 48, 64, 96, 128, 192, 256))
+    monkeypatch.setattr(sizing, "FEW_ROWS", 256)
+    monkeypatch.setattr(sizing, "DRAWN", 24)
+    monkeypatch.setattr(sizing, "ENGINES", {family: Engine(1.0, 1.0, 0.0) for family in sizing.ENGINES})
 
 
 def subject(folder: Path, pictures: tuple[int, int], family: str = "patchcore", **changes: Any) -> Subject:
@@ -111,77 +112,83 @@ def test_no_size_in_the_budget_takes_the_smallest_and_says_so() -> None:
     assert "no size keeps the budget" in why
 
 
+@pytest.mark.usefixtures("quarter")
 def test_sizes_are_timed_until_one_is_over_the_budget(tmp_path: Path) -> None:
-    asked = subject(write_woven(tmp_path / "good", 2, 512), (512, 512))
-    sizes = timed(Sizing(12.0, work_ms), asked, 12.0)
-    assert [one.fits for one in sizes] == [True, True, False]
-    assert [one.width for one in sizes] == [256, 384, 512]
-    only = timed(Sizing(0.01, work_ms), asked, 0.01)
-    assert not any(one.fits for one in only)
-    assert only[0].width == 64  # a budget that is given may make the input smaller than usual
-    between = timed(Sizing(2.0, work_ms), asked, 2.0)
-    assert [(one.width, one.fits) for one in between] == [(128, True), (192, False), (256, False)]
-    assert [one.width for one in timed(Sizing(None, work_ms), asked, 0.01)] == [256, 384]
+    asked = subject(write_woven(tmp_path / "good", 2, 128), (128, 128))
+    sizes = timed(Sizing(0.7, work_ms), asked, 0.7)
+    assert [(one.width, one.fits) for one in sizes] == [(64, True), (96, True), (128, False)]
+    none = timed(Sizing(0.001, work_ms), asked, 0.001)
+    assert [one.width for one in none] == [32, 48, 64]  # a budget that is given may make the input smaller than usual
+    assert not any(one.fits for one in none)
+    between = timed(Sizing(0.2, work_ms), asked, 0.2)
+    assert [(one.width, one.fits) for one in between] == [(48, True), (64, False)]
+    assert [one.width for one in timed(Sizing(None, work_ms), asked, 0.001)] == [64, 96]
 
 
+@pytest.mark.usefixtures("quarter")
 def test_a_large_input_gets_no_larger_bank_unless_it_was_asked_for(tmp_path: Path) -> None:
-    asked = subject(write_woven(tmp_path / "good", 2, 512), (512, 512))
+    asked = subject(write_woven(tmp_path / "good", 2, 128), (128, 128))
     asked = dataclasses.replace(asked, files=list(asked.files) * 100)
     generous = timed(Sizing(1e9, work_ms), asked, 1e9)
-    assert {one.rows for one in generous if one.width > 256} == {2048}
+    assert {one.rows for one in generous if one.width > 64} == {512}
     own = dataclasses.replace(asked, own_coreset=True)
     assert {one.rows for one in timed(Sizing(1e9, work_ms), own, 1e9)} == {None}
-    between = next(one.ms for one in generous if one.width == 512) * 0.9
-    tight = [one for one in timed(Sizing(between, work_ms), asked, between) if one.width == 512]
-    assert tight[0].fits
-    assert tight[0].rows == 1024  # rather than a smaller input
+    tight_ms = next(one.ms for one in generous if one.width == 128) * 0.95
+    tight = next(one for one in timed(Sizing(tight_ms, work_ms), asked, tight_ms) if one.width == 128)
+    assert tight.fits
+    assert tight.rows == 256  # rather than a smaller input
 
 
+@pytest.mark.usefixtures("quarter")
 @pytest.mark.parametrize("family", ["simplenet", "efficientad"])
 def test_every_family_is_timed_as_itself(tmp_path: Path, family: str) -> None:
-    asked = subject(write_woven(tmp_path / "good", 1, 300), (300, 300), family)
-    sizes = timed(Sizing(None, work_ms), asked, 30.0)
-    assert [one.width for one in sizes] == [256, 384]
-    assert sizes[0].ms < sizes[1].ms
-    assert sizes[0].rows is None
+    asked = subject(write_woven(tmp_path / "good", 1, 128), (128, 128), family)
+    sizes = timed(Sizing(None, work_ms), asked, 1e9)
+    assert [one.ms for one in sizes] == sorted(one.ms for one in sizes)
+    assert len(sizes) > 1
+    assert {one.rows for one in sizes} == {None}
 
 
-@pytest.mark.usefixtures("few_pictures")
+@pytest.mark.usefixtures("quarter")
 def test_fine_defects_on_large_pictures_are_not_shrunk_away(tmp_path: Path) -> None:
-    folder = write_woven(tmp_path / "good", 10, 512)
+    folder = write_woven(tmp_path / "good", 24, 256)
     request = TrainRequest(
-        "patchcore", folder, tmp_path / "out", settle=lambda recipe, survey: dataclasses.replace(recipe, pictures=survey.usual),
-        options={"max_rows": 20_000}, sizing=Sizing(12.0, work_ms),
+        "patchcore", folder, tmp_path / "out", sizing=Sizing(1.5, work_ms),
+        settle=lambda recipe, survey: dataclasses.replace(recipe, pictures=survey.usual),
     )  # fmt: skip
     result = train(request)
     assert result.size is not None
-    assert result.detector.image_size == (384, 384)
-    assert [one.fits for one in result.size.tried][-2:] == [True, False]  # 512 px would be over 12 ms, and is told
-    larger = result.size.tried[-1]
-    assert larger.auroc is not None and larger.change_error is not None
-    told = json.loads((tmp_path / "out" / "model.json").read_text("utf-8"))["origin"]
-    assert [one["width"] for one in told["sizing"]["tried"] if one["chosen"]] == [384]
-    assert told["arguments"]["coreset"] == result.size.chosen.rows
+    chosen = result.size.chosen.width
+    assert result.detector.image_size == (chosen, chosen)
+    assert chosen in (96, 128)
+    assert [(one.width, one.fits) for one in result.size.tried] == [(64, True), (96, True), (128, True), (192, False)]
+    larger = result.size.tried[-1]  # what it would bring, and that it costs too much
+    assert larger.auroc is not None and larger.change is not None and larger.change_error is not None
+    origin = json.loads((tmp_path / "out" / "model.json").read_text("utf-8"))["origin"]
+    assert [one["width"] for one in origin["sizing"]["tried"] if one["chosen"]] == [chosen]
+    assert origin["arguments"]["coreset"] == result.size.chosen.rows
+    assert len(result.images.train) + len(result.images.heldout) == 24
 
 
-@pytest.mark.usefixtures("few_pictures")
+@pytest.mark.usefixtures("quarter")
 def test_small_pictures_stay_small_and_the_same_seed_chooses_the_same(tmp_path: Path) -> None:
     folder = tmp_path / "good"
     folder.mkdir()
     for i in range(12):
-        cv2.imwrite(str(folder / f"{i}.png"), draw_part(i, px=96))
-    asked = subject(folder, (96, 96))
+        cv2.imwrite(str(folder / f"{i}.png"), draw_part(i, px=72))
+    asked = subject(folder, (72, 72))
     one, again = (choose_size(Sizing(30.0, work_ms), asked) for _ in range(2))
-    assert (one.chosen.width, one.chosen.height) == (96, 96) or (one.chosen.change or 0) >= sizing.GAIN
-    assert one.chosen.width < 256
+    assert one.chosen.width == 64
+    assert [size.width for size in one.tried] == [64, 96]
     assert dataclasses.replace(one, took_s=0.0) == dataclasses.replace(again, took_s=0.0)
-    assert one.counts == (8, 4, 12)
+    assert one.counts == (8, 4, 24)
 
 
+@pytest.mark.usefixtures("quarter")
 def test_too_few_pictures_to_try_sizes_on_take_the_largest_in_the_budget(tmp_path: Path) -> None:
-    asked = subject(write_woven(tmp_path / "good", 4, 512), (512, 512))
-    choice = choose_size(Sizing(12.0, work_ms), asked)
-    assert choice.chosen.width == 384
+    asked = subject(write_woven(tmp_path / "good", 4, 128), (128, 128))
+    choice = choose_size(Sizing(0.7, work_ms), asked)
+    assert choice.chosen.width == 96
     assert "4 pictures are too few" in choice.why
     assert choice.share is None
 
