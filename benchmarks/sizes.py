@@ -221,12 +221,13 @@ def times() -> list[dict[str, Any]]:
 
 
 def summarise(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each set and size: means over seeds with 95 % intervals (Student's t)."""
+    """One row for each set and size: means over seeds with 95 % intervals (Student's t; of one seed DeLong's)."""
     rows = []
     for key in dict.fromkeys((run["set"], run["side"]) for run in runs):
         mine = [run for run in runs if (run["set"], run["side"]) == key]
         row: dict[str, Any] = {"set": key[0], "side": key[1], "width": mine[0]["width"], "height": mine[0]["height"]}
-        row |= {figure: _mean([run[figure] for run in mine]) for figure in ("real", "drawn", "ms")}
+        row |= {figure: _mean([run[figure] for run in mine], mine[0][f"{figure}_error"]) for figure in ("real", "drawn")}
+        row["ms"] = _mean([run["ms"] for run in mine], 0.0)
         row["chosen"] = {f"{b:g}": sum(b in run["chosen_for_ms"] for run in mine) for b in BUDGETS_MS}
         rows.append({**row, "seeds": len(mine)})
     return rows
@@ -252,9 +253,9 @@ def regret(runs: Sequence[dict[str, Any]], budget: float = BUDGET_MS) -> list[di
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
-def _mean(values: Sequence[float]) -> dict[str, float]:
+def _mean(values: Sequence[float], error: float) -> dict[str, float]:
     n = len(values)
-    half = STUDENT.get(n, 1.96) * float(np.std(values, ddof=1)) / n**0.5 if n > 1 else 0.0
+    half = STUDENT.get(n, 1.96) * float(np.std(values, ddof=1)) / n**0.5 if n > 1 else 1.96 * error
     return {"mean": round(float(np.mean(values)), 4), "half_95": round(half, 4)}
 
 
@@ -295,23 +296,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         content |= {"summary": summarise(content["runs"]), "regret": regret(content["runs"])}
         if args.json is not None:
             args.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
-    print_tables(content)
+    print("\n".join(line for table in tables(content) for line in (*table, "")))
     return 0
 
 
-def print_tables(content: dict[str, Any]) -> None:
-    """As docs/which-model.md has them."""
-    print("| set | size | real defects | drawn defects | ms | taken at 30 ms |\n|---|---|---|---|---|---|")
+def tables(content: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """For docs/which-model.md: AUROC and ms by size; and the rule against the usual size and hindsight."""
+    sizes = [
+        "| set | size | real defects | drawn defects | ms, predicted | taken at 30 ms |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in content["summary"]:
-        figures = [f"{row[key]['mean']:.3f} ± {row[key]['half_95']:.3f}" for key in ("real", "drawn")]
+        real, drawn = (f"{row[key]['mean']:.3f} ± {row[key]['half_95']:.3f}" for key in ("real", "drawn"))
         chosen = f"{row['chosen'][f'{BUDGET_MS:g}']} of {row['seeds']}"
         size = f"{row['width']} x {row['height']}"
-        print(f"| {row['set']} | {size} | {figures[0]} | {figures[1]} | {row['ms']['mean']:.1f} | {chosen} |")
-    print("\n| set | taken | 256 px | best in hindsight |\n|---|---|---|---|")
+        sizes.append(f"| {row['set']} | {size} | {real} | {drawn} | {row['ms']['mean']:.1f} | {chosen} |")
+    rule = ["| set | taken at 30 ms | 256 px | best in hindsight |", "|---|---|---|---|"]
     for row in content["regret"]:
-        sides = ", ".join(map(str, row["taken_sides"]))
-        top = f"{row['hindsight']:.3f} ({row['hindsight_side']})"
-        print(f"| {row['set']} | {row['taken']:.3f} ({sides}) | {row['usual']:.3f} | {top} |")
+        sides, top = ", ".join(map(str, row["taken_sides"])), f"{row['hindsight']:.3f} ({row['hindsight_side']})"
+        rule.append(f"| {row['set']} | {row['taken']:.3f} ({sides}) | {row['usual']:.3f} | {top} |")
+    return sizes, rule
 
 
 if __name__ == "__main__":

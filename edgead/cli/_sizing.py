@@ -26,15 +26,15 @@ def told(facts: Facts) -> list[str]:
     if facts["share"] is not None:
         how = (
             f"{drawn} defects drawn at full resolution (half of them cover less than {facts['share']:.2%} of the picture) on "
-            f"{good} pictures, by a quick model of {bank} others; {how}"
+            f"{good} pictures, by a quick PatchCore of {bank} others; {how}"
         )
     return [*lines, how]
 
 
 def over(facts: Facts) -> str:
-    """What to say when the chosen size does not keep the budget; "" when it does."""
+    """What to say when the chosen size does not keep the budget that was given; "" when it does."""
     chosen = next((one for one in facts["tried"] if one["chosen"]), None)
-    if chosen is None or chosen["fits"]:
+    if chosen is None or chosen["fits"] or not facts["given"]:
         return ""
     return (
         f"no input size keeps {facts['budget_ms']:g} ms on this machine: {_px(chosen)} takes about {chosen['ms']:.3g} ms; edgead "
