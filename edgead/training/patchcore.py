@@ -30,7 +30,7 @@ class PatchCoreOptions:
             of rows.
         neighbours: b of the score's re-weighting; 1 turns it off.
         seed: of projection, first row and subsampling.
-        features: "counted", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
+        features: "quiet_border", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
         max_rows: candidates for the coreset (see :data:`edgead.training.patches.MAX_ROWS`).
     """
 

@@ -38,7 +38,7 @@ class SimpleNetOptions:
         margin: th.
         adaptor_lr, discriminator_lr, weight_decay: of Adam; both rates fall to 0 on a cosine.
         seed: of initial weights, order and noise.
-        features: "counted", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
+        features: "quiet_border", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
         max_rows: patches collected (see :data:`edgead.training.patches.MAX_ROWS`).
     """
 
