@@ -14,7 +14,7 @@ from edgead.decision import PixelRule, Rule
 from edgead.errors import BadInput, BundleError, BundleMismatch
 from edgead.parity import ParityReport
 from edgead.preprocess import PreprocessRecipe
-from edgead.typed import FLOAT32_MAX, As, Between, Count, Lenient, NotNegative, Share, Single, Wrong, loads, read, shown
+from edgead.typed import FLOAT32_MAX, As, Between, Count, Lenient, NotNegative, Share, Side, Single, Wrong, loads, read, shown
 from edgead.types import TensorSpec
 
 SCHEMA = 2
@@ -275,6 +275,33 @@ class Calibration(TypedDict, total=False):
     findings: list[Finding]
 
 
+class TriedSize(TypedDict):
+    """An input size that was looked at before the training."""
+
+    width: Side
+    height: Side
+    ms: NotNegative
+    fits: bool
+    chosen: bool
+    auroc: Share | None
+    error: NotNegative | None
+    change: Annotated[float, Between(-1.0, 1.0)] | None
+    change_error: NotNegative | None
+
+
+class Sizing(TypedDict):
+    """How the input size was chosen (:class:`edgead.training.sizing.SizeChoice`)."""
+
+    why: str
+    budget_ms: NotNegative
+    given: bool
+    pictures: tuple[Side, Side]
+    share: Share | None
+    counts: tuple[Count, Count, Count]
+    took_s: NotNegative
+    tried: list[TriedSize]
+
+
 class Origin(TypedDict, total=False):
     """Where the trained model came from."""
 
@@ -283,6 +310,7 @@ class Origin(TypedDict, total=False):
     created_at: str
     source: str
     data: dict[str, Any]
+    sizing: Sizing
 
 
 GoldenKind = Literal["good", "defect", "drawn defect"]

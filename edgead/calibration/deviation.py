@@ -208,6 +208,11 @@ def paired_error(one: tuple[FloatArray, FloatArray], other: tuple[FloatArray, Fl
     return float(np.sqrt(_variance(good - good_other) + _variance(defect - defect_other)))
 
 
+def auroc_error(good: FloatArray, defect: FloatArray) -> float:
+    """One standard error of one AUROC, of the same authors."""
+    return float(np.sqrt(sum(_variance(part) for part in _placements(good, defect))))
+
+
 def _placements(good: FloatArray, defect: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """For each good frame the share of defects above it, for each defect the share of good frames below it; ties count half."""
     above = (defect > good[:, None]) + 0.5 * (defect == good[:, None])

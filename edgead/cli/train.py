@@ -8,6 +8,7 @@ A part of the good pictures is held out for the threshold and for checking expor
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("good_dir", type=Path, metavar="GOOD_DIR", help="folder of good pictures, or a folder in MVTec layout")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the trained model")
     parser.add_argument("--name", default="", help="name of the part (default: the folder's)")
-    parser.add_argument("--size", metavar="PX|WxH|native", help="model input size (default 256; with --tiles the pictures' own)")
+    parser.add_argument(
+        "--size",
+        metavar="PX|WxH|native",
+        help="model input size (default: chosen by pictures, drawn defects and --budget-ms; with --tiles the pictures' own)",
+    )
+    parser.add_argument(
+        "--budget-ms",
+        type=float,
+        metavar="MS",
+        help="camera picture to verdict on this machine, for the choice of the size (default 30)",
+    )
     parser.add_argument("--roi", metavar="X,Y,W,H", help="inspected part of the camera picture, in pixels (default: all)")
     parser.add_argument(
         "--resize", choices=("box", "area", "linear", "antialias"), default="box", help="default box: fast, hardly any aliasing"
@@ -127,6 +138,7 @@ def _check(args: argparse.Namespace) -> None:
         check_side(backbone, *tile)
     elif args.size not in (None, "native"):
         check_side(backbone, *parse_size(args.size))
+    _budget(args)
     _recipe(args, 256, 256) if args.size in (None, "native") else _recipe(args, *parse_size(args.size))
     good, root = find_good(args.good_dir)
     good_pictures(good)
@@ -144,6 +156,21 @@ def _check(args: argparse.Namespace) -> None:
             )
 
 
+def _budget(args: argparse.Namespace) -> bool:
+    """Whether the size is to be chosen. Raises BadInput when a budget for that is given, and nothing is."""
+    given = "--size" if args.size is not None else "--tiles" if args.tiles is not None else None
+    if given is None:
+        if args.budget_ms is not None and not 0 < args.budget_ms < math.inf:
+            raise BadInput(f"a budget of {args.budget_ms:g} ms is not usable", hint="give milliseconds above 0, such as 30")
+        return True
+    if args.budget_ms is not None:
+        raise BadInput(
+            f"--budget-ms chooses the input size, and {given} gives it",
+            hint=f"leave one of them out; edgead export --budget-ms finds the fastest engine of a model trained with {given}",
+        )
+    return False
+
+
 def _recipe(args: argparse.Namespace, width: int, height: int) -> PreprocessRecipe:
     from edgead.preprocess import PreprocessRecipe
 
@@ -156,6 +183,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     from edgead.survey import settle
     from edgead.training.dataset import native_size
     from edgead.training.fit import TrainRequest
+    from edgead.training.sizing import Sizing
 
     roi = parse_roi(args.roi) if args.roi else None
     tiling = _tiling(args)
@@ -172,6 +200,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     return TrainRequest(
         args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed, tiling,
         lambda asked, survey: settle(asked, survey, aspect, args.bits),
+        Sizing(args.budget_ms) if _budget(args) else None,
     )  # fmt: skip
 
 
@@ -235,6 +264,7 @@ def parse_roi(text: str) -> tuple[int, int, int, int]:
 
 
 def _summary(request: TrainRequest, result: TrainResult) -> str:
+    from edgead.cli._sizing import over, told
     from edgead.layout import is_bad
 
     images, figures = result.images, result.metrics
@@ -247,6 +277,9 @@ def _summary(request: TrainRequest, result: TrainResult) -> str:
         *(("left out", line) for line in _left_out(images)),
         ("good images", f"{len(images.train)} trained on, {len(images.heldout)} held out"),
     ]
+    sizing = None if result.size is None else result.size.to_json()
+    if sizing is not None:
+        rows += [("input size" if i == 0 else "", line) for i, line in enumerate(told(sizing))]
     if request.tiling is not None:
         rows.append(("tiles", _told_of_tiles(request.tiling, figures)))
     rows += [*_of_threshold(result), *_of_labels(result)]
@@ -254,7 +287,8 @@ def _summary(request: TrainRequest, result: TrainResult) -> str:
         rows += [("oddest pictures" if i == 0 else "", _odd(one, result)) for i, one in enumerate(result.oddest)]
     named = [f"the folder {images.folder.name} is called as one of defects: is it one of good pictures?"]
     named = named if is_bad(images.folder.name) else []
-    rows += [("warning", line) for line in (*named, *images.survey.warnings(recipe), *map(str, result.findings))]
+    slow = [line for line in (over(sizing),) if line] if sizing is not None else []
+    rows += [("warning", line) for line in (*named, *slow, *images.survey.warnings(recipe), *map(str, result.findings))]
     rows += [
         ("took", f"{result.elapsed_s:.1f} s"),
         ("trained model", str(request.out)),

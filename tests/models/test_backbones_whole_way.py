@@ -113,3 +113,13 @@ def test_sizes_and_layers_that_it_does_not_take_are_told_with_those_that_it_does
     assert main([*arguments, "--weights", str(weights), *options]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_size_that_nobody_gave_is_whole_patches(
+    model: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_good(tmp_path / "few", 7)
+    arguments = ["train", "patchcore", str(tmp_path / "few"), "-o", str(tmp_path / "out"), "--backbone", NAME]
+    assert main([*arguments, "--weights", str(weights), "--layers", "blocks.0", "--coreset", "16"]) == 0, capsys.readouterr().err
+    detector, _ = load_detector(tmp_path / "out")
+    assert all(side % 14 == 0 for side in detector.image_size)

@@ -87,6 +87,7 @@ class DinoV2(Backbone):
         self.norm = nn.LayerNorm(plan.width, _EPS)
         self.channels = (plan.width,) * len(layers)
         self.fixed = False
+        self.original: Tensor | None = None
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         patches = self.patch(self.normalize(pixels))
@@ -103,7 +104,8 @@ class DinoV2(Backbone):
         return [outputs[i] for i in self.wanted]
 
     def fix_size(self, image_size: tuple[int, int]) -> None:
-        """Put the position embedding on the grid of such pictures for good."""
+        """Put the position embedding on the grid of such pictures. Other sizes are taken only as long as the published one is at
+        hand: a saved model holds the grid that it was built for, and must not be interpolated twice."""
         height, width = self._grid(image_size)
         with torch.no_grad():
             self.position = nn.Parameter(self._positions(height, width).clone(), self.position.requires_grad)
@@ -117,10 +119,11 @@ class DinoV2(Backbone):
         """1 x C x h x w: bicubic with antialiasing, as the publisher does it for the networks with registers."""
         if tuple(self.position.shape[2:]) == (height, width):
             return self.position
-        if self.fixed:
+        source = self.position if self.original is None else self.original
+        if self.fixed and source is self.position:
             fixed = " x ".join(str(PATCH * side) for side in reversed(self.position.shape[2:]))
             raise BadInput(f"this {self.name} was built for pictures of {fixed} px", hint="give it pictures of that size")
-        return F.interpolate(self.position, (height, width), mode="bicubic", antialias=True)
+        return F.interpolate(source, (height, width), mode="bicubic", antialias=True)
 
     def entries(self) -> dict[str, Shape]:
         """As in the publisher's ``dinov2_vits14_reg4_pretrain.pth``."""
@@ -156,6 +159,7 @@ class DinoV2(Backbone):
     def folded(self, state: State) -> dict[str, Tensor]:
         position = state["pos_embed"].float()
         patches = position[:, 1:].transpose(1, 2).reshape(1, -1, TRAINED_GRID, TRAINED_GRID)
+        self.original = patches
         first = torch.cat([state["cls_token"] + position[:, :1], state["register_tokens"]], 1)
         folded: dict[str, Tensor] = {
             "first": first, "position": self._resized(patches),
