@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -58,7 +58,8 @@ def file_server(files: dict[str, Served]) -> Iterator[str]:
             if status == 206:
                 self.send_header("Content-Range", f"bytes {start}-{len(served.content) - 1}/{len(served.content)}")
             self.end_headers()
-            self.wfile.write(rest if served.cut_after is None else rest[: served.cut_after])
+            with suppress(ConnectionError):  # who asked has seen enough
+                self.wfile.write(rest if served.cut_after is None else rest[: served.cut_after])
 
         def log_message(self, *_: object) -> None:
             pass
