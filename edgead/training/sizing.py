@@ -8,6 +8,7 @@ scratch of two pixels is gone where four pixels become one. Neither held-out nor
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from edgead.models.patchcore import PatchCore
 from edgead.models.patches import PatchFeatures
 from edgead.models.simplenet import SimpleNet
 from edgead.preprocess import PreprocessRecipe, same_aspect
+from edgead.published import published
 from edgead.training.evaluate import answers
 from edgead.training.patchcore import PatchCoreOptions, coreset_rows, fit_patchcore
 from edgead.training.patches import load_features
@@ -254,14 +256,15 @@ Scores = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Of good pictures and of those with a defect, in the same order at every size."""
 
 
-def ladder(pictures: tuple[int, int], square: bool, family: str, smaller: bool = False) -> list[tuple[int, int]]:
+def ladder(pictures: tuple[int, int], square: bool, multiple: int, least: int, smaller: bool = False) -> list[tuple[int, int]]:
     """Width and height of the sizes that are worth a try, from small to large.
 
     Args:
         pictures: width, height, px.
+        square: whatever the pictures are.
+        multiple, least: what the network takes for a side.
         smaller: than the usual size, too.
     """
-    multiple, least = (SIZE_MULTIPLE, SMALLEST_PX) if family == "efficientad" else (16, 32)
     native = math.sqrt(math.prod(pictures))
     top = max(USUAL_PX, ENLARGED * native)
     floor = max((side for side in LADDER if side <= min(native, USUAL_PX)), default=LADDER[0])
@@ -295,16 +298,25 @@ def timed(asked: Sizing, subject: Subject, budget_ms: float) -> list[Tried]:
     the largest below it that keeps it when a budget was given, else the usual one all the same."""
     features = None if subject.family == "efficientad" else patch_features(subject)
     raw = subject.recipe.read(subject.files[0])
-    usual = ladder(subject.pictures, subject.square, subject.family)
+    usual = ladder(subject.pictures, subject.square, *_sides(subject))
     found: list[Tried] = []
     for size in usual:
         found.append(_timed(asked, subject, features, raw, size, budget_ms))
         if not found[-1].fits and (len(found) > 1 or asked.budget_ms is not None):
             break
-    smaller = [size for size in ladder(subject.pictures, subject.square, subject.family, smaller=True) if size not in usual]
+    smaller = [size for size in ladder(subject.pictures, subject.square, *_sides(subject), smaller=True) if size not in usual]
     while asked.budget_ms is not None and smaller and not found[0].fits:
         found.insert(0, _timed(asked, subject, features, raw, smaller.pop(), budget_ms))
     return found
+
+
+def _sides(subject: Subject) -> tuple[int, int]:
+    """What a side is a multiple of, and its least, px. Strides of 8 and 16 take any size; multiples of 16 lie best."""
+    if subject.family == "efficientad":
+        return SIZE_MULTIPLE, SMALLEST_PX
+    stride = published(subject.options.backbone).stride
+    multiple = stride if stride > 1 else 16
+    return multiple, 2 * multiple
 
 
 def _timed(
@@ -327,7 +339,8 @@ def _timed(
 
 
 def patch_features(subject: Subject) -> PatchFeatures:
-    return load_features(subject.options.backbone, subject.options.layers, subject.options.weights)
+    options = subject.options
+    return load_features(options.backbone, options.layers, options.weights, options.features)
 
 
 def banks(subject: Subject, features: PatchFeatures | None, area: int) -> list[int | None]:
@@ -340,7 +353,8 @@ def banks(subject: Subject, features: PatchFeatures | None, area: int) -> list[i
         return [None]
     assert features is not None
     with torch.no_grad():
-        cells = features(torch.zeros(1, 3, USUAL_PX, USUAL_PX)).shape[2:].numel() * len(subject.files)
+        side = _sides(subject)[0] * (USUAL_PX // _sides(subject)[0])
+        cells = features(torch.zeros(1, 3, side, side)).shape[2:].numel() * len(subject.files)
     scale = 1.0 if area > USUAL_PX**2 and not subject.own_coreset else area / USUAL_PX**2
     rows = min(coreset_rows(subject.options.coreset, round(cells * scale)), round(cells * area / USUAL_PX**2))
     return [rows] if subject.own_coreset or area <= USUAL_PX**2 else [*dict.fromkeys((rows, min(rows, FEW_ROWS)))]
@@ -352,6 +366,7 @@ def unfitted(subject: Subject, features: PatchFeatures | None, size: tuple[int, 
         options = subject.options
         shared = options.start == "fitted" and options.steps == 0 and options.pdn == "small"
         return EfficientAd.build({"size": options.pdn, "shared_trunk": shared}, size).eval()
+    features = copy.deepcopy(features)  # some are prepared for one size for good
     if rows is not None:
         bank = torch.randn(rows, features.channels, generator=torch.Generator().manual_seed(0))
         return PatchCore.from_bank(features, bank, subject.options.neighbours, size)
@@ -372,7 +387,7 @@ class Quick:
 
     def __init__(self, subject: Subject, sizes: Sequence[tuple[int, int]]) -> None:
         patches = subject.family != "efficientad"
-        same = {name: getattr(subject.options, name) for name in ("backbone", "layers", "weights")} if patches else {}
+        same = {name: getattr(subject.options, name) for name in ("backbone", "layers", "weights", "features")} if patches else {}
         self._options = PatchCoreOptions(**same, coreset=QUICK_ROWS, max_rows=QUICK_PATCHES, seed=subject.seed)
         self._recipes = [replace(subject.recipe, width=width, height=height) for width, height in sizes]
         order = np.random.default_rng([subject.seed, 1]).permutation(len(subject.files))
