@@ -70,7 +70,7 @@ QUICK_ROWS, QUICK_PATCHES = 512, 20_000
 FEW_ROWS = 1024
 """A bank of more rows is cut down to so many before a larger input is given up for it: rows cost time at every patch."""
 
-RUNS = 3
+RUNS, ENOUGH_MS = 10, 500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +106,14 @@ Timer = Callable[[Callable[[], object]], float]
 
 
 def cpu_ms(call: Callable[[], object]) -> float:
-    """CPU milliseconds of one call on one thread, the least of `RUNS`, so that other programs hardly change it (on a box with six
-    times as much to do as cores the clock told 5 times as much as on an idle one, CPU time 3 % more)."""
+    """CPU milliseconds of one call on one thread, the least of `RUNS` (of three, when they take long), so that other programs
+    change it little (docs/which-model.md)."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    taken: list[float] = []
     try:
         call()
-        taken = []
-        for _ in range(RUNS):
+        while len(taken) < RUNS and (len(taken) < 3 or sum(taken) < ENOUGH_MS):
             began = time.thread_time()
             call()
             taken.append((time.thread_time() - began) * 1e3)
@@ -459,6 +459,8 @@ def best(tried: Sequence[Tried], scores: Mapping[int, Scores], pictures: tuple[i
     for i in usable:
         if i > own[-1] and values[i] - values[place] > max(GAIN, paired_error(scores[i], scores[place])):
             place = i
+    if len(usable) == 1:
+        return place, "the only one in the budget"
     if place > own[-1]:
         return place, "enlarged: it finds more of the small defects drawn"
     if place != usable[-1]:
