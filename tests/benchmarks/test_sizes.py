@@ -23,8 +23,8 @@ def test_the_rule_is_held_against_the_usual_size_and_the_best_one_in_the_budget(
 
 
 def test_one_seed_has_the_interval_of_its_pictures_and_more_have_that_of_the_seeds() -> None:
-    assert summarise([run(256, 0.7)])[0]["real"] == {"mean": 0.7, "half_95": 0.0392}
-    assert summarise([run(256, 0.7), run(256, 0.9, seed=1)])[0]["real"] == {"mean": 0.8, "half_95": 1.2706}
+    assert summarise([run(256, 0.7)])[0]["real"] == {"half": 0.0392, "mean": 0.7}
+    assert summarise([run(256, 0.7), run(256, 0.9, seed=1)])[0]["real"] == {"mean": 0.8, "half": 1.2706}
 
 
 def test_a_page_gets_its_tables_and_keeps_its_words() -> None:
