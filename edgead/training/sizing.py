@@ -389,27 +389,26 @@ class Quick:
         patches = subject.family != "efficientad"
         same = {name: getattr(subject.options, name) for name in ("backbone", "layers", "weights", "features")} if patches else {}
         self._options = PatchCoreOptions(**same, coreset=QUICK_ROWS, max_rows=QUICK_PATCHES, seed=subject.seed)
-        self._recipes = [replace(subject.recipe, width=width, height=height) for width, height in sizes]
+        whole = replace(subject.recipe, roi=None)
+        self._recipes = [replace(whole, width=width, height=height) for width, height in sizes]
         order = np.random.default_rng([subject.seed, 1]).permutation(len(subject.files))
         asked = min(GOOD, len(order) * 2 // 5)
-        self._bank: list[list[Image]] = []
+        self._bank = [self._inputs(_inspected(subject, i)) for i in order[asked : asked + BANK]]
         self._good: list[list[Image]] = []
         self._drawn: list[list[Image]] = []
-        for i in order[asked : asked + BANK]:
-            self._bank.append(self._inputs(subject.recipe.read(subject.files[i])))
         shares = []
         for place, i in enumerate(order[:asked]):
-            raw = subject.recipe.read(subject.files[i])
-            self._good.append(self._inputs(raw))
+            image = _inspected(subject, i)
+            self._good.append(self._inputs(image))
             for number in range(place, DRAWN, asked):
-                spoilt, share = with_defect(raw, subject.recipe.roi, number, np.random.default_rng([subject.seed, number]))
+                spoilt, share = with_defect(image, number, np.random.default_rng([subject.seed, number]))
                 self._drawn.append(self._inputs(spoilt))
                 shares.append(share)
         self.share = float(np.median(shares))
         self.counts = (len(self._bank), len(self._good), len(self._drawn))
 
-    def _inputs(self, raw: Image) -> list[Image]:
-        return [recipe.apply(raw) for recipe in self._recipes]
+    def _inputs(self, image: Image) -> list[Image]:
+        return [recipe.apply(image) for recipe in self._recipes]
 
     def scores(self, place: int) -> Scores:
         """At one of the sizes."""
@@ -421,25 +420,30 @@ class Quick:
         return good, drawn
 
 
-def with_defect(raw: Image, roi: tuple[int, int, int, int] | None, number: int, rng: np.random.Generator) -> tuple[Image, float]:
-    """The camera's picture with a small defect on the part, kind and strength by `number`, and the share of the inspected part
-    that it covers."""
-    spoilt = raw.copy()
-    x, y, width, height = roi or (0, 0, raw.shape[1], raw.shape[0])
-    part = spoilt[y : y + height, x : x + width]
-    factor = max(1.0, max(part.shape[:2]) / USUAL_PX)
-    small = cv2.resize(part, (max(1, round(width / factor)), max(1, round(height / factor))), interpolation=cv2.INTER_AREA)
+def _inspected(subject: Subject, place: int) -> Image:
+    """The inspected part of a picture, at the camera's resolution."""
+    raw = subject.recipe.read(subject.files[place])
+    if subject.recipe.roi is None:
+        return raw
+    width, height = subject.pictures
+    return replace(subject.recipe, width=width, height=height, aspect="stretch").apply(raw)
+
+
+def with_defect(image: Image, number: int, rng: np.random.Generator) -> tuple[Image, float]:
+    """A picture with a small defect on the part, kind and strength by `number`, and the share of it that the defect covers."""
+    spoilt = image.copy()
+    height, width = image.shape[:2]
+    factor = max(1.0, max(height, width) / USUAL_PX)
+    size = (max(1, round(width / factor)), max(1, round(height / factor)))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     rows, columns = np.nonzero(foreground(small))
     i = int(rng.integers(len(rows)))
-    side = (min(WINDOW_PX, height), min(WINDOW_PX, width))
-    top, left = (
-        min(max(0, round(at[i] * factor) - one // 2), whole - one)
-        for at, one, whole in ((rows, side[0], height), (columns, side[1], width))
-    )
-    window = part[top : top + side[0], left : left + side[1]]
+    high, wide = min(WINDOW_PX, height), min(WINDOW_PX, width)
+    top = min(max(0, round(rows[i] * factor) - high // 2), height - high)
+    left = min(max(0, round(columns[i] * factor) - wide // 2), width - wide)
     kind, strength = list(KINDS)[number % len(KINDS)], STRENGTHS[number // len(KINDS) % len(STRENGTHS)]
-    drawn = draw_defect(np.ascontiguousarray(window), kind, strength, rng)
-    window[:] = drawn.image
+    drawn = draw_defect(np.ascontiguousarray(image[top : top + high, left : left + wide]), kind, strength, rng)
+    spoilt[top : top + high, left : left + wide] = drawn.image
     return spoilt, float(drawn.mask.sum()) / (width * height)
 
 

@@ -201,9 +201,25 @@ def test_a_budget_is_milliseconds(budget_ms: float) -> None:
         Sizing(budget_ms)
 
 
-def test_defects_are_drawn_within_the_region_at_full_resolution() -> None:
-    raw = woven(3, 512)
-    spoilt, share = sizing.with_defect(raw, (256, 128, 256, 384), 1, np.random.default_rng(0))
-    rows, columns = np.nonzero((spoilt != raw).any(2))
-    assert 0 < share < 0.05
-    assert columns.min() >= 256 and rows.min() >= 128
+def test_defects_are_small_at_the_cameras_resolution() -> None:
+    image = woven(3, 768)
+    for number in range(12):
+        spoilt, share = sizing.with_defect(image, number, np.random.default_rng(number))
+        rows, columns = np.nonzero((spoilt != image).any(2))
+        assert 0 < share < 0.05
+        assert max(np.ptp(rows), np.ptp(columns)) < sizing.WINDOW_PX
+
+
+@pytest.mark.usefixtures("quarter")
+def test_only_the_region_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        around = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)  # another one each time: nothing can be told in it
+        around[64:136, 32:104] = draw_part(i, px=72)
+        cv2.imwrite(str(folder / f"{i}.png"), around)
+    recipe = PreprocessRecipe(256, 256, roi=(32, 64, 72, 72))
+    choice = choose_size(Sizing(30.0, work_ms), subject(folder, (72, 72), recipe=recipe))
+    assert [one.width for one in choice.tried] == [64, 96]
+    assert choice.chosen.auroc is not None and choice.chosen.auroc > 0.8
