@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks._sets import SETS, Entry, _draw
+from benchmarks._spread import spread
 from edgead.calibration.deviation import auroc, auroc_error, paired_error
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe, read_image, same_aspect
@@ -250,13 +251,8 @@ def regret(runs: Sequence[dict[str, Any]], budget: float = BUDGET_MS) -> list[di
     return rows
 
 
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-
-
 def _mean(values: Sequence[float], error: float) -> dict[str, float]:
-    n = len(values)
-    half = STUDENT.get(n, 1.96) * float(np.std(values, ddof=1)) / n**0.5 if n > 1 else 1.96 * error
-    return {"mean": round(float(np.mean(values)), 4), "half_95": round(half, 4)}
+    return {"half": round(1.96 * error, 4), **spread(values)}
 
 
 def _runs(sets: Sequence[str], seeds: Sequence[int], max_minutes: float, sides: Sequence[int]) -> Iterator[list[dict[str, Any]]]:
@@ -307,7 +303,7 @@ def tables(content: dict[str, Any]) -> tuple[list[str], list[str]]:
         "|---|---|---|---|---|---|",
     ]
     for row in content["summary"]:
-        real, drawn = (f"{row[key]['mean']:.3f} ± {row[key]['half_95']:.3f}" for key in ("real", "drawn"))
+        real, drawn = (f"{row[key]['mean']:.3f} ± {row[key]['half']:.3f}" for key in ("real", "drawn"))
         chosen = f"{row['chosen'][f'{BUDGET_MS:g}']} of {row['seeds']}"
         size = f"{row['width']} x {row['height']}"
         sizes.append(f"| {row['set']} | {size} | {real} | {drawn} | {row['ms']['mean']:.1f} | {chosen} |")

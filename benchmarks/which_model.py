@@ -32,7 +32,7 @@ def accuracy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _cell(figure: Mapping[str, float] | None) -> str:
     if figure is None:
         return ""
-    half = figure.get("half", figure.get("half_95"))
+    half = figure.get("half")
     return f"{figure['mean']:.3f}" + (f" ± {half:.3f}" if isinstance(half, float) else "")
 
 

@@ -8,6 +8,7 @@ scratch of two pixels is gone where four pixels become one. Neither held-out nor
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from edgead.models.patchcore import PatchCore
 from edgead.models.patches import PatchFeatures
 from edgead.models.simplenet import SimpleNet
 from edgead.preprocess import PreprocessRecipe, same_aspect
-from edgead.published import fitting_side, published
+from edgead.published import published
 from edgead.training.evaluate import answers
 from edgead.training.patchcore import PatchCoreOptions, coreset_rows, fit_patchcore
 from edgead.training.patches import load_features
@@ -69,7 +70,7 @@ QUICK_ROWS, QUICK_PATCHES = 512, 20_000
 FEW_ROWS = 1024
 """A bank of more rows is cut down to so many before a larger input is given up for it: rows cost time at every patch."""
 
-RUNS = 3
+RUNS, ENOUGH_MS = 10, 500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,14 @@ Timer = Callable[[Callable[[], object]], float]
 
 
 def cpu_ms(call: Callable[[], object]) -> float:
-    """CPU milliseconds of one call on one thread, the least of `RUNS`, so that other programs hardly change it (on a box with six
-    times as much to do as cores the clock told 5 times as much as on an idle one, CPU time 3 % more)."""
+    """CPU milliseconds of one call on one thread, the least of `RUNS` (of three, when they take long), so that other programs
+    change it little (docs/which-model.md)."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    taken: list[float] = []
     try:
         call()
-        taken = []
-        for _ in range(RUNS):
+        while len(taken) < RUNS and (len(taken) < 3 or sum(taken) < ENOUGH_MS):
             began = time.thread_time()
             call()
             taken.append((time.thread_time() - began) * 1e3)
@@ -255,15 +256,15 @@ Scores = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Of good pictures and of those with a defect, in the same order at every size."""
 
 
-def ladder(pictures: tuple[int, int], square: bool, family: str, smaller: bool = False, patch: int = 1) -> list[tuple[int, int]]:
+def ladder(pictures: tuple[int, int], square: bool, multiple: int, least: int, smaller: bool = False) -> list[tuple[int, int]]:
     """Width and height of the sizes that are worth a try, from small to large.
 
     Args:
         pictures: width, height, px.
+        square: whatever the pictures are.
+        multiple, least: what the network takes for a side.
         smaller: than the usual size, too.
-        patch: sides must be multiples of it (:attr:`edgead.published.Published.stride`).
     """
-    multiple, least = (SIZE_MULTIPLE, SMALLEST_PX) if family == "efficientad" else (16, 32) if patch == 1 else (patch, 2 * patch)
     native = math.sqrt(math.prod(pictures))
     top = max(USUAL_PX, ENLARGED * native)
     floor = max((side for side in LADDER if side <= min(native, USUAL_PX)), default=LADDER[0])
@@ -297,18 +298,25 @@ def timed(asked: Sizing, subject: Subject, budget_ms: float) -> list[Tried]:
     the largest below it that keeps it when a budget was given, else the usual one all the same."""
     features = None if subject.family == "efficientad" else patch_features(subject)
     raw = subject.recipe.read(subject.files[0])
-    patch = 1 if features is None else published(features.backbone.name).stride
-    usual = ladder(subject.pictures, subject.square, subject.family, patch=patch)
+    usual = ladder(subject.pictures, subject.square, *_sides(subject))
     found: list[Tried] = []
     for size in usual:
         found.append(_timed(asked, subject, features, raw, size, budget_ms))
         if not found[-1].fits and (len(found) > 1 or asked.budget_ms is not None):
             break
-    every = ladder(subject.pictures, subject.square, subject.family, smaller=True, patch=patch)
-    smaller = [size for size in every if size not in usual]
+    smaller = [size for size in ladder(subject.pictures, subject.square, *_sides(subject), smaller=True) if size not in usual]
     while asked.budget_ms is not None and smaller and not found[0].fits:
         found.insert(0, _timed(asked, subject, features, raw, smaller.pop(), budget_ms))
     return found
+
+
+def _sides(subject: Subject) -> tuple[int, int]:
+    """What a side is a multiple of, and its least, px. Strides of 8 and 16 take any size; multiples of 16 lie best."""
+    if subject.family == "efficientad":
+        return SIZE_MULTIPLE, SMALLEST_PX
+    stride = published(subject.options.backbone).stride
+    multiple = stride if stride > 1 else 16
+    return multiple, 2 * multiple
 
 
 def _timed(
@@ -331,7 +339,8 @@ def _timed(
 
 
 def patch_features(subject: Subject) -> PatchFeatures:
-    return load_features(subject.options.backbone, subject.options.layers, subject.options.weights)
+    options = subject.options
+    return load_features(options.backbone, options.layers, options.weights, options.features)
 
 
 def banks(subject: Subject, features: PatchFeatures | None, area: int) -> list[int | None]:
@@ -343,8 +352,8 @@ def banks(subject: Subject, features: PatchFeatures | None, area: int) -> list[i
     if subject.family != "patchcore":
         return [None]
     assert features is not None
-    side = fitting_side(features.backbone.name, USUAL_PX)
     with torch.no_grad():
+        side = _sides(subject)[0] * (USUAL_PX // _sides(subject)[0])
         cells = features(torch.zeros(1, 3, side, side)).shape[2:].numel() * len(subject.files)
     scale = 1.0 if area > USUAL_PX**2 and not subject.own_coreset else area / USUAL_PX**2
     rows = min(coreset_rows(subject.options.coreset, round(cells * scale)), round(cells * area / USUAL_PX**2))
@@ -357,6 +366,7 @@ def unfitted(subject: Subject, features: PatchFeatures | None, size: tuple[int, 
         options = subject.options
         shared = options.start == "fitted" and options.steps == 0 and options.pdn == "small"
         return EfficientAd.build({"size": options.pdn, "shared_trunk": shared}, size).eval()
+    features = copy.deepcopy(features)  # some are prepared for one size for good
     if rows is not None:
         bank = torch.randn(rows, features.channels, generator=torch.Generator().manual_seed(0))
         return PatchCore.from_bank(features, bank, subject.options.neighbours, size)
@@ -377,29 +387,28 @@ class Quick:
 
     def __init__(self, subject: Subject, sizes: Sequence[tuple[int, int]]) -> None:
         patches = subject.family != "efficientad"
-        same = {name: getattr(subject.options, name) for name in ("backbone", "layers", "weights")} if patches else {}
+        same = {name: getattr(subject.options, name) for name in ("backbone", "layers", "weights", "features")} if patches else {}
         self._options = PatchCoreOptions(**same, coreset=QUICK_ROWS, max_rows=QUICK_PATCHES, seed=subject.seed)
-        self._recipes = [replace(subject.recipe, width=width, height=height) for width, height in sizes]
+        whole = replace(subject.recipe, roi=None)
+        self._recipes = [replace(whole, width=width, height=height) for width, height in sizes]
         order = np.random.default_rng([subject.seed, 1]).permutation(len(subject.files))
         asked = min(GOOD, len(order) * 2 // 5)
-        self._bank: list[list[Image]] = []
+        self._bank = [self._inputs(_inspected(subject, i)) for i in order[asked : asked + BANK]]
         self._good: list[list[Image]] = []
         self._drawn: list[list[Image]] = []
-        for i in order[asked : asked + BANK]:
-            self._bank.append(self._inputs(subject.recipe.read(subject.files[i])))
         shares = []
         for place, i in enumerate(order[:asked]):
-            raw = subject.recipe.read(subject.files[i])
-            self._good.append(self._inputs(raw))
+            image = _inspected(subject, i)
+            self._good.append(self._inputs(image))
             for number in range(place, DRAWN, asked):
-                spoilt, share = with_defect(raw, subject.recipe.roi, number, np.random.default_rng([subject.seed, number]))
+                spoilt, share = with_defect(image, number, np.random.default_rng([subject.seed, number]))
                 self._drawn.append(self._inputs(spoilt))
                 shares.append(share)
         self.share = float(np.median(shares))
         self.counts = (len(self._bank), len(self._good), len(self._drawn))
 
-    def _inputs(self, raw: Image) -> list[Image]:
-        return [recipe.apply(raw) for recipe in self._recipes]
+    def _inputs(self, image: Image) -> list[Image]:
+        return [recipe.apply(image) for recipe in self._recipes]
 
     def scores(self, place: int) -> Scores:
         """At one of the sizes."""
@@ -411,25 +420,30 @@ class Quick:
         return good, drawn
 
 
-def with_defect(raw: Image, roi: tuple[int, int, int, int] | None, number: int, rng: np.random.Generator) -> tuple[Image, float]:
-    """The camera's picture with a small defect on the part, kind and strength by `number`, and the share of the inspected part
-    that it covers."""
-    spoilt = raw.copy()
-    x, y, width, height = roi or (0, 0, raw.shape[1], raw.shape[0])
-    part = spoilt[y : y + height, x : x + width]
-    factor = max(1.0, max(part.shape[:2]) / USUAL_PX)
-    small = cv2.resize(part, (max(1, round(width / factor)), max(1, round(height / factor))), interpolation=cv2.INTER_AREA)
+def _inspected(subject: Subject, place: int) -> Image:
+    """The inspected part of a picture, at the camera's resolution."""
+    raw = subject.recipe.read(subject.files[place])
+    if subject.recipe.roi is None:
+        return raw
+    width, height = subject.pictures
+    return replace(subject.recipe, width=width, height=height, aspect="stretch").apply(raw)
+
+
+def with_defect(image: Image, number: int, rng: np.random.Generator) -> tuple[Image, float]:
+    """A picture with a small defect on the part, kind and strength by `number`, and the share of it that the defect covers."""
+    spoilt = image.copy()
+    height, width = image.shape[:2]
+    factor = max(1.0, max(height, width) / USUAL_PX)
+    size = (max(1, round(width / factor)), max(1, round(height / factor)))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     rows, columns = np.nonzero(foreground(small))
     i = int(rng.integers(len(rows)))
-    side = (min(WINDOW_PX, height), min(WINDOW_PX, width))
-    top, left = (
-        min(max(0, round(at[i] * factor) - one // 2), whole - one)
-        for at, one, whole in ((rows, side[0], height), (columns, side[1], width))
-    )
-    window = part[top : top + side[0], left : left + side[1]]
+    high, wide = min(WINDOW_PX, height), min(WINDOW_PX, width)
+    top = min(max(0, round(rows[i] * factor) - high // 2), height - high)
+    left = min(max(0, round(columns[i] * factor) - wide // 2), width - wide)
     kind, strength = list(KINDS)[number % len(KINDS)], STRENGTHS[number // len(KINDS) % len(STRENGTHS)]
-    drawn = draw_defect(np.ascontiguousarray(window), kind, strength, rng)
-    window[:] = drawn.image
+    drawn = draw_defect(np.ascontiguousarray(image[top : top + high, left : left + wide]), kind, strength, rng)
+    spoilt[top : top + high, left : left + wide] = drawn.image
     return spoilt, float(drawn.mask.sum()) / (width * height)
 
 
@@ -449,6 +463,8 @@ def best(tried: Sequence[Tried], scores: Mapping[int, Scores], pictures: tuple[i
     for i in usable:
         if i > own[-1] and values[i] - values[place] > max(GAIN, paired_error(scores[i], scores[place])):
             place = i
+    if len(usable) == 1:
+        return place, "the only one in the budget"
     if place > own[-1]:
         return place, "enlarged: it finds more of the small defects drawn"
     if place != usable[-1]:

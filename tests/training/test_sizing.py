@@ -75,22 +75,24 @@ def found(*shares: float) -> dict[int, sizing.Scores]:
 
 
 def test_large_pictures_may_grow_to_a_megapixel_and_small_ones_are_hardly_enlarged() -> None:
-    assert ladder((1024, 1024), False, "patchcore") == [(side, side) for side in (256, 384, 512, 768, 1024)]
-    assert ladder((300, 300), False, "patchcore") == [(256, 256), (384, 384)]
-    assert ladder((64, 64), False, "patchcore")[0] == (64, 64)
-    assert ladder((4000, 4000), False, "patchcore")[-1] == (1024, 1024)
-    assert ladder((300, 300), False, "patchcore", smaller=True)[0] == (64, 64)
+    assert ladder((1024, 1024), False, 16, 32) == [(side, side) for side in (256, 384, 512, 768, 1024)]
+    assert ladder((300, 300), False, 16, 32) == [(256, 256), (384, 384)]
+    assert ladder((64, 64), False, 16, 32)[0] == (64, 64)
+    assert ladder((4000, 4000), False, 16, 32)[-1] == (1024, 1024)
+    assert ladder((300, 300), False, 16, 32, smaller=True)[0] == (64, 64)
 
 
 @pytest.mark.parametrize("pictures", [(600, 789), (1920, 1080), (640, 480), (2448, 2048), (1200, 200)])
-@pytest.mark.parametrize("family", ["patchcore", "efficientad"])
-def test_the_pictures_proportions_are_kept_and_the_family_can_take_the_size(pictures: tuple[int, int], family: str) -> None:
+@pytest.mark.parametrize(("multiple", "least"), [(16, 32), (14, 28), (32, 128)])
+def test_the_pictures_proportions_are_kept_and_the_network_can_take_the_size(
+    pictures: tuple[int, int], multiple: int, least: int
+) -> None:
     ratio = min(4.0, pictures[0] / pictures[1])
-    for width, height in ladder(pictures, False, family, smaller=True):
-        assert abs(math.log(width / height / ratio)) < (0.2 if family == "efficientad" or width * height < 128**2 else 0.05)
-        assert width % (32 if family == "efficientad" else 16) == 0
-        assert min(width, height) >= (128 if family == "efficientad" else 32)
-    assert all(width == height for width, height in ladder(pictures, True, family))
+    for width, height in ladder(pictures, False, multiple, least, smaller=True):
+        assert abs(math.log(width / height / ratio)) < (0.2 if multiple == 32 or width * height < 128**2 else 0.05)
+        assert width % multiple == height % multiple == 0
+        assert min(width, height) >= least
+    assert all(width == height for width, height in ladder(pictures, True, multiple, least))
 
 
 def test_the_size_that_finds_most_in_the_budget_is_taken() -> None:
@@ -199,9 +201,25 @@ def test_a_budget_is_milliseconds(budget_ms: float) -> None:
         Sizing(budget_ms)
 
 
-def test_defects_are_drawn_within_the_region_at_full_resolution() -> None:
-    raw = woven(3, 512)
-    spoilt, share = sizing.with_defect(raw, (256, 128, 256, 384), 1, np.random.default_rng(0))
-    rows, columns = np.nonzero((spoilt != raw).any(2))
-    assert 0 < share < 0.05
-    assert columns.min() >= 256 and rows.min() >= 128
+def test_defects_are_small_at_the_cameras_resolution() -> None:
+    image = woven(3, 768)
+    for number in range(12):
+        spoilt, share = sizing.with_defect(image, number, np.random.default_rng(number))
+        rows, columns = np.nonzero((spoilt != image).any(2))
+        assert 0 < share < 0.05
+        assert max(np.ptp(rows), np.ptp(columns)) < sizing.WINDOW_PX
+
+
+@pytest.mark.usefixtures("quarter")
+def test_only_the_region_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        around = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)  # another one each time: nothing can be told in it
+        around[64:136, 32:104] = draw_part(i, px=72)
+        cv2.imwrite(str(folder / f"{i}.png"), around)
+    recipe = PreprocessRecipe(256, 256, roi=(32, 64, 72, 72))
+    choice = choose_size(Sizing(30.0, work_ms), subject(folder, (72, 72), recipe=recipe))
+    assert [one.width for one in choice.tried] == [64, 96]
+    assert choice.chosen.auroc is not None and choice.chosen.auroc > 0.8
