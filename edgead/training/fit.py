@@ -26,6 +26,7 @@ from edgead.layout import Labels, find_good, labelled
 from edgead.models.detector import Detector, save_detector
 from edgead.preprocess import PreprocessRecipe, frame_digest
 from edgead.survey import Survey
+from edgead.training.alignment import AlignAsked, alignment_sheet
 from edgead.training.crossfit import CrossFit, Scored, cross_fit
 from edgead.training.dataset import GoodImages, Settle, encode_png, load_good
 from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores, light_of
@@ -63,6 +64,8 @@ FAMILIES: Mapping[str, Family] = {
     "efficientad": Family("edgead.training.efficientad", "fit_efficientad", "EfficientAdOptions", fold="fold_fit"),
 }
 
+ALIGNED = "aligned.png"
+"""In a trained model's folder: what was aligned, for people."""
 CALIBRATION_FRAMES = 128
 
 
@@ -85,6 +88,7 @@ class TrainRequest:
         settle: changes the recipe by what the pictures are like (see :func:`edgead.training.dataset.load_good`); None takes it as
             it is.
         sizing: chooses the model's input size (:mod:`edgead.training.sizing`), not with `tiling`; None takes the recipe's.
+        align: learn how the part is found, and shift and turn it to its place; None takes pictures as they are.
     """
 
     family: str
@@ -100,6 +104,7 @@ class TrainRequest:
     sizing: Sizing | None = None
     crossfit: bool = True
     leave_out: tuple[str, ...] = ()
+    align: AlignAsked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +182,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     if request.tiling is not None:
         request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
     with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
-        images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress, request.settle, request.leave_out)
+        images = _loaded(request, progress)
         root = find_good(request.good_dir)[1]
         labels = None if root is None else _readable(root, images.recipe)
         size = None
@@ -202,6 +207,9 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         write_camera(work, camera_pngs({i: images.heldout_files[i] for i in kept}, bits=images.recipe.bits))
         _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))
         _write_frames(work / "oddest", [one.image for one in oddest])
+        if images.recipe.align is not None:
+            lost = [file for file, _ in images.survey.not_found]
+            (work / ALIGNED).write_bytes(encode_png(alignment_sheet([*lost, *images.train_files], images.recipe)))
         (work / TRAINED_ON).write_text("".join(f"{frame_digest(image)}\n" for image in images.train), "utf-8")
         told = {
             "findings": [f.to_json() for f in findings],
@@ -213,25 +221,33 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, scored, labels, size)
 
 
+def _loaded(request: TrainRequest, progress: Progress) -> GoodImages:
+    """The good pictures at the request's size."""
+    asked = request
+    return load_good(
+        asked.good_dir, asked.recipe, asked.heldout, asked.seed, progress, asked.settle, asked.leave_out, asked.align
+    )  # fmt: skip
+
+
 def _sized(
     request: TrainRequest, sizing: Sizing, images: GoodImages, progress: Progress
 ) -> tuple[TrainRequest, SizeChoice, GoodImages]:
     """The request with the input size that suits the pictures, how it was chosen, and the pictures at that size."""
     recipe, options = images.recipe, _bound(request.family, request.options, request.seed)[1]
-    common = recipe.roi[2:] if recipe.roi is not None else images.survey.usual
-    pictures = common or images.survey.sizes.most_common(1)[0][0]
-    square = common is None or recipe.aspect == "crop"
+    usual = images.survey.sizes.most_common(1)[0][0]
+    pictures = recipe.inspected(*usual)[2:]
+    square = (pictures == usual and images.survey.usual is None) or recipe.aspect == "crop"
     subject = Subject(
         request.family, options, "coreset" in request.options, recipe, pictures, square, images.train_files, request.seed
     )
     choice = choose_size(sizing, subject, progress)
     chosen, rows = choice.chosen, choice.chosen.rows
-    recipe = dataclasses.replace(recipe, width=chosen.width, height=chosen.height)
+    recipe = dataclasses.replace(request.recipe, width=chosen.width, height=chosen.height)
     request = dataclasses.replace(
         request, recipe=recipe, options={**request.options, **({} if rows is None else {"coreset": rows})}
     )
-    if recipe != images.recipe:
-        images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress, request.settle, request.leave_out)
+    if (chosen.width, chosen.height) != (images.recipe.width, images.recipe.height):
+        images = _loaded(request, progress)
     return request, choice, images
 
 
@@ -241,6 +257,9 @@ def _readable(root: Path, recipe: PreprocessRecipe) -> Labels:
     for item in labels.files:
         survey.use(item.file, recipe)
     survey.refuse_bad("labelled pictures")
+    if survey.not_found:
+        first = survey.not_found[0][0].name
+        labels.skipped[f"in which the part is not found: UNKNOWN on the line, e.g. {first}"] += len(survey.not_found)
     return labels
 
 

@@ -389,7 +389,7 @@ class Quick:
         patches = subject.family != "efficientad"
         same = {name: getattr(subject.options, name) for name in ("backbone", "layers", "weights", "features")} if patches else {}
         self._options = PatchCoreOptions(**same, coreset=QUICK_ROWS, max_rows=QUICK_PATCHES, seed=subject.seed)
-        whole = replace(subject.recipe, roi=None)
+        whole = subject.recipe.of_inputs
         self._recipes = [replace(whole, width=width, height=height) for width, height in sizes]
         order = np.random.default_rng([subject.seed, 1]).permutation(len(subject.files))
         asked = min(GOOD, len(order) * 2 // 5)
@@ -423,7 +423,7 @@ class Quick:
 def _inspected(subject: Subject, place: int) -> Image:
     """The inspected part of a picture, at the camera's resolution."""
     raw = subject.recipe.read(subject.files[place])
-    if subject.recipe.roi is None:
+    if subject.recipe.roi is None and subject.recipe.align is None:
         return raw
     width, height = subject.pictures
     return replace(subject.recipe, width=width, height=height, aspect="stretch").apply(raw)
