@@ -36,7 +36,7 @@ def model(tiny: Tiny) -> Path:
     return tiny.model()
 
 
-@pytest.mark.promise("No agreement, no engine.")
+@pytest.mark.promise("No agreement, no engine")
 def test_int8_over_its_limits_leaves_the_float_engines_and_not_a_file_of_its_own(model: Path, tmp_path: Path) -> None:
     report = tmp_path / "why.md"
     bundle = export_bundle(model, tmp_path / "part.edgead", options("onnxruntime", "openvino", report=report))
