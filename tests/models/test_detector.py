@@ -38,7 +38,9 @@ def test_an_origin_of_the_wrong_kind_is_told_before_anything_is_built(
         load_detector(folder, to_export=True)
 
 
-@pytest.mark.parametrize(("key", "says"), [("layers", "config: 'layers' is missing"), (None, r"config: efficientnet_lite0 has no layer .nowhere.")])
+@pytest.mark.parametrize(
+    ("key", "says"), [("layers", "config: 'layers' is missing"), (None, r"config: efficientnet_lite0 has no layer .nowhere.")]
+)
 def test_what_is_wrong_with_a_config_is_named(tiny: Tiny, tmp_path: Path, key: str | None, says: str) -> None:
     folder = Path(shutil.copytree(tiny.model("patchcore"), tmp_path / "model"))
     file = folder / "model.json"
