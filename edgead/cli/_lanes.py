@@ -283,7 +283,7 @@ class Workshop:
         """Engines, rule and self-check of one recipe of a camera; number 0 is its only bundle. Raises EdgeadError."""
         from edgead.cli._proof import check_reach
         from edgead.engines.verify import trained_threshold
-        from edgead.runtime.drift import Usual
+        from edgead.runtime.drift import TrainedLight, Usual
         from edgead.runtime.examiner import Answerer
         from edgead.runtime.overlay import HeatScale
         from edgead.runtime.recipes import Product
@@ -302,7 +302,8 @@ class Workshop:
             if camera.selfcheck is not None:
                 check = SelfCheck.of_bundle(bundle, record, main.engine, every_s=camera.selfcheck.every_s, clock=self.clock)
             if camera.drift is not None:
-                faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle))
+                light = TrainedLight.of(bundle.manifest.measured.get("training", {}))
+                faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle), light)
             faces.looks[name] = (HeatScale(main.calm, rule.level), recipe)
             return main, Product(number, Answerer(main.engine, recipe, rule, name), fallback, check, held.pop_all().close)
 

@@ -17,6 +17,7 @@ from edgead.errors import BadInput
 
 if TYPE_CHECKING:
     from edgead.preprocess import PreprocessRecipe
+    from edgead.training.alignment import AlignAsked
     from edgead.training.dataset import GoodImages
     from edgead.training.fit import TrainRequest, TrainResult
     from edgead.training.oddest import Oddest
@@ -49,7 +50,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bits", type=int, metavar="N", help="that 16-bit pictures really use, 8 to 16 (default: by their largest value)"
     )
+    align = parser.add_argument_group("parts that move and turn (docs/alignment.md)")
+    align.add_argument(
+        "--align",
+        choices=("template", "edges", "silhouette"),
+        help="find the part in each picture by its grey levels, its edges or its outline on a plain background, and shift and "
+        "turn it to where it lies in a reference picture; --roi is in that picture then",
+    )
+    align.add_argument(
+        "--align-region", metavar="X,Y,W,H", help="what holds the part in the reference (default: --roi, else looked for)"
+    )
+    align.add_argument(
+        "--align-reference",
+        type=Path,
+        metavar="FILE",
+        help="good picture (default: a typical one; the first one with --align-region or --roi)",
+    )
+    align.add_argument(
+        "--align-angle", type=float, metavar="DEG", help="parts are turned by at most so much to either side (default 180: any)"
+    )
+    align.add_argument("--align-shift", type=int, metavar="PX", help="parts are shifted by at most so much (default: anywhere)")
     parser.add_argument("--heldout", type=float, default=0.15, help="share of good pictures held out (default 0.15, at least 2)")
+    parser.add_argument(
+        "--threshold-from",
+        choices=("all", "heldout"),
+        default="all",
+        help="all good pictures, those of training scored by models that have not seen them (default), or the held-out ones "
+        "alone: a guaranteed rate, from few pictures",
+    )
+    parser.add_argument(
+        "--leave-out",
+        action="append",
+        metavar="FILE",
+        help="a good picture that is none, as training names it; may be given again",
+    )
     parser.add_argument("--seed", type=seed_of, default=0, help="of the split and the training")
     tiles = parser.add_argument_group("big pictures")
     tiles.add_argument("--tiles", metavar="PX|WxH", help="look at overlapping tiles of this size, such as 256")
@@ -113,12 +147,13 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """What can be known before torch is imported and pictures are read. Raises BadInput, StorageError."""
     from edgead.bundle import check_target
-    from edgead.layout import find_good, good_pictures
+    from edgead.layout import find_good, good_pictures, leave_out
 
     _tiling_asked(args)
+    _check_align(args)
     _recipe(args, 256, 256) if args.size in (None, "native") else _recipe(args, *parse_size(args.size))
     good, root = find_good(args.good_dir)
-    good_pictures(good)
+    leave_out(good_pictures(good), args.leave_out or ())
     for flag, path in (("--weights", args.weights), ("--teacher", args.teacher), ("--outside", args.outside)):
         if path is not None and not (path.is_dir() if flag == "--outside" else path.is_file()):
             kind = "folder" if flag == "--outside" else "file"
@@ -131,6 +166,44 @@ def _check(args: argparse.Namespace) -> None:
                 f"-o {args.out} lies in {folder}, a folder of pictures: the next training would take the model's for such",
                 hint="choose another -o",
             )
+
+
+def _check_align(args: argparse.Namespace) -> None:
+    """Raises BadInput."""
+    given = [name for name in ("region", "reference", "angle", "shift") if getattr(args, f"align_{name}") is not None]
+    if args.align is None:
+        if given:
+            raise BadInput(
+                f"--align-{given[0]} says how parts are found, and they are not looked for",
+                hint="give --align template, edges or silhouette too",
+            )
+        return
+    if args.align_region is not None:
+        parse_roi(args.align_region, "--align-region")
+    if args.align_angle is not None and not 0 <= args.align_angle <= 180:
+        raise BadInput(
+            f"parts cannot be turned by {args.align_angle:g} degrees to either side", hint="give --align-angle 0 to 180"
+        )
+    if args.align_shift is not None and args.align_shift < 1:
+        raise BadInput(f"parts cannot be shifted by {args.align_shift} px", hint="give --align-shift 1 or more")
+    if args.align_reference is not None and not args.align_reference.is_file():
+        raise BadInput(f"--align-reference {args.align_reference} is not a file", hint="give a good picture")
+    native = args.size == "native" or (args.size is None and args.tiles is not None)
+    if native and args.roi is None and args.align_region is None:
+        raise BadInput(
+            "the size of what the model looks at is not known before the part is found",
+            hint="give --size, --roi or --align-region",
+        )
+
+
+def _align(args: argparse.Namespace) -> AlignAsked | None:
+    from edgead.training.alignment import AlignAsked
+
+    if args.align is None:
+        return None
+    region = None if args.align_region is None else parse_roi(args.align_region, "--align-region")
+    angle = 180.0 if args.align_angle is None else args.align_angle
+    return AlignAsked(args.align, region, angle, args.align_shift, args.align_reference)
 
 
 def _recipe(args: argparse.Namespace, width: int, height: int) -> PreprocessRecipe:
@@ -147,6 +220,8 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     from edgead.training.fit import TrainRequest
 
     roi = parse_roi(args.roi) if args.roi else None
+    if roi is None and args.align_region is not None:
+        roi = parse_roi(args.align_region, "--align-region")
     tiling = _tiling(args)
     size = args.size or ("native" if tiling else "256")
     width, height = native_size(args.good_dir, roi) if size == "native" else parse_size(size)
@@ -158,6 +233,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     return TrainRequest(
         args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed, tiling,
         lambda asked, survey: settle(asked, survey, aspect, args.bits),
+        crossfit=args.threshold_from == "all", leave_out=tuple(args.leave_out or ()), align=_align(args),
     )  # fmt: skip
 
 
@@ -211,12 +287,13 @@ def parse_size(text: str) -> tuple[int, int]:
         raise BadInput(f"{text!r} is not a size", hint="give --size 256 or --size 320x256 (width x height)") from None
 
 
-def parse_roi(text: str) -> tuple[int, int, int, int]:
+def parse_roi(text: str, flag: str = "--roi") -> tuple[int, int, int, int]:
     """ "10,20,300,200" -> (10, 20, 300, 200): x, y, width, height in pixels. Raises BadInput."""
     try:
         x, y, width, height = (int(part) for part in text.split(","))
     except ValueError:
-        raise BadInput(f"{text!r} is not a region of interest", hint="give --roi x,y,width,height in pixels") from None
+        what = "a region of interest" if flag == "--roi" else "a region"
+        raise BadInput(f"{text!r} is not {what}", hint=f"give {flag} x,y,width,height in pixels") from None
     return x, y, width, height
 
 
@@ -233,6 +310,9 @@ def _summary(request: TrainRequest, result: TrainResult) -> str:
         *(("left out", line) for line in _left_out(images)),
         ("good images", f"{len(images.train)} trained on, {len(images.heldout)} held out"),
     ]
+    if images.aligned is not None:
+        rows += [("aligned" if i == 0 else "", line) for i, line in enumerate(images.aligned.lines())]
+        rows.append(("", f"picture of it: {request.out / 'aligned.png'}"))
     if request.tiling is not None:
         rows.append(("tiles", _told_of_tiles(request.tiling, figures)))
     rows += [*_of_threshold(result), *_of_labels(result)]
@@ -253,6 +333,10 @@ def _left_out(images: GoodImages) -> list[str]:
     from edgead.layout import listed, skipped_lines
 
     lines = skipped_lines(images.found.skipped)
+    if images.left_out:
+        lines.append(
+            f"{len(images.left_out)} as asked for ({listed(str(f.relative_to(images.folder)) for f in images.left_out)})"
+        )
     if images.duplicates:
         names = listed(file.name for file in images.duplicates)
         lines.append(f"{len(images.duplicates)} exact copies of others ({names})")
@@ -260,15 +344,30 @@ def _left_out(images: GoodImages) -> list[str]:
 
 
 def _of_threshold(result: TrainResult) -> list[tuple[str, str]]:
+    """The threshold, the pictures that set it, and those that it rejects."""
     from edgead.calibration.thresholds import FEW
+    from edgead.layout import listed
 
-    images = result.images
+    images, scored = result.images, result.scored
     rows = [("threshold", f"{result.threshold.value:.6g} ({result.threshold.method})")]
-    file, score, without = result.set_by
-    other = "" if without is None else f"; without it the threshold would be {without:.6g}"
-    rows.append(("", f"largest held-out score: {score:.6g}, {file.relative_to(images.folder)}{other}"))
-    if len(images.heldout) < FEW:
-        rows.append(("", f"rough: from {len(images.heldout)} images; hold out {FEW} or more, or check it on real defects"))
+    order, names = scored.order(), [str(file.relative_to(images.folder)) for file in scored.files]
+    over = int((scored.scores >= result.threshold.value).sum())
+    setter = int(order[min(over, len(order) - 1)])
+    by = f"set by {names[setter]} ({scored.scores[setter]:.6g})"
+    if (without := scored.without([setter])) is not None:
+        by += f"; without it the threshold would be {without:.6g}"
+    if over:
+        by += f"; {over} NG: {listed(f'{names[i]} ({scored.scores[i]:.6g})' for i in order[:over])}"
+    rows.append(("", by))
+    if odd := scored.odd():
+        told = f"{listed(names[i] for i in odd)}: {'a score' if len(odd) == 1 else 'scores'} that chance does not explain"
+        if (without := scored.without(odd)) is not None:
+            told += f"; without {'it' if len(odd) == 1 else 'them'} the threshold would be {without:.6g}"
+        rows.append(("odd pictures", f"{told}; no good parts? take them away: --leave-out {names[odd[0]]}"))
+    if scored.why and result.threshold.chosen is not None:
+        rows.append(("", f"from the held-out pictures alone: {scored.why}"))
+    if len(scored.scores) < FEW:
+        rows.append(("", f"rough: from {len(scored.scores)} pictures; give {FEW} or more, or check it on real defects"))
     return rows
 
 
@@ -300,4 +399,6 @@ def _odd(one: Oddest, result: TrainResult) -> str:
     where = "held out" if one.heldout else "trained on"
     mark = ": unlike all others, is it a defect?" if one.odd else ""
     name = one.file.relative_to(result.images.folder)
+    if one.odd and one.without is not None:
+        mark += f"; without it the threshold would be {one.without:.4g}"
     return f"{name}: {one.times:.2f} times as far from the others as usual, score {one.score:.4g}, {where}{mark}"
