@@ -113,7 +113,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
         raise BadInput(
             f"{source}: the model's scores are not finite (NaN or infinite)", hint="its numbers leave float32: train it again"
         )
-    if not np.ptp(answers) > 0.0:
+    if len(answers) > 1 and np.ptp(answers) == 0.0:
         told = "good" if good else "generated"
         notes.append(f"the model gives all {len(answers)} {told} pictures the same score, {answers[0]:.6g}: it finds nothing")
     scores = answers if good else None
