@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.models.backbones import load_backbone
-from edgead.models.patches import FEATURES, TRAINED, PatchFeatures
+from edgead.models.patches import TRAINED, PatchFeatures, build_features
 from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
@@ -27,8 +27,9 @@ _BATCH = 8
 
 def load_features(backbone: str, layers: Sequence[str] | None, weights: Path | None, kind: str = TRAINED) -> PatchFeatures:
     """Frozen patch features of a kind of `FEATURES` that needs no arguments, with their ImageNet weights (errors as
-    :func:`edgead.models.backbones.load_backbone`)."""
-    features = FEATURES[kind](load_backbone(backbone, layers, weights))
+    :func:`edgead.models.backbones.load_backbone` and :func:`edgead.models.patches.build_features`)."""
+    loaded = load_backbone(backbone, layers, weights)
+    features = build_features({"backbone": loaded.name, "layers": loaded.layers, "features": {"kind": kind}}, loaded)
     features.eval()
     return features
 
