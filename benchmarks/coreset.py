@@ -233,7 +233,7 @@ def _time(draw: Draw, files: Mapping[tuple[int, str, str], Path], found: list[di
 
 def page(data: dict[str, Any]) -> str:
     """The section of docs/performance.md."""
-    first, best = data["steps"][0], _best(data["steps"])
+    first, best = data["steps"][0], _keeping(data["steps"])
     greedy = "; ".join(f"{100 * r['share']:g} % greedy {r['greedy']:.1f}, at random {r['random']:.1f}" for r in data["random"])
     met = "above the aim" if best["smaller"] >= AIM else "goal met" if best["smaller"] >= GOAL else "goal not met"
     lines = [
@@ -244,8 +244,9 @@ def page(data: dict[str, Any]) -> str:
         f"{first['dims']} float32, {first['row_bytes']:,} bytes, AUROC {first['auroc']:.2f}; the greedy run took",
         f"{data['greedy_s']:.0f} s. Bytes count rows, their steps, norms and (float32 only) the table of neighbours.",
         "",
-        f"**Smallest bank that loses at most {TOLERANCE:g} points: {best['smaller']:g} times smaller ({best['rows']:,} rows x",
-        f"{best['dims']}, {best['bank']}, {best['bytes']:,} bytes), AUROC {best['auroc']:.2f}** (goal {GOAL}, aim {AIM}: {met}).",
+        f"**Smallest bank such that it and all larger ones of as many dimensions lose at most {TOLERANCE:g} points in every",
+        f"draw: {best['smaller']:g} times smaller ({best['rows']:,} rows x {best['dims']}, {best['bank']},",
+        f"{best['bytes']:,} bytes) at AUROC {best['auroc']:.2f}** (goal {GOAL}, aim {AIM}: {met}).",
         "",
         "| rows | dims | stored as | bytes | times smaller | AUROC | lost |",
         "|---|---|---|---|---|---|---|",
@@ -279,16 +280,25 @@ def _engines(row: Mapping[str, Any], threads: Sequence[int]) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
-def _best(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The smallest bank within the tolerance."""
-    return max((row for row in rows if row["lost"] <= TOLERANCE), key=lambda row: row["smaller"])
+def _keeping(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The smallest bank such that it, and every bank measured with its dimensions that has at least as many rows, loses at most
+    the tolerance in every draw. One that keeps it between two that do not was lucky."""
+    first = rows[0]["aurocs"]
+    found: list[dict[str, Any]] = []
+    for dims in {row["dims"] for row in rows}:
+        for row in sorted((row for row in rows if row["dims"] == dims), key=lambda row: (-row["rows"], -row["bytes"])):
+            if max(was - now for was, now in zip(first, row["aurocs"], strict=True)) > TOLERANCE:
+                found = [other for other in found if (other["dims"], other["rows"]) != (dims, row["rows"])]
+                break
+            found.append(row)
+    return min(found, key=lambda row: row["bytes"])
 
 
 @torch.no_grad()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", default="elpv", choices=list(SETS))
-    parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one draw, few pictures: shows that it runs, not what is true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

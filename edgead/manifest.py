@@ -243,6 +243,22 @@ class Choice(TypedDict, total=False):
     least_ms: dict[str, NotNegative]
 
 
+class Finding(TypedDict):
+    """What the calibration noticed about its pictures, or training and export about the model."""
+
+    severity: str
+    where: str
+    message: str
+
+
+class Refused(TypedDict):
+    """An engine that the export left out, since it does not answer as the trained model did."""
+
+    engine: str
+    why: str
+    hint: str
+
+
 class Measured(TypedDict, total=False):
     """What the export measured, as far as anybody reads it again; more may stand there."""
 
@@ -259,14 +275,11 @@ class Measured(TypedDict, total=False):
     choice: Choice
     threads: Annotated[int, Between(1, 4096)]
     training: dict[str, Any]
-
-
-class Finding(TypedDict):
-    """What the calibration noticed about its pictures."""
-
-    severity: str
-    where: str
-    message: str
+    refused: list[Refused]
+    doubts: dict[str, list[str]]
+    carried: dict[str, str]
+    labels: list[str]
+    judgement: list[Finding]
 
 
 class Calibration(TypedDict, total=False):
@@ -375,8 +388,10 @@ class Manifest:
         for record in self.engines:
             if record.name == wanted:
                 return record
-        known = ", ".join(record.name for record in self.engines)
-        raise BadInput(f"the bundle holds no engine {wanted!r}", hint=f"it holds: {known}")
+        known = f"it holds: {', '.join(record.name for record in self.engines)}"
+        why = next((told["why"] for told in self.measured.get("refused", ()) if told["engine"] == wanted), "")
+        what = f"the bundle holds no engine {wanted!r}" + (f": the export refused it ({why})" if why else "")
+        raise BadInput(what, hint=known)
 
     @property
     def map_size(self) -> tuple[int, int] | None:

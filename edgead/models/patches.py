@@ -69,6 +69,8 @@ class QuietBorderFeatures(PatchFeatures):
 
     def __init__(self, backbone: Backbone, weight: float = 0.8) -> None:
         super().__init__(backbone)
+        if not isinstance(weight, int | float) or not 0.0 < weight <= 1.0:
+            raise BadInput(f"outermost cells cannot be weighed {weight!r}", hint="give a number above 0, up to 1")
         self.recipe |= {"weight": weight}
         self.weight = weight
 

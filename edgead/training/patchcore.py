@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from edgead.errors import BadInput
-from edgead.models.coreset import greedy_coreset, project
+from edgead.models.coreset import PROJECTED, greedy_coreset, project
 from edgead.models.patchcore import PatchCore
 from edgead.models.patches import TRAINED, TokenFeatures
 from edgead.training.patches import MAX_ROWS, collect_rows, load_features
@@ -35,6 +35,7 @@ class PatchCoreOptions:
         neighbours: b of the score's re-weighting; 1 turns it off. Not for the tokens of a vision transformer (`TOKEN_SCORE`).
         seed: of projection, first row and subsampling.
         features: "quiet_border", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
+        projected: dimensions in which the coreset is chosen (:func:`edgead.models.coreset.project`); 64 before 30 November 2026.
         max_rows: candidates for the coreset (see :data:`edgead.training.patches.MAX_ROWS`).
     """
 
@@ -46,6 +47,7 @@ class PatchCoreOptions:
     seed: int = 0
     max_rows: int = MAX_ROWS
     features: str = TRAINED
+    projected: int = PROJECTED
 
 
 def coreset_rows(coreset: float | int, patches: int) -> int:
@@ -79,7 +81,7 @@ def fit_patchcore(
     features = load_features(options.backbone, options.layers, options.weights, options.features)
     generator = torch.Generator().manual_seed(options.seed)
     rows, patches = collect_rows(features, images, generator, options.max_rows, progress)
-    points = project(rows, generator)
+    points = project(rows, generator, options.projected)
     start = int(torch.randint(len(points), (1,), generator=generator))
     count = coreset_rows(options.coreset, patches)
     chosen = greedy_coreset(points, count, start, lambda done: progress("coreset", done))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.models.backbones import load_backbone
-from edgead.models.patches import FEATURES, TRAINED, PatchFeatures
+from edgead.models.patches import TRAINED, PatchFeatures, build_features
 from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
@@ -27,9 +27,10 @@ _BATCH = 8
 
 def load_features(backbone: str, layers: Sequence[str] | None, weights: Path | None, kind: str = TRAINED) -> PatchFeatures:
     """Frozen patch features of a kind of `FEATURES` that needs no arguments, or of the one kind that the backbone takes, with its
-    published weights (errors as :func:`edgead.models.backbones.load_backbone`)."""
+    published weights (errors as :func:`edgead.models.backbones.load_backbone`, :func:`edgead.models.patches.build_features`)."""
     loaded = load_backbone(backbone, layers, weights)
-    features = FEATURES[loaded.patch_features or kind](loaded)
+    wanted = {"kind": loaded.patch_features or kind}
+    features = build_features({"backbone": loaded.name, "layers": loaded.layers, "features": wanted}, loaded)
     features.eval()
     return features
 

@@ -19,8 +19,8 @@ def plates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = ImageSet(PreprocessRecipe(64, 64), PreprocessRecipe(32, 32), Sizes(8, 4, 3), _sets._mvtec("absent"), pooled=False)
     for module in (_sets, accuracy):
         monkeypatch.setattr(module, "SETS", {"plates": plates, "absent": absent})
-    monkeypatch.setattr(accuracy, "CHOICES", {"before": {"options": {"features": "paper", "coreset": 100}, "request": {}},
-                                              "after": {"options": {"coreset": 100}, "request": {}}})  # fmt: skip
+    monkeypatch.setattr(accuracy, "CHOICES", {"before": {"patchcore": {"features": "paper", "coreset": 100}, "request": {}},
+                                              "after": {"patchcore": {"coreset": 100}, "request": {}}})  # fmt: skip
 
 
 def test_before_and_after_see_the_same_pictures(plates: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,3 +57,10 @@ def test_neighbours_start_with_the_row_itself_even_among_copies() -> None:
     assert found[:, 0].tolist() == [0, 1, 2, 3]
     assert found[3].tolist()[1] == 2
     assert nearest_rows(bank, 9).shape == (4, 4)
+
+
+def test_features_of_the_default_backbone_are_compared_exactly_and_wide_ones_within_bounds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(40, 152, generator=generator)  # two layers of EfficientNet-Lite0
+    torch.testing.assert_close(torch.pdist(project(rows, generator)), torch.pdist(rows))
+    assert project(torch.randn(40, 1536, generator=generator), generator).shape == (40, 192)

@@ -9,8 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from edgead.errors import BadInput
 from edgead.models.detector import load_detector, save_detector
 from edgead.models.patchcore import PatchCore
+from edgead.models.patches import build_features
 from edgead.training.evaluate import good_scores
 from edgead.training.fit import make_fit
 from edgead.training.patches import collect_rows, load_features, to_pixels
@@ -82,3 +84,16 @@ def test_a_model_that_names_no_features_answers_as_it_was_trained(tmp_path: Path
         fine = torch.cat([maps[0], F.interpolate(maps[1], maps[0].shape[2:], mode="bilinear")], 1).flatten(2)[0].T
         _, score = old.detect(to_pixels(HELD[:1]))
     assert float(score) == pytest.approx(float(torch.cdist(fine, rows).amin(1).max()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"kind": "loud"}, "unknown patch features 'loud'"),
+        ({"kind": "quiet_border", "weight": "much"}, "cannot be weighed 'much'"),
+        ({"kind": "quiet_border", "weight": -1}, "cannot be weighed -1"),
+    ],
+)
+def test_unusable_features_are_one_clear_line(features: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        build_features({"backbone": "efficientnet_lite0", "layers": ["blocks.4"], "features": features})

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgead.errors import BadInput
 from edgead.preprocess import PreprocessRecipe
 from edgead.training import sizing
+from edgead.training.alignment import AlignAsked
 from edgead.training.efficientad import EfficientAdOptions
 from edgead.training.fit import TrainRequest, train
 from edgead.training.patchcore import PatchCoreOptions
@@ -22,6 +23,7 @@ from edgead.training.simplenet import SimpleNetOptions
 from edgead.training.sizing import Engine, Sizing, Subject, Tried, best, choose_size, ladder, timed
 from edgead.types import Image
 from tests.training._parts import draw_part
+from tests.turned import write_turned
 
 
 def work_ms(call: Callable[[], object]) -> float:
@@ -223,3 +225,18 @@ def test_only_the_region_counts(tmp_path: Path) -> None:
     choice = choose_size(Sizing(30.0, work_ms), subject(folder, (72, 72), recipe=recipe))
     assert [one.width for one in choice.tried] == [64, 96]
     assert choice.chosen.auroc is not None and choice.chosen.auroc > 0.8
+
+
+@pytest.mark.usefixtures("quarter")
+def test_defects_are_drawn_onto_the_part_that_was_found_and_turned_back(tmp_path: Path) -> None:
+    folder = write_turned(tmp_path / "good", 14)
+    request = TrainRequest(
+        "patchcore", folder, tmp_path / "out", PreprocessRecipe(64, 64), sizing=Sizing(30.0, work_ms),
+        align=AlignAsked("template"), settle=lambda recipe, survey: dataclasses.replace(recipe, pictures=survey.usual),
+    )  # fmt: skip
+    result = train(request)
+    recipe = result.images.recipe
+    assert result.size is not None and recipe.align is not None and recipe.pictures is not None
+    assert result.size.pictures == recipe.inspected(*recipe.pictures)[2:]  # of the part's frame, not of the camera's picture
+    assert result.detector.image_size == (result.size.chosen.height, result.size.chosen.width) == (recipe.height, recipe.width)
+    assert result.size.chosen.auroc is not None
