@@ -57,6 +57,7 @@ def fetch(
     sha256: str = "",
     most_bytes: int,
     size: int = 0,
+    check: Callable[[Path], object] = lambda _: None,
     report: Callable[[Progress], None] = lambda _: None,
     timeout_s: float = TIMEOUT_S,
     clock: Callable[[], float] = time.monotonic,
@@ -70,6 +71,7 @@ def fetch(
         sha256: the file's checksum or its first digits; empty: it is not known.
         most_bytes: a longer file is refused.
         size: bytes the file must have; 0: unknown.
+        check: looks at the whole file before it is put in its place, and raises when it is not what it should be.
         report: told how far it is.
         timeout_s: for an answer, and for each block of it.
         clock: monotonic seconds.
@@ -78,11 +80,10 @@ def fetch(
         The file's SHA-256.
 
     Raises:
-        BadInput: the address is not usable, or what came is not the file.
+        BadInput: what came is not the file.
         WeightsMissing: no network, no such file, or it broke off.
         StorageError: it cannot be written.
     """
-    check_url(url, known=bool(sha256))
     part = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +96,11 @@ def fetch(
                     f"what {shown(url)} gives is not the published file: SHA-256 {digest[:16]}..., published {sha256[:16]}...",
                     hint="try again; if it stays so, something on the way changes it: fetch it elsewhere",
                 )
+            try:
+                check(part)
+            except BadInput:
+                _forget(part)
+                raise
             os.fsync(file.fileno())
             os.replace(part, target)
         _tag(part).unlink(missing_ok=True)
@@ -120,7 +126,8 @@ def read_pointer(url: str, timeout_s: float = TIMEOUT_S) -> tuple[str, int]:
 
 
 def check_url(url: str, known: bool) -> None:
-    """Refuse addresses that are not of the web, and such without encryption unless the file's checksum is known.
+    """Refuse addresses that are not of the web, and such without encryption unless the file's checksum is known or they are of
+    this machine.
 
     Raises:
         BadInput: says why.
@@ -132,7 +139,7 @@ def check_url(url: str, known: bool) -> None:
         raise BadInput(f"{url[:120]!r} is not a web address ({error})", hint="give one like https://host/file.pth") from error
     if parts.scheme not in ("http", "https") or not host or re.search(r"[\s\x00-\x1f]", url):
         raise BadInput(f"{shown(url)!r} is not a web address", hint="give one like https://host/file.pth")
-    if parts.scheme == "http" and not known:
+    if parts.scheme == "http" and not known and host not in ("localhost", "127.0.0.1", "::1"):
         raise BadInput(
             f"{shown(url)} is not encrypted and the file's checksum is not known", hint="give an https address, or --sha256 HEX"
         )

@@ -14,7 +14,7 @@ from edgead.decision import PixelRule, Rule
 from edgead.errors import BadInput, BundleError, BundleMismatch
 from edgead.parity import ParityReport
 from edgead.preprocess import PreprocessRecipe
-from edgead.typed import FLOAT32_MAX, As, Between, Count, Lenient, NotNegative, Share, Single, Wrong, loads, read, shown
+from edgead.typed import FLOAT32_MAX, As, Between, Count, Lenient, NotNegative, Share, Side, Single, Wrong, loads, read, shown
 from edgead.types import TensorSpec
 
 SCHEMA = 3
@@ -243,6 +243,22 @@ class Choice(TypedDict, total=False):
     least_ms: dict[str, NotNegative]
 
 
+class Finding(TypedDict):
+    """What the calibration noticed about its pictures, or training and export about the model."""
+
+    severity: str
+    where: str
+    message: str
+
+
+class Refused(TypedDict):
+    """An engine that the export left out, since it does not answer as the trained model did."""
+
+    engine: str
+    why: str
+    hint: str
+
+
 class Measured(TypedDict, total=False):
     """What the export measured, as far as anybody reads it again; more may stand there."""
 
@@ -259,14 +275,11 @@ class Measured(TypedDict, total=False):
     choice: Choice
     threads: Annotated[int, Between(1, 4096)]
     training: dict[str, Any]
-
-
-class Finding(TypedDict):
-    """What the calibration noticed about its pictures."""
-
-    severity: str
-    where: str
-    message: str
+    refused: list[Refused]
+    doubts: dict[str, list[str]]
+    carried: dict[str, str]
+    labels: list[str]
+    judgement: list[Finding]
 
 
 class Calibration(TypedDict, total=False):
@@ -281,6 +294,33 @@ class Calibration(TypedDict, total=False):
     findings: list[Finding]
 
 
+class TriedSize(TypedDict):
+    """An input size that was looked at before the training."""
+
+    width: Side
+    height: Side
+    ms: NotNegative
+    fits: bool
+    chosen: bool
+    auroc: Share | None
+    error: NotNegative | None
+    change: Annotated[float, Between(-1.0, 1.0)] | None
+    change_error: NotNegative | None
+
+
+class Sizing(TypedDict):
+    """How the input size was chosen (:class:`edgead.training.sizing.SizeChoice`)."""
+
+    why: str
+    budget_ms: NotNegative
+    given: bool
+    pictures: tuple[Side, Side]
+    share: Share | None
+    counts: tuple[Count, Count, Count]
+    took_s: NotNegative
+    tried: list[TriedSize]
+
+
 class Origin(TypedDict, total=False):
     """Where the trained model came from."""
 
@@ -289,6 +329,7 @@ class Origin(TypedDict, total=False):
     created_at: str
     source: str
     data: dict[str, Any]
+    sizing: Sizing
 
 
 GoldenKind = Literal["good", "defect", "drawn defect"]
@@ -347,8 +388,10 @@ class Manifest:
         for record in self.engines:
             if record.name == wanted:
                 return record
-        known = ", ".join(record.name for record in self.engines)
-        raise BadInput(f"the bundle holds no engine {wanted!r}", hint=f"it holds: {known}")
+        known = f"it holds: {', '.join(record.name for record in self.engines)}"
+        why = next((told["why"] for told in self.measured.get("refused", ()) if told["engine"] == wanted), "")
+        what = f"the bundle holds no engine {wanted!r}" + (f": the export refused it ({why})" if why else "")
+        raise BadInput(what, hint=known)
 
     @property
     def map_size(self) -> tuple[int, int] | None:

@@ -162,7 +162,7 @@ def check_side(name: str, width: int, height: int) -> None:
         less, more = (f"{_fit(width, stride, up)}x{_fit(height, stride, up)}" for up in (False, True))
         raise BadInput(
             f"{name} looks at patches of {stride} px, and {width} x {height} px is not a multiple of that",
-            hint=f"give --size {less} or --size {more}",
+            hint=f"take {less} or {more}: --size {more}",
         )
 
 
@@ -210,7 +210,8 @@ def file_sha256(path: Path) -> str:
 
 
 def pins() -> dict[str, str]:
-    """File name -> SHA-256 of files whose publisher tells none, as they were when first seen here (`edgead weights`).
+    """SHA-256 of files whose publisher tells none, as they were when first seen here (`edgead weights`): by name where a
+    publisher gives it, by path where the user does.
 
     Raises:
         BadInput: the list of pins is damaged.
@@ -227,31 +228,34 @@ def pins() -> dict[str, str]:
     return found
 
 
-def pin(file_name: str, sha256: str) -> None:
-    """Remember a checksum.
+def pin(one: Published, path: Path, sha256: str) -> None:
+    """Remember a file's checksum.
 
     Raises:
         BadInput: the list of pins is damaged.
         StorageError: it cannot be written.
     """
     target = cache() / _PINS
-    content = json.dumps({**pins(), file_name: sha256}, indent=2, sort_keys=True) + "\n"
+    content = json.dumps({**pins(), _key(one, path): sha256}, indent=2, sort_keys=True) + "\n"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         disk.write_file(target, content.encode())
     except OSError as error:
-        raise StorageError(
-            f"{target} cannot be written: {error.strerror or error}", hint="check the folder's permissions"
-        ) from error
+        reason = error.strerror or error
+        raise StorageError(f"{target} cannot be written: {reason}", hint="check the folder's permissions") from error
 
 
-def known_digest(one: Published, file_name: str) -> tuple[str, str]:
-    """The SHA-256 (or its first digits) that a file of this name must have, and who says so: "published" or "pinned"; both empty
-    when nobody does."""
-    told = next((source.sha256 for source in one.sources if source.file == file_name), "")
+def _key(one: Published, path: Path) -> str:
+    return path.name if any(source.file == path.name for source in one.sources) else str(path.resolve())
+
+
+def known_digest(one: Published, path: Path) -> tuple[str, str]:
+    """The SHA-256 (or its first digits) that a file must have, and who says so: "published" or "pinned"; both empty when nobody
+    does."""
+    told = next((source.sha256 for source in one.sources if source.file == path.name), "")
     if told:
         return told, "published"
-    pinned = pins().get(file_name, "")
+    pinned = pins().get(_key(one, path), "")
     return pinned, "pinned" if pinned else ""
 
 
@@ -269,7 +273,7 @@ def check_digest(one: Published, path: Path, sha256: str) -> str:
     Raises:
         BadInput: it is another file.
     """
-    known, kind = known_digest(one, path.name)
+    known, kind = known_digest(one, path)
     if not sha256.startswith(known):
         hint = "fetch or copy it again"
         if kind == "pinned":

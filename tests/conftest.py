@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import sys
 import threading
@@ -42,6 +43,12 @@ def _no_gpu() -> str:
     except EdgeadError as error:
         return str(error)
     return ""
+
+
+def pytest_configure() -> None:
+    """Some packages show bars of progress, where tqdm is installed, and its thread that watches them lives on."""
+    if importlib.util.find_spec("tqdm") is not None:
+        importlib.import_module("tqdm").tqdm.monitor_interval = 0
 
 
 END_S = 60.0  # of real time, for the process to end after its last test

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/promises.md"
 
 PROMISES = (
-    "No agreement, no bundle.",
+    "No agreement, no engine",
     "OK, NG or UNKNOWN(cause). Late, broken or not finite is UNKNOWN, never OK.",
     "the most accurate engine that keeps 40 ms at p99, or says plainly that there is none",
     "The line box needs neither torch nor onnx",

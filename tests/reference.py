@@ -21,10 +21,7 @@ def package(name: str) -> ModuleType:
         _declare_torchvision()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of their own imports
-        module = importlib.import_module(name)
-        if name == "transformers":  # no thread that watches bars of progress
-            importlib.import_module("tqdm").tqdm.monitor_interval = 0
-        return module
+        return importlib.import_module(name)
 
 
 def _declare_torchvision() -> None:

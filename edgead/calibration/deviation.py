@@ -190,9 +190,7 @@ def auroc(good: npt.NDArray[np.float32], defect: npt.NDArray[np.float32]) -> flo
     """Probability that a defect scores higher than a good part, ties count half; None when one kind is missing."""
     if not len(good) or not len(defect):
         return None
-    ordered = np.sort(good)
-    below = np.searchsorted(ordered, defect, "left") + np.searchsorted(ordered, defect, "right")
-    return float(below.mean() / (2 * len(good)))
+    return float(_below(good, defect).mean())
 
 
 def paired_error(one: tuple[FloatArray, FloatArray], other: tuple[FloatArray, FloatArray]) -> float:
@@ -208,10 +206,21 @@ def paired_error(one: tuple[FloatArray, FloatArray], other: tuple[FloatArray, Fl
     return float(np.sqrt(_variance(good - good_other) + _variance(defect - defect_other)))
 
 
+def auroc_error(good: FloatArray, defect: FloatArray) -> float:
+    """One standard error of one AUROC, of the same authors."""
+    return float(np.sqrt(sum(_variance(part) for part in _placements(good, defect))))
+
+
 def _placements(good: FloatArray, defect: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """For each good frame the share of defects above it, for each defect the share of good frames below it; ties count half."""
-    above = (defect > good[:, None]) + 0.5 * (defect == good[:, None])
-    return above.mean(1), above.mean(0)
+    return 1.0 - _below(defect, good), _below(good, defect)
+
+
+def _below(many: FloatArray, values: FloatArray) -> npt.NDArray[np.float64]:
+    """For each value the share of `many` that is below it, ties counting half."""
+    ordered = np.sort(many)
+    places = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return np.asarray(places / (2.0 * len(many)), np.float64)
 
 
 def _variance(values: npt.NDArray[np.float64]) -> float:

@@ -76,6 +76,8 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     Raises:
         BadInput: not recognised, unusable, or good pictures are needed.
     """
+    import numpy as np
+
     from edgead.bundle import Threshold
     from edgead.calibration.thresholds import threshold_from_good
     from edgead.importers import import_model
@@ -106,7 +108,15 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
             )
         held_out = generated_frames(imported.recipe)
         imported.assumptions.append(NO_PICTURES)
-    scores = good_scores(imported.detector, held_out) if good else None
+    answers = good_scores(imported.detector, held_out)
+    if not np.isfinite(answers).any():
+        raise BadInput(
+            f"{source}: the model's scores are not finite (NaN or infinite)", hint="its numbers leave float32: train it again"
+        )
+    if len(answers) > 1 and np.ptp(answers) == 0.0:
+        told = "good" if good else "generated"
+        notes.append(f"the model gives all {len(answers)} {told} pictures the same score, {answers[0]:.6g}: it finds nothing")
+    scores = answers if good else None
     if args.threshold is not None:
         threshold = Threshold(args.threshold, "given by hand")
     elif imported.threshold is not None:

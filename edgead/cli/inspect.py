@@ -76,9 +76,10 @@ def _vouched(bundle: Bundle) -> list[tuple[str, str]]:
 def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     """Label and text of every line above the table; `size` is that of the bundle in bytes."""
     from edgead.cli._budget import summary as search_summary
+    from edgead.cli._sizing import told
     from edgead.cli._thresholds import facts
 
-    recipe = manifest.preprocess
+    recipe, sizing = manifest.preprocess, manifest.origin.get("sizing")
     frames = manifest.measured.get("frames", {})
     lines = [
         ("name", manifest.name),
@@ -87,6 +88,7 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("origin", _pairs({k: v for k, v in manifest.origin.items() if not isinstance(v, Mapping)})),
         ("trained on", _pairs(manifest.origin.get("data", {}))),
         ("recipe", _recipe(recipe)),
+        *(("input size" if i == 0 else "", line) for i, line in enumerate(told(sizing) if sizing else ())),
         *(("input", f"{t.name}: {t.dtype} {' x '.join(map(str, t.shape))}") for t in manifest.inputs),
         *(("output", f"{t.name}: {t.dtype} {' x '.join(map(str, t.shape))}") for t in manifest.outputs),
         ("INT8", _pairs(manifest.calibration) if manifest.calibration else "none"),

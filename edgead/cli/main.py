@@ -31,6 +31,7 @@ VERBS = (
     "sign",
     "inspect",
     "bundle",
+    "weights",
     "threshold",
     "bench",
     "run",
@@ -44,7 +45,7 @@ _MODULES = {"import": "import_", "plc-map": "plc_map"}
 """Verbs that cannot be the name of a module."""
 
 EPILOG = (
-    "Exit codes: 0 done, 1 internal error, 2 bad input, 3 bundle refused, 4 parity failed, 5 missing extra or engine, "
+    "Exit codes: 0 done, 1 internal error, 2 bad input, 3 bundle refused, 4 parity failed, 5 missing extra, weights or engine, "
     "6 camera or output, 7 storage, 8 no engine within the budget, 130 interrupted."
 )
 DESCRIPTION = "Trained visual anomaly detectors, verified and running on the box beside the camera."

@@ -8,12 +8,14 @@ A part of the good pictures is held out for the threshold and for checking expor
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead import versions
 from edgead.errors import BadInput
+from edgead.published import DEFAULT, PUBLISHED, check_side, fitting_side, published
 
 if TYPE_CHECKING:
     from edgead.preprocess import PreprocessRecipe
@@ -36,7 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("good_dir", type=Path, metavar="GOOD_DIR", help="folder of good pictures, or a folder in MVTec layout")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the trained model")
     parser.add_argument("--name", default="", help="name of the part (default: the folder's)")
-    parser.add_argument("--size", metavar="PX|WxH|native", help="model input size (default 256; with --tiles the pictures' own)")
+    parser.add_argument(
+        "--size",
+        metavar="PX|WxH|native",
+        help="model input size (default: chosen by pictures, drawn defects and --budget-ms; with --tiles the pictures' own)",
+    )
+    parser.add_argument(
+        "--budget-ms",
+        type=float,
+        metavar="MS",
+        help="camera picture to verdict on this machine, for the choice of the size (default 30)",
+    )
     parser.add_argument("--roi", metavar="X,Y,W,H", help="inspected part of the camera picture, in pixels (default: all)")
     parser.add_argument(
         "--resize", choices=("box", "area", "linear", "antialias"), default="box", help="default box: fast, hardly any aliasing"
@@ -95,9 +107,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look at the whole picture at 1/N of its size first, then only at tiles that are not clearly good",
     )
     backbone = parser.add_argument_group("patchcore and simplenet")
-    backbone.add_argument("--backbone", help="efficientnet_lite0 (default), resnet18, wide_resnet50_2")
-    backbone.add_argument("--layers", metavar="A,B", help="feature layers, e.g. blocks.4,blocks.10")
-    backbone.add_argument("--weights", type=Path, metavar="FILE", help="weights of the backbone (default: installed or fetched)")
+    backbone.add_argument(
+        "--backbone", metavar="NAME", help=f"{DEFAULT} (default), {', '.join(n for n in PUBLISHED if n != DEFAULT)}"
+    )
+    backbone.add_argument(
+        "--layers", metavar="A,B", help="feature layers, e.g. blocks.4,blocks.10, layer2,layer3 or, of a transformer, blocks.11"
+    )
+    backbone.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights of the backbone (default: as edgead weights list shows, or fetched)"
+    )
     parser.add_argument_group("patchcore").add_argument(
         "--coreset",
         type=_coreset,
@@ -149,7 +167,12 @@ def _check(args: argparse.Namespace) -> None:
     from edgead.bundle import check_target
     from edgead.layout import find_good, good_pictures, leave_out
 
-    _tiling_asked(args)
+    backbone = published(args.backbone or DEFAULT).name
+    if (tile := _tiling_asked(args)) is not None:
+        check_side(backbone, *tile)
+    elif args.size not in (None, "native"):
+        check_side(backbone, *parse_size(args.size))
+    _budget(args)
     _check_align(args)
     _recipe(args, 256, 256) if args.size in (None, "native") else _recipe(args, *parse_size(args.size))
     good, root = find_good(args.good_dir)
@@ -166,6 +189,21 @@ def _check(args: argparse.Namespace) -> None:
                 f"-o {args.out} lies in {folder}, a folder of pictures: the next training would take the model's for such",
                 hint="choose another -o",
             )
+
+
+def _budget(args: argparse.Namespace) -> bool:
+    """Whether the size is to be chosen. Raises BadInput when a budget for that is given, and nothing is."""
+    given = "--size" if args.size is not None else "--tiles" if args.tiles is not None else None
+    if given is None:
+        if args.budget_ms is not None and not 0 < args.budget_ms < math.inf:
+            raise BadInput(f"a budget of {args.budget_ms:g} ms is not usable", hint="give milliseconds above 0, such as 30")
+        return True
+    if args.budget_ms is not None:
+        raise BadInput(
+            f"--budget-ms chooses the input size, and {given} gives it",
+            hint=f"leave one of them out; edgead export --budget-ms finds the fastest engine of a model trained with {given}",
+        )
+    return False
 
 
 def _check_align(args: argparse.Namespace) -> None:
@@ -218,13 +256,17 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     from edgead.survey import settle
     from edgead.training.dataset import native_size
     from edgead.training.fit import TrainRequest
+    from edgead.training.sizing import Sizing
 
     roi = parse_roi(args.roi) if args.roi else None
     if roi is None and args.align_region is not None:
         roi = parse_roi(args.align_region, "--align-region")
     tiling = _tiling(args)
-    size = args.size or ("native" if tiling else "256")
+    backbone = args.backbone or DEFAULT
+    size = args.size or ("native" if tiling else str(fitting_side(backbone, 256)))
     width, height = native_size(args.good_dir, roi) if size == "native" else parse_size(size)
+    if tiling is None:
+        check_side(backbone, width, height)
     aspect = "stretch" if args.keep_aspect == "no" else args.keep_aspect
     recipe = _recipe(args, width, height)
     options = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
@@ -233,6 +275,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     return TrainRequest(
         args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed, tiling,
         lambda asked, survey: settle(asked, survey, aspect, args.bits),
+        sizing=Sizing(args.budget_ms) if _budget(args) else None,
         crossfit=args.threshold_from == "all", leave_out=tuple(args.leave_out or ()), align=_align(args),
     )  # fmt: skip
 
@@ -298,6 +341,7 @@ def parse_roi(text: str, flag: str = "--roi") -> tuple[int, int, int, int]:
 
 
 def _summary(request: TrainRequest, result: TrainResult) -> str:
+    from edgead.cli._sizing import over, told
     from edgead.layout import is_bad
 
     images, figures = result.images, result.metrics
@@ -310,6 +354,9 @@ def _summary(request: TrainRequest, result: TrainResult) -> str:
         *(("left out", line) for line in _left_out(images)),
         ("good images", f"{len(images.train)} trained on, {len(images.heldout)} held out"),
     ]
+    sizing = None if result.size is None else result.size.to_json()
+    if sizing is not None:
+        rows += [("input size" if i == 0 else "", line) for i, line in enumerate(told(sizing))]
     if images.aligned is not None:
         rows += [("aligned" if i == 0 else "", line) for i, line in enumerate(images.aligned.lines())]
         rows.append(("", f"picture of it: {request.out / 'aligned.png'}"))
@@ -320,7 +367,8 @@ def _summary(request: TrainRequest, result: TrainResult) -> str:
         rows += [("oddest pictures" if i == 0 else "", _odd(one, result)) for i, one in enumerate(result.oddest)]
     named = [f"the folder {images.folder.name} is called as one of defects: is it one of good pictures?"]
     named = named if is_bad(images.folder.name) else []
-    rows += [("warning", line) for line in (*named, *images.survey.warnings(recipe), *map(str, result.findings))]
+    slow = [line for line in (over(sizing),) if line] if sizing is not None else []
+    rows += [("warning", line) for line in (*named, *slow, *images.survey.warnings(recipe), *map(str, result.findings))]
     rows += [
         ("took", f"{result.elapsed_s:.1f} s"),
         ("trained model", str(request.out)),

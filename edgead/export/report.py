@@ -22,6 +22,7 @@ from edgead.export.pages import Block, Heading, Picture, Table, Text, Tiles, wri
 from edgead.parity import Answers
 from edgead.preprocess import read_image
 from edgead.types import Image
+from edgead.words import plain
 
 WORST = 6
 """Pictures shown of the worst of each INT8 graph."""
@@ -143,7 +144,8 @@ def oddest_of(model_dir: Path, info: Mapping[str, Any]) -> list[tuple[str, Image
         if file.is_file():
             where = "held out" if told["heldout"] else "trained on"
             mark = "\nunlike all others" if told["odd"] else ""
-            caption = f"{told['file'][-40:]}\n{told['times']:.2f} x as far as usual, score {told['score']:.4g}, {where}{mark}"
+            name = plain(str(told["file"])[-40:].replace("\n", "\\n").replace("\t", "\\t"))
+            caption = f"{name}\n{told['times']:.2f} x as far as usual, score {told['score']:.4g}, {where}{mark}"
             found.append((caption, read_image(file)))
     return found
 

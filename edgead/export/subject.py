@@ -66,7 +66,9 @@ class Subject:
         images = self.frames.all
         self.reference = self.exact = trained_answers(self.detector, images, told("trained model"))
         if not np.ptp(self.reference.scores) > 0.0:
-            raise BadInput("the trained model gives every picture the same score", hint="train it again")
+            imported = self.info["origin"].get("tool") == "edgead import"
+            hint = "import another output (--score, --map), or train it again" if imported else "train it again"
+            raise BadInput("the trained model gives every picture the same score", hint=hint)
         held_out = len(self.frames.held_out)
         self.rule = ThresholdRule.of(self.info, self.reference.scores, held_out, self.options.max_false_reject)
         own, drawn = (lambda s: self.rule.own(s).value), bool(self.frames.drawn)

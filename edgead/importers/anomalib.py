@@ -16,7 +16,7 @@ from edgead.errors import BadInput
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import Normalize, Resize, Step, read_steps, shown
 from edgead.importers.transforms import Followed, follow
-from edgead.importers.weights import TIMM_LITE, backbone_with, check_finite, check_layers, fold_norm, from_timm_lite
+from edgead.importers.weights import TIMM_LITE, backbone_with, check_layers, check_numbers, fold_norm, from_timm_lite
 from edgead.models.backbones import Backbone
 from edgead.models.detector import Detector
 from edgead.models.efficientad import EfficientAd
@@ -53,7 +53,7 @@ def import_checkpoint(path: Path, checkpoint: Mapping[str, Any], options: Import
     refuse_options(options, "a checkpoint that holds its backbone", "weights")
     everything = {str(k): v for k, v in checkpoint["state_dict"].items() if isinstance(v, Tensor)}
     state = {k.removeprefix("model."): v for k, v in everything.items() if k.startswith("model.")}
-    check_finite(path, state)
+    check_numbers(path, state)
     told = checkpoint.get("hyper_parameters")
     hyper = told.items if isinstance(told, Record) else {} if told is None else told
     if not isinstance(hyper, dict):

@@ -20,7 +20,7 @@ from edgead.importers.anomalib import load
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import Resize
 from edgead.importers.transforms import follow
-from edgead.importers.weights import check_finite
+from edgead.importers.weights import check_numbers
 from edgead.models.efficientad import EfficientAd
 from edgead.models.resized import Resized
 from edgead.models.streams import Record
@@ -79,7 +79,7 @@ def import_modules(folder: Path, options: ImportOptions) -> Imported:
     for prefix, layers in (("teacher.conv", teacher), ("student.conv", student)):
         weights |= {f"{prefix}{i}.{kind}": layer[kind] for i, layer in enumerate(layers, 1) for kind in layer}
     weights |= {f"{name}.{kind}": layer[kind] for name, layer in zip(names, autoencoder, strict=True) for kind in layer}
-    check_finite(folder, weights)
+    check_numbers(folder, weights)
     load(detector, weights)
     detector.requires_grad_(False)
     followed = follow((Resize(IMAGE_SIZE),), options)

@@ -16,7 +16,7 @@ from edgead.importers.faissfile import read_flat_l2
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import CenterCrop, Resize, Step
 from edgead.importers.transforms import follow
-from edgead.importers.weights import check_finite, check_layers
+from edgead.importers.weights import check_layers, check_numbers
 from edgead.models.backbones import load_backbone
 from edgead.models.patchcore import PatchCore
 from edgead.models.patches import build_features
@@ -56,7 +56,7 @@ def import_folder(folder: Path, options: ImportOptions) -> Imported:
         raise BadInput(f"patches of {patch} with stride {stride} are not supported", hint="train with --patchsize 3")
     if not 1 <= bins <= _MOST_BINS:
         raise BadInput(f"{folder / PARAMS} tells {bins} bins of features", hint="it is damaged")
-    check_finite(folder / INDEX, {"rows": bank})
+    check_numbers(folder / INDEX, {"rows": bank})
     if bank.shape[1] != channels or nearest < 1 or nearest > len(bank):
         raise BadInput(
             f"{folder}: the index has {bank.shape[1]} channels, the parameters say {channels}", hint="they do not match"
@@ -65,7 +65,7 @@ def import_folder(folder: Path, options: ImportOptions) -> Imported:
     followed = follow(_steps(height, width, assumptions), options)
     name = options.backbone or NAMES.get(told, told)
     backbone = load_backbone(name, layers, options.weights)
-    check_finite(options.weights or Path(name), backbone.state_dict())
+    check_numbers(options.weights or Path(name), backbone.state_dict())
     extra = {
         "features": {"kind": "binned", "layer_bins": bins, "channels": channels}, "map": SMOOTH, "squared": nearest,
     }  # fmt: skip

@@ -13,7 +13,7 @@ from edgead.importers.anomalib import load
 from edgead.importers.model import Imported, ImportOptions
 from edgead.importers.steps import CenterCrop, Resize, Step
 from edgead.importers.transforms import follow
-from edgead.importers.weights import check_finite, fold_norm
+from edgead.importers.weights import check_numbers, fold_norm
 from edgead.models.backbones import load_backbone
 from edgead.models.patches import build_features
 from edgead.models.simplenet import SimpleNet
@@ -42,13 +42,13 @@ def import_simplenet(path: Path, content: Mapping[str, Any], options: ImportOpti
             f"{path} has {len(blocks)} hidden layers and {len(adaptor) // 2} adaptor layers; edgead takes 1 and at most 1",
             hint="train with --dsc_layers 2 --pre_proj 1",
         )
-    check_finite(path, {k: v for k, v in {**head, **adaptor}.items() if isinstance(v, Tensor)})
+    check_numbers(path, {k: v for k, v in {**head, **adaptor}.items() if isinstance(v, Tensor)})
     name = options.backbone or "wide_resnet50_2"
     layers = options.layers or published(name).layers
     width, height = options.size or DEFAULT_SIZE
     hidden, channels = head["body.block1.0.weight"].shape
     backbone = load_backbone(name, layers, options.weights)
-    check_finite(options.weights or Path(name), backbone.state_dict())
+    check_numbers(options.weights or Path(name), backbone.state_dict())
     config = {
         "backbone": name, "layers": list(layers), "channels": int(channels), "hidden": int(hidden),
         "features": {"kind": "binned", "layer_bins": int(channels), "channels": int(channels)}, "map": SMOOTH,

@@ -18,6 +18,9 @@ TIMM_LITE = {f"tf_{name}": name for name in PLANS}
 _EPS = 1e-5
 MOST_LAYERS = 8
 
+LARGEST = 1e12
+"""No weight, statistic or feature of a trained network is larger; squares and sums of such numbers leave float32."""
+
 
 def backbone_with(name: str, layers: Sequence[str], weights: Mapping[str, Tensor]) -> Backbone:
     """A frozen backbone with weights that are named as its publisher names them.
@@ -44,20 +47,26 @@ def check_layers(layers: Sequence[Any]) -> tuple[str, ...]:
     return tuple(str(one)[:80] for one in layers)
 
 
-def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not numbers: every score of theirs would be none either.
+def check_numbers(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that no trained network has: every score of theirs would be no number either.
 
     Raises:
-        BadInput: names the entry, and how many rows of it are not finite.
+        BadInput: names the entry, and how many rows of it are not finite or beyond `LARGEST`, or that a variance is below 0.
     """
     for name, tensor in weights.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            rows = tensor.reshape(len(tensor), -1) if tensor.ndim > 1 else tensor.reshape(-1, 1)
-            bad = int((~torch.isfinite(rows).all(1)).sum())
-            raise BadInput(
-                f"{path}: {bad} of {len(rows)} rows of {name[:80]!r} are not finite (NaN or infinite)",
-                hint="the training diverged or the file is damaged: train again",
-            )
+        if not tensor.is_floating_point():
+            continue
+        rows = tensor.reshape(len(tensor), -1) if tensor.ndim > 1 else tensor.reshape(-1, 1)
+        where = f"rows of {name[:80]!r}"
+        if bad := int((~torch.isfinite(rows).all(1)).sum()):
+            what = f"{bad} of {len(rows)} {where} are not finite (NaN or infinite)"
+        elif bad := int((rows.abs() > LARGEST).any(1).sum()):
+            what = f"{bad} of {len(rows)} {where} hold numbers beyond {LARGEST:g} (up to {float(rows.abs().max()):.3g})"
+        elif name.endswith("running_var") and (bad := int((rows < 0).any(1).sum())):
+            what = f"{bad} of {len(rows)} variances in {name[:80]!r} are below 0 (down to {float(rows.min()):.3g})"
+        else:
+            continue
+        raise BadInput(f"{path}: {what}", hint="the training diverged or the file is damaged: train again")
 
 
 def fold_norm(state: Mapping[str, Tensor], layer: str, norm: str, new: str) -> dict[str, Tensor]:

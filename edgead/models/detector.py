@@ -144,7 +144,7 @@ def load_detector(folder: Path, *, to_export: bool = False) -> tuple[Detector, d
     height, width = info["image_size"]
     try:
         with torch.device("meta"):  # shapes without memory, whatever sizes the file dreams of
-            empty = build(family, info["config"], (height, width)).state_dict().values()
+            empty = _built(build, family, info["config"], (height, width)).state_dict().values()
         dreamt = sum(tensor.numel() * tensor.element_size() for tensor in empty)
         if dreamt > 2 * (folder / "model.safetensors").stat().st_size + ROOM_BYTES:
             raise ValueError(f"its config makes {dreamt:,} bytes of weights, far more than there are")
@@ -154,6 +154,16 @@ def load_detector(folder: Path, *, to_export: bool = False) -> tuple[Detector, d
         raise BadInput(f"the trained model in {folder} is damaged: {str(error)[:200]}", hint="train it again") from error
     detector.requires_grad_(False)
     return detector.eval(), info
+
+
+def _built(make: Any, family: type[Detector], config: Mapping[str, Any], image_size: tuple[int, int]) -> Detector:
+    """The network; raises ValueError that says so when its config is to blame."""
+    try:
+        detector: Detector = make(family, config, image_size)
+    except _UNUSABLE as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ValueError(f"model.json: config: {what}") from error
+    return detector
 
 
 def _read_card(file: Path, needed: tuple[str, ...]) -> dict[str, Any]:

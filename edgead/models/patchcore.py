@@ -27,6 +27,9 @@ class PatchCore(Detector):
     channels takes about twice the CPU time (OpenVINO 9.5 against 5.7 ms, ONNX Runtime 21.5 against 9.6, 2,048 rows).
     Distances are told in feature units, not squared.
 
+    With ``top`` in the configuration the score is the mean of that share of the largest distances (at least one), as AnomalyDINO
+    (Damm et al. 2025) tells it; with the tokens of a vision transformer and ``squared`` 1 that is AnomalyDINO.
+
     Config keys: ``backbone``, ``layers``, ``rows`` R, ``channels`` C, ``neighbours`` b of the score's re-weighting (1: none),
     ``nested``: the rows are in the order of a greedy coreset, so the first ones are the smaller coreset; ``features`` (see
     :func:`edgead.models.patches.build_features`). For imported models also ``normalize``, ``map`` (see
@@ -48,7 +51,7 @@ class PatchCore(Detector):
 
     def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int], backbone: Backbone | None = None) -> None:
         super().__init__(config, image_size)
-        features = build_features(config, backbone)
+        features = build_features(config, backbone, image_size)
         self.to_model_size = ToModelSize(config, features, image_size)
         rows, channels, b = int(config["rows"]), int(config["channels"]), int(config["neighbours"])
         self.features = LinearFeatures(features, int(config["dims"])) if "dims" in config else features
@@ -122,9 +125,10 @@ class PatchCore(Detector):
             patches = patches - self.centre
         norms, products = patches.square().sum(2), self.product(patches.flatten(0, 1))  # N x P, N P x R
         if "squared" in self.config:
-            nearest = products.topk(int(self.config["squared"]), 1, largest=False).values.mean(1).view(n, p)
+            k = int(self.config["squared"])
+            nearest = (products.amin(1) if k == 1 else products.topk(k, 1, largest=False).values.mean(1)).view(n, p)
             squared = torch.maximum(norms + nearest, self.floor)
-            return squared, squared.amax(1)
+            return squared, self._worst(squared)
         if self.config.get("refine"):
             rows = self._rows(products.argmin(1)).view(n, p, -1)
             squared = (patches - rows).square().sum(2)
@@ -136,15 +140,20 @@ class PatchCore(Detector):
     def _score(self, patches: Tensor, distance: Tensor) -> Tensor:
         """Equations 6 and 7: s = (1 - exp(s*) / sum over N_b(m*) of exp(||p* - m||)) s*, the worst patch being p*, its nearest
         row m*. The exponentials are taken after subtracting the largest exponent."""
-        largest, place = distance.max(1)  # N
         if int(self.config["neighbours"]) <= 1:
-            return largest
+            return self._worst(distance)
+        largest, place = distance.max(1)  # N
         worst = patches.gather(1, place.view(-1, 1, 1).expand(-1, 1, patches.shape[2]))  # N x 1 x C
         nearest = self.product(worst.flatten(0, 1)).argmin(1)  # N
         around = self._rows(self._neighbours(nearest))  # N x b x C
         to_neighbours = (worst - around).square().sum(2).sqrt()  # N x b, m* first
         weight = 1.0 - to_neighbours.softmax(1)[:, 0]
         return weight * largest
+
+    def _worst(self, distance: Tensor) -> Tensor:
+        """The largest of each picture's distances N x P, or the mean of the ``top`` share of them: N."""
+        count = max(1, int(float(self.config.get("top", 0.0)) * distance.shape[1]))
+        return distance.amax(1) if count == 1 else distance.topk(count, 1).values.mean(1)
 
     def _rows(self, places: Tensor) -> Tensor:
         """Rows of the bank, minus its mean: int64 of any shape -> that shape x C. An embedding is exported as one Gather;

@@ -150,6 +150,16 @@ class BinnedFeatures(PatchFeatures):
         return list((weight @ merged).chunk(len(self.backbone.channels), 1))
 
 
+class TokenFeatures(PatchFeatures):
+    """The patch tokens of a vision transformer, each of length 1 and alone: no mean over neighbours, which have seen each other
+    in every block (AnomalyDINO, Damm et al. 2025). Squared distances are then 2 (1 - cosine), the sum over the layers."""
+
+    kind = "tokens"
+
+    def pooled(self, pixels: Tensor) -> list[Tensor]:
+        return [F.normalize(f, dim=1) for f in self.backbone(pixels)]
+
+
 class LinearFeatures(nn.Module):
     """A linear map of patch features that never makes the features themselves.
 
@@ -191,24 +201,30 @@ class LinearFeatures(nn.Module):
 
 
 FEATURES: Mapping[str, type[PatchFeatures]] = {
-    made.kind: made for made in (PatchFeatures, QuietBorderFeatures, ZeroBorderFeatures, DoubledFeatures, BinnedFeatures)
+    made.kind: made
+    for made in (PatchFeatures, QuietBorderFeatures, ZeroBorderFeatures, DoubledFeatures, BinnedFeatures, TokenFeatures)
 }
 TRAINED = "quiet_border"
 """The kind that models are trained with."""
 
 
-def build_features(config: Mapping[str, Any], backbone: Backbone | None = None) -> PatchFeatures:
+def build_features(
+    config: Mapping[str, Any], backbone: Backbone | None = None, image_size: tuple[int, int] | None = None
+) -> PatchFeatures:
     """Patch features by a detector's configuration.
 
     Args:
         config: ``backbone``, ``layers``; optionally ``features``: {``kind``: of `FEATURES`, and its arguments} (not given:
             "paper") and ``normalize``: {``mean``, ``std``} (three numbers each, of RGB 0 to 255) in place of the backbone's own.
         backbone: with its weights; None builds one without.
+        image_size: (height, width) of all pictures it will see; None: any.
 
     Raises:
-        BadInput: unknown backbone, layer or kind.
+        BadInput: unknown backbone, layer or kind, or a size that the backbone does not take.
     """
     backbone = backbone or build_backbone(config["backbone"], config["layers"])
+    if image_size is not None:
+        backbone.fix_size(image_size)
     if "normalize" in config:
         for name in ("mean", "std"):
             getattr(backbone, name).copy_(torch.tensor(config["normalize"][name]).view(1, 3, 1, 1))

@@ -33,7 +33,7 @@ class SimpleNet(Detector):
 
     def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int], backbone: Backbone | None = None) -> None:
         super().__init__(config, image_size)
-        features = build_features(config, backbone)
+        features = build_features(config, backbone, image_size)
         self.to_model_size = ToModelSize(config, features, image_size)
         split = "split" in config
         self.features = LinearFeatures(features, int(config["hidden"])) if split else features

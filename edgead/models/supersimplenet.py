@@ -31,7 +31,7 @@ class SuperSimpleNet(Detector):
     def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int], backbone: Backbone | None = None) -> None:
         super().__init__(config, image_size)
         channels = int(config["channels"])
-        self.features = build_features(config, backbone)
+        self.features = build_features(config, backbone, image_size)
         self.to_model_size = ToModelSize(config, self.features, image_size)
         self.adaptor = nn.Conv2d(channels, channels, 1)
         self.hidden = nn.Conv2d(channels, HIDDEN, 1)

@@ -32,6 +32,7 @@ from edgead.training.dataset import GoodImages, Settle, encode_png, load_good
 from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores, light_of
 from edgead.training.oddest import Oddest, find_oddest
 from edgead.training.progress import Progress, silent
+from edgead.training.sizing import SizeChoice, Sizing, Subject, choose_size
 from edgead.training.tiles import Fit, Tiling, fit_shrunk, fit_tiled, join
 from edgead.types import Image
 
@@ -86,6 +87,7 @@ class TrainRequest:
         leave_out: good pictures that are none, by their paths below the folder.
         settle: changes the recipe by what the pictures are like (see :func:`edgead.training.dataset.load_good`); None takes it as
             it is.
+        sizing: chooses the model's input size (:mod:`edgead.training.sizing`), not with `tiling`; None takes the recipe's.
         align: learn how the part is found, and shift and turn it to its place; None takes pictures as they are.
     """
 
@@ -99,6 +101,7 @@ class TrainRequest:
     seed: int = 0
     tiling: Tiling | None = None
     settle: Settle | None = None
+    sizing: Sizing | None = None
     crossfit: bool = True
     leave_out: tuple[str, ...] = ()
     align: AlignAsked | None = None
@@ -116,6 +119,7 @@ class TrainResult:
         oddest: the oddest good pictures.
         scored: good pictures and the scores that the threshold comes from.
         labels: what was taken for good and for defects; None without labelled images.
+        size: how the input size was chosen; None where it was given.
     """
 
     detector: Detector
@@ -127,6 +131,7 @@ class TrainResult:
     oddest: list[Oddest]
     scored: Scored
     labels: Labels | None
+    size: SizeChoice | None = None
 
 
 def make_fit(family: str, options: Mapping[str, Any], seed: int) -> Fit:
@@ -135,6 +140,12 @@ def make_fit(family: str, options: Mapping[str, Any], seed: int) -> Fit:
     Raises:
         BadInput: unknown family, or an option that it does not have.
     """
+    fit, bound = _bound(family, options, seed)
+    return lambda images, image_size, progress: fit(images, image_size, bound, progress)
+
+
+def _bound(family: str, options: Mapping[str, Any], seed: int) -> tuple[Callable[..., Detector], Any]:
+    """A family's fit function, and its options with these values. Raises BadInput."""
     if family not in FAMILIES:
         raise BadInput(f"unknown model family {family!r}", hint=f"known: {', '.join(FAMILIES)}")
     fit, options_type = FAMILIES[family].load()
@@ -142,8 +153,7 @@ def make_fit(family: str, options: Mapping[str, Any], seed: int) -> Fit:
     unknown = [name for name in options if name not in known]
     if unknown:
         raise BadInput(f"{family} has no option {', '.join(unknown)}", hint=f"its options: {', '.join(sorted(known))}")
-    bound = options_type(**{"seed": seed, **options})
-    return lambda images, image_size, progress: fit(images, image_size, bound, progress)
+    return fit, options_type(**{"seed": seed, **options})
 
 
 def make_fold_fit(family: str, options: Mapping[str, Any], seed: int, detector: Detector) -> tuple[Fit, float]:
@@ -167,22 +177,18 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         StorageError: the folder cannot be written.
     """
     began = time.monotonic()
-    recipe, fit = request.recipe, make_fit(request.family, request.options, request.seed)
+    recipe = request.recipe
+    make_fit(request.family, request.options, request.seed)  # refuses what it does not know before anything is read
     if request.tiling is not None:
         request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
     with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
-        images = load_good(
-            request.good_dir,
-            recipe,
-            request.heldout,
-            request.seed,
-            progress,
-            request.settle,
-            request.leave_out,
-            request.align,
-        )
+        images = _loaded(request, progress)
         root = find_good(request.good_dir)[1]
         labels = None if root is None else _readable(root, images.recipe)
+        size = None
+        if request.sizing is not None:
+            request, size, images = _sized(request, request.sizing, images, progress)
+        fit = make_fit(request.family, request.options, request.seed)
         began_fit = time.monotonic()
         detector, figures = _fit(request, fit, images, progress)
         scores = good_scores(detector, images.heldout)
@@ -210,9 +216,39 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
             "oddest": [_odd_json(one, images.folder) for one in oddest],
             "crossfit": scored.to_json(images.folder),
         }
-        save_detector(work, detector, {**_info(request, images, threshold, metrics, root), **told})
+        save_detector(work, detector, {**_info(request, images, threshold, metrics, root, size), **told})
     elapsed_s = time.monotonic() - began
-    return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, scored, labels)
+    return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, scored, labels, size)
+
+
+def _loaded(request: TrainRequest, progress: Progress) -> GoodImages:
+    """The good pictures at the request's size."""
+    asked = request
+    return load_good(
+        asked.good_dir, asked.recipe, asked.heldout, asked.seed, progress, asked.settle, asked.leave_out, asked.align
+    )  # fmt: skip
+
+
+def _sized(
+    request: TrainRequest, sizing: Sizing, images: GoodImages, progress: Progress
+) -> tuple[TrainRequest, SizeChoice, GoodImages]:
+    """The request with the input size that suits the pictures, how it was chosen, and the pictures at that size."""
+    recipe, options = images.recipe, _bound(request.family, request.options, request.seed)[1]
+    usual = images.survey.sizes.most_common(1)[0][0]
+    pictures = recipe.inspected(*usual)[2:]
+    square = (pictures == usual and images.survey.usual is None) or recipe.aspect == "crop"
+    subject = Subject(
+        request.family, options, "coreset" in request.options, recipe, pictures, square, images.train_files, request.seed
+    )
+    choice = choose_size(sizing, subject, progress)
+    chosen, rows = choice.chosen, choice.chosen.rows
+    recipe = dataclasses.replace(request.recipe, width=chosen.width, height=chosen.height)
+    request = dataclasses.replace(
+        request, recipe=recipe, options={**request.options, **({} if rows is None else {"coreset": rows})}
+    )
+    if (chosen.width, chosen.height) != (images.recipe.width, images.recipe.height):
+        images = _loaded(request, progress)
+    return request, choice, images
 
 
 def _readable(root: Path, recipe: PreprocessRecipe) -> Labels:
@@ -277,7 +313,12 @@ def _cross_fit(request: TrainRequest, detector: Detector, images: GoodImages, fi
 
 
 def _info(
-    request: TrainRequest, images: GoodImages, threshold: Threshold, metrics: dict[str, float], root: Path | None
+    request: TrainRequest,
+    images: GoodImages,
+    threshold: Threshold,
+    metrics: dict[str, float],
+    root: Path | None,
+    size: SizeChoice | None = None,
 ) -> dict[str, Any]:
     arguments = {
         "heldout": request.heldout, "seed": request.seed,
@@ -295,6 +336,7 @@ def _info(
             "version": __version__,
             "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "arguments": arguments,
+            **({} if size is None else {"sizing": size.to_json()}),
             "data": {"path": str(images.folder), "images": images.count, "digest": images.digest},
         },
         "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},  # NaN: there was nothing to measure

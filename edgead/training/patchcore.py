@@ -11,13 +11,17 @@ import torch
 from edgead.errors import BadInput
 from edgead.models.coreset import PROJECTED, greedy_coreset, project
 from edgead.models.patchcore import PatchCore
-from edgead.models.patches import TRAINED
+from edgead.models.patches import TRAINED, TokenFeatures
 from edgead.training.patches import MAX_ROWS, collect_rows, load_features
 from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
 MIN_ROWS = 512
 """A coreset given as a share is not made smaller than this: with few images it costs nothing and accuracy much."""
+
+TOKEN_SCORE = {"squared": 1, "top": 0.01}
+"""How a model on the tokens of a vision transformer tells its score: AnomalyDINO's mean of the worst hundredth of the patches, by
+1 - cosine (times 2) to the nearest row; the paper's re-weighting is for distances of other lengths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class PatchCoreOptions:
         backbone, layers, weights: see :func:`edgead.models.backbones.load_backbone`.
         coreset: up to 1.0 the share of all patches that is kept (at least `MIN_ROWS`); above, or the whole number 1, the number
             of rows.
-        neighbours: b of the score's re-weighting; 1 turns it off.
+        neighbours: b of the score's re-weighting; 1 turns it off. Not for the tokens of a vision transformer (`TOKEN_SCORE`).
         seed: of projection, first row and subsampling.
         features: "quiet_border", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
         projected: dimensions in which the coreset is chosen (:func:`edgead.models.coreset.project`); 64 before 30 November 2026.
@@ -81,4 +85,6 @@ def fit_patchcore(
     start = int(torch.randint(len(points), (1,), generator=generator))
     count = coreset_rows(options.coreset, patches)
     chosen = greedy_coreset(points, count, start, lambda done: progress("coreset", done))
+    if features.kind == TokenFeatures.kind:
+        return PatchCore.from_bank(features, rows[chosen], 1, image_size, {"nested": True, **TOKEN_SCORE})
     return PatchCore.from_bank(features, rows[chosen], options.neighbours, image_size, {"nested": True})

@@ -26,10 +26,11 @@ _BATCH = 8
 
 
 def load_features(backbone: str, layers: Sequence[str] | None, weights: Path | None, kind: str = TRAINED) -> PatchFeatures:
-    """Frozen patch features of a kind of `FEATURES` that needs no arguments, with their ImageNet weights (errors as
-    :func:`edgead.models.backbones.load_backbone` and :func:`edgead.models.patches.build_features`)."""
+    """Frozen patch features of a kind of `FEATURES` that needs no arguments, or of the one kind that the backbone takes, with its
+    published weights (errors as :func:`edgead.models.backbones.load_backbone`, :func:`edgead.models.patches.build_features`)."""
     loaded = load_backbone(backbone, layers, weights)
-    features = build_features({"backbone": loaded.name, "layers": loaded.layers, "features": {"kind": kind}}, loaded)
+    wanted = {"kind": loaded.patch_features or kind}
+    features = build_features({"backbone": loaded.name, "layers": loaded.layers, "features": wanted}, loaded)
     features.eval()
     return features
 

@@ -50,7 +50,7 @@ def draw_file(files: Sequence[Path], index: int, rng: np.random.Generator) -> Im
         BadInput: twenty in a row cannot be read.
     """
     for _ in range(20):
-        image = cv2.imread(str(files[index]), cv2.IMREAD_COLOR)
+        image = cv2.imread(str(files[index]), cv2.IMREAD_COLOR) if files[index].is_file() else None  # a pipe would never end
         if image is not None and min(image.shape[:2]) >= SMALLEST_PX:
             return np.asarray(image, np.uint8)
         _log.warning("%s is not a readable picture of at least %d px: another is taken", files[index], SMALLEST_PX)

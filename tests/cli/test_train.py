@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgead.cli._sizing import told
 from edgead.cli.main import main
 from edgead.models.detector import load_detector
 from tests.training._parts import draw_part, write_good, write_mvtec
@@ -40,6 +41,10 @@ def test_grey_and_16_bit_pictures_and_a_region_are_accepted(tmp_path: Path) -> N
         (5, True, [], "broken.png is not a readable picture"),
         (5, False, ["--size", "big"], "'big' is not a size"),
         (5, False, ["--size", "4"], "not usable"),
+        (5, False, ["--size", "64", "--budget-ms", "30"], "--budget-ms chooses the input size, and --size gives it"),
+        (5, False, ["--tiles", "32", "--budget-ms", "30"], "--budget-ms chooses the input size, and --tiles gives it"),
+        (5, False, ["--budget-ms", "0"], "a budget of 0 ms is not usable"),
+        (5, False, ["--budget-ms", "nan"], "a budget of nan ms is not usable"),
         (5, False, ["--roi", "1,2,3"], "not a region of interest"),
         (5, False, ["--roi", "0,0,900,900"], "does not fit"),
         (5, False, ["--layers", "blocks.4,stem"], "no layer 'stem'"),
@@ -191,6 +196,36 @@ def test_names_that_are_no_unicode_go_all_the_way(tmp_path: Path, capsys: pytest
 
 def test_a_folder_that_is_called_as_one_of_defects_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "the folder NOK is called as one of defects" in trained(capsys, write_good(tmp_path / "NOK", 6), tmp_path / "out")
+
+
+def test_a_size_that_nobody_gave_is_chosen_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = write_good(tmp_path / "good", 12), tmp_path / "out"
+    assert main(["train", "patchcore", str(folder), "-o", str(out), "--budget-ms", "0.001", "--coreset", "100"]) == 0
+    said = capsys.readouterr().out
+    for part in ("input size", "of pictures of 64 x 64 px: no size keeps the budget", "budget 0.001 ms (given)"):
+        assert part in said
+    assert "no input size keeps 0.001 ms on this machine" in said.split("warning")[1]
+    detector, info = load_detector(out)
+    assert detector.image_size == (64, 64)
+    sizing = info["origin"]["sizing"]
+    assert [one["fits"] for one in sizing["tried"]] == [False] * len(sizing["tried"])
+    assert info["origin"]["arguments"]["coreset"] == 100
+
+
+def test_a_chosen_size_is_told_with_what_others_bring_and_cost() -> None:
+    tried = {"width": 256, "height": 256, "ms": 5.1, "fits": True, "chosen": False, "auroc": 0.71, "error": 0.05, "rows": None,
+             "change": -0.2, "change_error": 0.06}  # fmt: skip
+    larger = {**tried, "width": 512, "height": 512, "ms": 22.0, "chosen": True, "auroc": 0.91, "change": 0.0, "change_error": 0.0}
+    over = {**tried, "width": 768, "height": 768, "ms": 61.0, "fits": False, "auroc": None, "error": None}
+    lines = told({
+        "why": "most", "budget_ms": 30.0, "given": False, "pictures": [1024, 1024], "share": 0.0012, "counts": [24, 16, 36],
+        "took_s": 12.0, "tried": [tried, larger, over],
+    })  # fmt: skip
+    assert lines[0] == "512 x 512 px, of pictures of 1024 x 1024 px: most"
+    assert lines[1] == "AUROC 0.910 ± 0.050 on small drawn defects; about 22 ms"
+    assert lines[2] == "256 x 256 px: AUROC 0.710 ± 0.050 on small drawn defects, -0.200 ± 0.060; about 5.1 ms"
+    assert lines[3] == "768 x 768 px: about 61 ms, over the 30 ms"
+    assert "0.12% of the picture" in lines[4] and "--size N sets a size" in lines[4]
 
 
 def test_a_picture_that_is_none_is_left_out_by_the_name_it_was_told_by(

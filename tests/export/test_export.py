@@ -45,7 +45,7 @@ def test_every_engine_answers_as_the_trained_model(family: str, tiny: Tiny) -> N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.promise("No agreement, no bundle.")
+@pytest.mark.promise("No agreement, no engine")
 def test_the_bundle_proves_itself(family: str, tiny: Tiny) -> None:
     bundle = Bundle.open(tiny.bundle(family))
     for name in NAMES:
@@ -86,7 +86,7 @@ def strict(**more: object) -> ExportOptions:
     return ExportOptions(("onnxruntime",), ("int8",), allow_unsafe=True, threads=1, **{**values, **more})  # type: ignore[arg-type]
 
 
-@pytest.mark.promise("No agreement, no bundle.")
+@pytest.mark.promise("No agreement, no engine")
 def test_an_engine_that_breaks_a_limit_leaves_no_bundle_and_the_old_one(tiny: Tiny, tmp_path: Path) -> None:
     old = export_bundle(tiny.model(), tmp_path / "part.edgead", ExportOptions(("onnxruntime",), ("fp32",), threads=1))
     words = (

@@ -36,7 +36,7 @@ def model(tiny: Tiny) -> Path:
     return tiny.model()
 
 
-@pytest.mark.promise("No agreement, no engine.")
+@pytest.mark.promise("No agreement, no engine")
 def test_int8_over_its_limits_leaves_the_float_engines_and_not_a_file_of_its_own(model: Path, tmp_path: Path) -> None:
     report = tmp_path / "why.md"
     bundle = export_bundle(model, tmp_path / "part.edgead", options("onnxruntime", "openvino", report=report))
@@ -113,6 +113,8 @@ def test_the_exit_code_tells_whether_something_asked_for_is_missing(
     assert main(["inspect", str(target)]) == 0
     assert "refused, not in the bundle: onnxruntime-int8: score deviation" in capsys.readouterr().out
     assert main(["verify", str(target), "--threads", "1"]) == 0
+    assert main(["verify", str(target), "--engine", "onnxruntime-int8"]) == 2
+    assert "no engine 'onnxruntime-int8': the export refused it (score deviation" in capsys.readouterr().err
 
 
 def test_when_nothing_is_left_nothing_is_written(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

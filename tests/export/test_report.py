@@ -23,7 +23,7 @@ from edgead.engines.verify import verify_engine
 from edgead.errors import BadInput, MissingExtra, ParityFailed
 from edgead.export import ExportOptions, export_bundle, figures
 from edgead.export.pages import Heading, Table, Text, write_html, write_markdown
-from edgead.export.report import EngineRow, ReportData, check_report, write_report
+from edgead.export.report import EngineRow, ReportData, check_report, oddest_of, write_report
 from edgead.parity import Answers
 from tests.bundles import Tiny, part
 from tests.export.test_export import strict
@@ -158,6 +158,15 @@ def test_without_matplotlib_nothing_is_begun(tiny: Tiny, tmp_path: Path, monkeyp
     with pytest.raises(MissingExtra, match="matplotlib") as caught:
         export_bundle(tmp_path / "not even a model", tmp_path / "part.edgead", options)
     assert "edgead[report]" in caught.value.hint
+
+
+def test_control_characters_in_a_files_name_are_shown_as_such(tmp_path: Path) -> None:
+    (tmp_path / "oddest").mkdir()
+    cv2.imwrite(str(tmp_path / "oddest/0000.png"), part(0, 48))
+    told = {"file": "a\x1b[31m\n\tb.png", "times": 2.0, "score": 1.0, "heldout": False, "odd": True}
+    ((caption, image),) = oddest_of(tmp_path, {"oddest": [told]})
+    assert caption.splitlines()[0] == r"a\x1b[31m\n\tb.png"
+    assert figures.thumbnails([image], [caption])  # a warning of a missing glyph would be an error here
 
 
 def test_a_failed_export_still_tells_why(tiny: Tiny, tmp_path: Path) -> None:

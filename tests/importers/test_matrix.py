@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgead.bundle import Bundle
 from edgead.cli.main import main
+from edgead.engines.timing import LatencyStats, interleaved
 from edgead.models.efficientad import EfficientAd
+from edgead.types import Engine, Image
+from tests.export._once import writing_once
 from tests.importers import _reference as reference
 from tests.importers.test_anomalib import _patchcore_checkpoint, _preprocessing, supersimplenet_checkpoint
 from tests.importers.test_graph import write_ir
@@ -120,6 +124,20 @@ KINDS = {
     "ONNX": Kind(_onnx, PORTS),
     "OpenVINO IR": Kind(_ir, PORTS, ("openvino-fp32",), ("openvino-fp32",)),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Half of the time went into graphs that were written before (with pictures and without, they are the same) and a third into
+    timing engines by the hundred: each is written and timed once. All cells stay."""
+
+    def once(engines: Mapping[str, Engine], image: Image) -> dict[str, LatencyStats]:
+        return interleaved({name: partial(engine.infer, image) for name, engine in engines.items()}, rounds=1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgead.export.workshop.write_onnx", writing_once(tmp_path_factory.mktemp("graphs")))
+        patch.setattr("edgead.export.pipeline.in_bursts", once)
+        yield
 
 
 def _good(folder: Path, count: int = 8) -> Path:

@@ -219,23 +219,38 @@ def test_only_what_the_wanted_layer_needs_is_there(name: str) -> None:
     assert count[0] < 0.5 * count[1]
 
 
-def test_dinov2_built_for_one_size_answers_the_same_and_takes_no_other() -> None:
+def test_dinov2_saved_for_one_size_answers_the_same_and_takes_no_other() -> None:
     backbone = build_backbone("dinov2_vits14_reg", ("blocks.0",))
     backbone.load_published(official("dinov2_vits14_reg"))
     pixels = pixels_of(3 * PATCH, 5 * PATCH)
     free = backbone.freeze()(pixels)[0]
     backbone.fix_size((3 * PATCH, 5 * PATCH))
     assert torch.equal(backbone(pixels)[0], free)
+    saved = build_backbone("dinov2_vits14_reg", ("blocks.0",))
+    saved.fix_size((3 * PATCH, 5 * PATCH))
+    saved.load_state_dict(backbone.state_dict())
+    assert torch.equal(saved.freeze()(pixels)[0], free)
     with pytest.raises(BadInput, match="built for pictures of 70 x 42 px"):
-        backbone(pixels_of(5 * PATCH, 5 * PATCH))
+        saved(pixels_of(5 * PATCH, 5 * PATCH))
+
+
+def test_dinov2_is_tried_at_one_size_after_another_and_each_is_interpolated_from_the_published_grid() -> None:
+    state = official("dinov2_vits14_reg")
+    tried, fresh = (build_backbone("dinov2_vits14_reg", ("blocks.0",)) for _ in range(2))
+    for one in (tried, fresh):
+        one.load_published(state)
+    for side in (2, 6, 3):
+        tried.fix_size((side * PATCH, side * PATCH))
+    pixels = pixels_of(3 * PATCH, 3 * PATCH)
+    assert torch.equal(tried.freeze()(pixels)[0], fresh.freeze()(pixels)[0])
 
 
 @pytest.mark.parametrize("size", [(256, 256), (252, 256), (7, 14), (0, 14)])
 def test_dinov2_refuses_sizes_that_are_not_whole_patches_and_names_those_that_are(size: tuple[int, int]) -> None:
     with pytest.raises(BadInput, match="multiple") as caught:
         build_backbone("dinov2_vits14_reg", ("blocks.0",)).fix_size(size)
-    sizes = [text.partition("x")[0::2] for text in caught.value.hint.split() if "x" in text]
-    assert len(sizes) == 2 and all(int(w) % 14 == int(h) % 14 == 0 < int(w) for w, h in sizes)
+    sizes = [text.rstrip(":").partition("x")[0::2] for text in caught.value.hint.split() if "x" in text]
+    assert sizes and all(int(w) % 14 == int(h) % 14 == 0 < int(w) for w, h in sizes)
 
 
 def _without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:

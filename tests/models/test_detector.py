@@ -36,3 +36,19 @@ def test_an_origin_of_the_wrong_kind_is_told_before_anything_is_built(
     file.write_text(json.dumps({**card, "origin": {**card["origin"], key: value}}))
     with pytest.raises(BadInput, match=rf"model\.json .*origin\.{key} is "):
         load_detector(folder, to_export=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "says"), [("layers", "config: 'layers' is missing"), (None, r"config: efficientnet_lite0 has no layer .nowhere.")]
+)
+def test_what_is_wrong_with_a_config_is_named(tiny: Tiny, tmp_path: Path, key: str | None, says: str) -> None:
+    folder = Path(shutil.copytree(tiny.model("patchcore"), tmp_path / "model"))
+    file = folder / "model.json"
+    card = json.loads(file.read_text())
+    if key is None:
+        card["config"]["layers"] = ["nowhere"]
+    else:
+        del card["config"][key]
+    file.write_text(json.dumps(card))
+    with pytest.raises(BadInput, match=rf"is damaged: model\.json: {says}"):
+        load_detector(folder)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ from edgead.errors import BadInput
 from edgead.models.pdn import build_pdn
 from edgead.training.efficientad import EfficientAdOptions, augment, fit_efficientad, ridge_regression
 from edgead.training.patches import to_pixels
-from edgead.training.pictures import Outside, draw_picture, find_pictures
+from edgead.training.pictures import Outside, draw_file, draw_picture, find_pictures
 from tests.training._parts import draw_part
 
 SIZE = (128, 128)
@@ -99,3 +100,11 @@ def test_files_that_are_no_pictures_are_told_apart(tmp_path: Path) -> None:
         find_pictures([tmp_path])
     with pytest.raises(BadInput, match="not a folder"):
         find_pictures([tmp_path / "absent"])
+
+
+def test_a_pipe_in_the_place_of_a_picture_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody ever writes to it."""
+    os.mkfifo(tmp_path / "0.png")
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((32, 32, 3), 7, np.uint8))
+    picture = draw_file([tmp_path / "0.png", tmp_path / "1.png"], 0, np.random.default_rng(0))
+    assert picture.shape == (32, 32, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +28,13 @@ class Backbone(nn.Module):
         name: the backbone's name, e.g. ``"efficientnet_lite0"``.
         layers: names of the layers whose outputs `forward` returns, in that order.
         channels: their channel counts.
-        patch_features: the kind of patch features that suits it (:data:`edgead.models.patches.FEATURES`).
+        patch_features: the kind of patch features that it must have (:data:`edgead.models.patches.FEATURES`); empty: any.
     """
 
     name: str
     mean: Tensor
     std: Tensor
-    patch_features = "paper"
+    patch_features: ClassVar[str] = ""
 
     def __init__(self, name: str, layers: Sequence[str], mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -98,6 +99,14 @@ class Backbone(nn.Module):
                     hint="the file is damaged or its training diverged: take another",
                 )
         self.load_state_dict(folded)
+
+    def fits(self, state: State) -> bool:
+        """Does a weight file hold entries of these names and shapes?"""
+        try:
+            self._check(self.renamed(state))
+        except BadInput:
+            return False
+        return True
 
     def _check(self, state: State) -> None:
         needed, whole = self.entries(), self.whole().entries()

@@ -73,12 +73,11 @@ class EfficientNetLite(Backbone):
     """EfficientNet-Lite up to the deepest of `layers` ("blocks.0", ...). Lite0 at 256 px: blocks 3-4 are 40 x 32 x 32, blocks 5-7
     are 80 x 16 x 16, blocks 8-10 are 112 x 16 x 16; Lite1 and Lite2 have blocks 4-6, 7-10 and 11-14 in their place."""
 
-    surplus = r"_blocks\.\d+\..+|_conv_head\.weight|_bn1\..+|_fc\.(weight|bias)|.+\.num_batches_tracked"
-
     def __init__(self, name: str = "efficientnet_lite0", layers: Sequence[str] = ("blocks.4", "blocks.10")) -> None:
         super().__init__(name, layers, (127.0,) * 3, (128.0,) * 3)
         plan = PLANS[name]
         last = plan.ends[-1]
+        self.surplus = rf"_blocks\.{last + 1}\..+|_conv_head\.weight|_bn1\..+|_fc\.(weight|bias)|.+\.num_batches_tracked"
         wanted = [layer_index(layer, r"blocks\.(\d{1,3})", name, f"blocks.0 to blocks.{last}", last) for layer in layers]
         self.stem = SameConv2d(3, 32, 3, 2)
         blocks: list[LiteBlock] = []

@@ -12,18 +12,21 @@ from torch import Tensor
 from edgead import disk, fetching
 from edgead.errors import BadInput, MissingExtra, WeightsMissing
 from edgead.models.torchfile import read_torch_file
-from edgead.published import Published, cache, check_digest, file_sha256, find, published
+from edgead.published import PUBLISHED, Published, cache, check_digest, file_sha256, find, published
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, suffix: str = "") -> dict[str, Tensor]:
     """A state dict from ``.safetensors``, or from a ``.pth`` that is read as data (:mod:`edgead.models.torchfile`): no pickle is
     executed, and nothing unfolds to much more than the file.
+
+    Args:
+        suffix: what the file's name would end in, if it is not called so (yet).
 
     Raises:
         BadInput: not readable as such.
     """
     disk.check_regular(path, "weight file")
-    if path.suffix == ".safetensors":
+    if (suffix or path.suffix) == ".safetensors":
         return _safetensors(path)
     loaded: Any = read_torch_file(path)
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
@@ -69,18 +72,34 @@ def weights_of(one: Published) -> Path:
     return found
 
 
-def verify(path: Path, name: str) -> int:
+def verify(path: Path, name: str | None = None, suffix: str = "") -> tuple[str, int]:
     """Does a file hold all the weights of a backbone, and nothing else, of the right shapes and finite?
 
+    Args:
+        name: of the backbone; None: found out by what the file holds.
+        suffix: what the file's name would end in; empty: it ends so.
+
     Returns:
-        How many tensors it holds.
+        The backbone's name, and how many tensors the file holds.
 
     Raises:
         BadInput: it does not; the message names what is wrong.
     """
     from edgead.models.backbones import build_backbone
 
-    last = published(name).choices.rpartition(" ")[2]
-    state = read_state(path)
-    build_backbone(name, (last,)).load_published(state)
-    return len(state)
+    state = read_state(path, suffix)
+    if name is None:
+        fitting = [each for each, one in PUBLISHED.items() if build_backbone(each, one.layers[:1]).whole().fits(state)]
+        if not fitting:
+            first = ", ".join(repr(key[:60]) for key in list(state)[:3])
+            raise BadInput(
+                f"{path} holds the weights of no backbone that edgead knows ({len(state)} tensors: {first}, ...)",
+                hint="say which it should be, and what is wrong is named: --backbone NAME (edgead weights list)",
+            )
+        name = fitting[0]
+    deepest = published(name).choices.rpartition(" ")[2]
+    try:
+        build_backbone(name, (deepest,)).load_published(state)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}", hint=error.hint) from error
+    return name, len(state)

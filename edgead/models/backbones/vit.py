@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +38,11 @@ PLANS = {"dinov2_vits14_reg": _Plan(384, 6), "dinov2_vitb14_reg": _Plan(768, 12)
 
 
 class VitBlock(nn.Module):
-    """Attention and a two-layer network, each after a layer norm and added to what went in: N x T x C -> N x T x C.
+    """Attention and a two-layer network, each after a layer norm and added to what went in: (N T) x C -> (N T) x C.
 
     LayerScale (Touvron et al. 2021) is folded into the layer before it, and the attention's 1 / sqrt(64) into the queries,
-    which is exact.
+    which is exact. The tokens of all pictures are the rows of one table: linear layers on tables are exported as Gemm, whose
+    weights INT8 rounds by output channel; those of a MatMul would share one step.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -50,16 +52,16 @@ class VitBlock(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pictures: int) -> Tensor:
         y = self.norm1(x)
-        query, key, value = (self._split(layer(y)) for layer in (self.query, self.key, self.value))  # N x heads x T x 64
+        query, key, value = (  # N x heads x T x 64
+            layer(y).view(pictures, -1, self.heads, x.shape[1] // self.heads).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
         attention = torch.matmul(query, key.transpose(2, 3)).softmax(3)
-        x = x + self.out(torch.matmul(attention, value).transpose(1, 2).flatten(2))
+        x = x + self.out(torch.matmul(attention, value).transpose(1, 2).reshape(x.shape))
         out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return out
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
 
 class DinoV2(Backbone):
@@ -70,7 +72,7 @@ class DinoV2(Backbone):
     part in the attention and are then left out. H and W must be multiples of 14.
     """
 
-    patch_features = "tokens"
+    patch_features: ClassVar[str] = "tokens"
     surplus = r"mask_token|head\..+"
 
     def __init__(self, name: str = "dinov2_vits14_reg", layers: Sequence[str] = ("blocks.11",)) -> None:
@@ -85,22 +87,25 @@ class DinoV2(Backbone):
         self.norm = nn.LayerNorm(plan.width, _EPS)
         self.channels = (plan.width,) * len(layers)
         self.fixed = False
+        self.original: Tensor | None = None
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         patches = self.patch(self.normalize(pixels))
         height, width = self._grid((int(pixels.shape[2]), int(pixels.shape[3])))
         tokens = (patches + self._positions(height, width)).flatten(2).transpose(1, 2)
-        x = torch.cat([self.first.expand(tokens.shape[0], -1, -1), tokens], 1)
+        pictures, _, channels = tokens.shape
+        x = torch.cat([self.first.expand(pictures, -1, -1), tokens], 1).flatten(0, 1)
         outputs: dict[int, Tensor] = {}
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            x = block(x, pictures)
             if i in self.wanted:
-                y = self.norm(x[:, 1 + REGISTERS :])
-                outputs[i] = y.transpose(1, 2).reshape(y.shape[0], -1, height, width)
+                y = self.norm(x.view(pictures, -1, channels)[:, 1 + REGISTERS :])
+                outputs[i] = y.transpose(1, 2).reshape(pictures, channels, height, width)
         return [outputs[i] for i in self.wanted]
 
     def fix_size(self, image_size: tuple[int, int]) -> None:
-        """Put the position embedding on the grid of such pictures for good."""
+        """Put the position embedding on the grid of such pictures. Other sizes are taken only as long as the published one is at
+        hand: a saved model holds the grid that it was built for, and must not be interpolated twice."""
         height, width = self._grid(image_size)
         with torch.no_grad():
             self.position = nn.Parameter(self._positions(height, width).clone(), self.position.requires_grad)
@@ -114,10 +119,11 @@ class DinoV2(Backbone):
         """1 x C x h x w: bicubic with antialiasing, as the publisher does it for the networks with registers."""
         if tuple(self.position.shape[2:]) == (height, width):
             return self.position
-        if self.fixed:
+        source = self.position if self.original is None else self.original
+        if self.fixed and source is self.position:
             fixed = " x ".join(str(PATCH * side) for side in reversed(self.position.shape[2:]))
             raise BadInput(f"this {self.name} was built for pictures of {fixed} px", hint="give it pictures of that size")
-        return F.interpolate(self.position, (height, width), mode="bicubic", antialias=True)
+        return F.interpolate(source, (height, width), mode="bicubic", antialias=True)
 
     def entries(self) -> dict[str, Shape]:
         """As in the publisher's ``dinov2_vits14_reg4_pretrain.pth``."""
@@ -153,6 +159,7 @@ class DinoV2(Backbone):
     def folded(self, state: State) -> dict[str, Tensor]:
         position = state["pos_embed"].float()
         patches = position[:, 1:].transpose(1, 2).reshape(1, -1, TRAINED_GRID, TRAINED_GRID)
+        self.original = patches
         first = torch.cat([state["cls_token"] + position[:, :1], state["register_tokens"]], 1)
         folded: dict[str, Tensor] = {
             "first": first, "position": self._resized(patches),

@@ -1,0 +1,505 @@
+"""The input size that small defects need and the time allows, for whoever does not give one (docs/which-model.md, decision 27).
+
+Sizes in the pictures' proportions are tried, from small to large, as long as the engine is likely to keep the time budget, and
+one more, which tells what a larger budget would bring. At each one a quick PatchCore is fitted on some of the training pictures
+and asked about others, as they are and with defects drawn onto them *before* they are shrunk, at the camera's own resolution: a
+scratch of two pixels is gone where four pixels become one. Neither held-out nor labelled pictures are looked at.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgead.calibration.defects import KINDS, STRENGTHS, draw_defect, foreground
+from edgead.calibration.deviation import auroc, auroc_error, paired_error
+from edgead.errors import BadInput
+from edgead.machine import cpu_flags, has_int8_dot, usable_cores
+from edgead.models.detector import Detector
+from edgead.models.efficientad import SIZE_MULTIPLE, SMALLEST_PX, EfficientAd
+from edgead.models.patchcore import PatchCore
+from edgead.models.patches import PatchFeatures
+from edgead.models.simplenet import SimpleNet
+from edgead.preprocess import PreprocessRecipe, same_aspect
+from edgead.published import published
+from edgead.training.evaluate import answers
+from edgead.training.patchcore import PatchCoreOptions, coreset_rows, fit_patchcore
+from edgead.training.patches import load_features
+from edgead.training.progress import Progress, silent
+from edgead.types import Image
+
+BUDGET_MS = 30.0
+"""Camera picture to verdict, where nobody gives a budget."""
+
+USUAL_PX = 256
+"""Below this side nothing is tried unless the pictures or a given budget want it: 32 x 32 patches are few already."""
+
+LADDER = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Sides tried, px; other proportions are as large in area. What lies beyond is for ``--size`` and ``--tiles``."""
+
+ENLARGED = 1.5
+"""Pictures are not enlarged by more."""
+
+WINDOW_PX = 256
+"""Defects are drawn as for a picture of this side, in the camera's pixels: scratches from one pixel, stains from some 16."""
+
+BANK, GOOD, DRAWN = 24, 16, 36
+"""Pictures at each size: to fit the quick PatchCore on, to ask it about, and those with a defect."""
+
+GAIN = 0.01
+"""Of AUROC on drawn defects: a larger size that gains less is not taken."""
+
+_AREA_ROOM = 1.1
+"""Of other proportions a size may be a little larger in area without enlarging."""
+
+FEWEST = 8
+"""With fewer training pictures no size is tried."""
+
+QUICK_ROWS, QUICK_PATCHES = 512, 20_000
+FEW_ROWS = 1024
+"""A bank of more rows is cut down to so many before a larger input is given up for it: rows cost time at every patch."""
+
+RUNS, ENOUGH_MS = 10, 500.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What the exported engine of a family needs of PyTorch's time on one thread.
+
+    Attributes:
+        fp32, int8: on one thread as well.
+        threads: with t of them the t-th part to this power.
+    """
+
+    fp32: float
+    int8: float
+    threads: float
+
+    def factor(self) -> float:
+        """From PyTorch's milliseconds on one thread to the engine's on this machine: INT8 where the CPU has instructions for it,
+        on all cores."""
+        own = self.int8 if has_int8_dot(cpu_flags()) else self.fp32
+        return float(own / usable_cores() ** self.threads)
+
+
+ENGINES: Mapping[str, Engine] = {
+    "patchcore": Engine(0.62, 0.35, 0.53),
+    "simplenet": Engine(0.75, 0.5, 0.55),
+    "efficientad": Engine(1.0, 0.26, 0.03),
+}
+"""The engines' milliseconds (`edgead export`, OpenVINO, 2,048 rows; docs/performance.md) over PyTorch's of ``python -m
+benchmarks.sizes --only ms``, one Zen 4 with VNNI, 128 to 512 px: they are within a fifth of these."""
+
+Timer = Callable[[Callable[[], object]], float]
+"""Milliseconds of one call on one thread."""
+
+
+def cpu_ms(call: Callable[[], object]) -> float:
+    """CPU milliseconds of one call on one thread, the least of `RUNS` (of three, when they take long), so that other programs
+    change it little (docs/which-model.md)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    taken: list[float] = []
+    try:
+        call()
+        while len(taken) < RUNS and (len(taken) < 3 or sum(taken) < ENOUGH_MS):
+            began = time.thread_time()
+            call()
+            taken.append((time.thread_time() - began) * 1e3)
+    finally:
+        torch.set_num_threads(threads)
+    return min(taken)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """How the input size is chosen.
+
+    Attributes:
+        budget_ms: camera picture to verdict on this machine; None: `BUDGET_MS`, and nothing below the usual size.
+        timer: ms of one call.
+    """
+
+    budget_ms: float | None = None
+    timer: Timer = cpu_ms
+
+    def __post_init__(self) -> None:
+        if self.budget_ms is not None and not (0 < self.budget_ms < math.inf):
+            raise BadInput(f"a budget of {self.budget_ms:g} ms is not usable", hint="give milliseconds above 0, such as 30")
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One size.
+
+    Attributes:
+        width, height: px.
+        ms: predicted, camera picture to verdict.
+        rows: of PatchCore's bank; None where the family has none, or the size is not larger than usual and the share decides.
+        fits: keeps the budget.
+        auroc, error: of the quick model on drawn defects, and one standard error; None where it was not asked.
+        change, change_error: from the chosen size's, and one standard error of that (the same pictures).
+    """
+
+    width: int
+    height: int
+    ms: float
+    rows: int | None
+    fits: bool
+    auroc: float | None = None
+    error: float | None = None
+    change: float | None = None
+    change_error: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height} px"
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+
+@dataclass(frozen=True, slots=True)
+class SizeChoice:
+    """What was chosen, and by what.
+
+    Attributes:
+        chosen: of `tried`.
+        tried: from small to large.
+        why: in words.
+        budget_ms: that was kept, or could not be.
+        given: the user gave it.
+        pictures: width, height of the pictures, or of the inspected part, px.
+        share: of a picture that the drawn defect of middle size covers; None when none was drawn.
+        counts: pictures fitted on, asked about, and with a defect drawn.
+        took_s: seconds.
+    """
+
+    chosen: Tried
+    tried: tuple[Tried, ...]
+    why: str
+    budget_ms: float
+    given: bool
+    pictures: tuple[int, int]
+    share: float | None
+    counts: tuple[int, int, int]
+    took_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        tried = [{**asdict(one), "chosen": one is self.chosen} for one in self.tried]
+        return dict(_rounded({name: value for name, value in asdict(self).items() if name != "chosen"} | {"tried": tried}))
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a size is chosen for.
+
+    Attributes:
+        family, options: as it will be fitted.
+        own_coreset: the user gave the size of PatchCore's bank, so it stays.
+        recipe: as settled; its size does not matter.
+        pictures: width, height of most pictures, or of the inspected part of them, px.
+        square: the input is a square whatever they are (their proportions differ, or what hangs over is cut off).
+        files: good pictures that may be looked at: those trained on.
+        seed: of what is drawn.
+    """
+
+    family: str
+    options: Any
+    own_coreset: bool
+    recipe: PreprocessRecipe
+    pictures: tuple[int, int]
+    square: bool
+    files: Sequence[Path]
+    seed: int = 0
+
+
+def choose_size(asked: Sizing, subject: Subject, progress: Progress = silent) -> SizeChoice:
+    """The input size for a family.
+
+    Seed, pictures and options repeat every figure but the times, which are measured; they decide only what keeps the budget.
+
+    Args:
+        progress: told the stage "input size".
+    """
+    began = time.monotonic()
+    budget_ms = BUDGET_MS if asked.budget_ms is None else asked.budget_ms
+    tried = timed(asked, subject, budget_ms)
+    scores: dict[int, Scores] = {}
+    share, counts = None, (0, 0, 0)
+    if len(tried) > 1 and len(subject.files) >= FEWEST:
+        quick = Quick(subject, [(one.width, one.height) for one in tried])
+        share, counts = quick.share, quick.counts
+        for i in range(len(tried)):
+            scores[i] = quick.scores(i)
+            progress("input size", (i + 1) / len(tried))
+    place, why = best(tried, scores, subject.pictures) if scores else _largest(tried, subject)
+    found = tuple(_judged(one, scores.get(i), scores.get(place)) for i, one in enumerate(tried))
+    took_s = time.monotonic() - began
+    return SizeChoice(
+        found[place], found, why, budget_ms, asked.budget_ms is not None, subject.pictures, share, counts, took_s
+    )  # fmt: skip
+
+
+Scores = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""Of good pictures and of those with a defect, in the same order at every size."""
+
+
+def ladder(pictures: tuple[int, int], square: bool, multiple: int, least: int, smaller: bool = False) -> list[tuple[int, int]]:
+    """Width and height of the sizes that are worth a try, from small to large.
+
+    Args:
+        pictures: width, height, px.
+        square: whatever the pictures are.
+        multiple, least: what the network takes for a side.
+        smaller: than the usual size, too.
+    """
+    native = math.sqrt(math.prod(pictures))
+    top = max(USUAL_PX, ENLARGED * native)
+    floor = max((side for side in LADDER if side <= min(native, USUAL_PX)), default=LADDER[0])
+    ratio = 1.0 if square else min(4.0, max(0.25, pictures[0] / pictures[1]))
+    found: list[tuple[int, int]] = []
+    for side in LADDER:
+        if side > top or (side < floor and not smaller):
+            continue
+        size = shaped(side, ratio, multiple, least)
+        if size not in found:
+            found.append(size)
+    return found
+
+
+def shaped(side: int, ratio: float, multiple: int, least: int) -> tuple[int, int]:
+    """Width and height of these proportions (width / height), about as large as a square of this side: of those that keep them
+    the one nearest in area, else the nearest in proportions."""
+    side = max(side, math.ceil(least * math.sqrt(max(ratio, 1 / ratio))))
+    ideal = side * math.sqrt(ratio) / multiple
+
+    def off(size: tuple[int, int]) -> tuple[float, float]:
+        bent = abs(math.log(size[0] / (size[1] * ratio)))
+        return (0.0 if same_aspect(size, (ratio, 1.0)) else bent, abs(math.log(size[0] * size[1] / side**2)))
+
+    widths = {max(least, multiple * n) for n in range(math.floor(ideal * 0.88), math.ceil(ideal * 1.12) + 1)}
+    return min(((w, max(least, multiple * round(w / ratio / multiple))) for w in sorted(widths)), key=off)
+
+
+def timed(asked: Sizing, subject: Subject, budget_ms: float) -> list[Tried]:
+    """The sizes that are likely to keep the budget, from the usual one up, and the next one. Where that one is over the budget:
+    the largest below it that keeps it when a budget was given, else the usual one all the same."""
+    features = None if subject.family == "efficientad" else patch_features(subject)
+    raw = subject.recipe.read(subject.files[0])
+    usual = ladder(subject.pictures, subject.square, *_sides(subject))
+    found: list[Tried] = []
+    for size in usual:
+        found.append(_timed(asked, subject, features, raw, size, budget_ms))
+        if not found[-1].fits and (len(found) > 1 or asked.budget_ms is not None):
+            break
+    smaller = [size for size in ladder(subject.pictures, subject.square, *_sides(subject), smaller=True) if size not in usual]
+    while asked.budget_ms is not None and smaller and not found[0].fits:
+        found.insert(0, _timed(asked, subject, features, raw, smaller.pop(), budget_ms))
+    return found
+
+
+def _sides(subject: Subject) -> tuple[int, int]:
+    """What a side is a multiple of, and its least, px. Strides of 8 and 16 take any size; multiples of 16 lie best."""
+    if subject.family == "efficientad":
+        return SIZE_MULTIPLE, SMALLEST_PX
+    stride = published(subject.options.backbone).stride
+    multiple = stride if stride > 1 else 16
+    return multiple, 2 * multiple
+
+
+def _timed(
+    asked: Sizing, subject: Subject, features: PatchFeatures | None, raw: Image, size: tuple[int, int], budget_ms: float
+) -> Tried:
+    """One size, with the largest bank that keeps the budget, or the smallest one."""
+    width, height = size
+    recipe = replace(subject.recipe, width=width, height=height)
+    resize_ms = asked.timer(lambda: recipe.apply(raw))
+    picture = torch.from_numpy(recipe.apply(raw))[None]
+    factor, ms, rows = ENGINES[subject.family].factor(), math.inf, None
+    for rows in banks(subject, features, width * height):
+        detector = unfitted(subject, features, (height, width), rows)
+        with torch.no_grad():
+            ms = resize_ms + factor * asked.timer(partial(detector, picture))
+        if ms <= budget_ms:
+            break
+    kept = rows if width * height > USUAL_PX**2 and not subject.own_coreset else None
+    return Tried(width, height, ms, kept, ms <= budget_ms)
+
+
+def patch_features(subject: Subject) -> PatchFeatures:
+    options = subject.options
+    return load_features(options.backbone, options.layers, options.weights, options.features)
+
+
+def banks(subject: Subject, features: PatchFeatures | None, area: int) -> list[int | None]:
+    """Rows of PatchCore's bank that are tried at a size, the most first; None for a family without one.
+
+    A share of all patches would make the bank grow with the picture, and the time with the square of its area. So above the usual
+    size the bank has as many rows as it would have at that one, or `FEW_ROWS`.
+    """
+    if subject.family != "patchcore":
+        return [None]
+    assert features is not None
+    with torch.no_grad():
+        side = _sides(subject)[0] * (USUAL_PX // _sides(subject)[0])
+        cells = features(torch.zeros(1, 3, side, side)).shape[2:].numel() * len(subject.files)
+    scale = 1.0 if area > USUAL_PX**2 and not subject.own_coreset else area / USUAL_PX**2
+    rows = min(coreset_rows(subject.options.coreset, round(cells * scale)), round(cells * area / USUAL_PX**2))
+    return [rows] if subject.own_coreset or area <= USUAL_PX**2 else [*dict.fromkeys((rows, min(rows, FEW_ROWS)))]
+
+
+def unfitted(subject: Subject, features: PatchFeatures | None, size: tuple[int, int], rows: int | None) -> Detector:
+    """A network that takes as long as the fitted one, for pictures of `size` (height, width)."""
+    if features is None:
+        options = subject.options
+        shared = options.start == "fitted" and options.steps == 0 and options.pdn == "small"
+        return EfficientAd.build({"size": options.pdn, "shared_trunk": shared}, size).eval()
+    features = copy.deepcopy(features)  # some are prepared for one size for good
+    if rows is not None:
+        bank = torch.randn(rows, features.channels, generator=torch.Generator().manual_seed(0))
+        return PatchCore.from_bank(features, bank, subject.options.neighbours, size)
+    config = {
+        "backbone": features.backbone.name, "layers": list(features.backbone.layers), "channels": features.channels,
+        "hidden": subject.options.hidden or features.channels,
+    }  # fmt: skip
+    return SimpleNet(config, size, features.backbone).eval()
+
+
+class Quick:
+    """A quick PatchCore at every size, on the same pictures and the same drawn defects.
+
+    Attributes:
+        share: of a picture that the drawn defect of middle size covers.
+        counts: pictures fitted on, asked about, and with a defect.
+    """
+
+    def __init__(self, subject: Subject, sizes: Sequence[tuple[int, int]]) -> None:
+        patches = subject.family != "efficientad"
+        same = {name: getattr(subject.options, name) for name in ("backbone", "layers", "weights", "features")} if patches else {}
+        self._options = PatchCoreOptions(**same, coreset=QUICK_ROWS, max_rows=QUICK_PATCHES, seed=subject.seed)
+        whole = subject.recipe.of_inputs
+        self._recipes = [replace(whole, width=width, height=height) for width, height in sizes]
+        order = np.random.default_rng([subject.seed, 1]).permutation(len(subject.files))
+        asked = min(GOOD, len(order) * 2 // 5)
+        self._bank = [self._inputs(_inspected(subject, i)) for i in order[asked : asked + BANK]]
+        self._good: list[list[Image]] = []
+        self._drawn: list[list[Image]] = []
+        shares = []
+        for place, i in enumerate(order[:asked]):
+            image = _inspected(subject, i)
+            self._good.append(self._inputs(image))
+            for number in range(place, DRAWN, asked):
+                spoilt, share = with_defect(image, number, np.random.default_rng([subject.seed, number]))
+                self._drawn.append(self._inputs(spoilt))
+                shares.append(share)
+        self.share = float(np.median(shares))
+        self.counts = (len(self._bank), len(self._good), len(self._drawn))
+
+    def _inputs(self, image: Image) -> list[Image]:
+        return [recipe.apply(image) for recipe in self._recipes]
+
+    def scores(self, place: int) -> Scores:
+        """At one of the sizes."""
+        size = (self._recipes[place].height, self._recipes[place].width)
+        detector = fit_patchcore([inputs[place] for inputs in self._bank], size, self._options)
+        good, drawn = (
+            np.array([answers(detector, inputs[place])[0] for inputs in side], np.float32) for side in (self._good, self._drawn)
+        )
+        return good, drawn
+
+
+def _inspected(subject: Subject, place: int) -> Image:
+    """The inspected part of a picture, at the camera's resolution."""
+    raw = subject.recipe.read(subject.files[place])
+    if subject.recipe.roi is None and subject.recipe.align is None:
+        return raw
+    width, height = subject.pictures
+    return replace(subject.recipe, width=width, height=height, aspect="stretch").apply(raw)
+
+
+def with_defect(image: Image, number: int, rng: np.random.Generator) -> tuple[Image, float]:
+    """A picture with a small defect on the part, kind and strength by `number`, and the share of it that the defect covers."""
+    spoilt = image.copy()
+    height, width = image.shape[:2]
+    factor = max(1.0, max(height, width) / USUAL_PX)
+    size = (max(1, round(width / factor)), max(1, round(height / factor)))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    rows, columns = np.nonzero(foreground(small))
+    i = int(rng.integers(len(rows)))
+    high, wide = min(WINDOW_PX, height), min(WINDOW_PX, width)
+    top = min(max(0, round(rows[i] * factor) - high // 2), height - high)
+    left = min(max(0, round(columns[i] * factor) - wide // 2), width - wide)
+    kind, strength = list(KINDS)[number % len(KINDS)], STRENGTHS[number // len(KINDS) % len(STRENGTHS)]
+    drawn = draw_defect(np.ascontiguousarray(image[top : top + high, left : left + wide]), kind, strength, rng)
+    spoilt[top : top + high, left : left + wide] = drawn.image
+    return spoilt, float(drawn.mask.sum()) / (width * height)
+
+
+def best(tried: Sequence[Tried], scores: Mapping[int, Scores], pictures: tuple[int, int]) -> tuple[int, str]:
+    """Which size to take, and why.
+
+    Of those that keep the budget and do not enlarge the pictures the one that tells most drawn defects from good pictures (a
+    smaller one that loses less than `GAIN` goes before it); one that enlarges them only when it gains more than that and than one
+    standard error: there are no more pixels to see in it, only more patches."""
+    usable = [i for i, one in enumerate(tried) if one.fits]
+    if not usable:
+        return 0, "no size keeps the budget: the smallest"
+    values = {i: auroc(*scores[i]) or 0.0 for i in usable}
+    own = [i for i in usable if tried[i].area <= _AREA_ROOM * math.prod(pictures)] or usable[:1]
+    most = max(values[i] for i in own)
+    place = next(i for i in own if values[i] > most - GAIN)
+    for i in usable:
+        if i > own[-1] and values[i] - values[place] > max(GAIN, paired_error(scores[i], scores[place])):
+            place = i
+    if len(usable) == 1:
+        return place, "the only one in the budget"
+    if place > own[-1]:
+        return place, "enlarged: it finds more of the small defects drawn"
+    if place != usable[-1]:
+        return place, "larger ones in the budget find no more of the small defects drawn"
+    if place == len(tried) - 1:
+        return place, "the largest that suits these pictures"
+    return place, "the largest in the budget, and it finds most of the small defects drawn"
+
+
+def _largest(tried: Sequence[Tried], subject: Subject) -> tuple[int, str]:
+    """Without a look at defects: the largest size in the budget that does not enlarge the pictures."""
+    area = _AREA_ROOM * math.prod(subject.pictures)
+    usable = [i for i, one in enumerate(tried) if one.fits and (i == 0 or one.area <= area)]
+    if not usable:
+        return 0, "no size keeps the budget: the smallest"
+    if len(tried) == 1:
+        return 0, "the only size that suits these pictures"
+    few = f"{len(subject.files)} pictures are too few to try sizes on (from {FEWEST} on)"
+    return usable[-1], f"{few}: the largest in the budget that does not enlarge them"
+
+
+def _judged(one: Tried, own: Scores | None, chosen: Scores | None) -> Tried:
+    if own is None or chosen is None:
+        return one
+    value, other = auroc(*own), auroc(*chosen)
+    assert value is not None and other is not None
+    return replace(
+        one, auroc=value, error=auroc_error(*own), change=value - other, change_error=paired_error(own, chosen)
+    )  # fmt: skip
+
+
+def _rounded(value: Any) -> Any:
+    """Figures as they are kept."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
