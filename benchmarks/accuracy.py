@@ -37,7 +37,11 @@ from edgead.training.metrics import auroc, brightness_auroc, pixel_auroc, pro
 
 FEATURES = ("patchcore", "simplenet")
 CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "before": {"patchcore": {"features": "paper", "projected": 64}, "simplenet": {"features": "paper"}, "request": {}},
+    "before": {
+        "patchcore": {"features": "paper", "projected": 64},
+        "simplenet": {"features": "paper"},
+        "request": {"crossfit": False},
+    },  # fmt: skip
     "after": {"request": {}},
 }
 """What differs from the defaults of `edgead train`: options of families, and what is asked of the training itself."""
