@@ -61,25 +61,29 @@ Clock = Callable[[int], list[float]]
 """So many calls -> milliseconds of each."""
 
 
-def accuracy(worker: Worker, case: Case, family: str, cache: Path, keep: bool) -> dict[str, Any]:
-    """AUROC and flipped labels of every variant of one case."""
+def same_weights(worker: Worker, case: Case, family: str, cache: Path, keep: bool) -> dict[str, Any]:
+    """AUROC and flipped labels of anomalib's trained model, in its engines and in edgead's."""
     told = theirs.make(worker, case, family, SIZE, cache)
     trained = told.answers["torch"]
     rows = [_row(case, NAMES[name], "anomalib", one, trained) for name, one in told.answers.items()]
     taken = ours.imported(case, told, keep)
     rows += [_row(case, f"edgead {TITLES[e]}, imported", "anomalib", taken.answers(case, e), trained) for e in taken.engines()]
-    refused = {"imported": taken.refused}
-    if family == "patchcore":
-        model, made = ours.trained(case, SIZE, keep)
-        reference = ours.reference(case, model)
-        rows.append(_row(case, "edgead torch", "edgead", reference, reference))
-        rows += [_row(case, f"edgead {TITLES[e]}", "edgead", made.answers(case, e), reference) for e in made.engines()]
-        refused["own"] = made.refused
     return {
         "set": case.set, "seed": case.seed, "model": family, "judged": len(trained.labels), "defects": int(case.defective.sum()),
         "train": len(list((case.data / "train/good").iterdir())), "rows": told.made["rows"], "anomalib_fit_s": told.made["fit_s"],
-        "refused": {key: value for key, value in refused.items() if value}, "edgead_source": taken.source, "variants": rows,
+        "refused": {"imported": taken.refused} if taken.refused else {}, "sources": {"imported": taken.source}, "variants": rows,
     }  # fmt: skip
+
+
+def own_training(case: Case, row: dict[str, Any], keep: bool) -> None:
+    """Add edgead's own PatchCore to the row of its case."""
+    model, made = ours.trained(case, SIZE, keep)
+    reference = ours.reference(case, model)
+    row["variants"].append(_row(case, "edgead torch", "edgead", reference, reference))
+    row["variants"] += [_row(case, f"edgead {TITLES[e]}", "edgead", made.answers(case, e), reference) for e in made.engines()]
+    row["sources"]["own"] = made.source
+    if made.refused:
+        row["refused"]["own"] = made.refused
 
 
 def _row(case: Case, variant: str, weights: str, told: theirs.Answers, trained: theirs.Answers) -> dict[str, Any]:
@@ -184,10 +188,6 @@ def compared(samples: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, dict
     return rows
 
 
-def _load() -> list[float]:
-    return [round(value, 2) for value in os.getloadavg()]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environment", type=Path, default=DEFAULT, help=f"anomalib's (default {DEFAULT})")
@@ -213,36 +213,51 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"no environment with anomalib in {args.environment}; make one (2 minutes, 2 GB): "
             f"python -m benchmarks._peers.environment {args.environment}"
         )
-    before: dict[str, Any] = json.loads(args.json.read_text("utf-8")) if args.latency_only else {}
-    todo = [(name, "patchcore") for name in sets] + [(name, "efficientad") for name in args.efficientad.split(",") if name]
-    cases, rows, skipped, load = list(before.get("cases", [])), [], dict(before.get("skipped", {})), [_load()]
-    with Worker(python, args.cache / "run", args.cache / "worker.log") as worker:
-        versions = worker.ask("hello")
-        for name, family in todo:
-            for seed in seeds if family == "patchcore" else seeds[:1]:
-                try:
-                    case = Case.of(name, seed, args.cache)
-                except FileNotFoundError as reason:
-                    skipped[name] = str(reason)
-                    break
-                if not args.latency_only:
-                    cases.append(accuracy(worker, case, family, args.cache, args.keep_bundles))
-                    print(json.dumps(cases[-1]), flush=True)
-                if seed == seeds[0]:
-                    for threads in (int(count) for count in args.threads.split(",")):
-                        rows += latency(worker, case, family, threads, args.rounds, args.max_s, args.cache)
-                        load.append(_load())
-                        print(json.dumps(rows[-len(NAMES) - 2 :]), flush=True)
-    content = {
-        "benchmark": "peers", "machine": facts(), "peer": versions, "input_px": SIZE, "share": theirs.SHARE,
-        "efficientad_steps": theirs.STEPS, "load_while_timed": load, "skipped": skipped, "cases": cases, "latency": rows,
+    content: dict[str, Any] = {"cases": [], "latency": [], "skipped": {}}
+    if args.latency_only:
+        content |= json.loads(args.json.read_text("utf-8"))
+    content |= {
+        "benchmark": "peers", "machine": facts(), "input_px": SIZE, "share": theirs.SHARE, "efficientad_steps": theirs.STEPS,
+        "latency": [], "load_while_timed": [],
     }  # fmt: skip
-    content["goals"] = goals(content)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
+    todo = [(name, "patchcore", seed) for name in sets for seed in seeds]
+    todo += [(name, "efficientad", seeds[0]) for name in args.efficientad.split(",") if name]
+    with Worker(python, args.cache / "run", args.cache / "worker.log") as worker:
+        content["peer"] = worker.ask("hello")
+        laid = _laid(todo, args.cache, content["skipped"])
+        if not args.latency_only:
+            for case, family in laid:
+                content["cases"].append(same_weights(worker, case, family, args.cache, args.keep_bundles))
+                _write(args.json, content)
+            for (case, family), row in zip(laid, content["cases"], strict=True):
+                if family == "patchcore":
+                    own_training(case, row, args.keep_bundles)
+                    _write(args.json, content)
+        for threads in (int(count) for count in args.threads.split(",")):
+            for case, family in laid:
+                if case.seed == seeds[0]:
+                    content["latency"] += latency(worker, case, family, threads, args.rounds, args.max_s, args.cache)
+                    content["load_while_timed"].append([round(value, 2) for value in os.getloadavg()])
+                    _write(args.json, content)
     print(page(content))
     return 0
+
+
+def _laid(todo: Sequence[tuple[str, str, int]], cache: Path, skipped: dict[str, str]) -> list[tuple[Case, str]]:
+    laid = []
+    for name, family, seed in todo:
+        try:
+            laid.append((Case.of(name, seed, cache), family))
+        except FileNotFoundError as reason:
+            skipped[name] = str(reason)
+    return laid
+
+
+def _write(target: Path | None, content: dict[str, Any]) -> None:
+    content["goals"] = goals(content)
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

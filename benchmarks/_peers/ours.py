@@ -69,7 +69,10 @@ class Made:
         return [record.name for record in self.bundle.manifest.engines if record.name in ENGINES]
 
     def answers(self, case: Case, engine: str) -> Answers:
-        """Of the judged pictures."""
+        """Of the judged pictures, asked once and kept beside the bundle."""
+        return kept_answers(self.bundle.path.with_name(f"{engine}.npz"), lambda: self._ask(case, engine))
+
+    def _ask(self, case: Case, engine: str) -> Answers:
         line = Line.open(self.bundle, engine, os.cpu_count() or 1)
         try:
             return _answers(line, case)
@@ -105,7 +108,16 @@ def reference(case: Case, model: Path) -> Answers:
         score = answers(detector, recipe.apply(frame))[0]
         return score, score >= threshold
 
-    return _answers(ask, case)
+    return kept_answers(model.with_name("torch.npz"), lambda: _answers(ask, case))
+
+
+def kept_answers(file: Path, ask: Callable[[], Answers]) -> Answers:
+    """What the file holds; what it lacks is asked."""
+    if not file.is_file():
+        told = ask()
+        np.savez(file, scores=told.scores, labels=told.labels)
+    with np.load(file, allow_pickle=False) as found:
+        return Answers(found["scores"], found["labels"])
 
 
 def source_digest() -> str:
