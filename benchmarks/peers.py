@@ -109,7 +109,7 @@ def _interval(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], dra
 def latency(
     worker: Worker, case: Case, family: str, threads: int, rounds: int, max_s: float, cache: Path
 ) -> list[dict[str, Any]]:
-    """Milliseconds from the camera's picture to the score, all variants of one case in turn."""
+    """Milliseconds from the camera's picture to the score, all engines of one trained model in turn."""
     told = theirs.make(worker, case, family, SIZE, cache)
     frames = list(itertools.islice(case.judged_pictures(), FRAMES))
     kept = case.folder / "frames.npz"
@@ -120,13 +120,11 @@ def latency(
         file = told.file(variant)
         opened = worker.ask("open", name=name, variant=variant, family=family, file=file, threads=threads, size=[SIZE, SIZE])
         precision[name], clocks[name] = opened["precision"], _there(worker, name)
-    made = [(", imported", ours.imported(case, told, keep=True))]
-    made += [("", ours.trained(case, SIZE, keep=True)[1])] if family == "patchcore" else []
-    for suffix, one in made:
-        for engine in one.engines():
-            name = f"edgead {TITLES[engine]}{suffix}"
-            lines[name] = ours.Line.open(one.bundle, engine, threads)
-            precision[name], clocks[name] = "f32", _here(lines[name], frames)
+    made = ours.imported(case, told, keep=True)
+    for engine in made.engines():
+        name = f"edgead {TITLES[engine]}, imported"
+        lines[name] = ours.Line.open(made.bundle, engine, threads)
+        precision[name], clocks[name] = "f32", _here(lines[name], frames)
     try:
         samples = take_turns(clocks, rounds, BURST[family], max_s)
     finally:
@@ -229,16 +227,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             for case, family in laid:
                 content["cases"].append(same_weights(worker, case, family, args.cache, args.keep_bundles))
                 _write(args.json, content)
-            for (case, family), row in zip(laid, content["cases"], strict=True):
-                if family == "patchcore":
-                    own_training(case, row, args.keep_bundles)
-                    _write(args.json, content)
         for threads in (int(count) for count in args.threads.split(",")):
             for case, family in laid:
                 if case.seed == seeds[0]:
                     content["latency"] += latency(worker, case, family, threads, args.rounds, args.max_s, args.cache)
                     content["load_while_timed"].append([round(value, 2) for value in os.getloadavg()])
                     _write(args.json, content)
+    if not args.latency_only:
+        for (case, family), row in zip(laid, content["cases"], strict=True):
+            if family == "patchcore":
+                own_training(case, row, args.keep_bundles)
+                _write(args.json, content)
     print(page(content))
     return 0
 
