@@ -1,6 +1,12 @@
 """edgead: trained visual anomaly detectors, verified and running on the box beside the camera."""
 
+import os as _os
 import time as _time
+
+# GNU OpenMP, which torch brings along, lets threads that wait for the others spin. On cores that have other work, too, the
+# others wait for the core of the one that spins: up to 16 times the time, and CPU time (benchmarks/threads.py).
+# It is read as torch is loaded.
+_os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

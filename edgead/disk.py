@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from edgead.errors import StorageError
+from edgead.errors import BadInput, StorageError
 
 try:
     import fcntl
@@ -47,6 +47,18 @@ def check_replaceable(path: Path) -> None:
 
 class NotPlain(OSError):
     """A path that is no regular file: a folder, a FIFO, a device, a socket."""
+
+
+def check_regular(path: Path, what: str = "file") -> None:
+    """Refuse what is no regular file (a pipe would be waited for, a device read without end).
+
+    Raises:
+        BadInput: there is none, or it is something else.
+    """
+    if not path.exists():
+        raise BadInput(f"there is no {what} {path}", hint="check the path")
+    if not path.is_file():
+        raise BadInput(f"{path} is no regular file", hint="give a file on the disk, not a folder, pipe or device")
 
 
 def open_file(path: Path) -> BinaryIO:

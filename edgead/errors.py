@@ -1,7 +1,8 @@
 """One exception tree. Every error carries a hint (how to fix it) and the exit code that the command line returns.
 
 Exit codes (documented in the README): 1 internal error, 2 bad usage or bad input, 3 bundle refused, 4 parity failed,
-5 missing extra or device support, 6 camera or output failed, 7 storage failed, 8 no engine within the budget, 130 interrupted.
+5 missing extra, weights or device support, 6 camera or output failed, 7 storage failed, 8 no engine within the budget,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ class ParityFailed(EdgeadError):
 
 class MissingExtra(EdgeadError):
     """An optional package is not installed."""
+
+    exit_code = 5
+
+
+class WeightsMissing(EdgeadError):
+    """The published weights of a backbone are not on this machine and cannot be fetched (no network, no such file)."""
 
     exit_code = 5
 

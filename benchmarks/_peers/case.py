@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks._sets import SETS, Entry
-from edgead.importers.weights import from_timm_lite0
+from edgead.models.backbones.efficientnet import from_timm
 from edgead.models.efficientad import load_teacher
 from edgead.preprocess import read_image
 from edgead.types import Image
@@ -142,7 +142,7 @@ def lite0_weights(target: Path) -> Path:
         theirs = {name: torch.empty(0) for name in (f"{layer}.{v}" for layer in ("conv_stem", "bn1", *blocks) for v in values)}
         named = {}
         for name, nothing in theirs.items():
-            (old,) = from_timm_lite0(("blocks.2",), {name: nothing})[2]
+            (old,) = from_timm("efficientnet_lite0", {name: nothing})
             if old in published:
                 named[name] = published[old].numpy()
         _save(target, named)

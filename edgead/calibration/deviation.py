@@ -1,4 +1,4 @@
-"""How far an INT8 engine is from the trained model, and how far it may be."""
+"""How far an INT8 engine is from the trained model, how far it may be, and what the pictures at hand can tell (decision 31)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgead.calibration.conformal import upper_rate
 from edgead.errors import BadInput
 from edgead.parity import Answers, FloatArray
 from edgead.types import Image
+
+ONE_SIDED_95 = 1.645
+"""Standard errors from which a loss is told from none: with 95 % confidence, one-sided."""
+
+DOUBT = 4.0
+"""A loss of AUROC that the pictures cannot tell from none is tolerated up to so many times the limit, and no further: who has so
+few pictures that a larger one could be chance does not know that the engine is as good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,8 @@ class Deviation:
         label_flips: frames whose label differs, each side with its own threshold.
         auroc: of the engine on good frames against defects; None without both.
         auroc_change: that minus the trained model's (negative: worse); None without both.
+        auroc_error: one standard error of that change. Both sides saw the same frames, so what is hard for both cancels out
+            (:func:`paired_error`). None without both kinds.
     """
 
     frames: int
@@ -36,14 +46,29 @@ class Deviation:
     label_flips: int
     auroc: float | None
     auroc_change: float | None
+    auroc_error: float | None = None
+
+    @property
+    def flips_at_most(self) -> float:
+        """Share of labels that differ on pictures like these, at most, with 95 % confidence (Clopper and Pearson)."""
+        return upper_rate(self.label_flips, self.frames) if self.frames else 1.0
+
+    @property
+    def loses_for_certain(self) -> bool:
+        """Whether a loss of AUROC can be told from none with these frames, with 95 % confidence."""
+        return self.auroc_change is not None and -self.auroc_change > ONE_SIDED_95 * (self.auroc_error or 0.0)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"flips_at_most": round(self.flips_at_most, 6)}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What is tolerated of an INT8 engine.
+
+    The burden of proof differs. Labels are promised on the pictures that were asked: a flip more than allowed was seen, and is
+    refused whatever chance may have to do with it. An AUROC is an estimate: a loss over the limit is refused when the pictures
+    can tell it from none, and from `DOUBT` times the limit on in any case.
 
     Attributes:
         max_flips: share of frames whose label differs; one frame is always tolerated, since with few frames a share says nothing.
@@ -62,19 +87,47 @@ class Limits:
         if not 0.0 <= self.max_score_deviation < float("inf"):
             raise BadInput(f"a tolerated score deviation of {self.max_score_deviation} is not usable", hint="give 0 or more")
 
+    def flips(self, frames: int) -> int:
+        """Labels that may differ of so many."""
+        return max(1, int(self.max_flips * frames + 1e-9))
+
     def broken(self, found: Deviation, pairs: int) -> tuple[str, ...]:
         """Words for each limit that is broken, none when all hold; `pairs` counts pairs of a good frame and a defect."""
         words = []
-        flips = max(1, int(self.max_flips * found.frames))
-        drop = max(self.max_auroc_drop, 1.0 / pairs if pairs else 0.0)
         if not found.score_deviation <= self.max_score_deviation:
             words.append(f"score deviation {found.score_deviation:.3g} (allowed {self.max_score_deviation:g})")
-        if found.label_flips > flips:
-            words.append(f"{found.label_flips} of {found.frames} labels flip (allowed {flips})")
-        if found.auroc is not None and found.auroc_change is not None and -found.auroc_change > drop * (1 + 1e-9):
-            trained = found.auroc - found.auroc_change
-            words.append(f"AUROC {found.auroc:.4f} of {trained:.4f} (allowed drop {drop:.2g})")
+        if found.label_flips > self.flips(found.frames):
+            words.append(f"{found.label_flips} of {found.frames} labels flip (allowed {self.flips(found.frames)})")
+        if self._over_drop(found, pairs) and not self._doubtful(found):
+            words.append(f"{_aurocs(found)} (allowed drop {self._drop(pairs):.2g}{_give_or_take(found)})")
         return tuple(words)
+
+    def doubts(self, found: Deviation, pairs: int) -> tuple[str, ...]:
+        """Words for what is over a limit, and tolerated because the pictures cannot tell it from nothing."""
+        if not self._over_drop(found, pairs) or not self._doubtful(found):
+            return ()
+        return (
+            f"{_aurocs(found)}: over the drop of {self._drop(pairs):.2g} that is allowed, but these pictures cannot tell it from "
+            f"none{_give_or_take(found)}; more labelled ones would",
+        )
+
+    def _drop(self, pairs: int) -> float:
+        return max(self.max_auroc_drop, 1.0 / pairs if pairs else 0.0)
+
+    def _over_drop(self, found: Deviation, pairs: int) -> bool:
+        return found.auroc_change is not None and -found.auroc_change > self._drop(pairs) * (1 + 1e-9)
+
+    def _doubtful(self, found: Deviation) -> bool:
+        return not found.loses_for_certain and -(found.auroc_change or 0.0) <= DOUBT * self.max_auroc_drop
+
+
+def _aurocs(found: Deviation) -> str:
+    assert found.auroc is not None and found.auroc_change is not None
+    return f"AUROC {found.auroc:.4f} of {found.auroc - found.auroc_change:.4f}"
+
+
+def _give_or_take(found: Deviation) -> str:
+    return f"; standard error of the difference {found.auroc_error:.2g}" if found.auroc_error else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +171,15 @@ class Yardstick:
             label_flips=int((labels != (answers.scores >= self.own_threshold(answers.scores))).sum()),
             auroc=told,
             auroc_change=None if told is None or trained is None else told - trained,
+            auroc_error=self._auroc_error(answers),
         )
+
+    def _auroc_error(self, answers: Answers) -> float | None:
+        if not self.pairs:
+            return None
+        good, defect = slice(self.good.start, self.good.stop), slice(self.defect.start, self.defect.stop)
+        one, other = self.reference.scores, answers.scores
+        return paired_error((one[good], one[defect]), (other[good], other[defect]))
 
     def score_deviation(self, one: Answers, other: Answers) -> float:
         """Mean |score difference| over the standard deviation of the trained model's scores on all frames."""
@@ -132,6 +193,29 @@ def auroc(good: npt.NDArray[np.float32], defect: npt.NDArray[np.float32]) -> flo
     ordered = np.sort(good)
     below = np.searchsorted(ordered, defect, "left") + np.searchsorted(ordered, defect, "right")
     return float(below.mean() / (2 * len(good)))
+
+
+def paired_error(one: tuple[FloatArray, FloatArray], other: tuple[FloatArray, FloatArray]) -> float:
+    """One standard error of the difference of two AUROCs on the same frames, by DeLong, DeLong and Clarke-Pearson (1988).
+
+    Args:
+        one, other: each side's scores of the good frames and of the defects, 1 or more of each. When the sides have not the same
+            numbers of them, they are other frames: nothing cancels out.
+    """
+    (good, defect), (good_other, defect_other) = (_placements(*side) for side in (one, other))
+    if len(good) != len(good_other) or len(defect) != len(defect_other):
+        return float(np.sqrt(sum(_variance(part) for part in (good, defect, good_other, defect_other))))
+    return float(np.sqrt(_variance(good - good_other) + _variance(defect - defect_other)))
+
+
+def _placements(good: FloatArray, defect: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """For each good frame the share of defects above it, for each defect the share of good frames below it; ties count half."""
+    above = (defect > good[:, None]) + 0.5 * (defect == good[:, None])
+    return above.mean(1), above.mean(0)
+
+
+def _variance(values: npt.NDArray[np.float64]) -> float:
+    return float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
 
 
 def rank_correlation(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:

@@ -10,7 +10,9 @@ runs the literal float execution of the engine's own Q/DQ graph (ONNX Runtime wi
   8-bit weights on CPUs without VNNI). Unless that happens in one or two layers only, none is to blame, and the guard says so
   instead of searching.
 
-The search is bounded in layers and in time; when nothing meets the limits, it says what was measured and there is no engine.
+When single layers are not enough, the next worst go back together, in ever larger groups, as long as the rest may still be good
+enough. The search is bounded in layers and in time. What meets the limits then is kept, what does not is refused, each engine by
+name and figures; of several engines of one graph, those that were within the limits keep theirs.
 """
 
 from __future__ import annotations
@@ -18,18 +20,19 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgead.calibration.deviation import Deviation, Limits, Yardstick
-from edgead.calibration.layers import Graphs, LayerError, frames_within, layer_errors
+from edgead.calibration.guarded import Candidate, GuardFailed, GuardOptions, GuardReport, Refusal, Step
+from edgead.calibration.layers import Graphs, Layer, LayerError, frames_within, layer_errors
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.timing import interleaved_ms
-from edgead.errors import EngineError, ParityFailed
+from edgead.errors import EngineError
 from edgead.parity import Answers, ask
 from edgead.types import Engine, Image
 
@@ -45,7 +48,10 @@ SMALLEST_COST = 0.02
 """Share of the engine's latency that returning a layer is taken to cost at least: what timing cannot tell from nothing."""
 
 HELPS = 0.98
-"""A layer stays float when the engine's score deviation falls at least to this share."""
+"""A layer stays float when the engine's score deviation falls at least to this share, or does not grow and fewer labels flip."""
+
+PREDICTED = 2.0
+"""Groups of layers are tried unless the rest alone is expected to be so many times farther off than is tolerated."""
 
 ROUNDS, FEW_ROUNDS, SLOW_MS = 9, 3, 100.0
 """Rounds in which a layer's cost is timed, fewer for engines slower than that."""
@@ -54,117 +60,7 @@ LIMIT_OPTIONS = {"score deviation": "--max-score-deviation", "labels flip": "--m
 
 Report = Callable[[str, float], None]
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One engine that is made of the INT8 graph.
-
-    Attributes:
-        name: as it will stand in the bundle.
-        build: INT8 graph (.onnx) -> the file that `open` takes: a new one in the graph's folder, or the graph itself.
-        open: that file -> an engine. None: it does not run on this machine, so the literal graph stands in for it.
-    """
-
-    name: str
-    build: Callable[[Path], Path]
-    open: Callable[[Path], Engine] | None
-
-
-@dataclass(frozen=True, slots=True)
-class GuardOptions:
-    """How long the guard may look for layers to blame.
-
-    Attributes:
-        max_layers: at most so many are tried.
-        max_s: no further one is tried after so many seconds.
-        sensitivity_s: about how long the error of all layers together may take to measure.
-        always_blame: measure the error of each layer even when all limits hold (for the report).
-        threads: CPU threads of the literal graph; None takes all cores.
-    """
-
-    max_layers: int = 8
-    max_s: float = 900.0
-    sensitivity_s: float = 60.0
-    always_blame: bool = False
-    threads: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One layer that was tried in float.
-
-    Attributes:
-        layer: its name.
-        nodes: how many nodes that is.
-        alone: score deviation that INT8 in this layer alone causes.
-        cost_ms: what it costs in float: difference of the medians of an interleaved measurement, not below 0.
-        engine: that was timed, the one farthest from the trained model.
-        before, after: that engine's score deviation without and with this layer in float.
-        kept: it stayed float; False: it did not help, or not beside the others, and went back to INT8.
-    """
-
-    layer: str
-    nodes: int
-    alone: float
-    cost_ms: float
-    engine: str
-    before: float
-    after: float
-    kept: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GuardReport:
-    """What the guard measured and did.
-
-    Attributes:
-        deviations: by engine, of what is left in the end.
-        from_literal: by engine, score deviation from the literal execution of its own graph, on a few frames.
-        literal: score deviation of that execution from the trained model on the same frames; None when there was none.
-        broken: by engine, words for the limits that the graph as calibrated broke; empty when it passed at once.
-        layers: error of each layer alone, largest first; empty when nobody needed it.
-        layer_engine: the engine that was asked for it; "" without `layers`.
-        steps: layers tried in float, in order.
-        keep_float: names of the nodes that stayed float.
-        simulated: engines that do not run here: the literal graph answered for them.
-        answers: by engine, what it answered in the end, on the yardstick's frames.
-        seconds: how long it took.
-    """
-
-    deviations: Mapping[str, Deviation]
-    from_literal: Mapping[str, float]
-    literal: float | None
-    broken: Mapping[str, tuple[str, ...]]
-    layers: tuple[LayerError, ...]
-    layer_engine: str
-    steps: tuple[Step, ...]
-    keep_float: tuple[str, ...]
-    simulated: tuple[str, ...]
-    answers: Mapping[str, Answers] = field(repr=False)
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """All but the answers."""
-        engines = {n: d.to_json() | {"from_literal": self.from_literal.get(n)} for n, d in self.deviations.items()}
-        return {
-            "engines": engines,
-            "simulated": list(self.simulated),
-            "literal": self.literal,
-            "broken_at_first": {name: list(words) for name, words in self.broken.items()},
-            "layer_engine": self.layer_engine,
-            "layers": [error.to_json() for error in self.layers],
-            "steps": [asdict(step) for step in self.steps],
-            "keep_float": list(self.keep_float),
-            "seconds": round(self.seconds, 1),
-        }
-
-
-class GuardFailed(ParityFailed):
-    """No INT8 engine within the limits; `report` holds what was measured."""
-
-    def __init__(self, message: str, *, hint: str, report: GuardReport) -> None:
-        super().__init__(message, hint=hint)
-        self.report = report
+__all__ = ["Candidate", "GuardFailed", "GuardOptions", "GuardReport", "Refusal", "Step", "guard"]
 
 
 def guard(
@@ -178,6 +74,8 @@ def guard(
 ) -> GuardReport:
     """Build the engines of an INT8 graph, measure them, and return layers to float until all are within the limits.
 
+    Engines that stay over them are in the report's `refused`; their files are still there, and the caller's to remove.
+
     Args:
         float_graph: ONNX.
         int8_graph: ONNX with Q/DQ pairs. Its folder gets the built engines, and it is overwritten when layers are returned to
@@ -186,7 +84,7 @@ def guard(
         report: told the stage and the share of it that is done.
 
     Raises:
-        GuardFailed: nothing meets the limits, or an engine's kernels do not compute what the graph says.
+        GuardFailed: no engine meets the limits.
         EngineError: an engine does not build or run, or answers with values that are not finite.
     """
     with tempfile.TemporaryDirectory(prefix="edgead-guard-") as scratch:
@@ -218,7 +116,7 @@ class _Guard:
         report: Report,
         scratch: Path,
     ) -> None:
-        self.target, self.candidates, self.yardstick, self.limits = int8_graph, candidates, yardstick, limits
+        self.target, self.candidates, self.yardstick, self.limits = int8_graph, list(candidates), yardstick, limits
         self.options, self.report, self.scratch = options, report, scratch
         self.began, self.tried = time.monotonic(), 0
         self.graphs: Graphs | None = None
@@ -228,25 +126,60 @@ class _Guard:
         self.layers: list[LayerError] = []
         self.layer_engine = ""
         self.steps: list[Step] = []
+        self.refused: dict[str, Refusal] = {}
+        self.out: dict[str, tuple[Answers, Deviation]] = {}  # of refused engines, what they answered
 
     def __call__(self, float_graph: Path) -> GuardReport:
-        state = self._measure(self.target, ())
-        self.first = state.broken
-        if self.target.suffix != ".onnx":
-            if state.broken:
-                raise self._failed(state)
-            return self._told(state)
-        self.graphs = Graphs(float_graph, self.target)
-        self._compare_with_literal(state)
-        if (state.broken or self.options.always_blame) and self.graphs.nodes:
-            self.layer_engine = self._worst(state).name
-            self.layers = self._errors(self.graphs, self._worst(state))
-        self._refuse_kernel_faults(state)
-        state = self._search(state) if state.broken else state
+        first = last = self._measure(self.target, ())
+        self.first = first.broken
+        if self.target.suffix == ".onnx":
+            self.graphs = Graphs(float_graph, self.target)
+            self._compare_with_literal(first)
+            if (first.broken or self.options.always_blame) and self.graphs.nodes:
+                self.layer_engine = self._worst(first).name
+                self.layers = self._errors(self.graphs, self._worst(first))
+            self._refuse_kernel_faults(first)
+            first = last = self._of_the_rest(first)
+            if first.broken:
+                last = self._of_the_rest(self._search(first))
+            if len(last.broken) > 1:
+                last = self._one_by_one(self._of_the_rest(first), last)
+        return self._told(self._settled(first, last))
+
+    def _of_the_rest(self, state: _State) -> _State:
+        """The state without engines that were refused meanwhile, which are not asked again."""
+        self.candidates = [candidate for candidate in self.candidates if candidate.name not in self.refused]
+        names = [candidate.name for candidate in self.candidates]
+        return replace(
+            state,
+            answers={name: state.answers[name] for name in names},
+            found={name: state.found[name] for name in names},
+            broken={name: state.broken[name] for name in names if name in state.broken},
+        )
+
+    def _settled(self, first: _State, last: _State) -> _State:
+        """Refuse what is over the limits, and make the graph in force that of the others: the one as calibrated, unless more
+        engines keep the limits with layers in float. Raises GuardFailed."""
+        first = self._of_the_rest(first)
+        state = last if len(last.broken) < len(first.broken) else first
+        for name in state.broken:
+            off = last if name in last.broken else state
+            self._refuse(off, name, *self._why(off, name))
+        state = self._of_the_rest(state)
+        if not self.candidates:
+            raise GuardFailed(self._told(state))
+        if state.graph != self.target:
+            shutil.copytree(state.graph.parent, self.target.parent, dirs_exist_ok=True)
+        if self.steps:
+            self._compare_with_literal(state)
         for candidate in self.candidates:
             if candidate.open is None:  # not needed until now
                 candidate.build(self.target)
-        return self._told(state)
+        return state
+
+    def _refuse(self, state: _State, name: str, why: str, hint: str) -> None:
+        self.refused[name] = Refusal(name, why, hint)
+        self.out[name] = state.answers[name], state.found[name]
 
     def _worst(self, state: _State) -> Candidate:
         """The engine farthest from the trained model, of those over a limit if there are any."""
@@ -306,56 +239,117 @@ class _Guard:
             return yardstick.score_deviation(literal, Answers(answers.scores[frames], answers.maps[frames]))
 
         self.literal = off(yardstick.reference)
-        self.from_literal = {name: off(answers) for name, answers in state.answers.items()}
+        self.from_literal |= {name: off(answers) for name, answers in state.answers.items()}
 
     def _refuse_kernel_faults(self, state: _State) -> None:
-        """Raises GuardFailed unless the kernels err in a few layers only, which can be returned to float."""
+        """Refuse engines whose kernels err, unless they do in a few layers only, which can be returned to float."""
         assert self.literal is not None
         squares = sorted((error.kernel**2 for error in self.layers), reverse=True)
         single = sum(squares[:FEW_LAYERS]) >= MOST_OF_IT * sum(squares) and len(squares) > FEW_LAYERS and not self.steps
+        worst = self._worst(state).name
         for name, words in state.broken.items():
             off = self.from_literal[name]
-            if off <= KERNEL_FAULT or off <= self.literal or (single and name == self._worst(state).name):
+            if off <= KERNEL_FAULT or off <= self.literal or (single and name == worst):
                 continue
-            raise GuardFailed(
-                f"{name}: {', '.join(words)}; INT8 itself is not to blame but the kernels on this machine: the engine is "
-                f"{off:.2g} score deviations away from its own graph, the graph {self.literal:.2g} from the trained model; "
-                "no bundle written",
-                hint="use 7-bit weights (--weight-bits 7), another --backend, or --precision fp32",
-                report=self._told(state),
+            why = (
+                f"{', '.join(words)}; INT8 itself is not to blame but the kernels on this machine: the engine is {off:.2g} score "
+                f"deviations away from its own graph, the graph {self.literal:.2g} from the trained model"
             )
+            self._refuse(state, name, why, "use 7-bit weights (--weight-bits 7), another --backend, or --precision fp32")
 
     def _search(self, state: _State) -> _State:
-        """Return layers to float, the best trade first, until all limits hold."""
+        """Return layers to float until all limits hold: one at a time, the best trade first, then in groups."""
         candidate = self._worst(state)
-        worst = candidate.name
         costs, floor_ms = self._costs(candidate)
         for i in sorted(costs, key=lambda i: -(self.layers[i].score_deviation ** 2) / max(costs[i], floor_ms)):
-            if time.monotonic() - self.began > self.options.max_s:
+            if self._late() or not state.broken:
                 break
-            error = self.layers[i]
-            keep = (*state.keep, *error.layer.nodes)
-            tried = self._measure(self._variant(keep), keep)
-            before, after = (s.found[worst].score_deviation for s in (state, tried))
-            kept = after < HELPS * before
-            self.steps.append(
-                Step(error.layer.name, len(error.layer.nodes), error.score_deviation, costs[i], worst, before, after, kept)
-            )
-            state = tried if kept else state
+            state = self._try(state, candidate.name, self.layers[i], costs[i])
+        state = self._groups(state, candidate.name) if state.broken else self._without_the_needless(state)
+        if state.broken:
+            self._compare_with_literal(state)
+            self._refuse_kernel_faults(state)
+        return state
+
+    def _one_by_one(self, first: _State, last: _State) -> _State:
+        """No graph was found that serves all engines: one that serves one of them, the nearest to the trained model first, and
+        whoever else it serves."""
+        everyone = self.candidates
+        for name in sorted(last.broken, key=lambda name: last.found[name].score_deviation):
+            self.candidates = [candidate for candidate in everyone if candidate.name == name or candidate.name not in last.broken]
+            self.steps = [replace(step, kept=False) for step in self.steps]
+            state = self._search(self._of_the_rest(first))
+            self.candidates = everyone
             if not state.broken:
-                state = self._without_the_needless(state)
-                shutil.copytree(state.graph.parent, self.target.parent, dirs_exist_ok=True)
-                self._compare_with_literal(state)
-                return state
-        self._compare_with_literal(state)
-        self._refuse_kernel_faults(state)
-        raise self._failed(state)
+                return self._of_the_rest(self._measure(state.graph, state.keep))
+            if self._late():
+                break
+        return self._of_the_rest(last)
+
+    def _try(self, state: _State, worst: str, error: LayerError, cost_ms: float) -> _State:
+        """The state with this layer in float as well, when that helps."""
+        nodes = error.layer.nodes
+        keep = (*state.keep, *nodes)
+        tried = self._measure(self._variant(keep), keep)
+        before, after = state.found[worst], tried.found[worst]
+        fewer = after.label_flips < before.label_flips and after.score_deviation <= before.score_deviation
+        kept = not tried.broken or after.score_deviation < HELPS * before.score_deviation or fewer
+        self.steps.append(
+            Step(
+                error.layer.name, len(nodes), error.score_deviation, cost_ms, worst, before.score_deviation,
+                after.score_deviation, kept, before.label_flips, after.label_flips,
+            )
+        )  # fmt: skip
+        return tried if kept else state
+
+    def _groups(self, state: _State, worst: str) -> _State:
+        """The layers that are left, worst first: as many as are float already, then twice as many, and so on; of the group that
+        is enough, as few as are. The state as it was when none is enough."""
+        left = [error for error in self.layers if not set(error.layer.nodes) <= set(state.keep)]
+        room = int(self.options.max_float * len(self.layers)) - (len(self.layers) - len(left))
+        size = max(2, len(self.layers) - len(left))
+        while not self._late() and room > 1 and not self._hopeless(left[min(size, room) :], state):
+            count = min(size, room)
+            tried = self._try(state, worst, _together(left[:count]), self._cost(left[:count], worst))
+            if not tried.broken:
+                return self._fewest(state, tried, left[:count])
+            self.steps[-1] = replace(self.steps[-1], kept=False, layers=count)
+            if count == room:
+                break
+            size *= 2
+        return state
+
+    def _hopeless(self, rest: Sequence[LayerError], state: _State) -> bool:
+        """Whether what these layers err in INT8 (their errors add in squares) is far more than is tolerated."""
+        alone = float(np.sqrt(sum(error.score_deviation**2 for error in rest)))
+        over = any(d.score_deviation > self.limits.max_score_deviation for d in state.found.values())
+        return over and alone > PREDICTED * self.limits.max_score_deviation
+
+    def _fewest(self, before: _State, enough: _State, group: Sequence[LayerError]) -> _State:
+        """By halves: the fewest of the group, worst first, with which all limits hold."""
+        low, high = 0, len(group)
+        while high - low > 1 and not self._late():
+            middle = (low + high) // 2
+            keep = (*before.keep, *(node for error in group[:middle] for node in error.layer.nodes))
+            tried = self._measure(self._variant(keep), keep)
+            low, high, enough = (low, middle, tried) if not tried.broken else (middle, high, enough)
+        step, told = self.steps[-1], _together(group[:high])
+        after = enough.found[step.engine]
+        cost = step.cost_ms if high == len(group) else self._cost(group[:high], step.engine)
+        self.steps[-1] = replace(
+            step, layer=told.layer.name, nodes=len(told.layer.nodes), cost_ms=cost, after=after.score_deviation,
+            flips_after=after.label_flips, layers=high,
+        )  # fmt: skip
+        return enough
+
+    def _late(self) -> bool:
+        return time.monotonic() - self.began > self.options.max_s
 
     def _without_the_needless(self, state: _State) -> _State:
         """Put layers back that turn out not to be needed beside those returned after them, the least helpful first."""
         kept = [i for i, step in enumerate(self.steps) if step.kept][:-1]
         for i in sorted(kept, key=lambda i: self.steps[i].before - self.steps[i].after):
-            if time.monotonic() - self.began > self.options.max_s:
+            if self._late():
                 break
             layer = next(error.layer for error in self.layers if error.layer.name == self.steps[i].layer)
             keep = tuple(node for node in state.keep if node not in layer.nodes)
@@ -366,26 +360,30 @@ class _Guard:
 
     def _costs(self, candidate: Candidate) -> tuple[dict[int, float], float]:
         """Milliseconds that each of the worst layers costs in float, by its place in `layers`, and what counts as nothing."""
-        assert self.graphs is not None
         worst = self.layers[: self.options.max_layers]
         if candidate.open is None:
             return dict.fromkeys(range(len(worst)), 0.0), 1.0
-        costs: dict[int, float] = {}
+        costs, base_ms = self._timed(candidate, [error.layer.nodes for error in worst])
+        return dict(enumerate(costs)), SMALLEST_COST * base_ms
+
+    def _cost(self, errors: Sequence[LayerError], name: str) -> float:
+        """What several layers cost together."""
+        candidate = next(candidate for candidate in self.candidates if candidate.name == name)
+        return 0.0 if candidate.open is None else self._timed(candidate, [_together(errors).layer.nodes])[0][0]
+
+    def _timed(self, candidate: Candidate, sets: Sequence[Sequence[str]]) -> tuple[list[float], float]:
+        """Milliseconds that each of these sets of nodes costs in float, and that the INT8 engine as calibrated takes."""
         image, base_ms = self.yardstick.images[0], 0.0
-        int8 = self._open(candidate, self.target)
-        try:
+        costs: list[float] = []
+        with closing(self._open(candidate, self.target)) as int8:
             rounds = FEW_ROUNDS if interleaved_ms({"": int8}, image, 1)[""] > SLOW_MS else ROUNDS
-            for i, error in enumerate(worst):
-                engine = self._open(candidate, self._variant(error.layer.nodes))
-                try:
+            for i, nodes in enumerate(sets):
+                with closing(self._open(candidate, self._variant(nodes))) as engine:
                     ms = interleaved_ms({"int8": int8, "float": engine}, image, rounds)
-                finally:
-                    engine.close()
-                base_ms, costs[i] = ms["int8"], max(0.0, ms["float"] - ms["int8"])
-                self.report("cost of layers", (i + 1) / len(worst))
-        finally:
-            int8.close()
-        return costs, SMALLEST_COST * base_ms
+                base_ms = ms["int8"]
+                costs.append(max(0.0, ms["float"] - ms["int8"]))
+                self.report("cost of layers", (i + 1) / len(sets))
+        return costs, base_ms
 
     def _variant(self, keep: Sequence[str]) -> Path:
         assert self.graphs is not None
@@ -395,23 +393,24 @@ class _Guard:
         self.graphs.write(folder / self.target.name, keep)
         return folder / self.target.name
 
-    def _failed(self, state: _State) -> GuardFailed:
-        told = "; ".join(f"{name}: {', '.join(words)}" for name, words in state.broken.items())
-        kept = sum(step.kept for step in self.steps)
-        if self.layers:
-            worst = self.layers[0]
-            told += f"; {len(self.steps)} of {len(self.layers)} layers tried in float, {kept} helped"
-            told += f" (worst: {worst.layer.name}, {worst.score_deviation:.2g} alone)"
+    def _why(self, state: _State, name: str) -> tuple[str, str]:
+        """Why an engine is refused, and what to do about it."""
+        told = ", ".join(state.broken[name])
         options = [option for word, option in LIMIT_OPTIONS.items() if word in told]
-        return GuardFailed(
-            f"{told}; no bundle written",
-            hint=f"try --precision fp32, more varied --calibration pictures, or a wider {' and '.join(options)}",
-            report=self._told(state),
-        )
+        if self.layers:
+            worst, kept = self.layers[0], sum(step.kept for step in self.steps)
+            tried = len({step.layer for step in self.steps if step.layers == 1})
+            told += f"; {tried} of {len(self.layers)} layers tried in float, {kept} helped"
+            if groups := dict.fromkeys(step.layer for step in self.steps if step.layers > 1 and not step.kept):
+                told += f", nor did {' or '.join(groups)}"
+            told += f" (worst: {worst.layer.name}, {worst.score_deviation:.2g} alone)"
+        return told, f"try --precision fp32, more varied --calibration pictures, or a wider {' and '.join(options)}"
 
     def _told(self, state: _State) -> GuardReport:
+        answers = {name: told for name, (told, _) in self.out.items()}
+        found = {name: deviation for name, (_, deviation) in self.out.items()}
         return GuardReport(
-            deviations=state.found,
+            deviations=state.found | found,
             from_literal=self.from_literal,
             literal=self.literal,
             broken=self.first,
@@ -420,6 +419,13 @@ class _Guard:
             steps=tuple(self.steps),
             keep_float=tuple(self.graphs.names(state.keep)) if self.graphs else (),
             simulated=tuple(candidate.name for candidate in self.candidates if candidate.open is None),
-            answers=state.answers,
+            answers=state.answers | answers,
             seconds=time.monotonic() - self.began,
+            refused=tuple(self.refused.values()),
         )
+
+
+def _together(errors: Sequence[LayerError]) -> LayerError:
+    """Several layers as one."""
+    first, nodes = errors[0], tuple(node for error in errors for node in error.layer.nodes)
+    return replace(first, layer=Layer(f"{len(errors)} layers from {first.layer.name} on", nodes))

@@ -1,8 +1,9 @@
 """Turn a trained model into a verified bundle: ONNX, INT8, OpenVINO and ONNX Runtime engines, golden frames.
 
 Every engine is compared with the trained model on held-out good frames and on labelled test frames; where there are none, on
-defects drawn onto good frames. When an INT8 engine does not answer as the model did, the layers to blame are returned to float,
-one at a time; when that does not help either, nothing is written and the exit code is 4.
+defects drawn onto good frames. When an INT8 engine does not answer as the model did, the layers to blame are returned to float;
+when that does not help either, the engine is refused by name and the bundle holds the others. The exit code is 4 when a refused
+one was asked for by name (--backend, --precision), or when none is left: then nothing is written.
 
 With --budget-ms, edgead searches on this device for the most accurate engine that answers in time; when there is none, nothing is
 written and the exit code is 8.
@@ -23,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from edgead import versions
 from edgead.bundle import check_target
 from edgead.cli import _budget
+from edgead.cli._exported import compare, listed, show, tell_former, tell_refused, warn
 from edgead.cli._importing import (
-    OF_IMPORTS,
     add_import_arguments,
     check_pictures,
     import_to,
@@ -34,12 +35,12 @@ from edgead.cli._importing import (
     summary,
     with_good_pictures,
 )
+from edgead.cli._on_device import build_options, on_device
 from edgead.errors import BadInput, BundleError, EdgeadError
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
     from edgead.export import ExportOptions
-    from edgead.export.tensorrt import BuildOptions
 
 METHODS = ("minmax", "mse", "percentile")
 SUMMARY = "make a verified bundle from a trained model"
@@ -99,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     _budget.check_arguments(args)
     if args.on_device:
-        return _on_device(args)
+        return on_device(args)
     with _failure_told(args):
         _check(args)
         return _export(args)
@@ -129,14 +130,23 @@ def _export(args: argparse.Namespace) -> int:
         bundle = _exported(args, model_dir, target, options, Path(temporary))
     if bundle is None:
         return 130
+    _tell(args, options, bundle, former)
+    return tell_refused(bundle, listed(args.backend or ""), listed(args.precision or ""))
+
+
+def _tell(args: argparse.Namespace, options: ExportOptions, bundle: Bundle, former: set[Path]) -> None:
+    """What was written, what was left out, and what is next."""
+    from edgead.cli._console import console
+
     warn(bundle)
     show(bundle)
-    _tell_former(bundle, former)
+    tell_former(bundle, former)
     if args.precision is None and "int8" not in options.precisions:
         runs_as_is = "an OpenVINO IR runs in OpenVINO as it is"
         how = "--images GOOD_DIR" if is_foreign(args.model) else "--calibration GOOD_DIR"
         console().print(f"INT8 left out: {runs_as_is if args.images else f'it needs good pictures ({how})'}")
-    missing = {"openvino", "onnxruntime"} - {record.backend for record in bundle.manifest.engines}
+    refused = {refusal["engine"].rpartition("-")[0] for refusal in bundle.manifest.measured["refused"]}
+    missing = {"openvino", "onnxruntime"} - {record.backend for record in bundle.manifest.engines} - refused
     if options.backends is None and missing and args.budget_ms is None and args.like is None:
         console().print(f"left out, not installed: {', '.join(sorted(missing))}")
     if args.report is not None:
@@ -144,7 +154,6 @@ def _export(args: argparse.Namespace) -> int:
     console().print(
         f"wrote {bundle.path}\nnext: edgead verify {bundle.path}   or   edgead run {bundle.path} --camera 0", markup=False
     )
-    return 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -162,7 +171,7 @@ def _check(args: argparse.Namespace) -> None:
     _check_gpu(args)
     check_target(args.output or default_target(args.model))
     serves_as_images = is_foreign(args.model) or imported_without_pictures(args.model)
-    if args.precision and "int8" not in _list(args.precision):
+    if args.precision and "int8" not in listed(args.precision):
         of_int8 = {"--weight-bits": args.weight_bits is not None, "--observer": args.observer != METHODS[0],
                    "--calibration-tool": args.calibration_tool != "edgead",
                    "--calibration": args.calibration is not None and not serves_as_images}  # fmt: skip
@@ -175,7 +184,7 @@ def _check_gpu(args: argparse.Namespace) -> None:
     """Refuse options of TensorRT where nothing is built by it. Raises BadInput."""
     given = {"--workspace-mb": args.workspace_mb, "--compute-capability": args.compute_capability, "--dla": args.dla}
     flags = [flag for flag, value in given.items() if value is not None]
-    backends = _list(args.backend) if args.backend else ()
+    backends = listed(args.backend) if args.backend else ()
     if flags and args.like is None and not any(name.startswith("tensorrt") for name in backends):
         what = f"and --backend is {args.backend}" if args.backend else "and there is no --backend"
         raise BadInput(f"{', '.join(flags)}: for TensorRT only, {what}", hint="give --backend tensorrt or tensorrt-rtx")
@@ -204,19 +213,6 @@ def _failure_told(args: argparse.Namespace) -> Iterator[None]:
         raise
 
 
-def _tell_former(bundle: Bundle, before: set[Path]) -> None:
-    """What became of the bundle that was there, and of what the line had tuned in it."""
-    from edgead.cli._console import console
-
-    for name, why in bundle.manifest.measured.get("carried", {}).items():
-        told = f"NOT carried over: {why}; choose them anew: edgead threshold {bundle.path} --good DIR" if why else "carried over"
-        console().print(f"{name}: thresholds tuned on the line {told}", markup=False)
-    for version in versions.former(bundle.path):
-        if version.path not in before:
-            back = f"edgead bundle restore {bundle.path}"
-            console().print(f"the bundle that was there is kept as {version.path}; to put it back: {back}", markup=False)
-
-
 def _pictures(args: argparse.Namespace) -> argparse.Namespace:
     """Calibration pictures of an import are good pictures of the part: without --images, they serve as those.
 
@@ -239,7 +235,7 @@ def _options(args: argparse.Namespace) -> ExportOptions:
 
     return ExportOptions(
         backends=_backends(args),
-        precisions=_list(args.precision) if args.precision else _precisions(args),
+        precisions=listed(args.precision) if args.precision else _precisions(args),
         weight_bits=args.weight_bits,
         observer=args.observer,
         tool=args.calibration_tool,
@@ -250,7 +246,7 @@ def _options(args: argparse.Namespace) -> ExportOptions:
         limits=_budget.limits(args, Limits()),
         max_false_reject=args.max_false_reject,
         report=args.report,
-        tensorrt=_build_options(args),
+        tensorrt=build_options(args),
         threads=args.threads,
         rewrites=parse(args.rewrite or ()),
         left_out=tuple(args.no_rewrite or ()),
@@ -273,7 +269,7 @@ def _exported(args: argparse.Namespace, model_dir: Path, target: Path, options: 
             model_dir, target, options, lambda stage, done: bar.update(task, description=stage, completed=done)
         )
     if like is not None:
-        _compare(like, bundle)
+        compare(like, bundle)
     return bundle
 
 
@@ -335,68 +331,6 @@ def _like(
     return model_dir, options, like
 
 
-def _compare(like: Bundle, bundle: Bundle) -> None:
-    from edgead.cli._console import console
-
-    if not (differing := _budget.differing_graphs(like, bundle)):
-        console().print(f"the same graphs as in {like.path}, byte for byte", markup=False)
-        return
-    tools = [f"{n} {v} there, {bundle.manifest.tools.get(n, 'none')} here" for n, v in like.manifest.tools.items()]
-    others = [line for line in tools if line.split()[1] != line.split()[-2]]
-    console().print(
-        f"warning: {', '.join(differing)} not the same as in {like.path}: another model, other pictures"
-        + (f", or other versions ({'; '.join(others)})" if others else ", or another machine"),
-        markup=False,
-    )
-
-
-def _build_options(args: argparse.Namespace) -> BuildOptions:
-    from edgead.export.tensorrt import BuildOptions, parse_capabilities
-
-    wanted = parse_capabilities(args.compute_capability) if args.compute_capability else ()
-    return BuildOptions(args.workspace_mb, wanted, dla_core=args.dla)
-
-
-def _on_device(args: argparse.Namespace) -> int:
-    """Needs neither torch nor onnx."""
-    from edgead.bundle import Bundle
-    from edgead.cli._console import console, progress
-    from edgead.cli.verify import show as show_verified
-    from edgead.export.on_device import build_on_device
-
-    backends = _list(args.backend) if args.backend else (None,)
-    others = ("report", "calibration", "labelled", "max_flips", "max_score_deviation", "max_false_reject", "weight_bits",
-              "rewrite", "no_rewrite", "threads", *OF_IMPORTS)  # fmt: skip
-    if given := [name for name in others if getattr(args, name) not in (None, "")]:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise BadInput(f"{flags}: nothing that --on-device does takes it", hint="it builds engines from the bundle's own graphs")
-    if len(backends) > 1 or args.output is not None:
-        what = "-o" if args.output is not None else "one --backend at a time"
-        raise BadInput(f"--on-device changes the bundle itself: {what} does not go with it", hint="see edgead export --help")
-    wanted = _list(args.precision) if args.precision else ()
-    was_signed = Bundle.open(args.model).is_signed
-    with progress() as bar:
-        task = bar.add_task("building", total=1.0)
-        outcomes = build_on_device(
-            args.model, backends[0], wanted, _build_options(args),
-            lambda stage, done: bar.update(task, description=stage, completed=done),
-        )  # fmt: skip
-    if was_signed and any(outcome.rebuilt for outcome in outcomes):
-        console().print("the bundle is not signed any more: edgead sign it again", markup=False)
-    for outcome in outcomes:
-        told = "built on this device" if outcome.rebuilt else "matches this GPU and version, left as it is"
-        console().print(f"{outcome.name}: {told}", markup=False)
-    if verified := [outcome.verification for outcome in outcomes if outcome.verification is not None]:
-        show_verified(verified)
-    bundle = Bundle.open(args.model)
-    manifest = bundle.manifest
-    console().print(f"the bundle's sha256 is {bundle.digest}", markup=False)
-    unmeasured = [outcome.name for outcome in outcomes if manifest.engine(outcome.name).parity is None]
-    verb = f"verify {args.model}" if unmeasured else f"run {args.model} --engine {outcomes[0].name} --camera 0"
-    console().print(f"next: edgead {verb}", markup=False)
-    return 0
-
-
 def default_target(model: Path) -> Path:
     """``NAME.edgead`` in the current folder, NAME being that of the model's folder or file."""
     model = model.resolve()
@@ -405,7 +339,7 @@ def default_target(model: Path) -> Path:
 
 def _backends(args: argparse.Namespace) -> tuple[str, ...] | None:
     if args.backend:
-        return _list(args.backend)
+        return listed(args.backend)
     return ("openvino",) if args.calibration_tool == "nncf" else None  # its graphs are for OpenVINO only
 
 
@@ -413,85 +347,6 @@ def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
     foreign = is_foreign(args.model) or imported_without_pictures(args.model)
     pictures = not foreign or args.images is not None or args.calibration is not None
     return ("fp32", "int8") if pictures else ("fp32",)
-
-
-def warn(bundle: Bundle) -> None:
-    """Whether golden defects are found at all, what was taken for good and for defects, what must be said of the model, what
-    calibration noticed about its pictures, and what the guard had to do."""
-    from edgead.cli._console import console
-    from edgead.engines.golden import reach
-
-    found = reach(bundle, bundle.manifest.engine(), bundle.golden())
-    if told := found.fault or found.warning:
-        console().print(f"warning: {told}", markup=False)
-
-    for line in bundle.manifest.measured.get("labels", ()):
-        console().print(f"labelled pictures: {line}", markup=False)
-    for finding in bundle.manifest.measured.get("judgement", ()):
-        console().print(f"{finding['severity']}: {finding['message']}", markup=False)
-    for finding in (bundle.manifest.calibration or {}).get("findings", ()):
-        where = f"{finding['where']}: " if finding["where"] else ""
-        console().print(f"{finding['severity']}: {where}{finding['message']}", markup=False)
-    for told in bundle.manifest.measured.get("guard", ()):
-        kept = [step for step in told["steps"] if step["kept"]]
-        if not kept:
-            continue
-        console().print("the INT8 graph as calibrated was over the limits; returned to float:")
-        for step in kept:
-            console().print(
-                f"  {step['layer']}: {step['alone']:.3f} alone, costs {step['cost_ms']:.2f} ms; {step['engine']} "
-                f"{step['before']:.3f} -> {step['after']:.3f} score deviation",
-                markup=False,
-            )
-
-
-def show(bundle: Bundle) -> None:
-    """The table of engines with what was measured at export."""
-    from rich import box
-    from rich.table import Column, Table
-
-    from edgead.cli._console import console
-
-    measured = bundle.manifest.measured
-    names = ("score err", "dev.", "flips", "AUROC", "threshold", "float", "ms")
-    table = Table(
-        "engine", *(Column(name, justify="right") for name in names), box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1)
-    )
-    auroc = measured.get("auroc")
-    trained = measured.get("threshold")
-    stated = "" if trained is None else f"{trained['value']:.4g}"
-    table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", stated, "", "")
-    kept = {name: len(told["keep_float"]) for told in measured.get("guard", ()) for name in told["engines"]}
-    for record in bundle.manifest.engines:
-        chosen = " *" if record.name == bundle.manifest.default_engine else ""
-        parity = record.parity
-        if parity is None:
-            rest = ("", "", f"{record.threshold.rule.level:.4g}", str(kept.get(record.name, "")), "")
-            table.add_row(record.name + chosen, "not measured", "", *rest)
-            continue
-        table.add_row(
-            record.name + chosen,
-            f"{parity.score_error:.1e}",
-            f"{100 * parity.score_deviation:.1f} %",
-            f"{parity.label_flips} of {parity.frames}",
-            "" if record.auroc is None else f"{record.auroc:.4f}",
-            f"{record.threshold.rule.level:.4g}",
-            str(kept[record.name]) if record.name in kept else "",
-            f"{latency:.1f}" if (latency := measured.get("latency_ms", {}).get(record.name)) is not None else "",
-        )
-    console().print(table)
-    console().print(
-        "* fastest here, the default; errors relative to the range of the trained model's maps, deviation to its scores'"
-    )
-    if any(record.parity is None for record in bundle.manifest.engines):
-        told = f"edgead verify {bundle.path} measures it on the device that runs it"
-        console().print(f"not measured: built ahead of time, judged by its graph; {told}", markup=False)
-    if drawn := measured.get("frames", {}).get("drawn"):
-        console().print(f"no labelled defects: {drawn} were drawn onto good pictures")
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _share(text: str) -> float:

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     from edgead.bundle import Bundle
     from edgead.cli._console import console
-    from edgead.cli.export import show
+    from edgead.cli._exported import show
     from edgead.signing import read_trusted
 
     bundle = Bundle.open(args.bundle, trusted=read_trusted(args.trusted))

@@ -73,7 +73,7 @@ class Tapped:
     """
 
     def __init__(self, model: bytes, names: Sequence[str], threads: int | None = None) -> None:
-        self._session = open_session(model, threads=threads)
+        self._session = open_session(model, threads=threads, patient=True)
         self._names = list(names)
 
     def __call__(self, image: Image) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
@@ -82,8 +82,12 @@ class Tapped:
         return values
 
 
-def open_session(model: Path | bytes, *, threads: int | None = None, literal: bool = False) -> Any:
+def open_session(model: Path | bytes, *, threads: int | None = None, literal: bool = False, patient: bool = False) -> Any:
     """An `InferenceSession` on the CPU; `literal` as in :class:`OnnxRuntimeEngine`.
+
+    Args:
+        patient: threads that wait sleep. Else they spin, which is a little faster on cores that have nothing else to do, and
+            takes twice the time on others; a literal graph, which nobody times, is always patient.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -95,6 +99,8 @@ def open_session(model: Path | bytes, *, threads: int | None = None, literal: bo
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 3
+    if patient or literal:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if literal:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     name = model if isinstance(model, Path) else Path("the graph")

@@ -1,19 +1,24 @@
 """What the line has tuned (thresholds, regions, UNKNOWN bands, their history) goes from a bundle to the one that takes its place,
-where scores still mean the same; else it is told."""
+where scores still mean the same; else it is told. Engines that the bundle in between did not hold (an export of FP32 only, or one
+that was refused) get theirs from the newest former version that did."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgead import versions
 from edgead.bundle import ON_THE_LINE, Bundle, EngineRecord, rewrite_manifest
 from edgead.engines import open_engine
 from edgead.errors import EdgeadError
 from edgead.parity import ask
+
+_log = logging.getLogger(__name__)
 
 SAME = 0.01
 """Largest change of a score (or map value) on the former bundle's golden frames, relative to the range of those scores (values),
@@ -34,16 +39,35 @@ def carry_over(former: Path, work: Path, anew: bool) -> None:
     except EdgeadError as error:
         _note(Bundle.open(work), {"all": f"the former bundle does not open: {error}"})
         return
-    tuned = [record for record in old.manifest.engines if _on_the_line(record)]
+    new = Bundle.open(work)
+    tuned = [(old, record) for record in old.manifest.engines if _on_the_line(record)]
+    tuned += _of_before(former, {r.name for r in new.manifest.engines} - {r.name for r in old.manifest.engines})
     if not tuned:
         return
-    new = Bundle.open(work)
     told: dict[str, str] = {}
-    for record in tuned:
-        told[record.name] = why = _why_not(old, new, record, anew)
+    for bundle, record in tuned:
+        told[record.name] = why = _why_not(bundle, new, record, anew)
         if not why:
             new = rewrite_manifest(new, new.manifest.with_engine(_carried(record, new.manifest.engine(record.name))))
     _note(new, told)
+
+
+def _of_before(target: Path, names: set[str]) -> list[tuple[Bundle, EngineRecord]]:
+    """Of these engines, what the line had tuned when the bundle at `target` last held them, each with its former version."""
+    found: list[tuple[Bundle, EngineRecord]] = []
+    left = set(names)
+    for version in reversed(versions.former(target)):
+        if not left:
+            break
+        try:
+            bundle = Bundle.open(version.path)
+        except EdgeadError as error:
+            _log.warning("%s: thresholds tuned there cannot be looked at: %s", version.path, error)
+            continue
+        there = [record for record in bundle.manifest.engines if record.name in left]
+        found += [(bundle, record) for record in there if _on_the_line(record)]
+        left -= {record.name for record in there}
+    return found
 
 
 def _on_the_line(record: EngineRecord) -> bool:
@@ -63,7 +87,7 @@ def _why_not(old: Bundle, new: Bundle, record: EngineRecord, anew: bool) -> str:
         return "thresholds were asked for anew (--max-false-reject)"
     found = next((r for r in new.manifest.engines if r.name == record.name), None)
     if found is None:
-        return "the new bundle has no such engine"
+        return "the new bundle has no such engine (they are kept, and go to the next one that has it)"
     recipes = [dataclasses.replace(b.manifest.preprocess, pictures=None) for b in (old, new)]
     if recipes[0] != recipes[1]:
         return "the recipe from camera picture to model input has changed"

@@ -13,9 +13,9 @@ from edgead import __version__
 from edgead.bundle import Threshold
 from edgead.calibration.calibrate import CalibrationReport
 from edgead.calibration.conformal import images_needed
-from edgead.calibration.deviation import Deviation, Limits
+from edgead.calibration.deviation import DOUBT, Deviation, Limits
 from edgead.calibration.findings import Finding
-from edgead.calibration.guard import GuardReport
+from edgead.calibration.guarded import GuardReport, Refusal
 from edgead.errors import BadInput
 from edgead.export import figures
 from edgead.export.pages import Block, Heading, Picture, Table, Text, Tiles, write_html, write_markdown
@@ -62,6 +62,8 @@ class ReportData:
         search: what a search for a budget found, as in the manifest; empty without one.
         judgement: what must be said of the trained model.
         oddest: the oddest good pictures of training, each with a caption.
+        refused: engines that are not in the bundle, and why.
+        pairs: of a good frame and a defect, that AUROC was measured with.
     """
 
     name: str
@@ -83,6 +85,14 @@ class ReportData:
     search: Mapping[str, Any] = field(default_factory=dict)
     judgement: Sequence[Finding] = ()
     oddest: Sequence[tuple[str, Image]] = ()
+    refused: Sequence[Refusal] = ()
+    pairs: int = 0
+
+    @property
+    def kept(self) -> list[EngineRow]:
+        """Engines that were not refused."""
+        gone = {refusal.engine for refusal in self.refused}
+        return [row for row in self.engines if row.name not in gone]
 
 
 def check_report(target: Path) -> None:
@@ -142,6 +152,8 @@ def _blocks(data: ReportData) -> list[Block]:
     verdict = Text(f"Bundle written: {data.bundle}", "good") if data.bundle else Text(f"No bundle: {data.failure}", "bad")
     return [
         verdict,
+        *(Text(f"Refused: {refusal}. {refusal.hint}", "bad") for refusal in data.refused if data.bundle),
+        *(Text(f"{name}: {word}.", "warning") for name, word in _doubts(data)),
         *(Text(str(finding), "warning") for finding in data.judgement),
         *_summary(data),
         *_oddest(data),
@@ -155,6 +167,12 @@ def _blocks(data: ReportData) -> list[Block]:
     ]
 
 
+def _doubts(data: ReportData) -> list[tuple[str, str]]:
+    """What is over a limit, and tolerated because these pictures cannot tell it from nothing."""
+    judged = [(row.name, row.deviation) for row in data.kept if row.deviation is not None and row.precision != "fp32"]
+    return [(name, word) for name, found in judged for word in data.limits.doubts(found, data.pairs)]
+
+
 def _summary(data: ReportData) -> list[Block]:
     timed = [row for row in data.engines if row.latency_ms is not None]
     fastest = min(timed, key=lambda row: row.latency_ms or 0.0, default=None)
@@ -163,13 +181,15 @@ def _summary(data: ReportData) -> list[Block]:
         float_ms = min((row.latency_ms or 0.0 for row in timed if row.precision == "fp32"), default=None)
         note = fastest.name + (f"; best FP32 {float_ms:.1f} ms" if float_ms and fastest.precision != "fp32" else "")
         tiles.append(("fastest engine", f"{fastest.latency_ms:.1f} ms", note))
-    lossy = [row for row in data.engines if row.precision != "fp32" and row.deviation is not None]
+    lossy = [row for row in data.kept or data.engines if row.precision != "fp32" and row.deviation is not None]
     shown = fastest if fastest in lossy else next(iter(lossy), fastest)
     if shown is not None and shown.deviation is not None:
         d = shown.deviation
         if d.auroc is not None and d.auroc_change is not None:
-            tiles.append((f"AUROC of {shown.name}", f"{d.auroc:.4f}", f"trained model {d.auroc - d.auroc_change:.4f}"))
-        tiles.append(("labels that flip", f"{d.label_flips} of {d.frames}", shown.name))
+            error = f"; difference good to {d.auroc_error:.2g}" if d.auroc_error else ""
+            tiles.append((f"AUROC of {shown.name}", f"{d.auroc:.4f}", f"trained model {d.auroc - d.auroc_change:.4f}{error}"))
+        most = f"{shown.name}; on pictures like these at most {_percent(d.flips_at_most)}, with 95 % confidence"
+        tiles.append(("labels that flip", f"{d.label_flips} of {d.frames}", most))
         tiles.append(("score deviation", f"{100 * d.score_deviation:.1f} %", "of the scores' standard deviation"))
     counts = {kind: list(data.kinds).count(kind) for kind in dict.fromkeys(data.kinds)}
     frames = ", ".join(f"{count} {kind}" + ("s" if kind != "good" else "") for kind, count in counts.items())
@@ -245,7 +265,7 @@ def _engines(data: ReportData) -> list[Block]:
                 _number(d.auroc, 4), f"{d.label_flips} of {d.frames}", _percent(d.score_deviation), _percent(d.map_deviation),
                 f"{d.rank_correlation:.4f}",
             ]  # fmt: skip
-        unknown = "" if data.failure else "not run here"
+        unknown = "" if data.failure else "not run here" if row in data.kept else "refused"
         ms = unknown if row.latency_ms is None else f"{row.latency_ms:.1f} ms"
         kept = str(row.kept_float) if row.precision == "int8" else ""
         rows.append((row.name, ms, *cells, _percent(literal.get(row.name)), kept))
@@ -256,7 +276,7 @@ def _engines(data: ReportData) -> list[Block]:
             "From own graph: INT8 engines against the literal float execution of their own graph; faulty kernels and saturation "
             f"show there. Tolerated: {_percent(data.limits.max_score_deviation)} score deviation, "
             f"{_percent(data.limits.max_flips)} of the labels (one picture always), {data.limits.max_auroc_drop:g} of AUROC (one "
-            "swapped pair always).",
+            f"swapped pair always; up to {DOUBT:g} times that where these pictures cannot tell the drop from none).",
             "faint",
         )
     )
@@ -323,10 +343,18 @@ def _layers(data: ReportData) -> list[Block]:
             blocks.append(Text(f"{engine}, as calibrated, broke its limits: {', '.join(words)}.", "warning"))
         if guard.steps:
             rows = [
-                (s.layer, _percent(s.alone), f"{s.cost_ms:.2f} ms", _percent(s.before), _percent(s.after), STAYS[s.kept])
+                (
+                    s.layer,
+                    _percent(s.alone),
+                    f"{s.cost_ms:.2f} ms",
+                    _percent(s.before),
+                    _percent(s.after),
+                    f"{s.flips_before} to {s.flips_after}",
+                    STAYS[s.kept],
+                )
                 for s in guard.steps
             ]
-            header = ("layer tried in float", "deviation alone", "costs", "engine before", "engine after", "stays")
+            header = ("layer tried in float", "deviation alone", "costs", "engine before", "engine after", "flips", "stays")
             blocks += [Text(f"What the guard tried, in order ({guard.steps[0].engine}):"), Table(header, rows)]
         if guard.layers:
             kept = {step.layer for step in guard.steps if step.kept}

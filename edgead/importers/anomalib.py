@@ -15,9 +15,8 @@ from edgead.bundle import Threshold
 from edgead.errors import BadInput
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import Normalize, Resize, Step, read_steps, shown
-from edgead.importers.streams import Record
 from edgead.importers.transforms import Followed, follow
-from edgead.importers.weights import TIMM_LITE0, backbone_with, check_finite, check_layers, fold_norm, from_timm_lite0
+from edgead.importers.weights import TIMM_LITE, backbone_with, check_finite, check_layers, fold_norm, from_timm_lite
 from edgead.models.backbones import Backbone
 from edgead.models.detector import Detector
 from edgead.models.efficientad import EfficientAd
@@ -25,6 +24,7 @@ from edgead.models.patchcore import PatchCore
 from edgead.models.patches import build_features
 from edgead.models.prepared import Scale
 from edgead.models.separable import blur_matrix
+from edgead.models.streams import Record
 from edgead.models.supersimplenet import SuperSimpleNet
 
 RECORDS = (
@@ -43,7 +43,7 @@ def import_checkpoint(path: Path, checkpoint: Mapping[str, Any], options: Import
 
     Args:
         path: the file, for messages.
-        checkpoint: what :func:`edgead.importers.torchfile.read_torch_file` read with `RECORDS`.
+        checkpoint: what :func:`edgead.models.torchfile.read_torch_file` read with `RECORDS`.
 
     Raises:
         BadInput: not such a file, a model or backbone that edgead does not know, preprocessing that it cannot follow.
@@ -218,9 +218,10 @@ def _patchcore(
     bank = state["memory_bank"].float()
     if bank.ndim != 2 or not len(bank):
         raise BadInput("the file's memory bank is empty", hint="save the checkpoint after training has ended")
-    weights = {k.removeprefix("feature_extractor.feature_extractor."): v for k, v in state.items()}
-    if name == TIMM_LITE0:
-        name, layers, weights = from_timm_lite0(layers, weights)
+    prefix = "feature_extractor.feature_extractor."
+    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if name in TIMM_LITE:
+        name, layers = from_timm_lite(name, layers)
     backbone = backbone_with(name, layers, weights)
     extra = {"features": {"kind": "zero_border"}, "map": SMOOTH, "refine": True, **_normalization(followed, backbone)}
     features = build_features({"backbone": name, "layers": list(layers), **extra}, backbone)

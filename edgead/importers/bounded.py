@@ -1,4 +1,4 @@
-"""Bounds for readers of foreign files: regular files only, and a child process with limits where other libraries do the work.
+"""Bounds for readers of foreign files: a child process with limits where other libraries do the work.
 
 A graph can loop 2^60 times, unfold a few bytes to terabytes, or crash the library that runs it. So it is looked at in a process
 of its own, which may take so much time and memory and whose end, of whatever kind, is one clear line here.
@@ -29,18 +29,6 @@ class Bounds:
 
     time_s: float = 30.0
     memory_mb: int = 4096
-
-
-def check_regular(path: Path, what: str = "file") -> None:
-    """Refuse what is no regular file (a pipe would be waited for, a device read without end).
-
-    Raises:
-        BadInput: there is none, or it is something else.
-    """
-    if not path.exists():
-        raise BadInput(f"there is no {what} {path}", hint="check the path")
-    if not path.is_file():
-        raise BadInput(f"{path} is no regular file", hint="give a file on the disk, not a folder, pipe or device")
 
 
 def call(module: str, path: Path, request: Mapping[str, Any], bounds: Bounds) -> dict[str, Any]:

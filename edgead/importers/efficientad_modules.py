@@ -19,12 +19,12 @@ from edgead.errors import BadInput
 from edgead.importers.anomalib import load
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import Resize
-from edgead.importers.streams import Record
-from edgead.importers.torchfile import read_torch_file
 from edgead.importers.transforms import follow
 from edgead.importers.weights import check_finite
 from edgead.models.efficientad import EfficientAd
 from edgead.models.resized import Resized
+from edgead.models.streams import Record
+from edgead.models.torchfile import read_torch_file
 from edgead.types import Image
 
 PARTS = ("teacher", "student", "autoencoder")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from edgead.bundle import Threshold
+from edgead.disk import check_regular
 from edgead.errors import BadInput
-from edgead.importers.bounded import Bounds, call, check_regular
+from edgead.importers.bounded import Bounds, call
 from edgead.importers.model import Imported, ImportOptions, recipe_for, refuse_options
 from edgead.importers.ports import GraphOptions, described
 from edgead.models.detector import Detector

@@ -6,8 +6,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from edgead.disk import check_regular
 from edgead.errors import BadInput
-from edgead.importers.bounded import Bounds, call, check_regular
+from edgead.importers.bounded import Bounds, call
 from edgead.importers.graph import check, told
 from edgead.importers.model import Imported, ImportOptions
 from edgead.importers.ports import GraphOptions

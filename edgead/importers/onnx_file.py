@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgead.disk import check_regular
 from edgead.errors import BadInput
-from edgead.importers.bounded import check_regular, first_line
+from edgead.importers.bounded import first_line
 from edgead.importers.ports import GraphOptions, input_layout, told_numbers
 
 FLOATS = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")

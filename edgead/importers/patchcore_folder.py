@@ -15,12 +15,12 @@ from edgead.errors import BadInput
 from edgead.importers.faissfile import read_flat_l2
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import CenterCrop, Resize, Step
-from edgead.importers.streams import MOST_BYTES, Unreadable, mapping, read_stream
 from edgead.importers.transforms import follow
 from edgead.importers.weights import check_finite, check_layers
 from edgead.models.backbones import load_backbone
 from edgead.models.patchcore import PatchCore
 from edgead.models.patches import build_features
+from edgead.models.streams import MOST_BYTES, Unreadable, mapping, read_stream
 
 PARAMS = "patchcore_params.pkl"
 INDEX = "nnscorer_search_index.faiss"

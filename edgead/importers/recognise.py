@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from edgead.disk import check_regular
 from edgead.errors import BadInput
 from edgead.importers import anomalib, efficientad_modules, graph, ir, patchcore_folder, simplenet_file
-from edgead.importers.bounded import check_regular, first_line
+from edgead.importers.bounded import first_line
 from edgead.importers.model import Imported, ImportOptions
 from edgead.importers.steps import shown
-from edgead.importers.streams import Record
-from edgead.importers.torchfile import read_torch_file
+from edgead.models.streams import Record
+from edgead.models.torchfile import read_torch_file
 from edgead.preprocess import naming
 
 KNOWN = (

@@ -14,9 +14,10 @@ from edgead.importers.model import Imported, ImportOptions
 from edgead.importers.steps import CenterCrop, Resize, Step
 from edgead.importers.transforms import follow
 from edgead.importers.weights import check_finite, fold_norm
-from edgead.models.backbones import DEFAULT_LAYERS, load_backbone
+from edgead.models.backbones import load_backbone
 from edgead.models.patches import build_features
 from edgead.models.simplenet import SimpleNet
+from edgead.published import published
 
 SMOOTH = {"upsample": "bilinear", "sigma": 4.0, "radius": 16, "border": "symmetric"}
 DEFAULT_SIZE = (288, 288)
@@ -27,7 +28,7 @@ def import_simplenet(path: Path, content: Mapping[str, Any], options: ImportOpti
 
     Args:
         path: the file, for messages.
-        content: what :func:`edgead.importers.torchfile.read_torch_file` read: {discriminator, pre_projection}.
+        content: what :func:`edgead.models.torchfile.read_torch_file` read: {discriminator, pre_projection}.
 
     Raises:
         BadInput: another depth of discriminator or adaptor than the authors' defaults, or a backbone that does not fit.
@@ -43,7 +44,7 @@ def import_simplenet(path: Path, content: Mapping[str, Any], options: ImportOpti
         )
     check_finite(path, {k: v for k, v in {**head, **adaptor}.items() if isinstance(v, Tensor)})
     name = options.backbone or "wide_resnet50_2"
-    layers = options.layers or DEFAULT_LAYERS.get(name, ("layer2", "layer3"))
+    layers = options.layers or published(name).layers
     width, height = options.size or DEFAULT_SIZE
     hidden, channels = head["body.block1.0.weight"].shape
     backbone = load_backbone(name, layers, options.weights)

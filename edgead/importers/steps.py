@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgead.errors import BadInput
-from edgead.importers.streams import Record
 from edgead.models.prepared import Window
+from edgead.models.streams import Record
 
 Size = tuple[int, int]
 """Height, width."""

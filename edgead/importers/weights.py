@@ -11,28 +11,26 @@ from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.importers.steps import shown
-from edgead.models.backbones import EfficientNetLite0, ResNet, build_backbone
+from edgead.models.backbones import Backbone, build_backbone
+from edgead.models.backbones.efficientnet import PLANS
 
-TIMM_LITE0 = "tf_efficientnet_lite0"
-_LITE0_REPEATS = (1, 2, 2, 3, 3, 4)
+TIMM_LITE = {f"tf_{name}": name for name in PLANS}
 _EPS = 1e-5
 MOST_LAYERS = 8
 
 
-def backbone_with(name: str, layers: Sequence[str], weights: Mapping[str, Tensor]) -> EfficientNetLite0 | ResNet:
+def backbone_with(name: str, layers: Sequence[str], weights: Mapping[str, Tensor]) -> Backbone:
     """A frozen backbone with weights that are named as its publisher names them.
 
     Raises:
-        BadInput: unknown backbone or layer, or a weight is missing.
+        BadInput: unknown backbone or layer, or the weights are not its.
     """
     backbone = build_backbone(name, layers)
     try:
-        backbone.load_published({k: v.float() for k, v in weights.items()})
-    except RuntimeError as error:
-        detail = str(error).splitlines()[-1].strip()
-        raise BadInput(f"the weights are not those of {name}: {detail[:120]}", hint="give the right --backbone") from error
-    backbone.freeze()
-    return backbone
+        backbone.load_published(weights)
+    except BadInput as error:
+        raise BadInput(f"the weights are not those of {name}: {error}", hint="give the right --backbone") from error
+    return backbone.freeze()
 
 
 def check_layers(layers: Sequence[Any]) -> tuple[str, ...]:
@@ -78,38 +76,16 @@ def fold_norm(state: Mapping[str, Tensor], layer: str, norm: str, new: str) -> d
     return {f"{new}.weight": scaled.float(), f"{new}.bias": bias.float()}
 
 
-def from_timm_lite0(layers: Sequence[str], weights: Mapping[str, Tensor]) -> tuple[str, tuple[str, ...], dict[str, Tensor]]:
-    """EfficientNet-Lite0 as timm names it -> edgead's name, layers and published weight names.
-
-    timm counts stages ("blocks.2" is the output of stage 2), the published weights count blocks.
+def from_timm_lite(name: str, layers: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """An EfficientNet-Lite as timm names it -> edgead's name and layers: timm counts stages, edgead blocks.
 
     Raises:
         BadInput: a layer is not a stage.
     """
-    ends = [sum(_LITE0_REPEATS[: i + 1]) - 1 for i in range(len(_LITE0_REPEATS))]
+    own = TIMM_LITE[name]
+    ends = PLANS[own].ends
     try:
         chosen = tuple(f"blocks.{ends[int(layer.removeprefix('blocks.'))]}" for layer in layers)
     except (ValueError, IndexError) as error:
-        raise BadInput(f"{TIMM_LITE0} has no layers {', '.join(layers)}", hint="choose from blocks.0 to blocks.5") from error
-    renamed = {}
-    for name, tensor in weights.items():
-        parts = name.split(".")
-        if parts[0] in ("conv_stem", "bn1"):
-            renamed[".".join([{"conv_stem": "_conv_stem", "bn1": "_bn0"}[parts[0]], *parts[1:]])] = tensor
-        elif parts[0] == "blocks" and len(parts) > 4:
-            stage, block = int(parts[1]), int(parts[2])
-            index = sum(_LITE0_REPEATS[:stage]) + block
-            renamed[f"_blocks.{index}.{_timm_layer(parts[3], first=stage == 0)}.{parts[4]}"] = tensor
-    return "efficientnet_lite0", chosen, renamed
-
-
-def _timm_layer(name: str, first: bool) -> str:
-    """timm's layer names: the first stage has no expansion, so its names are shifted by one."""
-    if first:
-        names = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
-    else:
-        names = {
-            "conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1",
-            "conv_pwl": "_project_conv", "bn3": "_bn2",
-        }  # fmt: skip
-    return names.get(name, name)
+        raise BadInput(f"{name} has no layers {', '.join(layers)}", hint="choose from blocks.0 to blocks.5") from error
+    return own, chosen

@@ -9,7 +9,7 @@ from benchmarks import limit
 from benchmarks._limit.built import Built
 from benchmarks._limit.plain import PlainEfficientAd
 from benchmarks._limit.rates import gflop, profile
-from edgead.models.backbones import EfficientNetLite0
+from edgead.models.backbones.efficientnet import EfficientNetLite
 from edgead.models.efficientad import EfficientAd
 from edgead.models.patchcore import PatchCore
 from edgead.models.patches import PatchFeatures
@@ -25,7 +25,7 @@ def image() -> Image:
 
 def patchcore() -> PatchCore:
     torch.manual_seed(0)
-    features = PatchFeatures(EfficientNetLite0(("blocks.1", "blocks.2")).freeze())
+    features = PatchFeatures(EfficientNetLite("efficientnet_lite0", ("blocks.1", "blocks.2")).freeze())
     with torch.no_grad():
         bank = features(torch.rand(1, 3, *SIZE) * 255).flatten(2).transpose(1, 2)[0, ::17]
     return PatchCore.from_bank(features, bank, 5, SIZE)

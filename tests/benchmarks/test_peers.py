@@ -14,8 +14,9 @@ from benchmarks._peers.case import Case, Counts, lite0_weights
 from benchmarks._peers.environment import DEFAULT, REQUIREMENTS, python_of
 from benchmarks._peers.process import Worker, WorkerFailed
 from benchmarks._peers.tables import goals, page, readme
+from benchmarks._peers.worker import LAYERS, LITE0
 from benchmarks._sets import SETS
-from edgead.importers.weights import backbone_with, from_timm_lite0
+from edgead.importers.weights import backbone_with, from_timm_lite
 from edgead.models.backbones import load_backbone
 from edgead.preprocess import read_image
 
@@ -115,12 +116,12 @@ def test_nothing_that_judges_was_seen_before(case: Case) -> None:
 def test_both_sides_get_the_same_backbone(tmp_path: Path) -> None:
     with np.load(lite0_weights(tmp_path / "lite0.npz"), allow_pickle=False) as found:
         weights = {name: torch.from_numpy(found[name]) for name in found.files}
-    name, layers, published = from_timm_lite0(("blocks.2", "blocks.4"), weights)
+    name, layers = from_timm_lite(LITE0, LAYERS)
     own = load_backbone("efficientnet_lite0")
     assert layers == own.layers
     pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
     with torch.no_grad():
-        for one, other in zip(backbone_with(name, layers, published)(pixels), own(pixels), strict=True):
+        for one, other in zip(backbone_with(name, layers, weights)(pixels), own(pixels), strict=True):
             assert torch.equal(one, other)
 
 

@@ -18,7 +18,7 @@ from edgead.calibration.guard import GuardOptions
 from edgead.engines import open_engine
 from edgead.engines.verify import verify_engine
 from edgead.errors import BadInput, MissingExtra, ParityFailed, StorageError
-from edgead.export import ExportOptions, export_bundle, measure, pipeline
+from edgead.export import ExportOptions, export_bundle, measure, pipeline, workshop
 from edgead.models.detector import load_detector
 from edgead.parity import Answers
 from tests.bundles import FAMILIES, SIZES, Tiny, part
@@ -139,7 +139,7 @@ def test_a_false_reject_rate_chooses_every_threshold(tiny: Tiny, tmp_path: Path)
 
 
 def test_an_fp32_engine_that_is_off_fails(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "FP32_LIMIT", 0.0)
+    monkeypatch.setattr(workshop, "FP32_LIMIT", 0.0)
     with pytest.raises(ParityFailed, match="onnxruntime-fp32 is off by"):
         export_bundle(tiny.model(), tmp_path / "part.edgead", ExportOptions(("onnxruntime",), ("fp32",), threads=1))
     assert not list(tmp_path.iterdir())

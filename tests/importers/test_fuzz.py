@@ -22,8 +22,8 @@ from edgead.errors import BadInput, EdgeadError
 from edgead.importers import ImportOptions
 from edgead.importers.bounded import Bounds
 from edgead.importers.graph import GraphOptions, import_graph
-from edgead.importers.streams import read_stream
-from edgead.importers.torchfile import read_torch_file
+from edgead.models.streams import read_stream
+from edgead.models.torchfile import read_torch_file
 from tests.importers import _reference as reference
 from tests.importers.test_anomalib import _preprocessing
 from tests.importers.test_graph import write_graph

@@ -14,7 +14,7 @@ import torch
 
 from edgead.errors import BadInput
 from edgead.importers import import_model
-from edgead.importers.streams import Unreadable, read_stream
+from edgead.models.streams import Unreadable, read_stream
 
 
 class Call:

@@ -13,8 +13,8 @@ import torch
 
 from edgead.errors import BadInput
 from edgead.importers import import_model
-from edgead.importers.streams import Record, Unreadable, read_stream
-from edgead.importers.torchfile import read_torch_file
+from edgead.models.streams import Record, Unreadable, read_stream
+from edgead.models.torchfile import read_torch_file
 from tests.importers.test_anomalib import _patchcore_checkpoint, _preprocessing
 from tests.importers.test_originals import patchcore_folder
 

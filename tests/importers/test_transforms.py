@@ -14,9 +14,9 @@ from torch import Tensor
 from edgead.errors import BadInput
 from edgead.importers import ImportOptions, import_model
 from edgead.importers.steps import read_steps
-from edgead.importers.streams import Record
 from edgead.importers.transforms import follow
 from edgead.models.detector import Detector, load_detector, save_detector
+from edgead.models.streams import Record
 from edgead.preprocess import PreprocessRecipe
 from tests.importers import _reference as reference
 from tests.importers.test_anomalib import _patchcore_checkpoint, _preprocessing

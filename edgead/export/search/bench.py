@@ -19,7 +19,7 @@ import torch
 
 from edgead.bundle import file_digest
 from edgead.calibration.calibrate import calibrate
-from edgead.calibration.deviation import Yardstick
+from edgead.calibration.deviation import Yardstick, paired_error
 from edgead.calibration.half import to_half
 from edgead.calibration.layers import Graphs, layer_errors
 from edgead.calibration.observe import Ranges, observe
@@ -32,7 +32,7 @@ from edgead.errors import BadInput, EngineError
 from edgead.export.builds import BUILDS
 from edgead.export.graph import write_onnx
 from edgead.export.measure import ThresholdRule, read_frames, trained_answers
-from edgead.export.pipeline import ExportOptions
+from edgead.export.options import ExportOptions
 from edgead.export.search.journal import Accuracy, Latency
 from edgead.export.search.space import Choice, Size
 from edgead.models.detector import Detector, load_detector
@@ -129,7 +129,11 @@ class Bench:
         found = self.yardstick.measure(answers)
         assert found.auroc is not None and found.auroc_change is not None  # there are drawn defects at least
         change = found.auroc_change if original is None else found.auroc - original.trained.auroc
-        return Accuracy(found.auroc, change, found.score_deviation, found.label_flips, found.frames, good, defect)
+        error = found.auroc_error or 0.0
+        if original is not None:
+            sides = (np.asarray(original.trained.good, np.float32), np.asarray(original.trained.defect, np.float32))
+            error = paired_error(sides, (np.asarray(good, np.float32), np.asarray(defect, np.float32)))
+        return Accuracy(found.auroc, change, found.score_deviation, found.label_flips, found.frames, good, defect, error)
 
     def build(self, choice: Choice) -> Path:
         """The engine's file, made as an export makes it."""

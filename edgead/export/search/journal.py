@@ -48,6 +48,7 @@ class Accuracy:
         score_deviation, label_flips (of `frames`): from the trained model of the same input size, see
             :class:`edgead.calibration.deviation.Deviation`.
         good, defect: scores behind the AUROC.
+        auroc_error: one standard error of `auroc_change`; 0 in journals of before, which judges more strictly.
     """
 
     auroc: float
@@ -57,6 +58,7 @@ class Accuracy:
     frames: int
     good: tuple[float, ...]
     defect: tuple[float, ...]
+    auroc_error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

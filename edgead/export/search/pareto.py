@@ -5,35 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from edgead.calibration.deviation import Deviation, Limits
+from edgead.calibration.deviation import Deviation, Limits, paired_error
 from edgead.export.search.journal import Accuracy, Record
 
 
 def noise(one: Accuracy, other: Accuracy) -> float:
-    """One standard error of the difference of two AUROCs on the same frames, by DeLong, DeLong and Clarke-Pearson (1988).
+    """One standard error of the difference of two AUROCs on the same frames (:func:`edgead.calibration.deviation.paired_error`).
 
     Both sides saw the same parts, so what is hard for both cancels out. It is at least what one swapped pair of frames is worth.
     """
-    (good, defect), (good_other, defect_other) = (_placements(side) for side in (one, other))
     smallest = 1.0 / (len(one.good) * len(one.defect))
-    if len(good) != len(good_other) or len(defect) != len(defect_other):  # not the same frames: nothing cancels out
-        variance = sum(_variance(part) for part in (good, defect, good_other, defect_other))
-    else:
-        variance = _variance(good - good_other) + _variance(defect - defect_other)
-    return max(smallest, float(np.sqrt(variance)))
-
-
-def _placements(side: Accuracy) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """For each good frame the share of defects above it, for each defect the share of good frames below it; ties count half."""
-    good, defect = np.asarray(side.good, np.float64), np.asarray(side.defect, np.float64)
-    above = (defect > good[:, None]) + 0.5 * (defect == good[:, None])
-    return above.mean(1), above.mean(0)
-
-
-def _variance(values: npt.NDArray[np.float64]) -> float:
-    return float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
+    (good, defect), (good_other, defect_other) = (
+        (np.asarray(side.good, np.float32), np.asarray(side.defect, np.float32)) for side in (one, other)
+    )
+    return max(smallest, paired_error((good, defect), (good_other, defect_other)))
 
 
 def within_loss(found: Accuracy, limits: Limits) -> bool:
@@ -51,6 +37,7 @@ def broken(found: Accuracy, limits: Limits) -> tuple[str, ...]:
         label_flips=found.label_flips,
         auroc=found.auroc,
         auroc_change=found.auroc_change,
+        auroc_error=found.auroc_error,
     )
     return limits.broken(deviation, len(found.good) * len(found.defect))
 

@@ -26,7 +26,8 @@ from edgead.bundle import Bundle, rewrite_manifest, storage_errors
 from edgead.engines import open_engine
 from edgead.errors import BadInput, BudgetMissed, EdgeadError, ParityFailed, StorageError
 from edgead.export.builds import BACKENDS
-from edgead.export.pipeline import ExportOptions, export_bundle
+from edgead.export.options import ExportOptions
+from edgead.export.pipeline import export_bundle
 from edgead.export.search.bench import Bench, affordable_frames, facts_of, model_digest
 from edgead.export.search.journal import Journal, Record
 from edgead.export.search.options import Retrain, SearchOptions

@@ -30,5 +30,5 @@ def written_once(graphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             write_onnx(detector, kept)
         shutil.copy(kept, target)
 
-    for module in ("edgead.export.search.bench", "edgead.export.pipeline"):
+    for module in ("edgead.export.search.bench", "edgead.export.workshop"):
         monkeypatch.setattr(f"{module}.write_onnx", write)

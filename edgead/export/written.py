@@ -1,0 +1,139 @@
+"""Writes a bundle's golden frames and manifest: what was measured of each engine, and which were refused."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from edgead import machine
+from edgead.bundle import TRAINED_ON, EngineRecord, Manifest, write_golden, write_manifest
+from edgead.calibration.findings import Finding
+from edgead.calibration.targets import target_for
+from edgead.export.builds import BUILDS, facts
+from edgead.export.measure import golden_camera, pick_golden
+from edgead.export.options import Job, name_of
+from edgead.export.subject import Subject
+from edgead.export.workshop import FP32_LIMIT, Workshop
+from edgead.golden import MAX_MAP_BYTES
+from edgead.parity import Answers
+from edgead.types import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """The engines' inputs and outputs, the one to run when nobody says, median milliseconds by name, and how it was chosen
+    (:mod:`edgead.engines.choice`)."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    default: str
+    speed: Mapping[str, float] = field(default_factory=dict)
+    choice: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write(subject: Subject, shop: Workshop, timed: Timed, findings: Sequence[Finding]) -> None:
+    """Golden frames, the list of pictures trained on, and the manifest, into the shop's folder."""
+    work, reference = shop.work, subject.reference
+    most = max(1, min(subject.options.golden_count, MAX_MAP_BYTES // reference.maps[0].nbytes))
+    golden, camera = golden_camera(subject.frames, pick_golden(subject.frames, reference, most), subject.recipe)
+    stored = Answers(reference.scores[golden], reference.maps[golden])
+    write_golden(work, [subject.frames.all[i] for i in golden], stored, camera)
+    kinds = subject.frames.kinds()
+    here = machine.facts()
+    manifest = Manifest(
+        name=str(subject.info["name"]),
+        family=subject.detector.family,
+        model={**subject.detector.config, "image_size": list(subject.detector.image_size)},
+        origin=dict(subject.info["origin"]),
+        preprocess=subject.recipe,
+        inputs=timed.inputs,
+        outputs=timed.outputs,
+        engines=tuple(_record(shop, job) for job in shop.kept),
+        default_engine=timed.default,
+        calibration=_calibration(subject, shop),
+        golden=len(golden),
+        golden_kinds=tuple(kinds[i] for i in golden),
+        golden_camera=tuple(camera),
+        measured=_measured(subject, shop, timed, findings),
+        tools={**here.pop("packages"), **machine.packages(["onnxscript"])},
+        machine=here,
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    if (known := subject.model_dir / TRAINED_ON).is_file():
+        shutil.copyfile(known, work / TRAINED_ON)
+    write_manifest(work, manifest)
+
+
+def _record(shop: Workshop, job: Job) -> EngineRecord:
+    backend, precision = job
+    built_with = {**machine.packages([backend]), "arch": platform.machine()}
+    if BUILDS[job].graph == "int8":
+        built_with["weight_bits"] = str(target_for(backend, weight_bits=shop.options.weight_bits).options.weight_bits)
+    built_with |= facts(shop.files[job])
+    measured = shop.measured[job]
+    return EngineRecord(
+        name=name_of(job),
+        backend=backend,
+        precision=precision,
+        file=shop.files[job].relative_to(shop.work).as_posix(),
+        threshold=measured.threshold,
+        parity=measured.parity if job in shop.here else None,
+        auroc=measured.auroc,
+        built_with=built_with,
+    )
+
+
+def _calibration(subject: Subject, shop: Workshop) -> dict[str, Any] | None:
+    """Of INT8; None when no INT8 engine is left."""
+    if subject.calibration is None or not shop.calibrated or not any(BUILDS[job].graph == "int8" for job in shop.kept):
+        return None
+    first = shop.calibrated[0]
+    findings = {str(finding): finding.to_json() for told in shop.calibrated for finding in told.findings}
+    return {
+        "digest": subject.calibration.digest,
+        "images": len(subject.calibration),
+        "source": str(subject.options.calibration or "set aside by training"),
+        "method": subject.options.observer,
+        "tool": subject.options.tool,
+        "weight_bits": first.target.options.weight_bits,
+        "int8_products": first.products,
+        "findings": list(findings.values()),
+    }
+
+
+def _measured(subject: Subject, shop: Workshop, timed: Timed, findings: Sequence[Finding]) -> dict[str, Any]:
+    frames, options = subject.frames, subject.options
+    counts = {"held_out": len(frames.held_out), "good": len(frames.good), "defect": len(frames.defect)}
+    kept = {name_of(job): shop.deviations[name_of(job)] for job in shop.kept}
+    doubts = {name: list(options.limits.doubts(found, subject.yardstick.pairs)) for name, found in kept.items()}
+    return {
+        "threshold": asdict(subject.rule.trained),
+        "auroc": frames.auroc(subject.reference),
+        "frames": counts | ({"drawn": len(frames.drawn)} if frames.drawn else {}),
+        "limits": {"fp32": FP32_LIMIT, **asdict(options.limits)},
+        "rewrites": [done.to_json() for done in subject.applied],
+        "search": dict(options.search),
+        "deviations": {name: deviation.to_json() for name, deviation in kept.items()},
+        "doubts": {name: words for name, words in doubts.items() if words},
+        "refused": [_refusal(shop, refusal.to_json()) for refusal in shop.refused],
+        "guard": [told.to_json() for told in shop.guarded],
+        "literal": {name_of(job): asdict(shop.measured[job].parity) for job in shop.kept if job not in shop.here},
+        "latency_ms": dict(timed.speed),
+        "choice": dict(timed.choice),
+        "threads": options.threads or machine.usable_cores(),
+        "training": subject.info.get("metrics", {}),
+        "labels": list(frames.labels),
+        "judgement": [finding.to_json() for finding in findings],
+        "oddest": subject.info.get("oddest", []),
+    }
+
+
+def _refusal(shop: Workshop, told: dict[str, str]) -> dict[str, Any]:
+    """With the figures, where there are finite ones."""
+    found = shop.deviations.get(told["engine"])
+    figures = found.to_json() if found is not None and found.score_deviation < float("inf") else None
+    return {**told, "figures": figures}
