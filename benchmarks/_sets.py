@@ -68,22 +68,27 @@ class ImageSet:
         """The recipe that suits a model family."""
         return self.efficientad if model == "efficientad" else self.recipe
 
-    def split(self, seed: int, model: str = "patchcore") -> Split:
-        """The frames of one seed, the same files for every model."""
-        recipe = self.recipe_of(model)
+    def files(self, seed: int, sizes: Sizes | None = None) -> tuple[list[Path], list[Entry]]:
+        """Good files for training, and test entries, of one seed."""
+        sizes = sizes or self.sizes
         train_files, entries = self.find()
         rng = np.random.default_rng(seed)
         if self.pooled:
             own_good = [file for file, kind, _ in entries if kind == "good"]
             pool = _draw(train_files + own_good, len(train_files) + len(own_good), rng)
-            held = self.sizes.good
+            held = min(sizes.good, len(pool) // 3)
             train_files, entries = pool[held:], [(f, "good", None) for f in pool[:held]] + [e for e in entries if e[1] != "good"]
         chosen: list[Entry] = []
         for kind in sorted({kind for _, kind, _ in entries}):
-            count = self.sizes.good if kind == "good" else self.sizes.defects
+            count = sizes.good if kind == "good" else sizes.defects
             chosen += _draw([e for e in entries if e[1] == kind], count, rng)
-        train = [(file, "good", None) for file in _draw(train_files, self.sizes.train, rng)]
-        return Split([item.image for item in load_labelled(train, recipe)], list(load_labelled(chosen, recipe)))
+        return _draw(train_files, sizes.train, rng), chosen
+
+    def split(self, seed: int, model: str = "patchcore") -> Split:
+        """The frames of one seed, the same files for every model."""
+        recipe, (files, entries) = self.recipe_of(model), self.files(seed)
+        train = [(file, "good", None) for file in files]
+        return Split([item.image for item in load_labelled(train, recipe)], list(load_labelled(entries, recipe)))
 
 
 def _draw(items: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:

@@ -39,13 +39,12 @@ def train_tiny(folder: Path, family: str) -> Path:
     import torch
 
     from edgead.calibration.thresholds import threshold_from_good
-    from edgead.models.backbones import load_backbone
     from edgead.models.detector import Detector, save_detector
     from edgead.models.efficientad import EfficientAd
     from edgead.models.patchcore import PatchCore
-    from edgead.models.patches import PatchFeatures
     from edgead.models.simplenet import SimpleNet
     from edgead.preprocess import PreprocessRecipe
+    from edgead.training.patches import load_features
 
     torch.manual_seed(0)
     size = SIZES[family]
@@ -54,7 +53,7 @@ def train_tiny(folder: Path, family: str) -> Path:
     if family == "efficientad":
         detector = EfficientAd.build({"size": "small"}, (size, size))
     else:
-        features = PatchFeatures(load_backbone())
+        features = load_features("efficientnet_lite0", None, None)
         if family == "patchcore":
             with torch.no_grad():
                 rows = torch.cat([features(p.permute(0, 3, 1, 2).flip(1).float())[0].flatten(1).T for p in pictures])
@@ -65,6 +64,7 @@ def train_tiny(folder: Path, family: str) -> Path:
                 "layers": list(features.backbone.layers),
                 "channels": features.channels,
                 "hidden": 32,
+                "features": features.recipe,
             }
             detector = SimpleNet(config, (size, size), features.backbone)
     detector.requires_grad_(False).eval()

@@ -28,10 +28,11 @@ class PatchCore(Detector):
     Distances are told in feature units, not squared.
 
     Config keys: ``backbone``, ``layers``, ``rows`` R, ``channels`` C, ``neighbours`` b of the score's re-weighting (1: none),
-    ``nested``: the rows are in the order of a greedy coreset, so the first ones are the smaller coreset. For
-    imported models also ``features``, ``normalize``, ``map`` (see :mod:`edgead.models.patches`) and ``squared``: k, which tells
-    the mean of the k smallest squared distances in place of the distance, as the authors' code does, and ``refine``: the distance
-    to the nearest row is computed again by subtraction, which is exact near zero, in place of a floor.
+    ``nested``: the rows are in the order of a greedy coreset, so the first ones are the smaller coreset; ``features`` (see
+    :func:`edgead.models.patches.build_features`). For imported models also ``normalize``, ``map`` (see
+    :mod:`edgead.models.patches`) and ``squared``: k, which tells the mean of the k smallest squared distances in place of the
+    distance, as the authors' code does, and ``refine``: the distance to the nearest row is computed again by subtraction, which
+    is exact near zero, in place of a floor.
 
     A compressed one (:mod:`edgead.models.rewrites.patches`) also has ``dims`` D: patches and rows are projected to D dimensions,
     each layer at its own resolution; and ``bank``: how rows are stored in the exported graph (:data:`edgead.models.bank.BANKS`).
@@ -82,11 +83,11 @@ class PatchCore(Detector):
             floor: smallest distance told, as a share of the bank's radius.
         """
         linear = isinstance(features, LinearFeatures)
-        channels = features.features.channels if isinstance(features, LinearFeatures) else features.channels
+        plain = features.features if isinstance(features, LinearFeatures) else features
         b = max(1, min(neighbours, len(bank)))
         config = {
             "backbone": features.backbone.name, "layers": list(features.backbone.layers),
-            "rows": len(bank), "channels": channels, "neighbours": b, **(extra or {}),
+            "rows": len(bank), "channels": plain.channels, "neighbours": b, "features": plain.recipe, **(extra or {}),
             **({"dims": bank.shape[1]} if linear else {}),
         }  # fmt: skip
         detector = cls(config, image_size, features.backbone)

@@ -7,8 +7,8 @@ Other people's trained models average, pool and align features a little differen
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,15 +22,21 @@ from edgead.models.separable import smooth_upsample
 class PatchFeatures(nn.Module):
     """Each layer's features averaged over 3 x 3 cells, brought to the first (finest) layer's grid and concatenated.
 
+    The mean is of the cells that are there: up to 9, 6 at an edge, 4 in a corner. Models trained before 30 November 2026 have it.
+
     Attributes:
         backbone: the frozen backbone.
         channels: C, the sum over its layers.
+        recipe: what a model's configuration says of them under ``features``.
     """
+
+    kind: ClassVar[str] = "paper"
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
         self.channels = sum(backbone.channels)
+        self.recipe: dict[str, Any] = {"kind": self.kind}
 
     def forward(self, pixels: Tensor) -> Tensor:
         """float32 N x 3 x H x W RGB 0..255 -> float32 N x C x h x w, with h x w the finest of the layers' grids."""
@@ -50,8 +56,35 @@ class PatchFeatures(nn.Module):
         return list(torch.split(weight, list(self.backbone.channels), 1))
 
 
+class QuietBorderFeatures(PatchFeatures):
+    """As :class:`PatchFeatures`, with the outermost cells of each layer multiplied by `weight`, in the corners by its square:
+    what training takes.
+
+    These cells see the zeros that the backbone pads its layers with, and a mean of 6 or 4 cells wavers more than one of 9. Left
+    loud they took up to four fifths of a coreset and were the worst cells of most good pictures; counting cells outside of the
+    map as zeros (2/3, 4/9) quietens them so far that defects there are missed (docs/decisions/0026-features.md).
+    """
+
+    kind = "quiet_border"
+
+    def __init__(self, backbone: Backbone, weight: float = 0.8) -> None:
+        super().__init__(backbone)
+        self.recipe |= {"weight": weight}
+        self.weight = weight
+
+    def pooled(self, pixels: Tensor) -> list[Tensor]:
+        return [f * self._border(f) for f in super().pooled(pixels)]
+
+    def _border(self, f: Tensor) -> Tensor:
+        """h_l x w_l, a constant of the graph."""
+        rows, columns = ([self.weight if i in (0, n - 1) else 1.0 for i in range(n)] for n in map(int, f.shape[-2:]))
+        return torch.tensor([[row * column for column in columns] for row in rows], dtype=f.dtype, device=f.device)
+
+
 class ZeroBorderFeatures(PatchFeatures):
     """As :class:`PatchFeatures`, but cells outside of the map count as zeros and the first layer gives the grid (anomalib)."""
+
+    kind = "zero_border"
 
     def pooled(self, pixels: Tensor) -> list[Tensor]:
         return [F.avg_pool2d(f, 3, 1, 1) for f in self.backbone(pixels)]
@@ -63,6 +96,8 @@ class ZeroBorderFeatures(PatchFeatures):
 
 class DoubledFeatures(PatchFeatures):
     """All layers at twice the first layer's grid, then averaged over 3 x 3 cells with a border of zeros (SuperSimpleNet)."""
+
+    kind = "doubled"
 
     def forward(self, pixels: Tensor) -> Tensor:
         maps = self.backbone(pixels)
@@ -86,8 +121,11 @@ class BinnedFeatures(PatchFeatures):
     gcd(C_l, bins), so the first step is a grouped 3 x 3 convolution. It commutes with the resize to the first layer's grid.
     """
 
+    kind = "binned"
+
     def __init__(self, backbone: Backbone, layer_bins: int, channels: int) -> None:
         super().__init__(backbone)
+        self.recipe |= {"layer_bins": layer_bins, "channels": channels}
         self.binning = nn.ModuleList([_binning(c, layer_bins, 3) for c in backbone.channels])
         self.merge = _binning(layer_bins * len(backbone.channels), channels, 1)
         self.channels = channels
@@ -150,20 +188,19 @@ class LinearFeatures(nn.Module):
         return sum(others, first + self.bias)
 
 
-FEATURES: dict[str, Callable[..., PatchFeatures]] = {
-    "paper": PatchFeatures,
-    "zero_border": ZeroBorderFeatures,
-    "doubled": DoubledFeatures,
-    "binned": BinnedFeatures,
+FEATURES: Mapping[str, type[PatchFeatures]] = {
+    made.kind: made for made in (PatchFeatures, QuietBorderFeatures, ZeroBorderFeatures, DoubledFeatures, BinnedFeatures)
 }
+TRAINED = "quiet_border"
+"""The kind that models are trained with."""
 
 
 def build_features(config: Mapping[str, Any], backbone: Backbone | None = None) -> PatchFeatures:
     """Patch features by a detector's configuration.
 
     Args:
-        config: ``backbone``, ``layers``; optionally ``features``: {``kind``: of `FEATURES`, and its arguments} and ``normalize``:
-            {``mean``, ``std``} (three numbers each, of RGB 0 to 255) in place of the backbone's own.
+        config: ``backbone``, ``layers``; optionally ``features``: {``kind``: of `FEATURES`, and its arguments} (not given:
+            "paper") and ``normalize``: {``mean``, ``std``} (three numbers each, of RGB 0 to 255) in place of the backbone's own.
         backbone: with its weights; None builds one without.
 
     Raises:

@@ -22,7 +22,7 @@ class SimpleNet(Detector):
     The adaptor is linear and the batch norm is fixed after training, so both are folded into the discriminator's first layer
     (:func:`edgead.training.simplenet.fold`). The anomaly of a patch is minus the discriminator's output.
 
-    Config keys: ``backbone``, ``layers``, ``channels`` C, ``hidden``. For imported models also ``features``, ``normalize`` and
+    Config keys: ``backbone``, ``layers``, ``channels`` C, ``hidden``, ``features``. For imported models also ``normalize`` and
     ``map`` (see :mod:`edgead.models.patches`). With ``split`` the hidden layer's convolution is done on each layer of the
     backbone at its own resolution (:class:`edgead.models.patches.LinearFeatures`), and `hidden` does nothing.
     """

@@ -11,6 +11,7 @@ import torch
 from edgead.errors import BadInput
 from edgead.models.coreset import greedy_coreset, project
 from edgead.models.patchcore import PatchCore
+from edgead.models.patches import TRAINED
 from edgead.training.patches import MAX_ROWS, collect_rows, load_features
 from edgead.training.progress import Progress, silent
 from edgead.types import Image
@@ -29,6 +30,7 @@ class PatchCoreOptions:
             of rows.
         neighbours: b of the score's re-weighting; 1 turns it off.
         seed: of projection, first row and subsampling.
+        features: "quiet_border", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
         max_rows: candidates for the coreset (see :data:`edgead.training.patches.MAX_ROWS`).
     """
 
@@ -39,6 +41,7 @@ class PatchCoreOptions:
     neighbours: int = 9
     seed: int = 0
     max_rows: int = MAX_ROWS
+    features: str = TRAINED
 
 
 def coreset_rows(coreset: float | int, patches: int) -> int:
@@ -69,7 +72,7 @@ def fit_patchcore(
         BadInput: unusable options, or weights that do not load.
     """
     coreset_rows(options.coreset, 1)
-    features = load_features(options.backbone, options.layers, options.weights)
+    features = load_features(options.backbone, options.layers, options.weights, options.features)
     generator = torch.Generator().manual_seed(options.seed)
     rows, patches = collect_rows(features, images, generator, options.max_rows, progress)
     points = project(rows, generator)

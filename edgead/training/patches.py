@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.models.backbones import load_backbone
-from edgead.models.patches import PatchFeatures
+from edgead.models.patches import FEATURES, TRAINED, PatchFeatures
 from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
@@ -25,9 +25,10 @@ MAX_BYTES = 1 << 30
 _BATCH = 8
 
 
-def load_features(backbone: str, layers: Sequence[str] | None, weights: Path | None) -> PatchFeatures:
-    """Frozen patch features with their ImageNet weights (errors as :func:`edgead.models.backbones.load_backbone`)."""
-    features = PatchFeatures(load_backbone(backbone, layers, weights))
+def load_features(backbone: str, layers: Sequence[str] | None, weights: Path | None, kind: str = TRAINED) -> PatchFeatures:
+    """Frozen patch features of a kind of `FEATURES` that needs no arguments, with their ImageNet weights (errors as
+    :func:`edgead.models.backbones.load_backbone`)."""
+    features = FEATURES[kind](load_backbone(backbone, layers, weights))
     features.eval()
     return features
 

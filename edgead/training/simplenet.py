@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgead.errors import BadInput
+from edgead.models.patches import TRAINED
 from edgead.models.simplenet import LEAK, SimpleNet
 from edgead.training.patches import MAX_ROWS, collect_rows, load_features
 from edgead.training.progress import Progress, silent
@@ -37,6 +38,7 @@ class SimpleNetOptions:
         margin: th.
         adaptor_lr, discriminator_lr, weight_decay: of Adam; both rates fall to 0 on a cosine.
         seed: of initial weights, order and noise.
+        features: "quiet_border", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
         max_rows: patches collected (see :data:`edgead.training.patches.MAX_ROWS`).
     """
 
@@ -53,6 +55,7 @@ class SimpleNetOptions:
     weight_decay: float = 1e-5
     seed: int = 0
     max_rows: int = MAX_ROWS
+    features: str = TRAINED
 
 
 class Discriminator(nn.Module):
@@ -90,7 +93,7 @@ def fit_simplenet(
     """
     if options.steps < 1:
         raise BadInput(f"{options.steps} training steps are not usable", hint="give --steps 1 or more")
-    features = load_features(options.backbone, options.layers, options.weights)
+    features = load_features(options.backbone, options.layers, options.weights, options.features)
     generator = torch.Generator().manual_seed(options.seed)
     rows, _ = collect_rows(features, images, generator, options.max_rows, progress)
     scale = rows.std(0).clamp_min(1e-6)
@@ -103,6 +106,7 @@ def fit_simplenet(
     hidden = discriminator.body.out_features
     config = {
         "backbone": features.backbone.name, "layers": list(features.backbone.layers), "channels": channels, "hidden": hidden,
+        "features": features.recipe,
     }  # fmt: skip
     detector = SimpleNet(config, image_size, features.backbone)
     weight, bias, tail = fold(scale, adaptor, discriminator)

@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 
 from benchmarks import _sets, accuracy
 from benchmarks._sets import SETS, ImageSet, Sizes
+from benchmarks._spread import spread
 from edgead.preprocess import PreprocessRecipe
 from tests.training._parts import write_mvtec
 
@@ -17,20 +19,33 @@ def plates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = ImageSet(PreprocessRecipe(64, 64), PreprocessRecipe(32, 32), Sizes(8, 4, 3), _sets._mvtec("absent"), pooled=False)
     for module in (_sets, accuracy):
         monkeypatch.setattr(module, "SETS", {"plates": plates, "absent": absent})
-    monkeypatch.setitem(accuracy.OPTIONS, "patchcore", {"coreset": 100.0})
+    monkeypatch.setattr(accuracy, "CHOICES", {"before": {"options": {"features": "paper", "coreset": 100}, "request": {}},
+                                              "after": {"options": {"coreset": 100}, "request": {}}})  # fmt: skip
 
 
-def test_results_are_written_and_absent_sets_say_why(plates: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_before_and_after_see_the_same_pictures(plates: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "results/accuracy.json"
-    assert accuracy.main(["--models", "patchcore", "--seeds", "0,1", "--json", str(target)]) == 0
+    options = ["--models", "patchcore", "--size", "64", "--json", str(target), "--gallery", str(tmp_path / "gallery")]
+    assert accuracy.main([*options, "--seeds", "0,1"]) == 0
     result = json.loads(target.read_text())
-    assert [run["seed"] for run in result["runs"]] == [0, 1]
-    (row,) = result["summary"]
-    assert row["image_auroc"]["mean"] == 1.0
-    assert row["pixel_auroc"]["min"] > 0.8
+    assert [(run["seed"], run["choice"]) for run in result["runs"]] == [(0, "before"), (0, "after"), (1, "before"), (1, "after")]
+    before, after = result["summary"]
+    assert after["image_auroc"]["mean"] == 1.0
+    assert after["image_auroc_gained"]["mean"] == pytest.approx(1.0 - before["image_auroc"]["mean"], abs=2e-4)
+    assert after["pixel_auroc"]["mean"] > 0.8
+    assert 0.0 <= after["misses"]["mean"] <= 1.0
     assert "absent" in result["skipped"]
     assert result["machine"]["cores"] >= 1
     assert "skipped absent: no " in capsys.readouterr().out
+    picture = cv2.imread(str(tmp_path / "gallery/plates_patchcore.png"))
+    assert picture is not None and picture.std() > 10
+    assert accuracy.main([*options, "--seeds", "0,1,2", "--max-minutes", "-1"]) == 0
+    assert len(json.loads(target.read_text())["runs"]) == 4  # those that were there are kept
+
+
+def test_an_interval_is_students() -> None:
+    assert spread([0.9]) == {"mean": 0.9}
+    assert spread([0.8, 0.9]) == {"mean": 0.85, "half": pytest.approx(12.706 * 0.05, abs=1e-4)}
 
 
 def test_splits_are_shuffled_and_keep_test_images_out_of_training(plates: None) -> None:

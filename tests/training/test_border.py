@@ -1,0 +1,84 @@
+"""The outermost cells of a picture: neither deaf nor the loudest."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from edgead.models.detector import load_detector, save_detector
+from edgead.models.patchcore import PatchCore
+from edgead.training.evaluate import good_scores
+from edgead.training.fit import make_fit
+from edgead.training.patches import collect_rows, load_features, to_pixels
+from edgead.training.progress import silent
+from edgead.types import Image
+
+SIZE = 128
+CELLS = SIZE // 8
+RING = 4 * (CELLS - 1) / CELLS**2
+"""Share of the cells that are outermost."""
+
+
+def sheet(seed: int) -> Image:
+    """Unlike any other sheet by a cloudy texture, and by nothing else: SIZE x SIZE x 3 uint8 BGR."""
+    noise = np.random.default_rng(seed).normal(0, 1, (SIZE, SIZE)).astype(np.float32)
+    clouds = cv2.GaussianBlur(noise, (0, 0), 5)
+    grey = 120 + 25 * clouds / clouds.std() + 4 * noise
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, 2)
+
+
+def scratched(image: Image, x: int) -> Image:
+    """A dark scratch, upright, two pixels wide, around column x."""
+    out = image.copy()
+    cv2.line(out, (x, SIZE // 2 - 14), (x, SIZE // 2 + 14), (15, 15, 15), 2)
+    return out
+
+
+GOOD = [sheet(seed) for seed in range(24)]
+HELD = [sheet(100 + seed) for seed in range(12)]
+
+
+@pytest.mark.parametrize(("features", "low", "high"), [("quiet_border", 0.0, 2 * RING), ("paper", 2 * RING, 1.0)])
+def test_the_coreset_is_not_made_of_the_border(features: str, low: float, high: float) -> None:
+    """Trained as before 30 November 2026 it is: so the bound means something."""
+    made = make_fit("patchcore", {"coreset": 128, "features": features}, 0)(GOOD, (SIZE, SIZE), silent)
+    assert isinstance(made, PatchCore)
+    rows, _ = collect_rows(load_features("efficientnet_lite0", None, None, features), GOOD, torch.Generator().manual_seed(0))
+    owner = torch.cdist(made.bank() + made.centre, rows).argmin(1) % CELLS**2
+    y, x = owner // CELLS, owner % CELLS
+    outermost = (y == 0) | (y == CELLS - 1) | (x == 0) | (x == CELLS - 1)
+    assert low <= float(outermost.float().mean()) <= high
+
+
+@pytest.mark.parametrize("family", ["patchcore", "simplenet"])
+def test_a_defect_at_the_edge_is_still_seen(family: str) -> None:
+    options = {"coreset": 256} if family == "patchcore" else {"steps": 150}
+    made = make_fit(family, options, 0)(GOOD, (SIZE, SIZE), silent)
+    assert made.config["features"] == {"kind": "quiet_border", "weight": 0.8}
+    good = good_scores(made, HELD)
+    for x in (3, SIZE // 2, SIZE - 4):
+        found = good_scores(made, [scratched(image, x) for image in HELD])
+        assert np.mean(found > good.max()) >= 0.75, f"column {x}: {found.round(1)} against {good.max():.1f}"
+
+
+def test_a_model_that_names_no_features_answers_as_it_was_trained(tmp_path: Path) -> None:
+    """Until 30 November 2026 none did, and the mean was of the cells that are there."""
+    features = load_features("efficientnet_lite0", None, None, "paper")
+    with torch.no_grad():
+        rows = features(to_pixels(GOOD[:2])).flatten(2).transpose(1, 2).flatten(0, 1)[::8]
+    made = PatchCore.from_bank(features, rows, 1, (SIZE, SIZE))
+    save_detector(tmp_path, made, {})
+    file = tmp_path / "model.json"
+    info = json.loads(file.read_text("utf-8"))
+    assert info["config"].pop("features") == {"kind": "paper"}
+    file.write_text(json.dumps(info), "utf-8")
+    old, _ = load_detector(tmp_path)
+    with torch.no_grad():
+        maps = [F.avg_pool2d(m, 3, 1, 1, count_include_pad=False) for m in features.backbone(to_pixels(HELD[:1]))]
+        fine = torch.cat([maps[0], F.interpolate(maps[1], maps[0].shape[2:], mode="bilinear")], 1).flatten(2)[0].T
+        _, score = old.detect(to_pixels(HELD[:1]))
+    assert float(score) == pytest.approx(float(torch.cdist(fine, rows).amin(1).max()), rel=1e-4)
