@@ -12,8 +12,7 @@ of PatchCore's bank, and labelled pictures to choose thresholds on; both are jud
   when an engine's differs from that of anomalib's trained torch model.
 - *each tool's own training*: PatchCore as anomalib trains it and as edgead does; edgead's engines against edgead's torch model.
 
-EfficientAD is trained for some steps only (no pretrained teacher is at hand: edgead's own takes its place), so its AUROC says
-nothing; its flips and times do. Times are of one picture in the camera's own size; variants take turns in every round, and ratios
+Times are of one picture in the camera's own size; variants take turns in every round, and ratios
 are taken within rounds, so that other load on the machine hits all alike.
 """
 
@@ -52,7 +51,7 @@ NAMES = {
     "openvino-fixed": "anomalib OpenVINO, 256 px", "int8_ptq": "anomalib INT8_PTQ",
 }  # fmt: skip
 TITLES = {"openvino-fp32": "FP32", "openvino-int8": "INT8"}
-BURST = {"patchcore": 3, "efficientad": 1}
+BURST = 3
 """Counted calls of one variant in a round."""
 
 FRAMES = 4
@@ -61,18 +60,30 @@ Clock = Callable[[int], list[float]]
 """So many calls -> milliseconds of each."""
 
 
-def same_weights(worker: Worker, case: Case, family: str, cache: Path, keep: bool) -> dict[str, Any]:
+def same_weights(worker: Worker, case: Case, cache: Path, keep: bool) -> dict[str, Any]:
     """AUROC and flipped labels of anomalib's trained model, in its engines and in edgead's."""
-    told = theirs.make(worker, case, family, SIZE, cache)
+    told = theirs.make(worker, case, SIZE, cache)
     trained = told.answers["torch"]
     rows = [_row(case, NAMES[name], "anomalib", one, trained) for name, one in told.answers.items()]
-    taken = ours.imported(case, told, keep)
-    rows += [_row(case, f"edgead {TITLES[e]}, imported", "anomalib", taken.answers(case, e), trained) for e in taken.engines()]
+    refused, sources = {}, {}
+    for name, taken in imports(case, told, keep).items():
+        rows += [_row(case, f"edgead {TITLES[e]}, {name}", "anomalib", taken.answers(case, e), trained) for e in taken.engines()]
+        sources[name] = taken.source
+        if taken.refused:
+            refused[name] = taken.refused
     return {
-        "set": case.set, "seed": case.seed, "model": family, "judged": len(trained.labels), "defects": int(case.defective.sum()),
+        "set": case.set, "seed": case.seed, "judged": len(trained.labels), "defects": int(case.defective.sum()),
         "train": len(list((case.data / "train/good").iterdir())), "rows": told.made["rows"], "anomalib_fit_s": told.made["fit_s"],
-        "refused": {"imported": taken.refused} if taken.refused else {}, "sources": {"imported": taken.source}, "variants": rows,
+        "refused": refused, "sources": sources, "variants": rows,
     }  # fmt: skip
+
+
+def imports(case: Case, told: theirs.Theirs, keep: bool) -> dict[str, ours.Made]:
+    """anomalib's checkpoint in edgead: as it is by default, and resized in float where all pictures have one size."""
+    made = {"imported": ours.imported(case, told, keep)}
+    if case.one_size():
+        made["imported exactly"] = ours.imported(case, told, keep, exact=True)
+    return made
 
 
 def own_training(case: Case, row: dict[str, Any], keep: bool) -> None:
@@ -106,34 +117,30 @@ def _interval(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], dra
     return float(low), float(high)
 
 
-def latency(
-    worker: Worker, case: Case, family: str, threads: int, rounds: int, max_s: float, cache: Path
-) -> list[dict[str, Any]]:
+def latency(worker: Worker, case: Case, threads: int, rounds: int, max_s: float, cache: Path) -> list[dict[str, Any]]:
     """Milliseconds from the camera's picture to the score, all engines of one trained model in turn."""
-    told = theirs.make(worker, case, family, SIZE, cache)
+    told = theirs.make(worker, case, SIZE, cache)
     frames = list(itertools.islice(case.judged_pictures(), FRAMES))
     kept = case.folder / "frames.npz"
     np.savez(kept, *frames)
     worker.ask("frames", file=kept)
     precision, lines, clocks = {}, {}, {}
     for variant, name in NAMES.items():
-        file = told.file(variant)
-        opened = worker.ask("open", name=name, variant=variant, family=family, file=file, threads=threads, size=[SIZE, SIZE])
+        opened = worker.ask("open", name=name, variant=variant, file=told.file(variant), threads=threads, size=[SIZE, SIZE])
         precision[name], clocks[name] = opened["precision"], _there(worker, name)
-    made = ours.imported(case, told, keep=True)
-    for engine in made.engines():
-        name = f"edgead {TITLES[engine]}, imported"
-        lines[name] = ours.Line.open(made.bundle, engine, threads)
-        precision[name], clocks[name] = "f32", _here(lines[name], frames)
+    for how, made in imports(case, told, keep=True).items():
+        for engine in made.engines():
+            name = f"edgead {TITLES[engine]}, {how}"
+            lines[name] = ours.Line.open(made.bundle, engine, threads)
+            precision[name], clocks[name] = "f32", _here(lines[name], frames)
     try:
-        samples = take_turns(clocks, rounds, BURST[family], max_s)
+        samples = take_turns(clocks, rounds, BURST, max_s)
     finally:
         for name in NAMES.values():
             worker.ask("close", name=name)
         for line in lines.values():
             line.close()
-    size = f"{frames[0].shape[1]} x {frames[0].shape[0]}"
-    told_of = {"set": case.set, "seed": case.seed, "model": family, "threads": threads, "frame_px": size}
+    told_of = {"set": case.set, "seed": case.seed, "threads": threads, "frame_px": f"{frames[0].shape[1]} x {frames[0].shape[0]}"}
     return [{**told_of, "variant": name, "float_layers": precision[name], **row} for name, row in compared(samples).items()]
 
 
@@ -191,7 +198,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--environment", type=Path, default=DEFAULT, help=f"anomalib's (default {DEFAULT})")
     parser.add_argument("--sets", default=",".join(SETS), help=f"of {', '.join(SETS)}")
     parser.add_argument("--seeds", default="0,1", help="each draws other pictures; the first one is timed")
-    parser.add_argument("--efficientad", default="elpv", metavar="SETS", help='sets it is tried on ("" for none)')
     parser.add_argument("--threads", default="1", help="thread counts that are timed, one after the other")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--max-s", type=float, default=90.0, help="seconds of timing for each set, model and thread count")
@@ -201,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
     seeds, sets = [int(seed) for seed in args.seeds.split(",")], args.sets.split(",")
-    if unknown := {*sets, *filter(None, args.efficientad.split(","))} - set(SETS):
+    if unknown := set(sets) - set(SETS):
         parser.error(f"unknown set {', '.join(sorted(unknown))}; known: {', '.join(SETS)}")
     if args.latency_only and not (args.json and args.json.is_file()):
         parser.error("--latency-only needs --json FILE with the accuracy of an earlier run")
@@ -215,38 +221,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.latency_only:
         content |= json.loads(args.json.read_text("utf-8"))
     content |= {
-        "benchmark": "peers", "machine": facts(), "input_px": SIZE, "share": theirs.SHARE, "efficientad_steps": theirs.STEPS,
+        "benchmark": "peers", "machine": facts(), "input_px": SIZE, "share": theirs.SHARE,
         "latency": [], "load_while_timed": [],
     }  # fmt: skip
-    todo = [(name, "patchcore", seed) for name in sets for seed in seeds]
-    todo += [(name, "efficientad", seeds[0]) for name in args.efficientad.split(",") if name]
     with Worker(python, args.cache / "run", args.cache / "worker.log") as worker:
         content["peer"] = worker.ask("hello")
-        laid = _laid(todo, args.cache, content["skipped"])
+        laid = _laid(sets, seeds, args.cache, content["skipped"])
         if not args.latency_only:
-            for case, family in laid:
-                content["cases"].append(same_weights(worker, case, family, args.cache, args.keep_bundles))
+            for case in laid:
+                content["cases"].append(same_weights(worker, case, args.cache, args.keep_bundles))
                 _write(args.json, content)
         for threads in (int(count) for count in args.threads.split(",")):
-            for case, family in laid:
+            for case in laid:
                 if case.seed == seeds[0]:
-                    content["latency"] += latency(worker, case, family, threads, args.rounds, args.max_s, args.cache)
+                    content["latency"] += latency(worker, case, threads, args.rounds, args.max_s, args.cache)
                     content["load_while_timed"].append([round(value, 2) for value in os.getloadavg()])
                     _write(args.json, content)
     if not args.latency_only:
-        for (case, family), row in zip(laid, content["cases"], strict=True):
-            if family == "patchcore":
-                own_training(case, row, args.keep_bundles)
-                _write(args.json, content)
+        for case, row in zip(laid, content["cases"], strict=True):
+            own_training(case, row, args.keep_bundles)
+            _write(args.json, content)
     print(page(content))
     return 0
 
 
-def _laid(todo: Sequence[tuple[str, str, int]], cache: Path, skipped: dict[str, str]) -> list[tuple[Case, str]]:
+def _laid(sets: Sequence[str], seeds: Sequence[int], cache: Path, skipped: dict[str, str]) -> list[Case]:
     laid = []
-    for name, family, seed in todo:
+    for name in sets:
         try:
-            laid.append((Case.of(name, seed, cache), family))
+            laid += [Case.of(name, seed, cache) for seed in seeds]
         except FileNotFoundError as reason:
             skipped[name] = str(reason)
     return laid

@@ -15,7 +15,6 @@ import torch
 
 from benchmarks._sets import SETS, Entry
 from edgead.models.backbones.efficientnet import from_timm
-from edgead.models.efficientad import load_teacher
 from edgead.preprocess import read_image
 from edgead.types import Image
 
@@ -86,6 +85,11 @@ class Case:
         for name in self.names():
             yield read_image(self.judged / name)
 
+    def one_size(self) -> str:
+        """WIDTHxHEIGHT of all pictures; "" where they differ."""
+        sizes = {read_image(file).shape[:2] for place in (self.data, self.judged) for file in place.rglob("*.png")}
+        return "{1}x{0}".format(*sizes.pop()) if len(sizes) == 1 else ""
+
     def rows(self, share: float, size: int) -> int:
         """Rows of a bank that is this share of all patches of the training pictures, one for each 8 x 8 px."""
         return int(len(list((self.data / "train/good").iterdir())) * (size // 8) ** 2 * share)
@@ -147,26 +151,6 @@ def lite0_weights(target: Path) -> Path:
                 named[name] = published[old].numpy()
         _save(target, named)
     return target
-
-
-def teacher_weights(target: Path) -> Path:
-    """The teacher that edgead ships, whose names are anomalib's, .npz."""
-    if not target.is_file():
-        _save(target, {name: tensor.numpy() for name, tensor in load_teacher(None, "small").items()})
-    return target
-
-
-def outside_pictures(folder: Path, name: str, count: int = 40) -> Path:
-    """Pictures of the other sets in one subfolder, as EfficientAD's penalty wants them, for want of ImageNet."""
-    target = folder / "any"
-    if not target.is_dir():
-        part = folder / "part"
-        part.mkdir(parents=True, exist_ok=True)
-        others = [file for other in SETS if other != name for file in SETS[other].find()[0][: count // (len(SETS) - 1)]]
-        for number, file in enumerate(others):
-            cv2.imwrite(str(part / f"{number:03d}.png"), read_image(file))
-        part.rename(target)
-    return folder
 
 
 def _save(target: Path, arrays: dict[str, npt.NDArray[np.float32]]) -> None:

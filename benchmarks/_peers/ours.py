@@ -91,11 +91,16 @@ def trained(case: Case, size: int, keep: bool) -> tuple[Path, Made]:
     return folder / "model", _exported(folder, made, folder / "model")
 
 
-def imported(case: Case, theirs: Theirs, keep: bool) -> Made:
-    """`edgead export model.ckpt`: anomalib's weights, preprocessing and threshold in edgead's engines."""
-    folder = case.folder / f"imported-{theirs.family}"
-    made = _fresh(folder, keep)
-    return _exported(folder, made, theirs.checkpoint, "--images", case.data)
+def imported(case: Case, theirs: Theirs, keep: bool, exact: bool = False) -> Made:
+    """`edgead export model.ckpt`: anomalib's weights, preprocessing and threshold in edgead's engines.
+
+    Args:
+        exact: with `--exact-resize`: the graph resizes in float, as in training, in place of a picture of 8 bits; the case's
+            pictures must all have one size.
+    """
+    folder = case.folder / ("imported-exact" if exact else "imported-patchcore")
+    made, how = _fresh(folder, keep), ["--exact-resize", case.one_size()] if exact else []
+    return _exported(folder, made, theirs.checkpoint, "--images", case.data, *how)
 
 
 def reference(case: Case, model: Path) -> Answers:

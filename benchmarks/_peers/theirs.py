@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks._peers.case import Case, lite0_weights, outside_pictures, teacher_weights
+from benchmarks._peers.case import Case, lite0_weights
 from benchmarks._peers.process import Worker
 
 FILES = {"openvino": "openvino", "openvino-f32": "openvino", "openvino-fixed": "openvino-fixed", "int8_ptq": "int8_ptq"}
@@ -18,9 +18,6 @@ FILES = {"openvino": "openvino", "openvino-f32": "openvino", "openvino-fixed": "
 
 SHARE = 0.01
 """Of all patches that PatchCore's bank keeps; edgead gets as many rows."""
-
-STEPS = 60
-"""Of EfficientAD's training, whose weights need not be good: both sides run the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +33,12 @@ class Theirs:
     """anomalib's side of one case.
 
     Attributes:
-        family: ``"patchcore"`` or ``"efficientad"``.
         checkpoint: Lightning's file.
         engines: export -> IR.
         made: what training told.
         answers: variant ("torch" or of `FILES`) -> its answers.
     """
 
-    family: str
     checkpoint: Path
     engines: dict[str, Path]
     made: dict[str, Any]
@@ -53,35 +48,29 @@ class Theirs:
         return self.checkpoint if variant == "torch" else self.engines[FILES[variant]]
 
 
-def make(worker: Worker, case: Case, family: str, size: int, cache: Path) -> Theirs:
+def make(worker: Worker, case: Case, size: int, cache: Path) -> Theirs:
     """Train, export and ask what is not there yet.
 
     Raises:
         WorkerFailed: anomalib could not.
     """
-    folder = case.folder / f"anomalib-{family}"
-    checkpoint, px = folder / "model.ckpt", [size, size]
-    if family == "patchcore":
-        weights = lite0_weights(cache / "lite0.npz")
-    else:
-        weights = teacher_weights(case.folder / "teacher.npz")
-        outside_pictures(case.folder / "outside", case.set)
+    folder, px = case.folder / "anomalib-patchcore", [size, size]
+    checkpoint, weights = folder / "model.ckpt", lite0_weights(cache / "lite0.npz")
     made = _once(folder / "trained.json", lambda: worker.ask(
-        "train", family=family, data=case.data, out=checkpoint, weights=weights, size=px, share=SHARE, seed=case.seed,
-        steps=STEPS,
+        "train", data=case.data, out=checkpoint, weights=weights, size=px, share=SHARE, seed=case.seed,
     ))  # fmt: skip
     engines = _once(folder / "exported.json", lambda: worker.ask(
-        "export", family=family, checkpoint=checkpoint, data=case.data, out=folder, size=px,
+        "export", checkpoint=checkpoint, data=case.data, out=folder, size=px,
     ))  # fmt: skip
     answers = {}
     for variant in ("torch", *FILES):
         kept = folder / f"{variant}.npz"
         if not kept.is_file() and variant == "torch":
-            worker.ask("predict", family=family, checkpoint=checkpoint, folder=case.judged, out=kept)
+            worker.ask("predict", checkpoint=checkpoint, folder=case.judged, out=kept)
         elif not kept.is_file():
             worker.ask("infer", variant=variant, file=engines[FILES[variant]], folder=case.judged, out=kept, size=px)
         answers[variant] = _read(kept, case.names())
-    return Theirs(family, checkpoint, {name: Path(file) for name, file in engines.items()}, made, answers)
+    return Theirs(checkpoint, {name: Path(file) for name, file in engines.items()}, made, answers)
 
 
 def _once(kept: Path, make: Any) -> Any:

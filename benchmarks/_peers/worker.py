@@ -57,30 +57,24 @@ class Side:
         names = ("anomalib", "torch", "torchvision", "timm", "lightning", "openvino", "nncf", "numpy")
         return {name: importlib.metadata.version(name) for name in names}
 
-    def train(
-        self, family: str, data: str, out: str, weights: str, size: list[int], share: float, seed: int, steps: int
-    ) -> dict[str, float]:
-        """Train on data/train/good, with data/test as validation set; writes Lightning's checkpoint to `out`."""
-        import torch
+    def train(self, data: str, out: str, weights: str, size: list[int], share: float, seed: int) -> dict[str, float]:
+        """Train PatchCore on data/train/good, with data/test as validation set; writes Lightning's checkpoint to `out`."""
         from anomalib.engine import Engine
         from lightning.pytorch import seed_everything
 
         seed_everything(seed, verbose=False)
-        model = self._new(family, Path(weights), (size[0], size[1]), share)
+        model = self._new(Path(weights), (size[0], size[1]), share)
         root = Path(out).parent
         root.mkdir(parents=True, exist_ok=True)
-        limits = {"max_steps": steps} if family == "efficientad" else {}
-        engine = Engine(default_root_dir=root / "results", accelerator="cpu", enable_progress_bar=False, **limits)
+        engine = Engine(default_root_dir=root / "results", accelerator="cpu", enable_progress_bar=False)
         began = time.monotonic()
         engine.fit(model=model, datamodule=self._datamodule(data))
         took_s = time.monotonic() - began
         engine.trainer.save_checkpoint(out)
-        rows = len(model.model.memory_bank) if family == "patchcore" else 0
         threshold = float(model.post_processor._image_threshold)
-        assert torch.isfinite(torch.tensor(threshold)), "no threshold"
-        return {"fit_s": round(took_s, 1), "rows": rows, "threshold": threshold}
+        return {"fit_s": round(took_s, 1), "rows": len(model.model.memory_bank), "threshold": threshold}
 
-    def export(self, family: str, checkpoint: str, data: str, out: str, size: list[int]) -> dict[str, str]:
+    def export(self, checkpoint: str, data: str, out: str, size: list[int]) -> dict[str, str]:
         """anomalib's OpenVINO export with defaults (pictures of any size, resized in the graph), the same for pictures of model
         size, and its INT8_PTQ of the latter: of the former it fails in anomalib 2.7 (it asks a dynamic shape for its numbers).
 
@@ -90,7 +84,7 @@ class Side:
         from anomalib.deploy import CompressionType, ExportType
         from anomalib.engine import Engine
 
-        model, engine = self._model(family, checkpoint), Engine(default_root_dir=Path(out) / "results", accelerator="cpu")
+        model, engine = self._model(checkpoint), Engine(default_root_dir=Path(out) / "results", accelerator="cpu")
         fixed = (size[0], size[1])
         kinds = {"openvino": (None, None), "openvino-fixed": (fixed, None), "int8_ptq": (fixed, CompressionType.INT8_PTQ)}
         any_size = ({2: torch.export.Dim("height"), 3: torch.export.Dim("width")},)
@@ -104,11 +98,11 @@ class Side:
             files[name] = str(file)
         return files
 
-    def predict(self, family: str, checkpoint: str, folder: str, out: str) -> dict[str, int]:
+    def predict(self, checkpoint: str, folder: str, out: str) -> dict[str, int]:
         """The trained model's answers on all pictures of a folder, by `Engine.predict`; .npz with names, scores and labels."""
         from anomalib.engine import Engine
 
-        model = self._model(family, checkpoint)
+        model = self._model(checkpoint)
         engine = Engine(default_root_dir=Path(out).parent / "results", accelerator="cpu", enable_progress_bar=False)
         found = []
         for kind in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
@@ -129,13 +123,13 @@ class Side:
             found.append((name, float(told.pred_score.reshape(-1)[0]), bool(told.pred_label.reshape(-1)[0])))
         return _save_answers(out, found)
 
-    def open(self, name: str, variant: str, family: str, file: str, threads: int, size: list[int]) -> dict[str, str]:
+    def open(self, name: str, variant: str, file: str, threads: int, size: list[int]) -> dict[str, str]:
         """Load one variant for `clock`: "torch" with its checkpoint, or one of `OPENVINO` with its IR."""
         import torch
 
         if variant == "torch":
             torch.set_num_threads(threads)
-            self._open[name] = _TorchCall(self._model(family, file))
+            self._open[name] = _TorchCall(self._model(file))
             return {"precision": "f32"}
         run = self._inferencer(variant, file, threads, size)
         self._open[name] = run
@@ -161,39 +155,30 @@ class Side:
         """Forget one variant."""
         self._open.pop(name)
 
-    def _new(self, family: str, weights: Path, size: tuple[int, int], share: float) -> Any:
-        """An untrained model with the weights given: the backbone's (PatchCore) or the teacher's (EfficientAD)."""
+    def _new(self, weights: Path, size: tuple[int, int], share: float) -> Any:
+        """An untrained PatchCore with the backbone's weights given."""
         import torch
-        from anomalib.models import EfficientAd, Patchcore
+        from anomalib.models import Patchcore
 
-        with np.load(weights, allow_pickle=False) as found:
-            state = {name: torch.from_numpy(found[name]) for name in found.files}
-        if family == "patchcore":
-            made = Patchcore(
-                backbone=LITE0, layers=LAYERS, pre_trained=False, coreset_sampling_ratio=share,
-                pre_processor=Patchcore.configure_pre_processor(size), visualizer=False,
-            )  # fmt: skip
-            network = made.model.feature_extractor.feature_extractor
-            wanted = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
-            network.load_state_dict({name: state[name] for name in wanted}, strict=False)
-            return made
-        made = _offline(EfficientAd)(
-            imagenet_dir=weights.parent / "outside", model_size="small", visualizer=False,
-            pre_processor=EfficientAd.configure_pre_processor(size),
+        made = Patchcore(
+            backbone=LITE0, layers=LAYERS, pre_trained=False, coreset_sampling_ratio=share,
+            pre_processor=Patchcore.configure_pre_processor(size), visualizer=False,
         )  # fmt: skip
-        made.model.teacher.load_state_dict(state)
+        network = made.model.feature_extractor.feature_extractor
+        wanted = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
+        with np.load(weights, allow_pickle=False) as found:
+            network.load_state_dict({name: torch.from_numpy(found[name]) for name in wanted}, strict=False)
         return made
 
-    def _model(self, family: str, checkpoint: str) -> Any:
+    def _model(self, checkpoint: str) -> Any:
         if checkpoint not in self._models:
-            from anomalib.models import EfficientAd, Patchcore
+            from anomalib.models import Patchcore
 
-            kind = Patchcore if family == "patchcore" else EfficientAd
-            self._models = {checkpoint: kind.load_from_checkpoint(checkpoint, map_location="cpu").eval()}
+            self._models = {checkpoint: Patchcore.load_from_checkpoint(checkpoint, map_location="cpu").eval()}
         return self._models[checkpoint]
 
     def _datamodule(self, data: str, size: tuple[int, int] | None = None) -> Any:
-        """Batches of one: pictures of a set may differ in size, and EfficientAD wants it so. `size` has them resized already."""
+        """Batches of one: pictures of a set may differ in size. `size` has them resized already."""
         from anomalib.data import Folder
         from torchvision.transforms.v2 import Resize
 
@@ -245,17 +230,6 @@ class _TorchCall:
         image = to_dtype(to_image(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)), torch.float32, scale=True)
         with torch.inference_mode():
             return float(self._model(image[None]).pred_score)
-
-
-def _offline(kind: Any) -> Any:
-    """EfficientAd without its downloads: the teacher has weights already."""
-
-    class Offline(kind):  # type: ignore[misc]
-        def prepare_pretrained_model(self) -> None:
-            return None
-
-    Offline.__name__ = kind.__name__
-    return Offline
 
 
 def _save_answers(out: str, found: list[tuple[str, float, bool]]) -> dict[str, int]:

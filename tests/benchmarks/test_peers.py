@@ -87,9 +87,9 @@ def test_anomalib_runs_in_the_environment_that_the_requirements_make(tmp_path: P
 
 def test_what_anomalib_made_is_kept_and_its_answers_are_brought_into_order(case: Case, tmp_path: Path) -> None:
     with fake(tmp_path) as worker:
-        made = theirs.make(worker, case, "patchcore", 256, tmp_path)
+        made = theirs.make(worker, case, 256, tmp_path)
         asked = (tmp_path / "run/asked.txt").read_text("utf-8").split()
-        again = theirs.make(worker, case, "patchcore", 256, tmp_path)
+        again = theirs.make(worker, case, 256, tmp_path)
     assert asked == ["train", "export", "predict", "infer", "infer", "infer", "infer"]
     assert (tmp_path / "run/asked.txt").read_text("utf-8").split() == asked
     assert made.answers["torch"].scores.tolist() == [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]  # told in reverse
@@ -165,9 +165,9 @@ def variant(name: str, flips: int, weights: str = "anomalib") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def timed(name: str, times: float, model: str = "patchcore", threads: int = 1) -> dict[str, Any]:
+def timed(name: str, times: float, threads: int = 1) -> dict[str, Any]:
     return {
-        "set": "elpv", "seed": 0, "model": model, "threads": threads, "frame_px": "300 x 300", "variant": name,
+        "set": "elpv", "seed": 0, "threads": threads, "frame_px": "300 x 300", "variant": name,
         "float_layers": "f32", "n": 9, "rounds": 3, "p50_ms": 10 * times, "p95_ms": 11 * times,
         "times": times, "times_quartiles": [times, times],
         "times_p95": times, "base": "edgead INT8, imported",
@@ -177,9 +177,9 @@ def timed(name: str, times: float, model: str = "patchcore", threads: int = 1) -
 def results(flips: int = 1) -> dict[str, Any]:
     variants = [variant("anomalib torch", 0), variant("anomalib OpenVINO", 7), variant("anomalib INT8_PTQ", 11)]
     variants += [variant("edgead INT8, imported", flips), variant("edgead torch", 0, "edgead")]
-    one = {"set": "elpv", "model": "patchcore", "judged": 60, "rows": 614, "refused": {}, "variants": variants}
+    one = {"set": "elpv", "judged": 60, "rows": 614, "refused": {}, "variants": variants}
     data: dict[str, Any] = {
-        "peer": {"anomalib": "2.7.0"}, "input_px": 256, "share": 0.01, "efficientad_steps": 60,
+        "peer": {"anomalib": "2.7.0"}, "input_px": 256, "share": 0.01,
         "load_while_timed": [[0.2, 0.1, 0.1]], "machine": {"cores": 2}, "skipped": {"screws": "not here"},
         "cases": [{**one, "seed": 0}, {**one, "seed": 1}],
         "latency": [
@@ -199,10 +199,11 @@ def test_goals_take_the_fastest_export_of_the_set_where_edgead_is_ahead_least() 
 def test_the_page_and_the_readme_tell_flips_over_all_seeds_and_what_is_missing() -> None:
     text = page(results())
     assert text.startswith("## ")
-    assert "14 flipped, 0.900 (0.85 to 0.95)" in text
-    assert "| elpv | 300 x 300 | patchcore | 1 | anomalib OpenVINO | 40.0 | 44.0 | 4.00 (4.00 to 4.00) | 4.00 | f32 |" in text
+    assert "| elpv | 2 | 120 | 14 | 22 | 2 |" in text
+    assert "0.900 (0.85 to 0.95), 4 missed, 2 rejected |" in text
+    assert "| elpv | 300 x 300 | 1 | anomalib OpenVINO | 40.0 | 44.0 | 4.00 (4.00 to 4.00) | 4.00 | f32 |" in text
     assert "Left out: screws: not here." in text
-    assert "| PatchCore, elpv |  | 14 of 120 labels flipped, 4.0 x the time |" in readme(results())
+    assert "| elpv |  | 14 of 120 flipped, 4.0 x the time | 22 of 120 flipped |" in readme(results())
 
 
 def test_the_readme_says_what_was_measured() -> None:
@@ -218,7 +219,7 @@ def test_a_missing_environment_names_the_command_that_makes_it(tmp_path: Path, c
     assert f"python -m benchmarks._peers.environment {tmp_path / 'none'}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--sets", "moon"], ["--efficientad", "moon"], ["--latency-only"]])
+@pytest.mark.parametrize("arguments", [["--sets", "moon"], ["--latency-only"]])
 def test_what_cannot_be_run_is_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         peers.main(arguments)
