@@ -89,9 +89,13 @@ def imports(case: Case, told: theirs.Theirs, keep: bool) -> dict[str, ours.Made]
 def own_training(case: Case, row: dict[str, Any], keep: bool) -> None:
     """Add edgead's own PatchCore to the row of its case."""
     model, made = ours.trained(case, SIZE, keep)
-    reference = ours.reference(case, model)
+    reference, threshold = ours.reference(case, model)
     row["variants"].append(_row(case, "edgead torch", "edgead", reference, reference))
-    row["variants"] += [_row(case, f"edgead {TITLES[e]}", "edgead", made.answers(case, e), reference) for e in made.engines()]
+    for engine in made.engines():
+        told = made.answers(case, engine)
+        same = int(((told.scores >= threshold) != reference.labels).sum())
+        found = _row(case, f"edgead {TITLES[engine]}", "edgead", told, reference)
+        row["variants"].append({**found, "flips_at_trained_threshold": same})
     row["sources"]["own"] = made.source
     if made.refused:
         row["refused"]["own"] = made.refused
@@ -107,12 +111,13 @@ def _row(case: Case, variant: str, weights: str, told: theirs.Answers, trained: 
     }  # fmt: skip
 
 
-def _interval(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], draws: int = 500) -> tuple[float, float]:
+def _interval(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], draws: int = 1000) -> tuple[float, float]:
     """95 % of the AUROC of judged pictures drawn anew, good ones and defects each."""
     rng = np.random.default_rng(0)
     good, bad = scores[~truth], scores[truth]
-    labels = np.repeat([False, True], [len(good), len(bad)])
-    drawn = [auroc(labels, np.concatenate([rng.choice(one, len(one)) for one in (good, bad)])) for _ in range(draws)]
+    wins = (bad[:, None] > good) + 0.5 * (bad[:, None] == good)  # AUROC is its mean
+    times_bad, times_good = (rng.multinomial(len(one), np.full(len(one), 1 / len(one)), draws) for one in (bad, good))
+    drawn = ((times_bad @ wins) * times_good).sum(1) / wins.size
     low, high = np.quantile(drawn, (0.025, 0.975))
     return float(low), float(high)
 
@@ -203,46 +208,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-s", type=float, default=90.0, help="seconds of timing for each set, model and thread count")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "edgead-peers", help="keeps what is made")
     parser.add_argument("--keep-bundles", action="store_true", help="also those that another version of edgead made")
-    parser.add_argument("--latency-only", action="store_true", help="keep the accuracy in --json FILE, only measure times anew")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--latency-only", action="store_true", help="keep the accuracy in --json FILE, only measure times anew")
+    only.add_argument("--accuracy-only", action="store_true", help="keep the times in --json FILE")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
     seeds, sets = [int(seed) for seed in args.seeds.split(",")], args.sets.split(",")
     if unknown := set(sets) - set(SETS):
         parser.error(f"unknown set {', '.join(sorted(unknown))}; known: {', '.join(SETS)}")
-    if args.latency_only and not (args.json and args.json.is_file()):
-        parser.error("--latency-only needs --json FILE with the accuracy of an earlier run")
+    if (args.latency_only or args.accuracy_only) and not (args.json and args.json.is_file()):
+        parser.error("--latency-only and --accuracy-only need --json FILE of an earlier run")
     python = python_of(args.environment)
     if python is None:
         parser.error(
             f"no environment with anomalib in {args.environment}; make one (2 minutes, 2 GB): "
             f"python -m benchmarks._peers.environment {args.environment}"
         )
-    content: dict[str, Any] = {"cases": [], "latency": [], "skipped": {}}
-    if args.latency_only:
-        content |= json.loads(args.json.read_text("utf-8"))
-    content |= {
-        "benchmark": "peers", "machine": facts(), "input_px": SIZE, "share": theirs.SHARE,
-        "latency": [], "load_while_timed": [],
-    }  # fmt: skip
+    kept = ("cases", "skipped") if args.latency_only else ("latency", "load_while_timed") if args.accuracy_only else ()
+    before: dict[str, Any] = json.loads(args.json.read_text("utf-8")) if kept else {}
+    content: dict[str, Any] = {"cases": [], "latency": [], "load_while_timed": [], "skipped": {}, **{k: before[k] for k in kept}}
+    content |= {"benchmark": "peers", "machine": facts(), "input_px": SIZE, "share": theirs.SHARE}
+    _measure(python, _laid(sets, seeds, args.cache, content["skipped"]), args, content)
+    print(page(content))
+    return 0
+
+
+def _measure(python: Path, laid: Sequence[Case], args: argparse.Namespace, content: dict[str, Any]) -> None:
+    """All that is asked for, written as soon as it is there."""
     with Worker(python, args.cache / "run", args.cache / "worker.log") as worker:
         content["peer"] = worker.ask("hello")
-        laid = _laid(sets, seeds, args.cache, content["skipped"])
-        if not args.latency_only:
-            for case in laid:
-                content["cases"].append(same_weights(worker, case, args.cache, args.keep_bundles))
-                _write(args.json, content)
-        for threads in (int(count) for count in args.threads.split(",")):
-            for case in laid:
-                if case.seed == seeds[0]:
-                    content["latency"] += latency(worker, case, threads, args.rounds, args.max_s, args.cache)
-                    content["load_while_timed"].append([round(value, 2) for value in os.getloadavg()])
-                    _write(args.json, content)
+        for case in [] if args.latency_only else laid:
+            content["cases"].append(same_weights(worker, case, args.cache, args.keep_bundles))
+            _write(args.json, content)
+        timed = [] if args.accuracy_only else [case for case in laid if case.seed == laid[0].seed]
+        for threads, case in itertools.product((int(count) for count in args.threads.split(",")), timed):
+            content["latency"] += latency(worker, case, threads, args.rounds, args.max_s, args.cache)
+            content["load_while_timed"].append([round(value, 2) for value in os.getloadavg()])
+            _write(args.json, content)
     if not args.latency_only:
         for case, row in zip(laid, content["cases"], strict=True):
             own_training(case, row, args.keep_bundles)
             _write(args.json, content)
-    print(page(content))
-    return 0
 
 
 def _laid(sets: Sequence[str], seeds: Sequence[int], cache: Path, skipped: dict[str, str]) -> list[Case]:

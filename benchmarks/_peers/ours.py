@@ -103,8 +103,8 @@ def imported(case: Case, theirs: Theirs, keep: bool, exact: bool = False) -> Mad
     return _exported(folder, made, theirs.checkpoint, "--images", case.data, *how)
 
 
-def reference(case: Case, model: Path) -> Answers:
-    """What edgead's trained torch model answers, with its own threshold."""
+def reference(case: Case, model: Path) -> tuple[Answers, float]:
+    """What edgead's trained torch model answers, and its own threshold, which the labels are by."""
     detector, info = load_detector(model)
     recipe = PreprocessRecipe.from_json(info["preprocess"])
     threshold = float(info["threshold"]["value"])
@@ -113,7 +113,7 @@ def reference(case: Case, model: Path) -> Answers:
         score = answers(detector, recipe.apply(frame))[0]
         return score, score >= threshold
 
-    return kept_answers(model.with_name("torch.npz"), lambda: _answers(ask, case))
+    return kept_answers(model.with_name("torch.npz"), lambda: _answers(ask, case)), threshold
 
 
 def kept_answers(file: Path, ask: Callable[[], Answers]) -> Answers:

@@ -158,6 +158,16 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert rows["edgead INT8, imported"]["times"] == 1.0
 
 
+def test_the_interval_of_an_auroc_is_that_of_pictures_drawn_anew() -> None:
+    rng = np.random.default_rng(3)
+    truth = np.repeat([False, True], 60)
+    scores = rng.normal(size=120) + truth
+    low, high = peers._interval(truth, scores)
+    assert low < peers.auroc(truth, scores) < high
+    assert high - low == pytest.approx(0.16, abs=0.04)  # 2 x 1.96 standard errors of an AUROC of .76 on 60 + 60 (Hanley, McNeil)
+    assert peers._interval(truth, truth.astype(float)) == (1.0, 1.0)
+
+
 def variant(name: str, flips: int, weights: str = "anomalib") -> dict[str, Any]:
     return {
         "variant": name, "weights": weights, "auroc": 0.9, "interval": [0.85, 0.95], "flips": flips,
@@ -203,7 +213,7 @@ def test_the_page_and_the_readme_tell_flips_over_all_seeds_and_what_is_missing()
     assert "0.900 (0.85 to 0.95), 4 missed, 2 rejected |" in text
     assert "| elpv | 300 x 300 | 1 | anomalib OpenVINO | 40.0 | 44.0 | 4.00 (4.00 to 4.00) | 4.00 | f32 |" in text
     assert "Left out: screws: not here." in text
-    assert "| elpv |  | 14 of 120 flipped, 4.0 x the time | 22 of 120 flipped |" in readme(results())
+    assert "| elpv | 14 of 120 flipped, 4.0 x the time | 22 of 120 flipped |  | 2 of 120 flipped, the time |" in readme(results())
 
 
 def test_the_readme_says_what_was_measured() -> None:
