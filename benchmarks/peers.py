@@ -123,7 +123,7 @@ def _interval(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], dra
 
 
 def latency(worker: Worker, case: Case, threads: int, rounds: int, max_s: float, cache: Path) -> list[dict[str, Any]]:
-    """Milliseconds from the camera's picture to the score, all engines of one trained model in turn."""
+    """Milliseconds from the camera's picture to the score, all engines of one case in turn."""
     told = theirs.make(worker, case, SIZE, cache)
     frames = list(itertools.islice(case.judged_pictures(), FRAMES))
     kept = case.folder / "frames.npz"
@@ -133,9 +133,9 @@ def latency(worker: Worker, case: Case, threads: int, rounds: int, max_s: float,
     for variant, name in NAMES.items():
         opened = worker.ask("open", name=name, variant=variant, file=told.file(variant), threads=threads, size=[SIZE, SIZE])
         precision[name], clocks[name] = opened["precision"], _there(worker, name)
-    for how, made in imports(case, told, keep=True).items():
+    for how, made in {**imports(case, told, keep=True), "": ours.trained(case, SIZE, keep=True)[1]}.items():
         for engine in made.engines():
-            name = f"edgead {TITLES[engine]}, {how}"
+            name = f"edgead {TITLES[engine]}" + (f", {how}" if how else "")
             lines[name] = ours.Line.open(made.bundle, engine, threads)
             precision[name], clocks[name] = "f32", _here(lines[name], frames)
     try:
@@ -240,14 +240,13 @@ def _measure(python: Path, laid: Sequence[Case], args: argparse.Namespace, conte
         for case in [] if args.latency_only else laid:
             content["cases"].append(same_weights(worker, case, args.cache, args.keep_bundles))
             _write(args.json, content)
+        for case, row in zip([] if args.latency_only else laid, content["cases"], strict=False):
+            own_training(case, row, args.keep_bundles)
+            _write(args.json, content)
         timed = [] if args.accuracy_only else [case for case in laid if case.seed == laid[0].seed]
         for threads, case in itertools.product((int(count) for count in args.threads.split(",")), timed):
             content["latency"] += latency(worker, case, threads, args.rounds, args.max_s, args.cache)
             content["load_while_timed"].append([round(value, 2) for value in os.getloadavg()])
-            _write(args.json, content)
-    if not args.latency_only:
-        for case, row in zip(laid, content["cases"], strict=True):
-            own_training(case, row, args.keep_bundles)
             _write(args.json, content)
 
 

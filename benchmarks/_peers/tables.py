@@ -134,8 +134,9 @@ def _judged(rows: Sequence[Mapping[str, Any]]) -> str:
 def _speed(data: Mapping[str, Any]) -> list[str]:
     lines = [
         "",
-        "Milliseconds from the camera's picture to the score, the same trained weights; *times*: how much longer than edgead's"
-        " INT8 engine (median over rounds in which all take turns; in brackets its quartiles), and of the 95th percentiles.",
+        "Milliseconds from the camera's picture to the score; *times*: how much longer than edgead's INT8 engine of the import,"
+        " whose weights are anomalib's (median over rounds in which all take turns; in brackets its quartiles), and of the 95th"
+        " percentiles. The last two rows of a set are edgead's own training: as many rows, edgead's faster resize rule.",
         "",
         "| set | picture | threads | variant | p50 ms | p95 ms | times | times, p95 | float layers |",
         "|---|---|---|---|---|---|---|---|---|",
