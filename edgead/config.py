@@ -408,8 +408,8 @@ class CameraConfig(Section):
     hysteresis: Annotated[float, Field(ge=0, le=3e38, allow_inf_nan=False)] = 0.0
     """Free-running: after NG, OK is told again only this far below the threshold (raw model units)."""
     frame_timeout_ms: Positive = 1000.0
-    max_age_ms: Positive = 1000.0
-    """Free-running: pictures whose light is older are dropped."""
+    max_age_ms: Positive | None = None
+    """Free-running, not of a recording: pictures whose light is older are dropped; 1000 if not given."""
     frozen_after: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     """So many identical pictures in a row are a frozen camera; none: not checked."""
     realtime: bool = False
@@ -429,6 +429,8 @@ class CameraConfig(Section):
             raise ValueError("a triggered camera needs budget_ms: when must the verdict be there?")
         if self.trigger.source != "free" and (self.settle_frames != 1 or self.hysteresis):
             raise ValueError("settle_frames and hysteresis are for cameras without a trigger")
+        if self.trigger.source != "free" and self.max_age_ms is not None:
+            raise ValueError("max_age_ms is for cameras without a trigger; with one, frame_window_ms says which pictures count")
         if self.trigger.source == "free" and self.frames_per_part != 1:
             raise ValueError("frames_per_part needs a trigger; without one there is settle_frames")
         if isinstance(self.combine, int) and self.combine > self.frames_per_part:
@@ -583,6 +585,9 @@ class StationConfig(Section):
     def _check_parts(self) -> None:
         cameras = {camera.name: camera for camera in self.cameras}
         names = [name for part in self.parts for name in part.cameras]
+        for camera in self.cameras:
+            if camera.trigger.source == "free" and camera.name not in names and (wrong := _for_triggers(camera)):
+                raise ValueError(f"{camera.name}: {wrong} is for cameras with a trigger")
         for part in self.parts:
             if part.name in cameras or [other.name for other in self.parts].count(part.name) > 1:
                 raise ValueError(f"parts: the name {part.name} is taken")
@@ -593,10 +598,18 @@ class StationConfig(Section):
                 raise ValueError(f"parts: {name} cannot look at two parts")
             camera = cameras[name]
             own = camera.budget_ms is not None or camera.plc is not None or camera.outputs or camera.recipes
-            if own or camera.trigger.source != "free" or camera.settle_frames != 1 or camera.hysteresis:
+            settles = camera.settle_frames != 1 or camera.hysteresis or camera.max_age_ms is not None
+            if own or camera.trigger.source != "free" or settles:
                 raise ValueError(
-                    f"parts: camera {name} cannot have a trigger, budget_ms, plc, outputs, recipes or settling of its own"
+                    f"parts: camera {name} cannot have a trigger, budget_ms, plc, outputs, recipes, max_age_ms or settling "
+                    "of its own"
                 )
+
+
+def _for_triggers(camera: CameraConfig) -> str:
+    """The first key that was set and means nothing without a trigger; "" when there is none."""
+    keys = ("trigger_delay_ms", "frame_window_ms", "max_waiting", "combine")
+    return next((key for key in keys if getattr(camera, key) != CameraConfig.model_fields[key].default), "")
 
 
 def read_station(path: Path) -> StationConfig:

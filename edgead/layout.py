@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from edgead.errors import BadInput
 from edgead.preprocess import IMAGE_SUFFIXES
+from edgead.words import one_line
 
 GOOD = frozenset(
     {
@@ -149,6 +150,21 @@ def good_pictures(folder: Path) -> Found:
             hint="give the folder of the good pictures itself, or move the others away",
         )
     return found
+
+
+def leave_out(found: Found, names: Sequence[str]) -> tuple[Found, tuple[Path, ...]]:
+    """The pictures without those of these names (paths below the folder), and those.
+
+    Raises:
+        BadInput: one of them is not there.
+    """
+    known = {file.relative_to(found.folder).as_posix(): file for file in found.files}
+    if unknown := [name for name in names if name not in known]:
+        near = [name for name in known if Path(name).name == Path(unknown[0]).name]
+        hint = f"it is called {near[0]}" if near else "name it as edgead train does: by its path below that folder"
+        raise BadInput(f"{one_line(unknown[0])} is to be left out, and is no picture below {found.folder}", hint=hint)
+    away = {known[name] for name in names}
+    return replace(found, files=[file for file in found.files if file not in away]), tuple(sorted(away))
 
 
 def find_good(folder: Path) -> tuple[Path, Path | None]:

@@ -57,6 +57,9 @@ class Chosen:
         confidence: of the bounds.
         band: the UNKNOWN band as it was asked for, e.g. ``"5 %"``; "" for none.
         digest: SHA-256 over the pictures' own digests, sorted.
+        crossfit: how scores of pictures of training came about, e.g. ``"leave-one-out"`` (see docs/thresholds.md); "" when all
+            were held out.
+        expected_false_reject: with `crossfit`, the false-reject rate to expect on average, in place of a guaranteed one.
     """
 
     tool: str
@@ -74,6 +77,8 @@ class Chosen:
     confidence: Share = 0.95
     band: str = ""
     digest: str = ""
+    crossfit: str = ""
+    expected_false_reject: Share | None = None
 
     def __post_init__(self) -> None:
         if not _is_band(self.band):

@@ -256,6 +256,35 @@ def test_the_example_is_right(tmp_path: Path) -> None:
     assert read_station(written(tmp_path, EXAMPLE)).name == "line-3"
 
 
+IMPOSSIBLE = [
+    ("plc: {type: modbus-client, host: 10.0.0.9}", "plc: {type: modbus-server, bind: 10.0.0.300}", "top: plc.bind: '10.0.0.300'"),
+    ("host: 10.0.0.9", "host: 10.0.0.900", "top: plc.host: '10.0.0.900' is not an IP address"),
+    ("- {type: log}", "- {type: mqtt, host: 'a b', topic: t, tls: false}", "top: outputs.mqtt.host: 'a b' is not a host name"),
+    ("cameras:", "supervision: {http: '127.0.0.256:80'}\ncameras:", "supervision.http: '127.0.0.256' is not an IP address"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "words"), IMPOSSIBLE)
+def test_an_address_that_can_never_be_one_is_refused_before_anything_is_opened(
+    tmp_path: Path, old: str, new: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert old in GOOD
+    file = str(written(tmp_path, GOOD.replace(old, new, 1)))
+    for verb in (["station", "check", file], ["run", file]):
+        assert main(verb) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_options_that_mean_nothing_without_or_with_a_trigger_are_refused(tmp_path: Path) -> None:
+    free = "name: s\ncameras: [{name: a, address: sim, bundle: b.edgead, %s}]"
+    for key in ("trigger_delay_ms: 5", "frame_window_ms: 5", "max_waiting: 3", "combine: all"):
+        with pytest.raises(BadInput, match=f"a: {key.partition(':')[0]} is for cameras with a trigger"):
+            read_station(written(tmp_path, free % key))
+    read_station(written(tmp_path, free % "max_age_ms: 5"))
+    with pytest.raises(BadInput, match="max_age_ms is for cameras without a trigger"):
+        read_station(written(tmp_path, free % "max_age_ms: 5, budget_ms: 9, trigger: {source: interval, every_ms: 50}"))
+
+
 def test_check_names_a_bundle_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["station", "check", str(written(tmp_path, EXAMPLE))]) == 3
     assert "flange.edgead is not a bundle: it does not exist" in capsys.readouterr().err

@@ -16,6 +16,12 @@ P(statistic > t) = 0.5 exp(-(t - median) / s), with s the mean excess over the m
 errs towards few false rejects, but it is a start and no guarantee. Never below the largest good statistic, so what k = n
 promises, 1 / (n + 1), holds still. Simulated for a = 0.01 on normal, Gumbel and log-normal scores, fresh good parts were rejected
 in 0.2 to 1 % (n = 60), 0.4 to 1.6 % (30), 0.7 to 2.1 % (15), 3 to 5 % (5) and 7 to 9 % (3) of cases.
+
+*Cross-fitted* statistics (:mod:`edgead.training.crossfit`: of pictures of training, each from a model that has not seen it)
+take the same rank, and then (n + 1 - k) / (n + 1) is an expectation and no guarantee: Barber, Candes, Ramdas and Tibshirani
+(2021, "Predictive inference with the jackknife+") prove 2 a for whoever asks all those models about the new part, and that the
+plain jackknife, which asks one model as a line does, can fail when a picture more or less changes the model much. Where more
+pictures never make a score larger it cannot, and `a` holds (docs/thresholds.md has the proof).
 """
 
 from __future__ import annotations
@@ -52,6 +58,8 @@ class GoodChoice:
         rate: the false-reject rate that is guaranteed on average with these n, asked or not: (n + 1 - rank) / (n + 1).
         bound: with `CONFIDENCE`, the false-reject rate of this threshold is at most this.
         more_needed: good pictures that are missing for a guarantee of the asked rate; 0 when it holds.
+        crossfit: how statistics of pictures of training came about, e.g. ``"leave-one-out"``; then `rate` is an expectation, no
+            guarantee. "" when there are none.
     """
 
     cut: float
@@ -62,25 +70,30 @@ class GoodChoice:
     rate: float
     bound: float
     more_needed: int
+    crossfit: str = ""
 
     @property
     def method(self) -> str:
         """How the threshold came about, in words."""
         share = percent(self.asked)
+        if self.crossfit and not self.more_needed:
+            return f"{self.crossfit} score {self.rank} of {self.n} good pictures: {percent(self.rate)} false rejects expected"
         if self.guaranteed:
             return f"good score {self.rank} of {self.n} held out: at most {share} false rejects"
+        scores = f"{self.crossfit} scores of good pictures" if self.crossfit else "good scores held out"
         return (
-            f"exponential tail over {self.n} good scores held out: about {share} false rejects, no guarantee "
+            f"exponential tail over {self.n} {scores}: about {share} false rejects, no guarantee "
             f"({self.more_needed} more are needed)"
         )
 
 
-def from_good(statistics: Statistics, max_false_reject: float) -> GoodChoice:
+def from_good(statistics: Statistics, max_false_reject: float, crossfit: str = "") -> GoodChoice:
     """The lowest cut that rejects at most `max_false_reject` of good parts.
 
     Args:
         statistics: float, N (at least 2), of good parts that the model was not trained on; -inf is never and +inf always NG.
         max_false_reject: 0 < a < 1.
+        crossfit: how those of pictures of training came about; "" when there are none, and the rate can be guaranteed.
 
     Raises:
         BadInput: fewer than two, NaN, a rate outside (0, 1), or more pictures that are always NG than the rate allows.
@@ -94,8 +107,8 @@ def from_good(statistics: Statistics, max_false_reject: float) -> GoodChoice:
     if np.isnan(ordered[-1]):  # sorted last
         raise BadInput("a good image has a score that is not finite", hint="the model is broken: train it again")
     rank = rank_for(n, max_false_reject)
-    guaranteed = rank <= n
-    cut = float(ordered[rank - 1]) if guaranteed else _extrapolated(ordered, max_false_reject)
+    reached = rank <= n
+    cut = float(ordered[rank - 1]) if reached else _extrapolated(ordered, max_false_reject)
     if not math.isfinite(cut):
         stuck = int(np.isposinf(ordered).sum())
         what = f"{stuck} of {n} good images are NG whatever the threshold" if stuck else "no good image could ever be NG"
@@ -103,7 +116,8 @@ def from_good(statistics: Statistics, max_false_reject: float) -> GoodChoice:
     rank = min(rank, n)
     needed = max(0, images_needed(max_false_reject) - n)
     rate = (n + 1 - rank) / (n + 1)
-    return GoodChoice(cut, n, rank, max_false_reject, guaranteed, rate, upper_rate(n - rank, n), needed)
+    guaranteed = reached and not crossfit
+    return GoodChoice(cut, n, rank, max_false_reject, guaranteed, rate, upper_rate(n - rank, n), needed, crossfit)
 
 
 def rank_for(n: int, rate: float) -> int:

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from edgead.calibration.deviation import auroc
 from edgead.calibration.findings import Finding
+from edgead.layout import listed
 from edgead.types import Image
+from edgead.words import one_line
 
 FEWEST = 4
 """Labelled defects; fewer say too little."""
@@ -32,7 +34,7 @@ REJECTED = 0.2
 """Share of labelled good pictures that are NG."""
 
 ODD = 0.2
-"""So much larger a share of defects caught, had one held-out picture not been there, is told."""
+"""So much larger a share of defects caught, had one good picture not been there, is told."""
 
 _MODEL = (
     "try: pictures where the defect is visible at the model's size (a larger --size, --tiles, --roi on the part, even light), "
@@ -109,6 +111,18 @@ def judge(figures: Mapping[str, float]) -> list[Finding]:
     return found
 
 
+def odd_pictures(names: Sequence[object]) -> list[Finding]:
+    """What must be said of good pictures whose cross-fitted scores chance does not explain; nothing without any."""
+    if not names:
+        return []
+    told = listed(one_line(str(name)) for name in names)
+    have = "a good picture of training has a score" if len(names) == 1 else f"{len(names)} good pictures of training have scores"
+    message = (
+        f"{have} that chance does not explain: {told}; look at it, and if it is no good part, train again with --leave-out NAME"
+    )
+    return [Finding("warning", "odd-pictures", "", message)]
+
+
 def _against_brightness(figures: Mapping[str, float]) -> list[Finding]:
     own, bright = figures["image_auroc"], figures.get("brightness_auroc", 0.0)
     if own > bright or bright < GUESSING or own == 1.0:
@@ -136,7 +150,7 @@ def _caught(figures: Mapping[str, float], name: str, count: float, kind: str, le
     found = []
     if without - caught >= ODD:
         message = (
-            f"one held-out good picture sets the threshold: without it {without:.0%} of the {kind} defects would be caught, "
+            f"one good picture sets the threshold: without it {without:.0%} of the {kind} defects would be caught, "
             f"with it {caught:.0%}; look at it: if it is a defect, take it away and train again"
         )
         found.append(Finding("warning", "one-picture", "", message))

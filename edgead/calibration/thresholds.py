@@ -16,12 +16,20 @@ import numpy as np
 from edgead.bundle import Chosen, Threshold
 from edgead.calibration.conformal import CONFIDENCE, GoodChoice, Statistics, from_good, percent
 from edgead.calibration.operating import CostChoice, Counted, DefectChoice, by_cost, counted, from_defects
+from edgead.calibration.screening import limit_above
 from edgead.errors import BadInput
 
 FEW = 15
 """With fewer good scores no rule is reliable; callers say so."""
 
 DEFAULT_FALSE_REJECT = 0.01
+"""Of a threshold from pictures that the model was not trained on, when nobody says otherwise."""
+
+CROSSFIT_LARGEST, CROSSFIT_SMALLEST, CROSSFIT_ABOVE = 0.05, 0.01, 4
+"""Of a cross-fitted one: the rate at which the fourth largest score sets it, so that three odd pictures cannot, from 1 to 5 %."""
+
+CROSSFIT_ODD = 0.1
+"""Share of the pictures, and one at least, that may be odd; of more, chance was estimated wrongly."""
 
 Band = float | tuple[float, float] | None
 """An UNKNOWN band: from where good parts reach this laxer false-reject rate, or from low to high, or none."""
@@ -39,6 +47,7 @@ class Wish:
         band: the UNKNOWN band.
         between: when no threshold keeps both rates, what lies between the two thresholds is UNKNOWN.
         value: given by hand; stands alone.
+        crossfit: how statistics of pictures of training came about; "" when there are none.
     """
 
     max_false_reject: float | None = None
@@ -48,6 +57,7 @@ class Wish:
     band: Band = None
     between: bool = False
     value: float | None = None
+    crossfit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,7 @@ class Choice:
 
     def chosen(self, wish: Wish, tool: str, now: str, digest: str) -> Chosen:
         """The facts that the bundle keeps."""
+        promised = None if self.good is None or self.good.crossfit else self.good
         return Chosen(
             tool,
             now,
@@ -90,8 +101,10 @@ class Choice:
             max_miss=self.defects.asked if self.defects else None,
             cost_ratio=wish.cost_ratio,
             guaranteed=self.guaranteed,
-            false_reject_rate=self.good.rate if self.good else None,
-            false_reject_bound=self.good.bound if self.good else None,
+            false_reject_rate=promised.rate if promised else None,
+            false_reject_bound=promised.bound if promised else None,
+            crossfit=wish.crossfit,
+            expected_false_reject=self.good.rate if self.good and not promised else None,
             miss_rate=self.defects.rate if self.defects else None,
             miss_bound=self.defects.bound if self.defects else None,
             confidence=CONFIDENCE,
@@ -100,15 +113,38 @@ class Choice:
         )
 
 
+def crossfit_rate(scores: Statistics) -> float:
+    """The false-reject rate of a cross-fitted threshold when nobody asks for one: see `CROSSFIT_ABOVE`. Of so few pictures that
+    5 % cannot be told from their scores, the rate that the largest one gives; and no picture whose score chance does not explain
+    sets the threshold, but counts as one that is rejected."""
+    n = len(scores)
+    wanted = min(CROSSFIT_LARGEST, max(CROSSFIT_SMALLEST, CROSSFIT_ABOVE / (n + 1)))
+    odd = min(len(odd_places(scores)), max(1, int(CROSSFIT_ODD * n)))
+    return max(wanted, (odd + 1) / (n + 1))
+
+
+def odd_places(scores: Statistics) -> list[int]:
+    """Places of the scores that chance does not explain (:func:`edgead.calibration.screening.limit_above`), the largest first."""
+    values = np.asarray(scores, np.float64)
+    limit = limit_above(values)
+    return [int(i) for i in np.argsort(-values, kind="stable") if values[i] > limit]
+
+
 def threshold_from_good(
-    scores: Statistics, max_false_reject: float = DEFAULT_FALSE_REJECT, tool: str = "edgead export", digest: str = ""
+    scores: Statistics,
+    max_false_reject: float | None = None,
+    tool: str = "edgead export",
+    digest: str = "",
+    crossfit: str = "",
 ) -> Threshold:
     """The threshold by score that rejects at most `max_false_reject` of good parts, or, with too few scores, about so many.
 
     Args:
-        scores: float, N (N at least 2), raw model units, of good parts that the model was not trained on.
-        max_false_reject: tolerated share of good parts that are NG, 0 < a < 1.
+        scores: float, N (N at least 2), raw model units, of good parts by models that were not trained on them.
+        max_false_reject: tolerated share of good parts that are NG, 0 < a < 1; None takes `DEFAULT_FALSE_REJECT`, or
+            :func:`crossfit_rate`.
         tool, digest: noted in the threshold (see :class:`edgead.bundle.Chosen`).
+        crossfit: how scores of pictures of training came about; "" when there are none.
 
     Returns:
         The value is one float32 step above the chosen score, since scores at or above the threshold are NG.
@@ -119,7 +155,9 @@ def threshold_from_good(
     statistics = np.asarray(scores, np.float64).ravel()
     if not bool(np.isfinite(statistics).all()):
         raise BadInput("a good image has a score that is not finite", hint="the model is broken: train it again")
-    wish = Wish(max_false_reject)
+    if max_false_reject is None:
+        max_false_reject = crossfit_rate(statistics) if crossfit else DEFAULT_FALSE_REJECT
+    wish = Wish(max_false_reject, crossfit=crossfit)
     choice = choose(statistics, np.empty(0), wish)
     return Threshold(choice.value, choice.method, chosen=choice.chosen(wish, tool, utc_now(), digest))
 
@@ -146,7 +184,8 @@ def choose(good: Statistics, defects: Statistics, wish: Wish, above: Callable[[f
         if wish.max_miss is not None:
             defect_choice = from_defects(defects, wish.max_miss)
         if wish.max_false_reject is not None or defect_choice is None:
-            good_choice = from_good(good, DEFAULT_FALSE_REJECT if wish.max_false_reject is None else wish.max_false_reject)
+            asked = DEFAULT_FALSE_REJECT if wish.max_false_reject is None else wish.max_false_reject
+            good_choice = from_good(good, asked, wish.crossfit)
         value, method = _by_rates(good_choice, defect_choice, wish.between, above)
     band = _band(value, good, good_choice, defect_choice, wish, above)
     low, high = band or (value, value)

@@ -168,7 +168,8 @@ def _check_pictures(info: Mapping[str, Any], path: Path) -> None:
     from edgead.training.dataset import load_good
 
     recipe, arguments = PreprocessRecipe.from_json(info["preprocess"]), info["origin"]["arguments"]
-    found = load_good(path, recipe, float(arguments["heldout"]), int(arguments["seed"])).digest
+    left_out = arguments.get("leave_out", ())
+    found = load_good(path, recipe, float(arguments["heldout"]), int(arguments["seed"]), leave_out=left_out).digest
     if found != info["origin"]["data"]["digest"]:
         raise BadInput(f"the pictures in {path} are not those that the model was trained on", hint="train the model again")
 
@@ -180,11 +181,13 @@ def _train(info: Mapping[str, Any], path: Path, size: tuple[int, int], folder: P
 
     require("sklearn", extra="train", why="Training at another input size")
     recipe = dataclasses.replace(PreprocessRecipe.from_json(info["preprocess"]), width=size[0], height=size[1], crop_from=None)
-    options = {key: _value(key, value) for key, value in info["origin"]["arguments"].items() if key not in ("heldout", "seed")}
     arguments = info["origin"]["arguments"]
+    own = ("heldout", "seed", "crossfit", "leave_out")
+    options = {key: _value(key, value) for key, value in arguments.items() if key not in own}
     request = TrainRequest(
-        info["family"], path, folder, recipe, options, str(info["name"]), float(arguments["heldout"]), int(arguments["seed"])
-    )
+        info["family"], path, folder, recipe, options, str(info["name"]), float(arguments["heldout"]), int(arguments["seed"]),
+        crossfit=bool(arguments.get("crossfit", True)), leave_out=tuple(arguments.get("leave_out", ())),
+    )  # fmt: skip
 
     def progress(stage: str, done: float) -> None:
         if stop():

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from edgead.signing import TrustedKey
     from edgead.types import Camera, Engine, Output, TriggerSource
 
+OPEN_S = 5.0
+"""How long a start waits for an output, a trigger line or a server to open; what takes longer is used once it is there."""
+
 _log = logging.getLogger("edgead.run")
 
 
@@ -263,6 +266,7 @@ class Workshop:
                 camera = camera.model_copy(update={"budget_ms": cell.budget_ms})
             opened = opening.first((self._until_ns - self.clock.now_ns()) / 1e9) if opening is not None else reopen()
             unfinished.callback(opened.close)
+            _check_age(camera, opened)
             station = self._station(camera, opened, reopen, product, triggers, (*outputs, *extra), store)
             unfinished.pop_all()
         self.stack.callback(station.close)
@@ -279,7 +283,7 @@ class Workshop:
         """Engines, rule and self-check of one recipe of a camera; number 0 is its only bundle. Raises EdgeadError."""
         from edgead.cli._proof import check_reach
         from edgead.engines.verify import trained_threshold
-        from edgead.runtime.drift import Usual
+        from edgead.runtime.drift import TrainedLight, Usual
         from edgead.runtime.examiner import Answerer
         from edgead.runtime.overlay import HeatScale
         from edgead.runtime.recipes import Product
@@ -298,7 +302,8 @@ class Workshop:
             if camera.selfcheck is not None:
                 check = SelfCheck.of_bundle(bundle, record, main.engine, every_s=camera.selfcheck.every_s, clock=self.clock)
             if camera.drift is not None:
-                faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle))
+                light = TrainedLight.of(bundle.manifest.measured.get("training", {}))
+                faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle), light)
             faces.looks[name] = (HeatScale(main.calm, rule.level), recipe)
             return main, Product(number, Answerer(main.engine, recipe, rule, name), fallback, check, held.pop_all().close)
 
@@ -358,7 +363,7 @@ class Workshop:
             self.clock,
             reopen=reopen,
             frame_timeout_s=camera.frame_timeout_ms / 1000,
-            max_age_s=camera.max_age_ms / 1000,
+            max_age_s=1.0 if camera.max_age_ms is None else camera.max_age_ms / 1000,
             engine_name=product.main.name,
             triggers=triggers,
             trigger_delay_s=camera.trigger_delay_ms / 1000,
@@ -417,7 +422,8 @@ class Workshop:
             stack.callback(plc.close)
         outputs: list[Output] = [] if plc is None else [plc]
         for config in camera.outputs:
-            output = self._output(f"output {config.type}", partial(open_output, config, self.clock, camera.name))
+            named = config.name if config.type == "other" else config.type
+            output = self._output(f"output {named}", partial(open_output, config, self.clock, camera.name))
             stack.callback(output.close)
             outputs.append(output)
         triggers = self._triggers(camera, plc)
@@ -472,9 +478,11 @@ class Workshop:
         """It, or what goes on trying to open it. Raises EdgeadError: it is wrong, or absent and not waited for."""
         from edgead.errors import EdgeadError, OutputError
         from edgead.runtime.later import Later, absent
+        from edgead.runtime.opening import Attempts
 
+        attempts = Attempts(what, open, OutputError)
         try:
-            return open(), None
+            return attempts.take(OPEN_S) if self.waits else open(), None
         except OutputError as error:
             fault, cause = error, error.__cause__
         except (EdgeadError, KeyboardInterrupt):
@@ -483,9 +491,20 @@ class Workshop:
             fault, cause = absent(what, error), error
         if not self.waits:
             raise fault from cause
-        later = Later(what, open, fault, self.clock)
+        later = Later(what, attempts, fault, self.clock)
         self._late.append(later)
         return None, later
+
+
+def _check_age(camera: CameraConfig, opened: Camera) -> None:
+    """Raises BadInput: a limit was given that a recording cannot break."""
+    from edgead.errors import BadInput
+
+    if camera.max_age_ms is not None and not getattr(opened, "live", True):
+        raise BadInput(
+            "max_age_ms (--max-age-ms) is for live cameras: a recording's pictures have no age, and none is dropped",
+            hint="leave it out, or play a video file with realtime",
+        )
 
 
 def _opener(camera: CameraConfig, clock: Clock, ready: Prepared) -> Callable[[], Camera]:
@@ -532,10 +551,12 @@ def _read(file: Path) -> str:
 
 
 def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:
-    """Warnings when pictures have another shape than in training, and when pictures or scores drift."""
+    """Warnings when the engine fails, when pictures have another shape than in training, and when pictures or scores drift."""
+    from edgead.runtime.answers import AnswerWatch
     from edgead.runtime.drift import DriftWatch
     from edgead.runtime.shapes import ShapeWatch
 
+    lane.station.on_inspection(AnswerWatch(lane.station.notice).see)
     lane.station.on_inspection(ShapeWatch(faces.looks, lane.station.notice).see)
     if camera.drift is not None:
         watch = DriftWatch(faces.usual, lane.station.notice, every_s=camera.drift.every_ms / 1000, max_ng=camera.drift.max_ng)

@@ -20,6 +20,29 @@ if TYPE_CHECKING:
 GPIO_LINES = ("ok", "reject", "kick", "ready", "busy", "heartbeat", "green", "yellow", "red")
 
 
+def check_addresses(config: models.StationConfig) -> None:
+    """Whether every address to listen on, and of a PLC or broker, can be one at all; nothing is opened, no name is looked up.
+
+    Raises:
+        BadInput: naming the place in the file.
+    """
+    from edgead.errors import BadInput
+    from edgead.runtime.listening import check_host
+
+    owners: list[models.CameraConfig | models.PartConfig] = [*config.cameras, *config.parts]
+    found = [(f"{owner.name}: plc.{key}", getattr(owner.plc, key, None)) for owner in owners for key in ("bind", "host")]
+    found += [(f"{o.name}: outputs.{output.type}.host", getattr(output, "host", None)) for o in owners for output in o.outputs]
+    if config.supervision.http is not None:
+        found.append(("supervision.http", config.supervision.http.rpartition(":")[0]))
+    for place, host in found:
+        if host is None:
+            continue
+        try:
+            check_host(host)
+        except BadInput as error:
+            raise BadInput(f"{place}: {error}", hint=error.hint) from error
+
+
 def open_link(config: Handshaken) -> PlcLink:
     """What carries the handshake to this PLC; it connects later, by itself.
 

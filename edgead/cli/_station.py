@@ -31,6 +31,7 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
             on) does not end the start: its lane says so, and tries again.
     """
     from edgead.cli._lanes import Workshop
+    from edgead.cli._links import check_addresses
     from edgead.cli.run import deaths, exit_code, summary
     from edgead.clock import MonotonicClock
     from edgead.config import read_station
@@ -42,6 +43,7 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
     from edgead.signing import read_trusted
 
     config = read_station(file)
+    check_addresses(config)
     clock, trusted = MonotonicClock(), read_trusted(config.trusted)
     with ExitStack() as stack:
         crew = stack.enter_context(Crew().own())

@@ -121,6 +121,8 @@ def _dated(threshold: Threshold) -> str:
 
 def _promise(chosen: Chosen) -> str:
     words = []
+    if chosen.expected_false_reject is not None:
+        words.append(f"good parts NG: {percent(chosen.expected_false_reject)} expected, no guarantee ({chosen.crossfit})")
     if chosen.false_reject_rate is not None and chosen.false_reject_bound is not None:
         rates = f"at most {percent(chosen.false_reject_rate)} on average, {percent(chosen.false_reject_bound)}"
         words.append(f"good parts NG: {rates} with {percent(chosen.confidence)} confidence")

@@ -71,7 +71,7 @@ CAMERA_DEFAULTS: dict[str, Any] = {
     "settle_frames": 1,
     "hysteresis": 0.0,
     "frame_timeout_ms": 1000.0,
-    "max_age_ms": 1000.0,
+    "max_age_ms": None,
     "frozen_after": None,
     "realtime": False,
     "selfcheck": SimpleNamespace(every_s=3600.0),
@@ -289,11 +289,15 @@ def summary(stats: Stats, sinks: dict[str, Any], devices: Mapping[str, Mapping[s
         lines.append("latency from picture to verdict: " + ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items()))
     lost = {name: sink.lost for name, sink in sinks.items() if sink.lost}
     withheld = {name: count for name, count in stats.late_outputs.items() if count}
+    undelivered = {
+        name: left for name, counts in (devices or {}).items() if (left := counts.get("lost", 0) + counts.get("waiting", 0))
+    }
     for what, counts in (
         ("failed", stats.errors),
         ("too slow, missed", stats.undelivered),
         ("told as UNKNOWN, since too late or not recorded", withheld),
         ("lost", lost),
+        ("verdicts that did not arrive", undelivered),
     ):
         if counts:
             lines.append(f"{what}:" + _listed(counts))

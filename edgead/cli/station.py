@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
 def _check(file: Path) -> int:
     from edgead.bundle import Bundle
     from edgead.cli._console import console
+    from edgead.cli._links import check_addresses
     from edgead.cli._proof import check_reach
     from edgead.config import read_station
     from edgead.decision import Rule
@@ -70,6 +71,7 @@ def _check(file: Path) -> int:
     from edgead.signing import read_trusted
 
     config = read_station(file)
+    check_addresses(config)
     out, trusted = console(), read_trusted(config.trusted)
     for camera in config.cameras:
         wanted = [(path, camera.engine, sha256) for path, sha256 in camera.bundles]

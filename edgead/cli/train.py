@@ -50,6 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bits", type=int, metavar="N", help="that 16-bit pictures really use, 8 to 16 (default: by their largest value)"
     )
     parser.add_argument("--heldout", type=float, default=0.15, help="share of good pictures held out (default 0.15, at least 2)")
+    parser.add_argument(
+        "--threshold-from",
+        choices=("all", "heldout"),
+        default="all",
+        help="all good pictures, those of training scored by models that have not seen them (default), or the held-out ones "
+        "alone: a guaranteed rate, from few pictures",
+    )
+    parser.add_argument(
+        "--leave-out",
+        action="append",
+        metavar="FILE",
+        help="a good picture that is none, as training names it; may be given again",
+    )
     parser.add_argument("--seed", type=seed_of, default=0, help="of the split and the training")
     tiles = parser.add_argument_group("big pictures")
     tiles.add_argument("--tiles", metavar="PX|WxH", help="look at overlapping tiles of this size, such as 256")
@@ -113,12 +126,12 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """What can be known before torch is imported and pictures are read. Raises BadInput, StorageError."""
     from edgead.bundle import check_target
-    from edgead.layout import find_good, good_pictures
+    from edgead.layout import find_good, good_pictures, leave_out
 
     _tiling_asked(args)
     _recipe(args, 256, 256) if args.size in (None, "native") else _recipe(args, *parse_size(args.size))
     good, root = find_good(args.good_dir)
-    good_pictures(good)
+    leave_out(good_pictures(good), args.leave_out or ())
     for flag, path in (("--weights", args.weights), ("--teacher", args.teacher), ("--outside", args.outside)):
         if path is not None and not (path.is_dir() if flag == "--outside" else path.is_file()):
             kind = "folder" if flag == "--outside" else "file"
@@ -158,6 +171,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     return TrainRequest(
         args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed, tiling,
         lambda asked, survey: settle(asked, survey, aspect, args.bits),
+        crossfit=args.threshold_from == "all", leave_out=tuple(args.leave_out or ()),
     )  # fmt: skip
 
 
@@ -253,6 +267,10 @@ def _left_out(images: GoodImages) -> list[str]:
     from edgead.layout import listed, skipped_lines
 
     lines = skipped_lines(images.found.skipped)
+    if images.left_out:
+        lines.append(
+            f"{len(images.left_out)} as asked for ({listed(str(f.relative_to(images.folder)) for f in images.left_out)})"
+        )
     if images.duplicates:
         names = listed(file.name for file in images.duplicates)
         lines.append(f"{len(images.duplicates)} exact copies of others ({names})")
@@ -260,15 +278,30 @@ def _left_out(images: GoodImages) -> list[str]:
 
 
 def _of_threshold(result: TrainResult) -> list[tuple[str, str]]:
+    """The threshold, the pictures that set it, and those that it rejects."""
     from edgead.calibration.thresholds import FEW
+    from edgead.layout import listed
 
-    images = result.images
+    images, scored = result.images, result.scored
     rows = [("threshold", f"{result.threshold.value:.6g} ({result.threshold.method})")]
-    file, score, without = result.set_by
-    other = "" if without is None else f"; without it the threshold would be {without:.6g}"
-    rows.append(("", f"largest held-out score: {score:.6g}, {file.relative_to(images.folder)}{other}"))
-    if len(images.heldout) < FEW:
-        rows.append(("", f"rough: from {len(images.heldout)} images; hold out {FEW} or more, or check it on real defects"))
+    order, names = scored.order(), [str(file.relative_to(images.folder)) for file in scored.files]
+    over = int((scored.scores >= result.threshold.value).sum())
+    setter = int(order[min(over, len(order) - 1)])
+    by = f"set by {names[setter]} ({scored.scores[setter]:.6g})"
+    if (without := scored.without([setter])) is not None:
+        by += f"; without it the threshold would be {without:.6g}"
+    if over:
+        by += f"; {over} NG: {listed(f'{names[i]} ({scored.scores[i]:.6g})' for i in order[:over])}"
+    rows.append(("", by))
+    if odd := scored.odd():
+        told = f"{listed(names[i] for i in odd)}: {'a score' if len(odd) == 1 else 'scores'} that chance does not explain"
+        if (without := scored.without(odd)) is not None:
+            told += f"; without {'it' if len(odd) == 1 else 'them'} the threshold would be {without:.6g}"
+        rows.append(("odd pictures", f"{told}; no good parts? take them away: --leave-out {names[odd[0]]}"))
+    if scored.why and result.threshold.chosen is not None:
+        rows.append(("", f"from the held-out pictures alone: {scored.why}"))
+    if len(scored.scores) < FEW:
+        rows.append(("", f"rough: from {len(scored.scores)} pictures; give {FEW} or more, or check it on real defects"))
     return rows
 
 
@@ -300,4 +333,6 @@ def _odd(one: Oddest, result: TrainResult) -> str:
     where = "held out" if one.heldout else "trained on"
     mark = ": unlike all others, is it a defect?" if one.odd else ""
     name = one.file.relative_to(result.images.folder)
+    if one.odd and one.without is not None:
+        mark += f"; without it the threshold would be {one.without:.4g}"
     return f"{name}: {one.times:.2f} times as far from the others as usual, score {one.score:.4g}, {where}{mark}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from edgead import layout
 from edgead.bundle import Threshold
 from edgead.calibration.defects import draw_defects
 from edgead.calibration.deviation import auroc
-from edgead.calibration.thresholds import DEFAULT_FALSE_REJECT, threshold_from_good
+from edgead.calibration.thresholds import threshold_from_good
 from edgead.errors import BadInput
 from edgead.golden import CAMERA_FOLDER, MOST_CAMERA, camera_pngs
 from edgead.models.detector import Detector
@@ -25,6 +25,12 @@ from edgead.parity import Answers, ParityReport, compare
 from edgead.preprocess import PreprocessRecipe, list_images, read_image, to_bgr8
 from edgead.survey import Survey
 from edgead.types import Image
+
+FEWEST_LEFT = 3
+"""Scores of good pictures from which one can be left out to see what threshold the others give."""
+
+NEAREST = 15
+"""Frames by which a threshold is carried from the trained model to an engine."""
 
 DRAWN = 48
 """Defects drawn when there are no real ones: every kind at every strength four times."""
@@ -75,31 +81,69 @@ class ThresholdRule:
 
     Attributes:
         trained: the trained model's.
-        max_false_reject: each engine gets its own by this rate from its own scores; None: all take `trained`, which somebody set
-            by hand.
-        held_out: the first so many scores are of good frames held out.
+        max_false_reject: each engine gets its own by this rate; None: all take `trained`, which somebody set by hand.
+        held_out: the first so many scores are of good frames held out; without `crossfit`, an engine's choose its threshold.
+        reference: the trained model's scores of all frames.
+        crossfit: the scores of all good pictures that `trained` was chosen from, those of training by models that have not seen
+            them; empty when there are none. No engine can give such scores: its threshold lies where it says what the trained
+            model says at `trained` (:func:`carried`).
     """
 
     trained: Threshold
     max_false_reject: float | None
     held_out: int
+    reference: npt.NDArray[np.float32]
+    crossfit: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @classmethod
-    def of(cls, info: Mapping[str, Any], scores: npt.NDArray[np.float32], max_false_reject: float | None) -> ThresholdRule:
-        """From the trained model's folder, its scores of the held-out frames, and the rate that the user asks for (None: keep
-        what training chose)."""
+    def of(
+        cls, info: Mapping[str, Any], reference: npt.NDArray[np.float32], held_out: int, max_false_reject: float | None
+    ) -> ThresholdRule:
+        """From the trained model's folder, its scores of all frames, the held-out ones first, and the rate that the user asks for
+        (None: keep what training chose)."""
+        known = info.get("crossfit") or {}
+        how = str(known.get("how", ""))
+        crossfit = np.array(known["scores"] if how else (), np.float64)
+        automatic = threshold_from_good(crossfit if how else reference[:held_out], max_false_reject, crossfit=how)
+        assert automatic.chosen is not None
+        rate = automatic.chosen.max_false_reject
         if max_false_reject is not None:
-            return cls(threshold_from_good(scores, max_false_reject), max_false_reject, len(scores))
+            return cls(automatic, rate, held_out, reference, crossfit)
         stored = Threshold(float(info["threshold"]["value"]), str(info["threshold"]["method"]))
-        automatic = threshold_from_good(scores, DEFAULT_FALSE_REJECT)
-        same = bool(np.isclose(stored.value, automatic.value, rtol=1e-4, atol=1e-6))
-        return cls(automatic if same else stored, DEFAULT_FALSE_REJECT if same else None, len(scores))
+        if np.isclose(stored.value, automatic.value, rtol=1e-4, atol=1e-6):
+            return cls(automatic, rate, held_out, reference, crossfit)
+        return cls(stored, None, held_out, reference)
 
     def own(self, scores: npt.NDArray[np.float32]) -> Threshold:
         """An engine's threshold, from its scores on all frames."""
         if self.max_false_reject is None:
             return self.trained
-        return threshold_from_good(scores[: self.held_out], self.max_false_reject)
+        if not len(self.crossfit):
+            return threshold_from_good(scores[: self.held_out], self.max_false_reject)
+        value = carried(self.trained.value, self.reference, scores)
+        return replace(self.trained, value=value, method=f"{self.trained.method}; where this engine says the same")
+
+    def without_largest(self) -> float | None:
+        """The trained model's threshold without the good picture of the largest score; None: somebody set it, or too few are
+        left."""
+        chosen = self.trained.chosen
+        scores = self.crossfit if len(self.crossfit) else self.reference[: self.held_out].astype(np.float64)
+        if self.max_false_reject is None or chosen is None or len(scores) <= FEWEST_LEFT:
+            return None
+        rest = np.delete(scores, int(np.argmax(scores)))
+        return threshold_from_good(rest, self.max_false_reject, crossfit=chosen.crossfit).value
+
+
+def carried(value: float, reference: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> float:
+    """What an engine says where the trained model says `value`: by the median difference of the `NEAREST` frames whose trained
+    scores are nearest to it.
+
+    Args:
+        reference, scores: the trained model's and the engine's, of the same frames.
+    """
+    nearest = np.argsort(np.abs(reference.astype(np.float64) - value), kind="stable")[:NEAREST]
+    off = float(np.median(scores[nearest].astype(np.float64) - reference[nearest]))
+    return float(np.float32(value + off))
 
 
 @dataclass(frozen=True, slots=True)

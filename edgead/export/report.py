@@ -384,6 +384,11 @@ def _thresholds(data: ReportData) -> list[Block]:
 def _promise(row: EngineRow) -> str:
     chosen = row.threshold.chosen if row.threshold is not None else None
     assert chosen is not None
+    if chosen.expected_false_reject is not None:
+        expected = _percent(chosen.expected_false_reject)
+        return (
+            f"Of good parts like these {chosen.good}, {expected} are expected to be rejected ({chosen.crossfit}; no guarantee)."
+        )
     if chosen.false_reject_rate is None:
         return ""
     told = f"Of good parts like these {chosen.good}, on average at most {_percent(chosen.false_reject_rate)} are rejected"

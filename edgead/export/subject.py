@@ -10,10 +10,9 @@ import numpy as np
 
 from edgead.calibration.deviation import Yardstick
 from edgead.calibration.findings import Finding
-from edgead.calibration.judging import figures_of, judge
+from edgead.calibration.judging import figures_of, judge, odd_pictures
 from edgead.calibration.screening import Reference
 from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.thresholds import threshold_from_good
 from edgead.errors import BadInput
 from edgead.export.builds import BUILDS
 from edgead.export.measure import ThresholdRule, read_frames, trained_answers
@@ -22,9 +21,6 @@ from edgead.models.coarse import CoarseToFine
 from edgead.models.detector import Detector, load_detector
 from edgead.models.rewrites import Applied, Material, plan_for, rewrite
 from edgead.preprocess import PreprocessRecipe
-
-FEWEST_LEFT = 3
-"""Held-out scores from which one can be left out to see what threshold the others give."""
 
 Told = Callable[[str], Callable[[float], None]]
 """Stage -> what is told the share of it that is done."""
@@ -72,8 +68,8 @@ class Subject:
         self.reference = self.exact = trained_answers(self.detector, images, told("trained model"))
         if not np.ptp(self.reference.scores) > 0.0:
             raise BadInput("the trained model gives every picture the same score", hint="train it again")
-        held_out = self.frames.held_out_scores(self.reference)
-        self.rule = ThresholdRule.of(self.info, held_out, self.options.max_false_reject)
+        held_out = len(self.frames.held_out)
+        self.rule = ThresholdRule.of(self.info, self.reference.scores, held_out, self.options.max_false_reject)
         own, drawn = (lambda s: self.rule.own(s).value), bool(self.frames.drawn)
         self.yardstick = Yardstick(images, self.reference, self.rule.trained.value, own, *self.frames.judged(), drawn)
         self.asked = True
@@ -83,16 +79,12 @@ class Subject:
         nothing where there are no pictures of the product."""
         if not self.info["origin"].get("data"):
             return []
-        held_out = self.frames.held_out_scores(self.reference)
-        without = None
-        if self.rule.max_false_reject is not None and len(held_out) > FEWEST_LEFT:
-            rest = np.delete(held_out, int(np.argmax(held_out)))
-            without = threshold_from_good(rest, self.rule.max_false_reject).value
         figures = figures_of(
-            self.frames.all, self.reference.scores, len(held_out), len(self.frames.good), self.rule.trained.value, without,
-            bool(self.frames.drawn),
+            self.frames.all, self.reference.scores, len(self.frames.held_out), len(self.frames.good), self.rule.trained.value,
+            self.rule.without_largest(), bool(self.frames.drawn),
         )  # fmt: skip
-        return judge(figures) if figures else [Finding(**told) for told in self.info.get("findings", ())]
+        found = judge(figures) if figures else [Finding(**told) for told in self.info.get("findings", ())]
+        return found + odd_pictures(self.info.get("crossfit", {}).get("odd", ()))
 
     def rewrite(self, told: Told) -> None:
         """Change the detector as planned."""

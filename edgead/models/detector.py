@@ -17,7 +17,7 @@ from edgead.errors import BadInput, EdgeadError
 from edgead.manifest import Origin
 from edgead.models.backbones import read_state
 from edgead.preprocess import PreprocessRecipe
-from edgead.typed import MAX_BYTES, Between, Single, Wrong, loads, read
+from edgead.typed import MAX_BYTES, Between, Count, Single, Wrong, loads, read
 from edgead.words import unicode_only
 
 InputSide = Annotated[int, Between(1, 8192)]
@@ -83,6 +83,16 @@ class ModelCard(TypedDict):
     image_size: tuple[InputSide, InputSide]
 
 
+class CrossFitted(TypedDict):
+    """What the threshold of a model comes from, when pictures of training take part (:mod:`edgead.training.crossfit`)."""
+
+    how: str
+    heldout: Count
+    scores: list[Single]
+    files: list[Any]
+    odd: list[Any]
+
+
 class ExportCard(ModelCard, total=False):
     """The same with what an export reads."""
 
@@ -91,6 +101,7 @@ class ExportCard(ModelCard, total=False):
     threshold: CardThreshold
     origin: Origin
     metrics: dict[str, Any]
+    crossfit: CrossFitted
     labelled_root: str | None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 from edgead.runtime.ownership import Ownership, Phase
 from edgead.runtime.signals import FAULTS, Fault, FromPlc, ToPlc
@@ -90,9 +89,11 @@ class Complaints:
     def __init__(self, plc_timeout_s: float, max_gap_s: float) -> None:
         self._plc_timeout_s, self._max_gap_s = plc_timeout_s, max_gap_s
         self._levels = Levels()
+        self._last: tuple[tuple[str, object], ...] = ()  # the levels as they were set
         self._shown, self._seen = ToPlc(), FromPlc()
         self._recipe = 0
-        self._part_ids: deque[int] = deque(maxlen=STEPS)
+        self._part_id: int | None = None  # of the last trigger
+        self._steps: deque[int] = deque(maxlen=STEPS - 1)  # from one to the next
         self._jumps: deque[tuple[int, int, int]] = deque(maxlen=STEPS)  # when, and the numbers before and after
         self._stale, self._stale_ns, self._unseen_s = 0, 0, 0.0  # triggers in a row that were seen too late, when, and how late
         self._high_words: deque[int] = deque(maxlen=8)  # of part_id, as they changed
@@ -101,7 +102,7 @@ class Complaints:
         """An exchange succeeded. `clearing`: result_ack must go off before the next result is shown."""
         self._shown, self._seen, self._recipe = shown, seen, recipe
         wrong = seen.recipe if seen.recipe not in (0, recipe) else 0
-        for name, value in (
+        levels = (
             ("heartbeat", not alive),
             ("enable", not seen.enable and not seen.reset),
             ("recipe", wrong),
@@ -112,8 +113,11 @@ class Complaints:
             ("error", shown.error and not seen.error_ack and shown.error_code),
             ("trigger", shown.trigger_ack and seen.trigger and shown.trigger_part_id + 1),
             ("stray", seen.stray),
-        ):
-            self._levels.set(name, value, now_ns)
+        )
+        if levels != self._last:  # hundreds of times a second nothing changes
+            self._last = levels
+            for name, value in levels:
+                self._levels.set(name, value, now_ns)
         high = seen.part_id >> 16
         if not self._high_words or self._high_words[-1] != high:
             self._high_words.append(high)
@@ -123,24 +127,24 @@ class Complaints:
         on for so long."""
         left_out = 0
         self._stale, self._stale_ns, self._unseen_s = self._stale + 1 if stale_s else 0, now_ns, stale_s
-        if self._part_ids:
-            before, usual = self._part_ids[-1], self._usual_step()
-            step = (part_id - before) & 0xFFFFFFFF
+        if self._part_id is not None:
+            usual, step = self._usual_step(), (part_id - self._part_id) & 0xFFFFFFFF
             if usual and usual < step <= LARGEST_JUMP * usual and step % usual == 0:
                 left_out = step // usual - 1
-                self._jumps.append((now_ns, before, part_id))
-        self._part_ids.append(part_id)
+                self._jumps.append((now_ns, self._part_id, part_id))
+            self._steps.append(step)
+        self._part_id = part_id
         return left_out
 
     def forget(self) -> None:
         """Triggers may have come meanwhile that were none of ours."""
-        self._part_ids.clear()
+        self._part_id = None
+        self._steps.clear()
 
     def _usual_step(self) -> int:
         """By what the PLC counts; 0 when it does not seem to count."""
-        steps = [(after - before) & 0xFFFFFFFF for before, after in pairwise(self._part_ids)]
-        smallest = min(steps, default=0)
-        often = len(steps) >= 3 and steps.count(smallest) * 4 >= len(steps)
+        smallest = min(self._steps, default=0)
+        often = len(self._steps) >= 3 and self._steps.count(smallest) * 4 >= len(self._steps)
         return smallest if often and smallest < 0x7FFFFFFF else 0
 
     def now(self, now_ns: int, ownership: Ownership | None) -> dict[str, Condition]:

@@ -23,6 +23,10 @@ from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image, Inspection, Verdict
 
 PICTURES = 20  # of which three quarters must be away
+STEADY = (20, 100)  # pictures whose median light is compared with that of training
+STEADY_LIGHT = 0.10  # relative change of that median that is always tolerated
+SIGMAS = 5.0  # ... and so many times its standard error
+MEDIAN = 1.25  # standard error of a median over that of a mean, for normal numbers
 SCORES = 50  # whose median and share of NG are compared
 SMALL = 128  # pixels; shifts are found in pictures of this size
 LIGHT, CONTRAST, FOCUS = 0.20, 0.35, 0.35  # relative changes that are always tolerated
@@ -63,18 +67,60 @@ class Look:
         return cls(mean, deviation / max(mean, 1.0), edges / max(deviation, 1.0))
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedLight:
+    """Mean grey levels of the good pictures that training saw: many more than golden frames, so that a small shift that all
+    pictures share is told, however much they differ among each other.
+
+    Attributes:
+        level: their median.
+        spread: deviation of their logarithms (1.4826 times the median distance from the median).
+        pictures: how many.
+    """
+
+    level: float
+    spread: float
+    pictures: int
+
+    @classmethod
+    def of(cls, figures: Mapping[str, object]) -> TrainedLight | None:
+        """From what training measured (``light``, ``light_spread``, ``light_pictures``); None where that is not there (bundles of
+        before) or cannot be."""
+        found = []
+        for name, least, most in (("light", 1e-3, 255.0), ("light_spread", 1e-6, 10.0), ("light_pictures", 1.0, 1e9)):
+            value = figures.get(name)
+            if not isinstance(value, float) or not least <= value <= most:
+                return None
+            found.append(value)
+        return cls(found[0], found[1], round(found[2]))
+
+    def shift(self, levels: Sequence[float]) -> float:
+        """By how much the median of these grey levels is away, 1 at the limit, and on which side."""
+        error = MEDIAN * self.spread * math.sqrt(1 / len(levels) + 1 / self.pictures)
+        limit = max(-math.log(1 - STEADY_LIGHT), SIGMAS * error)
+        return math.log(max(float(np.median(levels)), 1e-3) / self.level) / limit
+
+
 class Usual:
-    """What pictures and scores of a bundle are like, from its golden frames.
+    """What pictures and scores of a bundle are like, from its golden frames, and their light also from training.
 
     Args:
         golden: the bundle's.
         recipe: from the camera's picture to the model's input.
         rule: what decides now.
         trained_threshold: which golden frames are good: the trained model's, raw model units.
+        light: of the good pictures of training.
     """
 
-    def __init__(self, golden: Golden, recipe: PreprocessRecipe, rule: Rule | float, trained_threshold: float) -> None:
-        self.recipe = recipe
+    def __init__(
+        self,
+        golden: Golden,
+        recipe: PreprocessRecipe,
+        rule: Rule | float,
+        trained_threshold: float,
+        light: TrainedLight | None = None,
+    ) -> None:
+        self.recipe, self.light = recipe, light
         looks = [Look.of(image) for image in golden.images]
         self._centre, self._limits = {}, {}
         for name, tolerated in (("light", LIGHT), ("contrast", CONTRAST), ("focus", FOCUS)):
@@ -185,6 +231,7 @@ class DriftWatch:
     def _begin(self, engine: str) -> None:
         self._engine = engine
         self._looks: dict[str, deque[float]] = {name: deque(maxlen=PICTURES) for name in ("light", "contrast", "focus")}
+        self._levels: deque[float] = deque(maxlen=STEADY[-1])
         self._shifts: deque[tuple[float, float]] = deque(maxlen=PICTURES)
         self._ways: deque[float] = deque(maxlen=SCORES)
         self._ng: deque[bool] = deque(maxlen=SCORES)
@@ -192,6 +239,7 @@ class DriftWatch:
 
     def _measure(self, usual: Usual, image: Image) -> None:
         look = Look.of(image)
+        self._levels.append(look.light)
         for name, values in self._looks.items():
             values.append(usual.change(name, getattr(look, name)))
         if (shift := usual.shift(image)) is not None:
@@ -204,8 +252,11 @@ class DriftWatch:
             return told
         change = {name: float(np.median(values)) for name, values in self._looks.items()}
         off = {name: usual.beyond(name, _most(values)) > self._limit(name) for name, values in self._looks.items()}
+        steady = self._steady(usual)
         if off["light"]:
             told["light"] = _light(change["light"])
+        elif steady:
+            told["light"] = _light(steady)
         elif off["focus"] and change["focus"] < 0:
             told["focus"] = (
                 f"pictures are blurred: {_percent(change['focus'])} less sharp than the reference at normal light. "
@@ -226,6 +277,16 @@ class DriftWatch:
                     "Look at the camera's mount, the fixture, the trigger's delay"
                 )
         return told
+
+    def _steady(self, usual: Usual) -> float:
+        """By how much all pictures are brighter (or darker: below 0) than those of training; 0 within the limits."""
+        if usual.light is None:
+            return 0.0
+        for count in STEADY:
+            levels = tuple(self._levels)[-count:]
+            if len(levels) == count and abs(usual.light.shift(levels)) > self._limit("light"):
+                return float(np.median(levels)) / usual.light.level - 1
+        return 0.0
 
     def _product(self) -> str:
         if min(len(self._ng), len(self._looks["light"])) < PICTURES:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 from edgead.clock import Clock
 from edgead.errors import OutputError
 from edgead.runtime.inspector import one_line
+from edgead.runtime.opening import Attempts, T
 from edgead.runtime.plc import LinkError, PlcLink
 from edgead.runtime.signals import FromPlc, ToPlc
 from edgead.types import Inspection, Output, Trigger, TriggerSource
@@ -21,11 +22,8 @@ PAUSE_S = (0.5, 10.0)
 """First and longest wait before it is tried again; it doubles in between."""
 
 
-class _Closes(Protocol):
-    def close(self) -> None: ...
-
-
-T = TypeVar("T", bound=_Closes)
+ATTEMPT_S = 1.0
+"""How long whoever asks for it waits for an attempt; one that takes longer goes on beside him, and is taken up the next time."""
 
 
 class Later(Generic[T]):
@@ -33,14 +31,14 @@ class Later(Generic[T]):
 
     Args:
         what: its name for people, e.g. "output gpio".
-        open: raises OutputError as long as it is not there.
+        attempts: raise OutputError as long as it is not there.
         fault: why it was not there the first time.
         clock: of the pauses.
     """
 
-    def __init__(self, what: str, open: Callable[[], T], fault: OutputError, clock: Clock) -> None:
+    def __init__(self, what: str, attempts: Attempts[T], fault: OutputError, clock: Clock) -> None:
         self.what, self.fault = what, fault
-        self._open, self._clock = open, clock
+        self._attempts, self._clock = attempts, clock
         self._there: T | None = None
         self._closed = False
         self._tries = 0
@@ -61,14 +59,14 @@ class Later(Generic[T]):
         return self._there
 
     def get(self) -> T | None:
-        """It, or None as long as it is not there. Takes as long as opening it takes; one caller at a time opens."""
+        """It, or None as long as it is not there. Takes `ATTEMPT_S` seconds at most; one caller at a time opens."""
         if self._there is not None or self._closed or self._clock.now_ns() < self._due_ns:
             return self._there
         with self._lock:
             if self._there is not None or self._closed or self._clock.now_ns() < self._due_ns:
                 return self._there
             try:
-                self._there = self._open()
+                self._there = self._attempts.take(ATTEMPT_S)
             except BaseException as error:  # noqa: BLE001 - whatever the adapter raises, the next attempt may succeed
                 self.fault = absent(self.what, error)
                 self._tries += 1
@@ -90,6 +88,7 @@ class Later(Generic[T]):
         with self._lock:
             self._closed = True
             there, self._there = self._there, None
+        self._attempts.let_go()
         if there is not None:
             there.close()
 
@@ -99,6 +98,7 @@ class LateOutput:
 
     def __init__(self, later: Later[Output]) -> None:
         self._later = later
+        self._counts: dict[str, int] = {}  # in the end
 
     @property
     def title(self) -> str:
@@ -114,7 +114,7 @@ class LateOutput:
     def counts(self) -> dict[str, int]:
         """As of the output, where it has some."""
         output = self._later.there
-        return dict(output.counts()) if output is not None and hasattr(output, "counts") else {}
+        return dict(output.counts()) if output is not None and hasattr(output, "counts") else dict(self._counts)
 
     def signal(self, inspection: Inspection) -> None:
         """Raises OutputError: it is not there."""
@@ -134,7 +134,10 @@ class LateOutput:
             output.fail_safe()
 
     def close(self) -> None:
+        output = self._later.there
         self._later.close()
+        if output is not None and hasattr(output, "counts"):
+            self._counts = dict(output.counts())
 
 
 class LateTriggers:

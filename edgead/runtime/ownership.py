@@ -114,7 +114,6 @@ class Ownership:
 
     def trying(self, block: ToPlc) -> None:
         """This will be written now; it may land even if that fails."""
-        block = _plain(block)
         if not self._ours or self._ours[-1] != block:
             self._ours.append(block)
 
@@ -135,7 +134,7 @@ class Ownership:
         long = self._looked_ns is None or began_ns - self._looked_ns > self._claim_ns
         unseen = long or (self._cut and not self._claimed)  # a claim that stands needs no look in between
         foreign = self._is_foreign(found, cut=self._cut)
-        news = foreign and (found != self.memory or self._overwrote)
+        news = foreign and (not _same(found, self.memory) or self._overwrote)
         if foreign:
             mine = {self.boot, *(block.boot for block in self._ours)}
             self.other_boot = found.boot if found.layout == LAYOUT and found.boot not in mine else None
@@ -155,16 +154,16 @@ class Ownership:
             elif still >= self._watch_ns:
                 self._go(Phase.CLAIMING, now_ns)
         elif self.phase is Phase.WATCHING:
-            if not foreign or (not unseen and still >= self._watch_ns and found == self.memory):
+            if not foreign or (not unseen and still >= self._watch_ns and _same(found, self.memory)):
                 self._go(Phase.CLAIMING, now_ns)
-            elif not unseen and found != self.memory:
+            elif not unseen and not _same(found, self.memory):
                 self._go(Phase.CONTESTED, now_ns)
         elif foreign and (news or self._cut):  # after a break it may be what a PLC has kept from long ago: watched first
             self._go(Phase.WATCHING if self._cut else Phase.CONTESTED, now_ns)
         elif self.phase is Phase.OWNED:
             if unseen and (self._looked_ns is None or now_ns - self._looked_ns > self._claim_ns):
                 self._go(Phase.CLAIMING, now_ns)
-        elif self._claimed and found != self.memory:
+        elif self._claimed and not _same(found, self.memory):
             self._claimed = False  # the PLC's memory was cleared
         elif self._claimed and still >= self._claim_ns:
             self._go(Phase.OWNED, now_ns)
@@ -188,16 +187,15 @@ class Ownership:
             if found.boot == self.boot:
                 self.boot = _another(found.boot)
             return found != _EMPTY
-        if found == self._ours[-1]:
+        if _same(found, self._ours[-1]):
             return False
         if found.boot not in (0, self.boot):
             return True
         if cut and found.boot == self.boot:
             return False
+        ours = [_as_read(block) for block in self._ours]
         return any(
-            value and all(value != getattr(block, name) for block in self._ours)
-            for name in _FIELDS
-            if (value := getattr(found, name))
+            value and all(value != getattr(block, name) for block in ours) for name in _FIELDS if (value := getattr(found, name))
         )
 
 
@@ -210,6 +208,11 @@ def _another(boot: int) -> int:
     return (boot + secrets.randbelow(0xFFFE)) % 0xFFFF + 1
 
 
-def _plain(block: ToPlc) -> ToPlc:
-    """As it reads when it comes back."""
+def _same(found: ToPlc, block: ToPlc | None) -> bool:
+    """Is that `block`, which may hold numbers that read otherwise when they come back? (Not done before it is written: a
+    verdict waits there.)"""
+    return found == block or (block is not None and found == _as_read(block))
+
+
+def _as_read(block: ToPlc) -> ToPlc:
     return to_plc_of(to_words(block))

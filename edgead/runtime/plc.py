@@ -313,15 +313,19 @@ class PlcDevice:
             now_ns = self._clock.now_ns()
             looks = self._look is not None and self._handshake.must_look(now_ns, idle=not self._news)
             self._news = False
-        if looks and not self._looked():
-            return False
-        with self._lock:
-            now_ns = self._clock.now_ns()
-            shown = self._handshake.show(now_ns)
-            if not self._handshake.may_write(now_ns) or (looks and shown == self._held and self._handshake.owned):
-                self._answers()
-                return True
-            self._handshake.trying(shown)
+            if not looks:  # what was looked at lately is ours, and may be written
+                shown = self._handshake.show(now_ns)
+                self._handshake.trying(shown)
+        if looks:
+            if not self._looked():
+                return False
+            with self._lock:
+                now_ns = self._clock.now_ns()
+                shown = self._handshake.show(now_ns)
+                if not self._handshake.may_write(now_ns) or (shown == self._held and self._handshake.owned):
+                    self._answers()
+                    return True
+                self._handshake.trying(shown)
         try:
             seen = self._link.exchange(shown)
         except Exception as error:  # noqa: BLE001 - an adapter's own bug is a lost PLC, not a dead thread
@@ -367,6 +371,7 @@ class PlcDevice:
             now_ns = self._clock.now_ns()
             for accepted in hear(now_ns):
                 self._queue(accepted)
+                self._news = True
             self.stats["exchanges"] += 1
             self._held = memory
             self._news = self._news or (self._handshake.owned and self._handshake.show(now_ns) != memory)

@@ -124,6 +124,7 @@ class Cause(IntEnum):
     LOOP_STALLED = 33
     WRONG_RECIPE = 34
     SECOND_WRITER = 35
+    NOT_RECORDED = 36
     OTHER = 255
 
     @classmethod
@@ -168,6 +169,7 @@ CAUSES: Mapping[Cause, str] = {
     Cause.LOOP_STALLED: "the trigger came while the station made no progress",
     Cause.WRONG_RECIPE: "the trigger came while another recipe was asked for than the station runs",
     Cause.SECOND_WRITER: "another station wrote the block while the part was in work",
+    Cause.NOT_RECORDED: "there was a verdict, but its record could not be kept (records: first)",
     Cause.OTHER: "another cause: see the station's records",
 }
 

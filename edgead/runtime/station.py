@@ -31,7 +31,7 @@ from edgead.runtime.lines import SLICE_S, Core, FreeRunning, Line, Triggered
 from edgead.runtime.records import records_trouble, to_record
 from edgead.runtime.selfcheck import SELFCHECK_FAILED, SelfCheck, SpareTime
 from edgead.runtime.sinks import FLUSH_S, Sink
-from edgead.runtime.stats import Health, Stats
+from edgead.runtime.stats import Health, Stats, counts_of
 from edgead.runtime.threads import Crew, Supervised
 from edgead.runtime.triggers import CameraTrigger
 from edgead.runtime.wallclock import utc_now
@@ -347,6 +347,7 @@ class Station:
             waiting,
             queues,
             camera,
+            str(getattr(line.camera if line is not None else self._camera, "time_source", "")),
             self._counted(),
             {**self._notices, **texts(conditions), **records_trouble(self._keepers)},
             self._crew.deaths(),
@@ -356,7 +357,7 @@ class Station:
         """What devices count themselves, as far as they do."""
         device = self._line.camera if self._line is not None else self._camera
         counted = {"camera": dict(device.counters())} if hasattr(device, "counters") else {}
-        return counted | {_name(output): dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
+        return counted | counts_of(self._outputs)
 
     def close(self) -> None:
         """Close the camera, the trigger source and the outputs; may be called twice, not while `run` runs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ class Health:
         waiting_parts: how many of these the loop has not begun.
         queues: items that wait, by output and callback.
         camera: "ok", "silent", "lost" or "ended".
+        time_source: what the times of its pictures are made from, see :class:`edgead.types.Camera`; "" when it does not say.
         devices: what the camera and the outputs count themselves (lost packets, failed exchanges), by device.
         threads: what threads died of so far, by thread; also of those that work again.
         notices: what people should know while the station works (a refused recipe, darker pictures), by what noticed it.
@@ -46,9 +47,22 @@ class Health:
     waiting_parts: int
     queues: Mapping[str, int]
     camera: str
+    time_source: str = ""
     devices: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     notices: Mapping[str, str] = field(default_factory=dict)
     threads: Mapping[str, Death] = field(default_factory=dict)
+
+
+def counts_of(devices: Iterable[object]) -> dict[str, dict[str, int]]:
+    """What those with a method ``counts()`` have counted, by their kind; the second of a kind is "... 2"."""
+    found: dict[str, dict[str, int]] = {}
+    kinds: Counter[str] = Counter()
+    for device in devices:
+        if hasattr(device, "counts"):
+            kind = getattr(device, "title", "") or type(device).__name__
+            kinds[kind] += 1
+            found[kind if kinds[kind] == 1 else f"{kind} {kinds[kind]}"] = dict(device.counts())
+    return found
 
 
 class Histogram:

@@ -26,7 +26,7 @@ from edgead.runtime.first import RecordFirst
 from edgead.runtime.ledger import Ledger, Part
 from edgead.runtime.records import records_trouble, to_record
 from edgead.runtime.sinks import Sink
-from edgead.runtime.stats import Health, Stats
+from edgead.runtime.stats import Health, Stats, counts_of
 from edgead.runtime.threads import Crew
 from edgead.runtime.wallclock import utc_now
 from edgead.types import Inspection, Output, StageTimes, Trigger, TriggerSource, Verdict
@@ -249,10 +249,10 @@ class Views:
         told += [found] if self._first is not None and (found := self._first.trouble) else []
         fault = "; ".join(told) if self._sinks else ""
         state = "stopped" if not self._sinks else "faulted" if fault else "ready"
-        devices = {type(output).__name__: dict(output.counts()) for output in self._outputs if hasattr(output, "counts")}
+        devices = counts_of(self._outputs)
         notices = {**self._missing, **texts(conditions), **records_trouble(self._keepers)}
         ages = self._progress_at_ns, self._verdict_at_ns
-        return Health(state, fault, *ages, open_parts, waiting, queues, "ok", devices, notices, self._crew.deaths())
+        return Health(state, fault, *ages, open_parts, waiting, queues, "ok", "", devices, notices, self._crew.deaths())
 
     def __enter__(self) -> Views:
         return self.start()

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from edgead.errors import BadInput
 from edgead.layout import Found, find_good, good_pictures, not_taken
+from edgead.layout import leave_out as without
 from edgead.preprocess import PreprocessRecipe, naming, read_image
 from edgead.survey import Survey
 from edgead.training.progress import Progress, silent
@@ -50,6 +51,7 @@ class GoodImages:
         survey: what the pictures are like.
         found: where they lay, and what was left out there.
         duplicates: files left out because an image before has exactly the same frame.
+        left_out: files left out because they were asked to be.
     """
 
     folder: Path
@@ -62,6 +64,7 @@ class GoodImages:
     survey: Survey
     found: Found
     duplicates: list[Path] = field(default_factory=list)
+    left_out: tuple[Path, ...] = ()
 
     @property
     def count(self) -> int:
@@ -100,6 +103,7 @@ def load_good(
     seed: int = 0,
     progress: Progress = silent,
     settle: Settle | None = None,
+    leave_out: Sequence[str] = (),
 ) -> GoodImages:
     """Read all pictures below the folder, apply the recipe, drop exact copies, and split.
 
@@ -107,15 +111,16 @@ def load_good(
 
     Args:
         settle: may change the recipe once the pictures are known; they are read once more then.
+        leave_out: pictures that are not taken, by their paths below the folder.
 
     Raises:
         BadInput: no images, some that cannot be used (all of them named), fewer than `MIN_IMAGES` different ones, a share outside
-            (0, 1), or folders of defects or masks below the folder.
+            (0, 1), a picture to leave out that is not there, or folders of defects or masks below the folder.
     """
     if not 0.0 < heldout < 1.0:
         raise BadInput(f"a held-out share of {heldout} is not usable", hint="give a number between 0 and 1, such as 0.15")
     place, root = find_good(folder)
-    found = good_pictures(place)
+    found, away = without(good_pictures(place), leave_out)
     found.skipped.update(not_taken(folder, place, root))
     survey, read = _read_all(found, recipe, progress)
     if settle is not None and (settled := settle(recipe, survey)) != recipe:
@@ -124,7 +129,7 @@ def load_good(
         if again:
             survey, read = _read_all(found, recipe, progress)
     survey.refuse_bad("good pictures")
-    return _split(found, recipe, survey, read, heldout, seed)
+    return replace(_split(found, recipe, survey, read, heldout, seed), left_out=away)
 
 
 def _read_all(found: Found, recipe: PreprocessRecipe, progress: Progress) -> tuple[Survey, list[tuple[Path, Image]]]:

@@ -19,6 +19,7 @@ the learning rate falls on a cosine, and losses are taken on random 128 px crops
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,12 +38,16 @@ from edgead.training.muon import MuonTrainer
 from edgead.training.patches import to_pixels
 from edgead.training.pictures import Outside
 from edgead.training.progress import Progress, silent
+from edgead.training.tiles import Fit
 from edgead.types import Image
 
 STARTS = ("fitted", "random")
 CROP_PX = 128
 BLOCK = 2048
 """Patches summed at a time in the fitted start: fewer would only move the D x D matrix through memory."""
+
+REFIT_SHARE = 0.2
+"""Of a training's time, to fit the student anew and score a fold."""
 
 HARD_SHARE = 0.001
 """1 - p_hard: the loss takes the worst imitated 0.1 % of all output numbers."""
@@ -138,6 +143,29 @@ def fit_efficientad(
         detector.eval()
         fit.set_quantiles(heldout)
     return detector.cpu().requires_grad_(False)
+
+
+def fold_fit(detector: EfficientAd, options: EfficientAdOptions) -> tuple[Fit, float]:
+    """What trains the model of a fold (:mod:`edgead.training.crossfit`), and the share of a training's time that it takes.
+
+    A student that was fitted is fitted anew, which takes seconds; teacher and autoencoder stay. The autoencoder has seen all
+    images, but through its 64 numbers it knows hardly more of them than of new ones (docs/thresholds.md). A student that was
+    trained on needs the whole training again.
+    """
+    if options.start == "fitted" and not options.steps:
+        return lambda images, size, progress: refit_student(detector, images, options, progress), REFIT_SHARE
+    return lambda images, size, progress: fit_efficientad(images, size, options, progress), 1.0
+
+
+def refit_student(
+    detector: EfficientAd, images: Sequence[Image], options: EfficientAdOptions, progress: Progress = silent
+) -> EfficientAd:
+    """A copy of a model with a fitted start whose student is fitted on these images alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        copied = copy.deepcopy(detector).to(options.device).requires_grad_(False)
+        _Fit(copied, images, options, Outside(None), progress).place_student()
+    return copied.eval().cpu()
 
 
 class _Fit:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -36,6 +37,16 @@ def answers(detector: Detector, image: Image) -> tuple[float, AnomalyMap]:
 def good_scores(detector: Detector, images: Sequence[Image]) -> npt.NDArray[np.float64]:
     """Scores of these images, float64 N."""
     return np.array([answers(detector, image)[0] for image in images])
+
+
+def light_of(images: Sequence[Image]) -> dict[str, float]:
+    """How bright good pictures (H x W x 3 uint8 BGR at model size) are, for the line to compare with: the median of their mean
+    grey levels, the spread of the logarithms (1.4826 times the median distance from the median, at least half a per cent), and
+    how many they are."""
+    levels = np.log([max(float(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).mean()), 1.0) for image in images])
+    middle = float(np.median(levels))
+    spread = max(1.4826 * float(np.median(np.abs(levels - middle))), 0.005)
+    return {"light": math.exp(middle), "light_spread": spread, "light_pictures": float(len(images))}
 
 
 def evaluate(
@@ -109,7 +120,8 @@ def evaluate_drawn(
     """Figures on defects drawn onto good images that the model was not trained on, for when nobody has a labelled one.
 
     Args:
-        good: at model size, with their `scores`.
+        good: at model size.
+        scores: of good pictures by models that have not seen them.
         threshold, without: raw model units; see :func:`evaluate`.
         seed: of what is drawn.
         progress: told the stage "drawn defects".

@@ -20,15 +20,15 @@ from edgead import __version__
 from edgead.bundle import TRAINED_ON, Threshold, new_bundle, storage_errors
 from edgead.calibration.findings import Finding
 from edgead.calibration.judging import judge
-from edgead.calibration.thresholds import threshold_from_good
 from edgead.errors import BadInput
 from edgead.golden import MOST_CAMERA, camera_pngs, write_camera
 from edgead.layout import Labels, find_good, labelled
 from edgead.models.detector import Detector, save_detector
 from edgead.preprocess import PreprocessRecipe, frame_digest
 from edgead.survey import Survey
+from edgead.training.crossfit import CrossFit, Scored, cross_fit
 from edgead.training.dataset import GoodImages, Settle, encode_png, load_good
-from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores
+from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores, light_of
 from edgead.training.oddest import Oddest, find_oddest
 from edgead.training.progress import Progress, silent
 from edgead.training.tiles import Fit, Tiling, fit_shrunk, fit_tiled, join
@@ -37,11 +37,19 @@ from edgead.types import Image
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Where a family's fit function and options live; imported only when it is trained."""
+    """Where a family's fit function and options live; imported only when it is trained.
+
+    Attributes:
+        shorter: options of which the trainings of folds (:mod:`edgead.training.crossfit`) take no more than this.
+        fold: function (detector, options) -> what trains the model of a fold, and the share of a training's time that it takes;
+            "" is the whole training.
+    """
 
     module: str
     fit: str
     options: str
+    shorter: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    fold: str = ""
 
     def load(self) -> tuple[Callable[..., Detector], type[Any]]:
         module = importlib.import_module(self.module)
@@ -50,13 +58,11 @@ class Family:
 
 FAMILIES: Mapping[str, Family] = {
     "patchcore": Family("edgead.training.patchcore", "fit_patchcore", "PatchCoreOptions"),
-    "simplenet": Family("edgead.training.simplenet", "fit_simplenet", "SimpleNetOptions"),
-    "efficientad": Family("edgead.training.efficientad", "fit_efficientad", "EfficientAdOptions"),
+    "simplenet": Family("edgead.training.simplenet", "fit_simplenet", "SimpleNetOptions", {"steps": 300}),
+    "efficientad": Family("edgead.training.efficientad", "fit_efficientad", "EfficientAdOptions", fold="fold_fit"),
 }
 
 CALIBRATION_FRAMES = 128
-MIN_HELD = 3
-"""Held-out scores; of fewer none can be left out to see what the others say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ class TrainRequest:
         heldout: share of good images for threshold and parity.
         seed: of split and fit.
         tiling: fit on tiles of the pictures (see :class:`edgead.training.tiles.Tiling`); None fits on whole pictures.
+        crossfit: the threshold comes from all good pictures (:mod:`edgead.training.crossfit`); False: from the held-out ones.
+        leave_out: good pictures that are none, by their paths below the folder.
         settle: changes the recipe by what the pictures are like (see :func:`edgead.training.dataset.load_good`); None takes it as
             it is.
     """
@@ -87,6 +95,8 @@ class TrainRequest:
     seed: int = 0
     tiling: Tiling | None = None
     settle: Settle | None = None
+    crossfit: bool = True
+    leave_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,7 @@ class TrainResult:
         elapsed_s: seconds.
         findings: what must be said about the model (:func:`edgead.calibration.judging.judge`).
         oddest: the oddest good pictures.
-        set_by: the held-out picture of the largest score, that score, and the threshold without it (None: too few for one).
+        scored: good pictures and the scores that the threshold comes from.
         labels: what was taken for good and for defects; None without labelled images.
     """
 
@@ -110,7 +120,7 @@ class TrainResult:
     elapsed_s: float
     findings: list[Finding]
     oddest: list[Oddest]
-    set_by: tuple[Path, float, float | None]
+    scored: Scored
     labels: Labels | None
 
 
@@ -131,6 +141,19 @@ def make_fit(family: str, options: Mapping[str, Any], seed: int) -> Fit:
     return lambda images, image_size, progress: fit(images, image_size, bound, progress)
 
 
+def make_fold_fit(family: str, options: Mapping[str, Any], seed: int, detector: Detector) -> tuple[Fit, float]:
+    """What trains the model of a fold (:mod:`edgead.training.crossfit`), and about which share of the time of `detector`'s
+    training it takes (errors as :func:`make_fit`)."""
+    known = FAMILIES[family]
+    _, options_type = known.load()
+    bound = options_type(**{"seed": seed, **options})
+    if known.fold and detector.family == family:
+        found: tuple[Fit, float] = getattr(importlib.import_module(known.module), known.fold)(detector, bound)
+        return found
+    shorter = {name: most for name, most in known.shorter.items() if getattr(bound, name) > most}
+    return make_fit(family, {**options, **shorter}, seed), 0.5 if shorter else 1.0
+
+
 def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     """Train a model and write its folder. Nothing is left at `request.out` when it fails or is interrupted; an older model stays.
 
@@ -143,18 +166,21 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     if request.tiling is not None:
         request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
     with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
-        images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress, request.settle)
+        images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress, request.settle, request.leave_out)
         root = find_good(request.good_dir)[1]
         labels = None if root is None else _readable(root, images.recipe)
+        began_fit = time.monotonic()
         detector, figures = _fit(request, fit, images, progress)
         scores = good_scores(detector, images.heldout)
-        threshold = threshold_from_good(scores, tool="edgead train")
-        top = int(np.argmax(scores))
-        without = threshold_from_good(np.delete(scores, top)).value if len(scores) > MIN_HELD else None
-        metrics = _measured(request, detector, images, scores, (threshold.value, without), root, progress) | figures
+        found = _cross_fit(request, detector, images, time.monotonic() - began_fit, progress)
+        scored = Scored.of(images.heldout_files, scores, images.train_files, found)
+        threshold = scored.threshold()
+        without = scored.without(scored.order()[:1].tolist())
+        metrics = _measured(request, detector, images, scored.scores, (threshold.value, without), root, progress) | figures
+        metrics |= light_of([*images.train, *images.heldout])
         sides = ((images.train_files, images.train), (images.heldout_files, images.heldout))
         train, held = (list(zip(files, frames, strict=True)) for files, frames in sides)
-        oddest = find_oddest(detector, train, held, request.seed, progress, images.heldout_files[top])
+        oddest = find_oddest(detector, train, held, request.seed, progress, scored)
         findings = judge(metrics)
         _write_frames(work / "heldout", images.heldout)
         kept = range(0, len(images.heldout_files), max(1, len(images.heldout_files) // MOST_CAMERA))
@@ -162,11 +188,14 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))
         _write_frames(work / "oddest", [one.image for one in oddest])
         (work / TRAINED_ON).write_text("".join(f"{frame_digest(image)}\n" for image in images.train), "utf-8")
-        told = {"findings": [f.to_json() for f in findings], "oddest": [_odd_json(one, images.folder) for one in oddest]}
+        told = {
+            "findings": [f.to_json() for f in findings],
+            "oddest": [_odd_json(one, images.folder) for one in oddest],
+            "crossfit": scored.to_json(images.folder),
+        }
         save_detector(work, detector, {**_info(request, images, threshold, metrics, root), **told})
-    set_by = (images.heldout_files[top], float(scores[top]), without)
     elapsed_s = time.monotonic() - began
-    return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, set_by, labels)
+    return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, scored, labels)
 
 
 def _readable(root: Path, recipe: PreprocessRecipe) -> Labels:
@@ -197,7 +226,7 @@ def _measured(
 
 def _odd_json(one: Oddest, folder: Path) -> dict[str, Any]:
     file = one.file.relative_to(folder).as_posix()
-    return {"file": file, "times": one.times, "odd": one.odd, "heldout": one.heldout, "score": one.score}
+    return {"file": file, "times": one.times, "odd": one.odd, "heldout": one.heldout, "score": one.score, "without": one.without}
 
 
 def _fit(request: TrainRequest, fit: Fit, images: GoodImages, progress: Progress) -> tuple[Detector, dict[str, float]]:
@@ -215,11 +244,25 @@ def _fit(request: TrainRequest, fit: Fit, images: GoodImages, progress: Progress
     return detector, figures | told
 
 
+def _cross_fit(request: TrainRequest, detector: Detector, images: GoodImages, fit_s: float, progress: Progress) -> CrossFit:
+    if not request.crossfit:
+        return CrossFit("", why="asked for")
+
+    fit, share = make_fold_fit(request.family, request.options, request.seed, detector)
+
+    def again(train: Sequence[Image], size: tuple[int, int], report: Progress) -> Detector:
+        return _fit(request, fit, dataclasses.replace(images, train=list(train)), report)[0]
+
+    return cross_fit(detector, again, images.train, detector.image_size, share * fit_s, request.seed, progress)
+
+
 def _info(
     request: TrainRequest, images: GoodImages, threshold: Threshold, metrics: dict[str, float], root: Path | None
 ) -> dict[str, Any]:
     arguments = {
         "heldout": request.heldout, "seed": request.seed,
+        **({} if request.crossfit else {"crossfit": False}),
+        **({"leave_out": list(request.leave_out)} if request.leave_out else {}),
         **({} if request.tiling is None else {"tiling": dataclasses.asdict(request.tiling)}),
         **{k: os.fspath(v) if isinstance(v, Path) else v for k, v in request.options.items()},
     }  # fmt: skip

@@ -23,6 +23,7 @@ from torch import Tensor
 from edgead.calibration.screening import limit_above
 from edgead.models.detector import Detector
 from edgead.models.efficientad import EfficientAd
+from edgead.training.crossfit import Scored
 from edgead.training.evaluate import answers
 from edgead.training.patches import to_pixels
 from edgead.training.progress import Progress, silent
@@ -52,9 +53,10 @@ class Oddest:
         file: its file.
         image: at model size.
         times: how much farther it is from the others than a picture usually is.
-        odd: whether that is beyond what chance explains.
-        heldout: whether the threshold was chosen from it; else the model was trained on it.
-        score: the model's, raw units.
+        odd: whether that, or its score, is beyond what chance explains.
+        heldout: whether it was held out; else the model was trained on it.
+        score: that the threshold was chosen by, raw units: of a model that has not seen it; else the trained model's.
+        without: what the threshold would be without this picture; None when that is not known.
     """
 
     file: Path
@@ -63,6 +65,7 @@ class Oddest:
     odd: bool
     heldout: bool
     score: float
+    without: float | None = None
 
 
 def find_oddest(
@@ -71,7 +74,7 @@ def find_oddest(
     heldout: Sequence[tuple[Path, Image]],
     seed: int = 0,
     progress: Progress = silent,
-    also: Path | None = None,
+    scored: Scored | None = None,
 ) -> list[Oddest]:
     """The oddest of all good pictures, the oddest first; fewer than `SHOWN` only when there are fewer pictures.
 
@@ -80,11 +83,15 @@ def find_oddest(
         train, heldout: file and frame at model size of each.
         seed: of what is drawn.
         progress: told the stage "odd pictures".
-        also: a picture that is there in any case, at the end: the one that sets the threshold.
+        scored: what the threshold comes from; the picture of the largest score and those whose score is odd are there in any
+            case, at the end.
     """
     rng = np.random.default_rng(seed)
     everything = [*((f, i, False) for f, i in train), *((f, i, True) for f, i in heldout)]
-    needed = [i for i, one in enumerate(everything) if one[0] == also]
+    place = {} if scored is None else {file: i for i, file in enumerate(scored.files)}
+    odd_scores = set() if scored is None else {scored.files[i] for i in scored.odd()[:SHOWN]}
+    also = odd_scores if scored is None else odd_scores | {scored.files[int(scored.order()[0])]}
+    needed = [i for i, one in enumerate(everything) if one[0] in also]
     chosen = sorted({*(int(i) for i in rng.permutation(len(everything))[:MOST]), *needed})
     cells = []
     for done, i in enumerate(chosen):
@@ -94,11 +101,14 @@ def find_oddest(
     progress("odd pictures", 1.0)
     usual, limit = max(float(np.median(far)), 1e-12), limit_above(far)
     found: list[Oddest] = []
-    for place, k in enumerate(np.argsort(-far, kind="stable")):
+    for rank, k in enumerate(np.argsort(-far, kind="stable")):
         file, image, held = everything[chosen[k]]
         odd = bool(far[k] > limit)
-        if file == also or place < SHOWN or (odd and place < SHOWN_AT_MOST):
-            found.append(Oddest(file, image, float(far[k]) / usual, odd, held, answers(detector, image)[0]))
+        if file in also or rank < SHOWN or (odd and rank < SHOWN_AT_MOST):
+            score, without = answers(detector, image)[0] if file not in place else math.nan, None
+            if scored is not None and file in place:
+                score, without = float(scored.scores[place[file]]), scored.without([place[file]])
+            found.append(Oddest(file, image, float(far[k]) / usual, odd or file in odd_scores, held, score, without))
     return found
 
 

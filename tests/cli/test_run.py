@@ -16,11 +16,13 @@ import pytest
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
 from edgead.cli._probes import PROBE
 from edgead.cli.main import build_parser, main
-from edgead.cli.run import only_camera
+from edgead.cli.run import only_camera, summary
 from edgead.config import CameraConfig, CommandOutput
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.stats import Stats
 from edgead.types import TensorSpec
+from tests.waiting import PATIENCE_S
 
 WITHOUT_LAB = """
 import sys
@@ -115,7 +117,7 @@ def test_a_threshold_by_hand_and_a_limit_of_parts(bundle: Path, pictures: Path, 
 
 def test_a_line_box_has_no_lab_and_the_records_come_through_the_pipe(bundle: Path, pictures: Path) -> None:
     command = [sys.executable, "-c", WITHOUT_LAB, "run", str(bundle), "--camera", str(pictures)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE_S, check=True)
     assert [json.loads(line)["verdict"] for line in done.stdout.splitlines()] == ["OK", "NG", "UNKNOWN"]
     assert done.stderr.startswith("tiny: onnxruntime-fp32 on")
 
@@ -158,7 +160,7 @@ sys.exit(main())
 
 def test_a_run_in_which_a_thread_died_does_not_end_with_0_although_it_worked_again(bundle: Path, pictures: Path) -> None:
     command = [sys.executable, "-c", DEADLY, "run", str(bundle), "--camera", str(pictures), "--on-ng", "true"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     assert done.returncode == 6
     assert len(done.stdout.splitlines()) == 3
     assert "thread died: camera, output CommandOutput (1 times, the last time of Panic: a bug in native code)" in done.stderr
@@ -167,7 +169,7 @@ def test_a_run_in_which_a_thread_died_does_not_end_with_0_although_it_worked_aga
 def test_a_camera_that_does_not_open_is_one_line_and_a_hint_without_secrets(bundle: Path) -> None:
     address = "rtsp://operator:s3cret@127.0.0.1:9/line"
     command = [sys.executable, "-m", "edgead", "run", str(bundle), "--camera", address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     assert done.returncode == 6
     assert done.stdout == ""
     first, second = done.stderr.splitlines()
@@ -204,7 +206,7 @@ def test_mistakes_are_one_clear_line(
 
 def test_the_runtime_imports_no_lab() -> None:
     code = "import sys, edgead.runtime.station; print([m for m in ('torch', 'onnx', 'rich', 'sklearn') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=5 * PATIENCE_S, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -226,6 +228,19 @@ def test_a_camera_of_the_command_line_has_the_defaults_of_a_station_file() -> No
 def test_a_bundle_that_is_not_there_is_told_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tmp_path / "nope.edgead")]) == 3
     assert "nope.edgead is not a bundle: it does not exist" in capsys.readouterr().err
+
+
+def test_an_age_limit_is_for_live_cameras(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for recording in (str(pictures), "sim:parts=2"):
+        assert main(["run", str(bundle), "--camera", recording, "--max-age-ms", "50"]) == 2
+        assert "(--max-age-ms) is for live cameras: a recording's pictures have no age" in capsys.readouterr().err
+
+
+def test_what_never_arrived_is_in_the_summary() -> None:
+    told = summary(
+        Stats(), {}, {"WebhookOutput": {"accepted": 5, "lost": 2, "waiting": 1}, "MqttOutput": {"lost": 0, "waiting": 0}}
+    )
+    assert "verdicts that did not arrive: (3 WebhookOutput)" in told
 
 
 @pytest.mark.parametrize("camera", ["sim:parts=2", "0", "pictures", "rtsp://127.0.0.1:1/line.mp4"])

@@ -19,6 +19,7 @@ from edgead.cli.main import main
 from edgead.preprocess import frame_digest, read_image
 from edgead.types import Verdict
 from tests.cli.test_run import WITHOUT_LAB, write_bundle
+from tests.waiting import PATIENCE_S
 
 FIRST, SECOND = "onnxruntime-fp32", "second"
 
@@ -368,7 +369,7 @@ def test_a_bundle_on_a_read_only_disk_is_a_storage_error(bundle: Path, good: Pat
         pytest.skip("mounting read-only needs unshare with user namespaces (util-linux)")
     command = [sys.executable, "-m", "edgead", "threshold", str(bundle), "--good", str(good)]
     wrapped = [unshare, "-rm", "sh", "-c", inside, str(bundle), *command]
-    done = subprocess.run(wrapped, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(wrapped, capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     assert (done.returncode, done.stdout) == (7, "")
     assert done.stderr.startswith(f"edgead threshold: {bundle} is not writable")
 
@@ -376,7 +377,7 @@ def test_a_bundle_on_a_read_only_disk_is_a_storage_error(bundle: Path, good: Pat
 @pytest.mark.promise("The line box needs neither torch nor onnx")
 def test_it_needs_no_lab(bundle: Path, good: Path) -> None:
     command = [sys.executable, "-c", WITHOUT_LAB, "threshold", str(bundle), "--good", str(good)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     assert (done.returncode, done.stderr.strip()) == (0, "")
     assert record(bundle).threshold.value < 121
 

@@ -133,7 +133,8 @@ def test_what_was_read_left_out_and_found_odd_is_told(tmp_path: Path, capsys: py
     assert "left out          1 files that are no pictures (.txt)" in said
     assert "labelled          good: OK (5); defects: NG (5)" in said
     assert "oddest pictures   " in said
-    assert "largest held-out score: " in said
+    assert "leave-one-out score 12 of 12 good pictures" in said
+    assert "; without it the threshold would be " in said
 
 
 def test_training_over_a_model_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,3 +191,23 @@ def test_names_that_are_no_unicode_go_all_the_way(tmp_path: Path, capsys: pytest
 
 def test_a_folder_that_is_called_as_one_of_defects_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "the folder NOK is called as one of defects" in trained(capsys, write_good(tmp_path / "NOK", 6), tmp_path / "out")
+
+
+def test_a_picture_that_is_none_is_left_out_by_the_name_it_was_told_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = write_good(tmp_path / "good", 12), tmp_path / "out"
+    cv2.imwrite(str(folder / "odd.png"), draw_part(3000, defect=True))
+    said = trained(capsys, folder, out)
+    assert "odd pictures      odd.png: a score that chance does not explain; without it the threshold would be" in said
+    assert "take them away: --leave-out odd.png" in said
+    said = trained(capsys, folder, out, "--leave-out", "odd.png")
+    assert "left out          1 as asked for (odd.png)" in said and "odd pictures   " not in said
+    assert main(["train", "patchcore", str(folder), "-o", str(out), "--leave-out", "of.png"]) == 2
+    assert "of.png is to be left out, and is no picture below" in capsys.readouterr().err
+
+
+def test_the_held_out_pictures_alone_choose_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = trained(capsys, write_good(tmp_path / "good", 12), tmp_path / "out", "--threshold-from", "heldout")
+    assert "exponential tail over 2 good scores held out" in said
+    assert "from the held-out pictures alone: asked for" in said

@@ -122,7 +122,7 @@ class Line:
     def health(self, camera: str = "cam") -> tuple[bool, dict[str, Any]]:
         """Is all ready, and what /readyz says of the camera."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/readyz", timeout=PATIENCE_S) as answer:
                 return True, json.load(answer)["stations"][camera]
         except urllib.error.HTTPError as error:
             with error:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.faults.line import Line, third_is_bad, words, write_pictures
+from tests.waiting import PATIENCE_S
 
 IN_FLIGHT = 3
 
@@ -96,7 +97,9 @@ raise SystemExit(main(["run", {str(file)!r}, "--max-parts", "5"]))
     code = tmp_path / "look.py"
     code.write_text(look)
     shell = f'exec "$0" "$1" {closed}'
-    done = subprocess.run(["sh", "-c", shell, sys.executable, str(code)], stdin=subprocess.DEVNULL, timeout=120, check=False)
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable, str(code)], stdin=subprocess.DEVNULL, timeout=5 * PATIENCE_S, check=False
+    )
     assert done.returncode == 0
     with contextlib.closing(sqlite3.connect(tmp_path / "data" / "top" / "records.db")) as records:
         assert records.execute("SELECT count(*) FROM records").fetchone() == (5,)

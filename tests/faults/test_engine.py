@@ -21,7 +21,7 @@ from edgead.testing import FakeCamera, FakeEngine, Hang
 from edgead.types import Inspection, Verdict
 from tests.faults.line import words
 from tests.servers.plc import ModbusPlc
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 SIZE = 64
 BUDGET_MS = 600.0
@@ -67,7 +67,7 @@ class Rig:
 
     def close(self) -> None:
         self.station.stop()
-        self._thread.join(30)
+        self._thread.join(PATIENCE_S)
         self.station.close()
         self.plc.kill()
         assert not self._thread.is_alive()

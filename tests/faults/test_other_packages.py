@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.waiting import PATIENCE_S
+
 OTHERS = """
 class Panic(BaseException):
     pass
@@ -24,10 +26,23 @@ class Kept:
 
 def nothing():
     return None
+
+class Odd:
+    live = True
+    def __init__(self, rest, clock): pass
+    def grab(self, timeout_s):
+        import time
+        from edgead.types import Frame
+        time.sleep(0.05)
+        self.count = getattr(self, "count", 0) + 1
+        return Frame([1, 2], "odd", self.count, time.monotonic_ns())
+    def close(self): pass
 """
 
 
-def run(folder: Path, bundle: Path, body: str, name: str = "kept", **options: object) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, bundle: Path, body: str, name: str = "kept", right: str = "sim:fps=20", **options: object
+) -> subprocess.CompletedProcess[str]:
     """Three parts of two cameras, the first with the output `name` of another package."""
     (folder / "theirs.py").write_text(OTHERS.format(body=body))
     about = folder / "theirs-1.0.dist-info"
@@ -35,15 +50,16 @@ def run(folder: Path, bundle: Path, body: str, name: str = "kept", **options: ob
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(
         "[edgead.outputs]\nkept = theirs:Kept\nnothing = theirs:nothing\ngone = not_installed:Kept\n"
+        "[edgead.cameras]\nodd = theirs:Odd\n"
     )
     plain = {"bundle": str(bundle), "address": "sim:fps=20", "budget_ms": 2000, "selfcheck": None, "drift": None}
     other = {"type": "other", "name": name, "options": options}
-    cameras = [{"name": "left", "outputs": [other], **plain}, {"name": "right", **plain}]
+    cameras = [{"name": "left", "outputs": [other], **plain}, {"name": "right", **plain, "address": right}]
     (folder / "station.yaml").write_text(yaml.safe_dump({"name": "s", "cameras": cameras, "supervision": {"http": None}}))
     return subprocess.run(
         [sys.executable, "-m", "edgead", "run", str(folder / "station.yaml"), "--max-parts", "3"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", "")))},
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False,
     )  # fmt: skip
 
 
@@ -58,9 +74,24 @@ def run(folder: Path, bundle: Path, body: str, name: str = "kept", **options: ob
 )
 def test_an_output_that_breaks_as_it_is_opened_costs_its_own_lane(tmp_path: Path, bundle: Path, body: str, says: str) -> None:
     done = run(tmp_path, bundle, body)
-    assert f"left: output other: output other cannot be opened: {says}; it is tried again" in done.stderr
+    assert f"left: output kept: output kept cannot be opened: {says}; it is tried again" in done.stderr
     assert "left: 3 parts" in done.stderr and "right: 3 parts" in done.stderr
-    assert "failed: (3 other)" in done.stderr
+    assert "failed: (3 kept)" in done.stderr
+    assert done.returncode == 0
+
+
+def test_a_camera_whose_pictures_are_none_is_told_in_the_log_and_not_only_in_the_records(tmp_path: Path, bundle: Path) -> None:
+    done = run(tmp_path, bundle, "pass", right="odd:")
+    told = [line for line in done.stderr.splitlines() if "right: answers: parts are UNKNOWN: bad_frame: " in line]
+    assert len(told) == 1 and "look at: the camera's pictures" in told[0], done.stderr
+    assert "right: 3 parts: 0 OK, 0 NG, 3 UNKNOWN (3 bad_frame)" in done.stderr
+
+
+def test_an_output_that_hangs_as_it_is_opened_costs_its_own_lane_and_keeps_no_start_waiting(tmp_path: Path, bundle: Path) -> None:
+    done = run(tmp_path, bundle, "import time; time.sleep(600)")
+    assert "left: output kept: output kept does not open in time" in done.stderr
+    assert "left: 3 parts" in done.stderr and "right: 3 parts" in done.stderr
+    assert "failed: (3 kept)" in done.stderr
     assert done.returncode == 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.line import Line, third_is_bad, write_pictures
+from tests.waiting import PATIENCE_S
 
 PICTURES = 400
 
@@ -25,7 +26,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[
 
 
 def metrics(line: Line) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{line.http}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{line.http}/metrics", timeout=PATIENCE_S) as answer:
         text: str = answer.read().decode()
     return text
 

@@ -12,6 +12,7 @@ import pytest
 from edgead.errors import BadInput, CameraError, CameraLost, MissingExtra, OutputError
 from edgead.runtime.cameras.absent import AbsentCamera, Opening
 from edgead.runtime.later import PAUSE_S, LateLink, LateOutput, Later, LateTriggers
+from edgead.runtime.opening import Attempts
 from edgead.runtime.outputs.gpio import GpioOutput, GpioTrigger
 from edgead.runtime.plc import LinkError
 from edgead.runtime.signals import FromPlc, ToPlc
@@ -118,7 +119,7 @@ def test_a_part_of_an_absent_camera_is_unknown_at_once_and_the_camera_is_used_as
         there.append(camera)
         until(lambda: (line.pass_time(1000), line.station.health().camera != "lost")[1])
         line.camera = camera
-        assert camera.drained() or asked
+        assert asked or camera.drained()  # which waits
         for view, verdict in ((GOOD, "OK"), (BAD, "NG")):
             line.pass_time(1)
             line.fire()
@@ -150,9 +151,11 @@ class Away:
         return self.made()
 
 
-def later(open: Away, clock: FakeClock) -> tuple[Later[Any], list[tuple[str, str]]]:
+def later(open: Callable[[], Any], clock: FakeClock) -> tuple[Later[Any], list[tuple[str, str]]]:
     told: list[tuple[str, str]] = []
-    made: Later[Any] = Later("output gpio", open, OutputError("no such chip", hint="look for it"), clock)
+    made: Later[Any] = Later(
+        "output gpio", Attempts("output gpio", open, OutputError), OutputError("no such chip", hint="look for it"), clock
+    )
     made.watch(lambda name, text: told.append((name, text)))
     return made, told
 
@@ -197,7 +200,7 @@ def test_an_output_of_somebody_else_that_fails_as_it_likes_is_tried_again() -> N
             raise ConnectionRefusedError(111, "Connection refused")
         return given[0]
 
-    made: Later[Any] = Later("output other", open_oddly, OutputError("away"), clock)
+    made: Later[Any] = Later("output other", Attempts("output other", open_oddly, OutputError), OutputError("away"), clock)
     clock.advance(1)
     assert made.get() is None and "Connection refused" in str(made.fault)
     clock.advance(10)
@@ -205,6 +208,57 @@ def test_an_output_of_somebody_else_that_fails_as_it_likes_is_tried_again() -> N
     made.close()
     made.close()
     assert given[0].closed and made.get() is None
+
+
+def test_an_output_that_hangs_as_it_is_opened_holds_nobody_up_is_never_opened_twice_and_is_used_once_it_is_open() -> None:
+    clock, hang, opened, given = FakeClock(), Hang(), [], FakeOutput()
+
+    def open_slowly() -> FakeOutput:
+        opened.append(1)
+        hang.wait()
+        return given
+
+    made, told = later(open_slowly, clock)
+    output = LateOutput(made)
+    for _ in range(2):
+        clock.advance(PAUSE_S[1])
+        output.heartbeat()
+    assert told[-1][1].startswith("output gpio does not open in time") and opened == [1]
+    hang.let_go()
+    until(lambda: clock.advance(PAUSE_S[1]) or made.get() is given)
+    assert opened == [1] and told[-1] == ("output gpio", "")
+    output.close()
+    assert given.closed
+
+
+def test_what_a_late_output_has_counted_is_known_after_the_end() -> None:
+    class Counting(FakeOutput):
+        def counts(self) -> dict[str, int]:
+            return {"lost": 2 if self.closed else 0}
+
+    clock, away = FakeClock(), Away(Counting)
+    made, _ = later(away, clock)
+    away.there = True
+    clock.advance(1)
+    output = LateOutput(made)
+    output.heartbeat()
+    output.close()
+    assert output.counts() == {"lost": 2}
+
+
+def test_what_opens_after_the_end_is_closed() -> None:
+    clock, hang, given = FakeClock(), Hang(), FakeOutput()
+
+    def open_slowly() -> FakeOutput:
+        hang.wait()
+        return given
+
+    made, _ = later(open_slowly, clock)
+    clock.advance(1)
+    assert made.get() is None
+    made.close()
+    hang.let_go()
+    until(lambda: given.closed)
 
 
 def test_a_trigger_line_that_is_not_there_gives_no_trigger_until_it_is() -> None:

@@ -550,5 +550,5 @@ print({name: death.cause for name, death in sorted(crew.deaths().items())})
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which threads there are")
 def test_threads_of_a_station_that_are_killed_below_python_are_replaced() -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     assert done.stdout == "{'capture': 'Gone: it was killed', 'output KillingOutput': 'Gone: it was killed'}\n", done.stderr

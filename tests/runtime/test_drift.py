@@ -17,8 +17,9 @@ from edgead.decision import PixelRule, Rule
 from edgead.errors import BadInput
 from edgead.parity import Answers
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
-from edgead.runtime.drift import PICTURES, SCORES, DriftWatch, Look, Usual
+from edgead.runtime.drift import PICTURES, SCORES, STEADY, DriftWatch, Look, TrainedLight, Usual
 from edgead.testing import FakeClock
+from edgead.training.evaluate import light_of
 from edgead.types import Frame, Image, Inspection, StageTimes, Verdict
 
 RECIPE = PreprocessRecipe(256, 256)
@@ -37,10 +38,10 @@ def shuffled(folder: Path, seed: int = 0) -> list[Image]:
     return found
 
 
-def usual(images: Sequence[Image], rule: Rule | float = LEVEL) -> Usual:
+def usual(images: Sequence[Image], rule: Rule | float = LEVEL, light: TrainedLight | None = None) -> Usual:
     scores = np.array([1, 2, 3, 1, 3, 20, 30, 40][: len(images)], np.float32)
     golden = Golden(tuple(images), Answers(scores, np.zeros((len(images), 8, 8), np.float32)))
-    return Usual(golden, RECIPE, rule, trained_threshold=LEVEL)
+    return Usual(golden, RECIPE, rule, trained_threshold=LEVEL, light=light)
 
 
 class Watched:
@@ -102,6 +103,40 @@ def test_honest_pictures_give_no_alarm(shared_data: Path, folder: str) -> None:
         watched = Watched(usual(images[:8]))
         watched.see(images[8:])
         assert watched.changes == []
+
+
+def lit(images: Iterable[Image], factor: float) -> list[Image]:
+    return [np.clip(np.rint(image.astype(np.float32) * factor), 0, 255).astype(np.uint8) for image in images]
+
+
+@pytest.mark.parametrize(("factor", "says"), [(0.8, "darker"), (0.85, "darker"), (1.2, "brighter")])
+def test_a_small_shift_of_all_pictures_is_told_by_the_light_of_training(shared_data: Path, factor: float, says: str) -> None:
+    images = shuffled(shared_data / "data" / SETS[0])
+    light = TrainedLight.of(light_of(images[:60]))
+    assert light is not None and light.pictures == 60
+    watched = Watched(usual(images[:8], light=light))
+    assert watched.see(images[60:]) == {}
+    told = watched.see(lit(images[:60] * 2, factor))
+    assert list(told) == ["light"]
+    assert f"% {says} than the reference" in told["light"]
+
+
+def test_honest_pictures_that_differ_much_are_no_shift_of_light(shared_data: Path) -> None:
+    for seed in range(4):
+        for folder in SETS:
+            images = shuffled(shared_data / "data" / folder, seed)
+            watched = Watched(usual(images[:8], light=TrainedLight.of(light_of(images[:40]))))
+            watched.see(images[40:] * 2)
+            assert watched.changes == []
+    assert STEADY[0] == PICTURES
+
+
+@pytest.mark.parametrize("value", [None, True, "100", 0.0, -3.0, 1e300])
+@pytest.mark.parametrize("name", ["light", "light_spread", "light_pictures"])
+def test_bundles_that_know_no_light_of_training_are_watched_as_before(name: str, value: object) -> None:
+    figures: dict[str, object] = {"light": 100.0, "light_spread": 0.05, "light_pictures": 80.0}
+    assert TrainedLight.of(figures) == TrainedLight(100.0, 0.05, 80)
+    assert TrainedLight.of(figures | {name: value}) is None
 
 
 def line_of(image: Image, count: int, right: int = 0, down: int = 0) -> list[Image]:

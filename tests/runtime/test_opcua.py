@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 import subprocess
 import sys
@@ -82,7 +83,8 @@ def test_a_plc_with_one_session_gets_it_back_before_another_is_asked_for(tmp_pat
         until(lambda: answers(link))  # this server never forgets a session that nobody closes
     link.close()
     told = [entry["session"] for entry in plc.log("session")]
-    assert [word for word in told if word != "refused"] == ["new", "closed"] * 4
+    words = [word for word in told if word != "refused"]  # on a busy machine it is away more often
+    assert words == ["new", "closed"] * (len(words) // 2) and len(words) >= 8
     plc.kill()
 
 
@@ -143,21 +145,33 @@ def test_wrong_credentials_and_nodes_are_one_line_each_and_cost_no_verdict(
         ({"nodes": {"to_plc.boot": "ns=0;i=2254"}}, "refused", "to_plc.boot holds list, not a u16"),
         ({"nodes": {"to_plc.boot": "ns=0;i=2259"}}, "refused", "to_plc.boot .* cannot be written: Bad"),
     ]
+    said: list[str] = []
     for changes, cause, text in cases:
         device = PlcDevice(opcua_link(plc.port, **changes))
-        until(lambda device=device: any(name.startswith("failed:") for name in device.counts()))
-        with pytest.raises(OutputError, match=text) as caught:
-            device.wait(0)
+        until(lambda device=device, text=text: re.search(text, str(fault(device))), what=text)  # a busy machine has others, too
+        found = fault(device)
         device.close()
-        assert {name for name in device.counts() if name.startswith("failed:")} <= {f"failed:{c}" for c in cause.split("|")}
-        assert caught.value.hint and "\n" not in str(caught.value)
+        assert any(f"failed:{each}" in device.counts() for each in cause.split("|"))
+        assert found is not None and found.hint and "\n" not in str(found)
+        warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(set(warned)) == len(warned) > 0  # each once
+        said += [record.getMessage() for record in caplog.records]
+        caplog.clear()
     link = opcua_link(plc.port, node="nsu=urn:test:plc;s=edgead.{block}.{signal}")
     assert link.exchange(ToPlc()).reset
     link.close()
     assert plc.log() == []
-    told = " ".join(record.getMessage() for record in caplog.records)
-    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == len(cases)
+    told = " ".join(said + [record.getMessage() for record in caplog.records])
     assert PASSWORD not in told and "wrong-one" not in told
+
+
+def fault(device: PlcDevice) -> OutputError | None:
+    """What keeps it from reaching the PLC now."""
+    try:
+        device.wait(0)
+    except OutputError as error:
+        return error
+    return None
 
 
 def test_a_half_written_block_never_says_more_than_the_whole_one() -> None:
@@ -248,7 +262,7 @@ def drive(server: OpcUaServer, keys: Path, *parts: str, who: str = "trusted", pa
     """What the client process says; its last line of complaint when it fails."""
     files = [keys / "plc.pem", keys / f"{who}.pem", keys / f"{who}.key"]
     command = [sys.executable, CLIENT, f"opc.tcp://127.0.0.1:{server.port}/edgead", *files, USER, password, *parts]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     return json.loads(done.stdout) if done.returncode == 0 else done.stderr.splitlines()[-1]
 
 
@@ -288,12 +302,12 @@ def test_a_client_that_knows_only_the_standard_drives_inspections(
 class Remote:
     """A client in this process: calls methods of the standard, and sees states and results."""
 
-    def __init__(self, server: OpcUaServer, keys: Path) -> None:
-        self._client = Client(f"opc.tcp://127.0.0.1:{server.port}/edgead")
+    def __init__(self, server: OpcUaServer, keys: Path, password: str = PASSWORD) -> None:
+        self._client = Client(f"opc.tcp://127.0.0.1:{server.port}/edgead", timeout=PATIENCE_S)
         key = CertProperties(keys / "trusted.key", "pem")
         self._client.set_security(SecurityPolicyBasic256Sha256, keys / "trusted.pem", key, server_certificate=keys / "plc.pem")
         self._client.set_user(USER)
-        self._client.set_password(PASSWORD)
+        self._client.set_password(password)
         try:
             self._client.connect()
         except BaseException:
@@ -526,6 +540,41 @@ def test_whoever_enters_can_beside_any_number_of_idle_connections(
     assert "refused a client at 127.0.0.1: more than 32 are connected" in caplog.text
 
 
+def test_nobody_there_and_a_state_in_which_no_job_starts_are_told_with_the_way_out(
+    served: Serve, remote: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    server = served(clock=clock)
+    server.heartbeat()
+    assert server.conditions() == {}
+    clock.advance(2 * opcua_vision.ALONE_S)
+    server.heartbeat()
+    alone = server.conditions()["opcua client"]
+    assert alone.blocks and f"the OPC UA server on 127.0.0.1:{server.port}: no client has a session" in alone.text
+    until(lambda: "no client has a session" in caplog.text)
+    client = remote(server)
+    until(lambda: "opcua client" not in server.conditions())
+    until(lambda: client.state() == "Ready")
+    assert client.call("Halt") == 0
+    until(lambda: server.heartbeat() or clock.advance(1.0) or "opcua state" in server.conditions())
+    halted = server.conditions()["opcua state"]
+    assert halted.blocks and "is Halted" in halted.text and "Reset, then SelectModeAutomatic" in halted.text
+    assert client.call("Reset") == 0
+    until(lambda: server.heartbeat() or client.call("SelectModeAutomatic") == 0 or client.state() == "Ready")
+    until(lambda: "opcua state" not in server.conditions())
+
+
+def test_clients_that_are_refused_are_told_for_a_while(served: Serve, keys: Path) -> None:
+    clock = FakeClock()
+    server = served(clock=clock)
+    with pytest.raises(ua.uaerrors.BadUserAccessDenied):
+        Remote(server, keys, "wrong-one")
+    told = server.conditions()["opcua refused"]
+    assert not told.blocks and "refused a client at 127.0.0.1 with a wrong user or password" in told.text
+    clock.advance(opcua_vision.REFUSED_S)
+    assert "opcua refused" not in server.conditions()
+
+
 def test_who_guesses_passwords_waits_longer_and_longer_and_others_do_not(caplog: pytest.LogCaptureFixture) -> None:
     said: list[tuple[str, str]] = []
     peer, now_s = ["10.0.0.7"], [0.0]
@@ -555,7 +604,8 @@ def test_a_password_that_is_guessed_is_told_with_the_address_it_came_from(
 ) -> None:
     server = served()
     for _ in range(5):
-        assert "BadUserAccessDenied" in drive(server, keys, "9", password="wrong-one")
+        with pytest.raises(ua.uaerrors.BadUserAccessDenied):
+            Remote(server, keys, "wrong-one")
     counts = server.counts()  # how many were barred depends on how long a client of this machine takes
     assert counts["refused:login"] >= 4 and sum(counts.values()) == 5
     assert "refused a client at 127.0.0.1 with a wrong user or password for the 4th time" in caplog.text

@@ -14,12 +14,13 @@ import pytest
 from edgead.errors import BadInput
 from edgead.runtime import process
 from edgead.runtime.process import Collector, ProcessOptions, tuned
+from tests.waiting import PATIENCE_S
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
 
 def in_a_process(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

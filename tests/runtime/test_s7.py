@@ -24,9 +24,9 @@ class TestS7(LinkFaults):
 
 
 def test_a_plc_that_answers_too_slowly_is_a_timeout(tmp_path: Path) -> None:
-    plc = S7Plc(tmp_path, answer_ms=200)
+    plc = S7Plc(tmp_path, answer_ms=1500)
     plc.start()
-    link = S7Link("127.0.0.1", db_number=7, port=plc.port, timeout_s=0.05)
+    link = S7Link("127.0.0.1", db_number=7, port=plc.port, timeout_s=0.5)
     with pytest.raises(LinkError, match="does not answer") as caught:
         link.exchange(ToPlc())
     assert caught.value.cause == "timeout" and caught.value.hint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from edgead.runtime.stats import BOUNDS_MS, STAGES, Stats
+from edgead.runtime.stats import BOUNDS_MS, STAGES, Stats, counts_of
 from edgead.types import Frame, Inspection, StageTimes, Verdict
 from tests.runtime._line import GOOD
 
@@ -35,6 +35,17 @@ def test_histograms_put_a_bound_into_its_own_bucket_and_what_is_above_into_the_l
     assert (counts[0], counts[1], counts[-2], counts[-1]) == (1, 1, 1, 1)
     assert sum_ms == 0.1 + 0.11 + 5000.0 + 5000.1
     assert histograms["inference"] == (tuple(4 if bound == 2.0 else 0 for bound in (*BOUNDS_MS, 0)), 8.0)
+
+
+def test_two_devices_of_a_kind_are_counted_apart() -> None:
+    class Webhook:
+        def __init__(self, lost: int) -> None:
+            self.lost = lost
+
+        def counts(self) -> dict[str, int]:
+            return {"lost": self.lost}
+
+    assert counts_of([Webhook(3), object(), Webhook(4)]) == {"Webhook": {"lost": 3}, "Webhook 2": {"lost": 4}}
 
 
 def test_peaks_only_grow_and_everything_is_plain_json() -> None:

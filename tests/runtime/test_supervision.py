@@ -161,6 +161,12 @@ def test_the_report_tells_why_a_real_station_is_not_ready() -> None:
     assert report.stations["line"]["camera"] == "ok"
 
 
+def test_health_says_what_the_times_of_the_pictures_are_made_from() -> None:
+    station = Station(FakeCamera([CameraLost("gone")], live=False), FakeEngine([1.0]), PreprocessRecipe(64, 64), 100.0)
+    with station:
+        assert Supervisor({"line": station}).report().stations["line"]["time_source"] == "reading"
+
+
 def test_without_systemd_nothing_is_sent_and_another_process_has_its_own_watchdog() -> None:
     assert not Notifier({}).connected
     Notifier({}).send(READY=1)

@@ -16,7 +16,7 @@ import edgead.runtime
 from edgead.errors import CameraError, StorageError
 from edgead.runtime.threads import FORGIVEN_S, PAUSES_S, PROBATION_S, Crew, Supervised
 from edgead.testing import FakeClock, Hang
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 class Panic(BaseException):
@@ -43,7 +43,7 @@ class Script:
 
 def ended(thread: Supervised, script: Script) -> bool:
     script.hang.let_go()
-    return thread.join(10)
+    return thread.join(PATIENCE_S)
 
 
 @pytest.mark.parametrize("fault", [ValueError("x"), MemoryError(), SystemExit(0), KeyboardInterrupt(), GeneratorExit(), Panic()])
@@ -55,7 +55,7 @@ def test_whatever_it_dies_of_it_is_safe_told_counted_and_works_again(
     with crew.own():
         thread = Supervised("output Lamp", script, died=safe.append, kind=CameraError)
         thread.start()
-    assert script.hang.entered.acquire(timeout=10)
+    assert script.hang.entered.acquire(timeout=PATIENCE_S)
     assert safe == [fault]
     assert thread.alive
     assert crew.faults() == {"output Lamp": thread.fault}
@@ -93,19 +93,19 @@ def test_one_that_has_lived_long_is_begun_again_at_once() -> None:
 
     def work() -> None:
         calls.release()
-        if fail.acquire(timeout=60) and not end.is_set():
+        if fail.acquire(timeout=PATIENCE_S) and not end.is_set():
             raise ValueError("again")
 
     thread = Supervised("x", work, crew=crew)
     thread.start()
     for _ in range(3):  # without forgiveness the second would wait for the clock
-        assert calls.acquire(timeout=10)
+        assert calls.acquire(timeout=PATIENCE_S)
         clock.advance(FORGIVEN_S)
         fail.release()
-    assert calls.acquire(timeout=10)
+    assert calls.acquire(timeout=PATIENCE_S)
     end.set()
     fail.release()
-    assert thread.join(10)
+    assert thread.join(PATIENCE_S)
 
 
 def test_one_that_is_not_to_be_started_again_stays_a_fault_until_its_owner_closes_it() -> None:
@@ -116,7 +116,7 @@ def test_one_that_is_not_to_be_started_again_stays_a_fault_until_its_owner_close
     crew.look()
     assert script.calls == 1
     assert crew.faults() == {"client": "its thread died of ValueError: no"}
-    assert thread.join(10)
+    assert thread.join(PATIENCE_S)
     assert crew.faults() == {}
     assert crew.deaths()["client"].exit_code == 7
 
@@ -128,7 +128,7 @@ def test_what_follows_from_a_death_may_fail_itself(caplog: pytest.LogCaptureFixt
     crew, script = Crew(), Script(ValueError("no"))
     thread = Supervised("x", script, died=died, crew=crew)
     thread.start()
-    assert script.hang.entered.acquire(timeout=10)
+    assert script.hang.entered.acquire(timeout=PATIENCE_S)
     assert "what follows from it failed, too: Panic" in caplog.text
     assert ended(thread, script)
 
@@ -137,14 +137,14 @@ def test_what_is_queued_at_the_end_is_dealt_with_although_each_item_kills() -> N
     items, dead, go = list(range(50)), [], threading.Event()
 
     def work() -> None:
-        go.wait(10)
+        go.wait(PATIENCE_S)
         while items:
             raise ValueError(items.pop())
 
     thread = Supervised("x", work, died=dead.append, crew=Crew())
     thread.start()
     go.set()
-    assert thread.join(30)
+    assert thread.join(PATIENCE_S)
     assert items == []
     assert len(dead) == 50
 
@@ -166,11 +166,11 @@ def test_one_that_stands_still_is_told_made_safe_and_taken_back(caplog: pytest.L
 
     def work() -> None:
         thread.rest()
-        go.wait(10)
+        go.wait(PATIENCE_S)
         thread.turn()
         hang.wait()
         thread.turn()
-        end.wait(10)
+        end.wait(PATIENCE_S)
 
     go, end = threading.Event(), threading.Event()
     thread = Supervised("output Lamp", work, stalled=safe.set, patience_s=3.0, crew=crew)
@@ -178,11 +178,11 @@ def test_one_that_stands_still_is_told_made_safe_and_taken_back(caplog: pytest.L
     look_for(crew, clock, 10.0)
     assert thread.fault == ""  # it waits for work: nobody can say how long that takes
     go.set()
-    assert hang.entered.acquire(timeout=10)
+    assert hang.entered.acquire(timeout=PATIENCE_S)
     look_for(crew, clock, 3.0)
     assert thread.fault == ""
     look_for(crew, clock, 1.0)
-    assert safe.wait(10)
+    assert safe.wait(PATIENCE_S)
     assert crew.faults()["output Lamp"] == "its thread stands still for 4 s"
     hang.let_go()
     until(lambda: thread.fault == "")
@@ -193,7 +193,7 @@ def test_one_that_stands_still_is_told_made_safe_and_taken_back(caplog: pytest.L
     ]
     assert crew.deaths() == {}
     end.set()
-    assert thread.join(10)
+    assert thread.join(PATIENCE_S)
 
 
 def test_nobody_stands_still_because_the_whole_process_did() -> None:
@@ -206,15 +206,15 @@ def test_nobody_stands_still_because_the_whole_process_did() -> None:
 
     thread = Supervised("x", work, stalled=safe.set, patience_s=3.0, crew=crew)
     thread.start()
-    assert hang.entered.acquire(timeout=10)
+    assert hang.entered.acquire(timeout=PATIENCE_S)
     crew.look()
     clock.advance(60)
     crew.look()
     assert not safe.is_set()
     look_for(crew, clock, 1.0)
-    assert safe.wait(10)
+    assert safe.wait(PATIENCE_S)
     hang.let_go()
-    assert thread.join(10)
+    assert thread.join(PATIENCE_S)
 
 
 def look_for(crew: Crew, clock: FakeClock, seconds: float) -> None:
@@ -229,7 +229,7 @@ def test_one_that_does_not_end_counts() -> None:
     crew, script = Crew(), Script()
     thread = Supervised("x", script, crew=crew)
     thread.start()
-    assert script.hang.entered.acquire(timeout=10)
+    assert script.hang.entered.acquire(timeout=PATIENCE_S)
     assert not thread.join(0.01)
     assert crew.deaths()["x"].cause == "it does not end; its thread is left behind"
     assert ended(thread, script)
@@ -249,7 +249,7 @@ def test_threads_belong_to_where_they_were_made_and_so_do_those_that_they_make()
     with process.branch("top").own() as top:
         outer = Supervised("outer", work)
     outer.start()
-    assert scripts[0].hang.entered.acquire(timeout=10)
+    assert scripts[0].hang.entered.acquire(timeout=PATIENCE_S)
     assert set(top.deaths()) == {"inner"}
     assert process.deaths() == {}
     assert [crew.name for crew in process.crews()] == ["", "top"]
@@ -274,7 +274,7 @@ def test_an_exception_thrown_into_a_thread_from_outside_is_a_death_like_any_othe
     until(lambda: len(numbers) == 2)
     assert crew.deaths()["x"].cause == "Panic"
     stop.set()
-    assert thread.join(10)
+    assert thread.join(PATIENCE_S)
 
 
 def test_one_that_only_begins_is_not_taken_for_one_that_is_gone() -> None:
@@ -291,7 +291,7 @@ def test_one_that_only_begins_is_not_taken_for_one_that_is_gone() -> None:
 
     def work() -> None:
         calls.append(1)
-        end.wait(10)
+        end.wait(PATIENCE_S)
 
     looking.start()
     threads = [Supervised(str(number), work, crew=crew) for number in range(100)]
@@ -300,7 +300,7 @@ def test_one_that_only_begins_is_not_taken_for_one_that_is_gone() -> None:
     all_begun.set()
     looking.join()
     end.set()
-    assert all(thread.join(10) for thread in threads)
+    assert all(thread.join(PATIENCE_S) for thread in threads)
     assert len(calls) == 100
     assert crew.deaths() == {}
 
@@ -308,7 +308,7 @@ def test_one_that_only_begins_is_not_taken_for_one_that_is_gone() -> None:
 KILLED = """
 import ctypes, threading
 from edgead.runtime.threads import Crew, Supervised
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 crew, dead, stop, begun = Crew(), [], threading.Event(), []
 
@@ -316,7 +316,7 @@ def work():
     begun.append(threading.get_native_id())
     if len(begun) == 1:
         ctypes.CDLL(None).pthread_exit(None)
-    stop.wait(60)
+    stop.wait(PATIENCE_S)
 
 thread = Supervised("x", work, died=dead.append, crew=crew)
 thread.start()
@@ -324,14 +324,14 @@ until(lambda: thread.fault == "its thread is gone")
 crew.look()
 until(lambda: len(begun) == 2)
 stop.set()
-assert thread.join(10)
+assert thread.join(PATIENCE_S)
 print(type(dead[0]).__name__, crew.deaths()["x"].cause, crew.faults())
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which threads there are")
 def test_one_that_was_killed_below_python_is_replaced() -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
     assert done.stdout == "Gone Gone: it was killed {}\n", done.stderr
 
 

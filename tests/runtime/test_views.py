@@ -272,7 +272,8 @@ def test_under_load_each_trigger_has_one_verdict_in_order_and_every_ok_is_ok_for
         both = (scores["top"][i], scores["side"][i])
         wanted = NG if 9.0 in both else OK if both == (1.0, 1.0) else UNKNOWN
         assert found.verdict in (wanted, UNKNOWN), "a busy machine may be late, and never wrong"
-        assert found.verdict is wanted or found.cause.startswith(("late", "view_missing", "camera_timeout"))
+        one_alone = ("score_not_finite",) if any(score != score for score in both) else ()  # the other view was too late
+        assert found.verdict is wanted or found.cause.startswith(("late", "view_missing", "camera_timeout", *one_alone))
 
 
 class Failing(SoftwareTrigger):
@@ -343,7 +344,7 @@ def test_a_plc_gets_one_verdict_from_two_cameras_with_their_own_bundles(
             until(lambda: len(plc.log()) == 20)
         finally:
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=PATIENCE_S)
             plc.kill()
     assert process.returncode == 0
     assert [entry["verdict"] for entry in plc.log()] == [wanted] * 20

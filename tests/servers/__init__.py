@@ -10,6 +10,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.waiting import PATIENCE_S
+
 os.environ.setdefault("PYLON_CAMEMU", "2")  # two emulated Basler cameras; pylon reads it when it is first imported
 
 PYTHON = "/usr/bin/python3"  # the bindings of GStreamer's RTSP server and of Aravis come with the system's Python
@@ -39,7 +41,7 @@ def pylon_is_missing() -> str:
 
 def _check(script: str, packages: str) -> str:
     try:
-        done = subprocess.run([PYTHON, str(_HERE / script), "--check"], capture_output=True, timeout=60, check=False)
+        done = subprocess.run([PYTHON, str(_HERE / script), "--check"], capture_output=True, timeout=5 * PATIENCE_S, check=False)
     except OSError as error:
         return f"{PYTHON}: {error}"
     return "" if done.returncode == 0 else f"apt-get install {packages}"

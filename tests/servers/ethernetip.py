@@ -28,7 +28,7 @@ def main() -> None:
     subprocess.Popen(
         [*server, "-d", str(arguments.answer_ms / 1000), *tags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    plc = pylogix.PLC("127.0.0.1", timeout=5.0, port=arguments.port)
+    plc = pylogix.PLC("127.0.0.1", timeout=60.0, port=arguments.port)
     while plc.Write(FROM_PLC_TAG, to_dints(FromPlc()), DINT).Status != "Success":
         time.sleep(0.05)
     program = Program(arguments)

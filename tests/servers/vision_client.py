@@ -104,7 +104,7 @@ async def inspect(client, index, parts):  # type: ignore[no-untyped-def]
 
 async def main(url, server, certificate, key, user, password, *parts):  # type: ignore[no-untyped-def]
     logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
-    client = Client(url)
+    client = Client(url, timeout=60)
     client.application_uri = "urn:test:edgead"
     await client.set_security(SecurityPolicyBasic256Sha256, certificate, CertProperties(key, "pem"), server_certificate=server)
     client.set_user(user)

@@ -51,7 +51,8 @@ def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
     folder = write_good(tmp_path / "good", 8)
     made = [train(TrainRequest("patchcore", folder, tmp_path / n, RECIPE, QUICK["patchcore"], seed=5)) for n in "ab"]
     assert all(torch.equal(a, b) for a, b in zip(*(m.detector.state_dict().values() for m in made), strict=True))
-    assert set(made[0].metrics) == {"drawn_count", "drawn_auroc", "drawn_caught"}
+    drawn = {"drawn_count", "drawn_auroc", "drawn_caught", "drawn_caught_without"}
+    assert set(made[0].metrics) == drawn | {"light", "light_spread", "light_pictures"}
     assert json.loads((tmp_path / "a/model.json").read_text())["labelled_root"] is None
 
 

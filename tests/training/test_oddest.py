@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from edgead.models.detector import load_detector
 from edgead.preprocess import PreprocessRecipe
+from edgead.training.crossfit import Scored
 from edgead.training.fit import TrainRequest, train
 from edgead.training.oddest import find_oddest
 from tests.bundles import Tiny
@@ -21,7 +23,7 @@ def test_a_defect_is_the_oddest_in_the_features_of_every_family(family: str, tin
     px = detector.image_size[0]
     pairs = [(Path(f"{i}.png"), draw_part(i, px=px)) for i in range(12)]
     spoilt = (Path("spoilt.png"), draw_part(3000, defect=True, px=px))
-    found = find_oddest(detector, [*pairs[:10], spoilt], pairs[10:], also=Path("11.png"))
+    found = find_oddest(detector, [*pairs[:10], spoilt], pairs[10:], scored=Scored((Path("11.png"),), np.ones(1), 1, ""))
     assert found[0].file.name == "spoilt.png"
     assert found[0].times > 1.3
     assert found[-1].file.name == "11.png" or any(one.file.name == "11.png" for one in found[:5])
@@ -35,5 +37,5 @@ def test_a_defect_among_the_good_ones_is_named_by_training(tmp_path: Path) -> No
     first = result.oddest[0]
     assert (first.file.name, first.odd) == ("777.png", True)
     assert not any(one.odd for one in result.oddest[1:])
-    assert result.set_by[0] in {one.file for one in result.oddest}
+    assert result.scored.files[result.scored.order()[0]] in {one.file for one in result.oddest}
     assert load_detector(tmp_path / "out")[1]["oddest"][0]["file"] == "777.png"

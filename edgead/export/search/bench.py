@@ -115,8 +115,7 @@ class Bench:
         self.reference = trained_answers(self.detector, images, lambda done: self.told("trained model", done))
         if not np.ptp(self.reference.scores) > 0.0:
             raise BadInput("the trained model gives every picture the same score", hint="train it again")
-        scores = self.frames.held_out_scores(self.reference)
-        self.rule = ThresholdRule.of(self.info, scores, self.options.max_false_reject)
+        self.rule = ThresholdRule.of(self.info, self.reference.scores, len(self.frames.held_out), self.options.max_false_reject)
         own, judged, drawn = (lambda s: self.rule.own(s).value), self.frames.judged(), bool(self.frames.drawn)
         self.yardstick = Yardstick(images, self.reference, self.rule.trained.value, own, *judged, drawn)
         self.trained = self.accuracy_of(self.reference)

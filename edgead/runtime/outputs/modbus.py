@@ -17,7 +17,7 @@ from edgead.errors import BadInput, MissingExtra, OutputError
 from edgead.optional import require
 from edgead.runtime.conditions import Condition
 from edgead.runtime.listening import try_listening
-from edgead.runtime.outputs._loops import told_in_one_line
+from edgead.runtime.outputs._loops import LoopFaults
 from edgead.runtime.plc import SLOW, LinkError
 from edgead.runtime.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_plc_of, to_words, words_in
 from edgead.runtime.threads import Supervised
@@ -352,7 +352,8 @@ class ModbusServerLink:
             self._sim.SimData(self._write_at, values=[0] * _TO_WORDS, datatype=registers, readonly=True),
             self._sim.SimData(self._read_at, values=[0] * _FROM_WORDS, datatype=registers),
         ]
-        self._loop.set_exception_handler(told_in_one_line)
+        faults = LoopFaults()
+        self._loop.set_exception_handler(faults)
         device = self._sim.SimDevice(0, simdata=blocks, action=self._access)  # of pymodbus' units 0 is any
         server = _server_class(self._server_module, self._unit)(device, address=(self._bind, self.port))
         self._asking = server.asking
@@ -363,6 +364,7 @@ class ModbusServerLink:
             await self._stop.wait()
         finally:
             await server.shutdown()
+            faults.close()
 
     async def _access(
         self, _code: int, start: int, address: int, count: int, registers: list[int], values: list[int] | list[bool] | None

@@ -16,6 +16,7 @@ from typing import Any
 
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
+from edgead.runtime.conditions import Condition
 from edgead.runtime.listening import check_host, refused, try_listening
 from edgead.runtime.outputs import opcua_model as model
 from edgead.runtime.outputs._loops import LoopThread
@@ -47,8 +48,21 @@ TICK_S = 0.02
 RETRY_S = 2.0
 """An address that cannot be listened on is tried again so often."""
 _NOTICE = "OPC UA server"
+ALONE_S = 5.0
+"""A client that is away for so long is told of; one that connects again is not."""
+REFUSED_S = 60.0
+"""How long clients that were refused are told of."""
 START_S, STOP_S = 30.0, 5.0
 REFUSED = "BadInvalidState"
+
+_WAYS = {
+    "Halted": "a client has called Halt: Reset, then SelectModeAutomatic",
+    "Preoperational": "a client has called Reset: SelectModeAutomatic; and whether the station runs",
+    "Initialized": "the recipe that a client asked for (PrepareRecipe)",
+    "Error": "the station stands still",
+}
+"""States in which no job can be started, and the way out."""
+_SHUT = frozenset(_WAYS)
 
 _log = logging.getLogger("edgead.opcua")
 
@@ -151,6 +165,10 @@ class OpcUaServer:
         self._one = asyncio.Lock()
         self._listens, self._listen_at_s, self._not_yet = False, 0.0, ""
         self._told: Callable[[str, str], None] | None = None
+        self._alone_ns: int | None = self._clock.now_ns()  # since when no client has a session
+        self._shut: tuple[str, int] | None = None  # a state in which no job can be started, and since when
+        self._last_refused: tuple[str, int] | None = None
+        self._told_conditions: dict[str, Condition] = {}
         check_host(bind)
         self._loop = LoopThread(source)
         try:
@@ -173,6 +191,45 @@ class OpcUaServer:
         passwords), "refused:certificate" and "refused:connections".
         """
         return dict(self._counts)
+
+    def conditions(self) -> dict[str, Condition]:
+        """What keeps parts from flowing, or would go unseen, for people; by names like "opcua client"."""
+        now_ns = self._clock.now_ns()
+        found = {}
+        if self._starts and self._listens and self._alone_ns is not None and now_ns - self._alone_ns > ALONE_S * 1e9:
+            found["client"] = Condition(
+                "no client has a session; expected: the PLC's, which starts each job; look at: the PLC's OPC UA client, its "
+                "address, and that it trusts our certificate"
+            )
+        elif self._starts and self._shut is not None and now_ns - self._shut[1] > ALONE_S * 1e9:
+            found["state"] = Condition(
+                f"the vision system is {self._shut[0]}, in which no job can be started; expected: Ready; look at: "
+                f"{_WAYS.get(self._shut[0], 'the station itself')}"
+            )
+        if self._last_refused is not None and now_ns - self._last_refused[1] < REFUSED_S * 1e9:
+            text = f"refused a client {self._last_refused[0]}; look at: the user, the certificates (trusted), and who that is"
+            found["refused"] = Condition(text, blocks=False)
+        place = f"the OPC UA server on {self._bind}:{self.port}"
+        return {f"{self.name} {name}": replace(c, text=f"{place}: {c.text}") for name, c in found.items()}
+
+    def _look(self) -> None:
+        """Who is there, and what could be started; what changes goes into the log."""
+        now_ns = self._clock.now_ns()
+        alone = not any(_entered(client) for client in self._server.bserver.clients) if self._listens else True
+        self._alone_ns = (self._alone_ns if self._alone_ns is not None else now_ns) if alone else None
+        state = self._states.state
+        if state not in _SHUT:
+            self._shut = None
+        elif self._shut is None or self._shut[0] != state:
+            self._shut = state, now_ns
+        found = self.conditions()
+        before, self._told_conditions = self._told_conditions, found
+        for name, condition in found.items():
+            if name not in before and not name.endswith(" refused"):  # which was told as it came
+                _log.warning(f"%s ({name})", condition.text)
+        for name in before.keys() - found.keys():
+            if not name.endswith(" refused"):
+                _log.info("%s is as it should be again", name)
 
     # TriggerSource
 
@@ -300,9 +357,7 @@ class OpcUaServer:
     def _few(self) -> None:
         """Of too many connections, the oldest without a session make room, so that whoever enters can."""
         clients = list(self._server.bserver.clients) if self._listens else []
-        idle = [
-            c for c in clients if c.processor is None or c.processor.session is None or not c.processor.session.is_activated()
-        ]
+        idle = [client for client in clients if not _entered(client)]
         for client in idle[: max(0, len(clients) - MAX_CONNECTIONS)]:
             self._refused("connections", f"at {(client.peer_name or '?')[0]}: more than {MAX_CONNECTIONS} are connected")
             if client.transport is not None:
@@ -310,6 +365,7 @@ class OpcUaServer:
 
     def _refused(self, cause: str, what: str) -> None:
         self._counts[f"refused:{cause}"] += 1
+        self._last_refused = what, self._clock.now_ns()
         _log.warning("%s: refused a client %s", self.name, what)
 
     async def _run(self) -> None:
@@ -318,6 +374,7 @@ class OpcUaServer:
             try:
                 await self._tick()
                 self._few()
+                self._look()
                 if not self._listens and not self._closing and time.monotonic() > self._listen_at_s:
                     await self._listen()
             except Exception:  # noqa: BLE001 - the next tick may succeed, and clients see the error by the missing result
@@ -554,6 +611,11 @@ def _handlers(server: OpcUaServer, catalog: Catalog) -> dict[str, Any]:
         "GetConfigurationById": catalog.configuration_by_id,
         "GetConfigurationList": catalog.configurations,
     }
+
+
+def _entered(client: Any) -> bool:
+    """Has this connection a session that is in use?"""
+    return client.processor is not None and client.processor.session is not None and bool(client.processor.session.is_activated())
 
 
 def _unknown(inspection: Inspection, cause: str) -> Inspection:

@@ -1,0 +1,245 @@
+"""What a model would say of the good pictures that it was trained on, had it not seen them: so all of them set the threshold.
+
+PatchCore, *leave-one-out*: a picture is scored with the rows of the bank that came from it taken away. The trained model's bank
+holds those rows too, so it finds every part as near or nearer: what it says of a new part is never more than any of these reduced
+banks says (but for the re-weighting). That errs towards few false rejects. It costs two looks at each picture.
+
+Everything else, *folds*: the family is trained again without one fold of the pictures at a time, which that model then scores
+(Stone 1974). It costs a training for each fold, so there are fewer folds where a training takes long, and none where it takes too
+long; then the threshold comes from the held-out pictures alone.
+
+What thresholds from such scores promise: docs/thresholds.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from edgead.bundle import Threshold
+from edgead.calibration.thresholds import odd_places, threshold_from_good
+from edgead.models.detector import Detector
+from edgead.models.patchcore import PatchCore
+from edgead.training.evaluate import answers
+from edgead.training.progress import Progress, silent
+from edgead.training.tiles import Fit
+from edgead.types import Image
+
+LEAVE_ONE_OUT = "leave-one-out"
+
+FOLDS, FEWEST_FOLDS = 5, 2
+FEW = 20
+"""Of so few pictures each is a fold of its own: five folds of 15 take away all three that look alike, and what is left of the
+model scores them as defects."""
+
+FOLDS_S = 600.0
+"""Seconds that the folds may take, by how long the model itself took to train."""
+
+FEWEST_LEFT = 3
+"""Scores; of fewer none can be left out to see what the others say."""
+
+MOST = 400
+"""Of more pictures so many, drawn at random, are scored: enough for a threshold at 1 % that four pictures must agree on."""
+
+_SAME = 1e-5
+"""A row of the bank is a patch of a picture when their squared distance is below this share of the patches' squared length."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFit:
+    """Scores of training pictures by models that have not seen them.
+
+    Attributes:
+        how: ``"leave-one-out"``, ``"5 folds"``; "" when there is none.
+        indices: which of the training pictures were scored.
+        scores: of them, float64, raw model units.
+        why: why there is none, in words; "" when there is one.
+    """
+
+    how: str
+    indices: tuple[int, ...] = ()
+    scores: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What the threshold comes from: good pictures, each with the score of a model that has not seen it.
+
+    Attributes:
+        files: of the pictures; the held-out ones first.
+        scores: of them, float64, raw model units.
+        heldout: so many of them were held out.
+        how: of the others, see :class:`CrossFit`; "" when there are none.
+        why: why there are none, in words.
+    """
+
+    files: tuple[Path, ...]
+    scores: npt.NDArray[np.float64]
+    heldout: int
+    how: str
+    why: str = ""
+
+    @classmethod
+    def of(cls, files: Sequence[Path], scores: npt.NDArray[np.float64], train_files: Sequence[Path], found: CrossFit) -> Scored:
+        """From the held-out pictures and their scores, and those of training."""
+        fitted = tuple(train_files[i] for i in found.indices)
+        return cls((*files, *fitted), np.concatenate([scores, found.scores]), len(files), found.how, found.why)
+
+    def threshold(self) -> Threshold:
+        """The first threshold of the trained model."""
+        return threshold_from_good(self.scores, tool="edgead train", crossfit=self.how)
+
+    def without(self, away: Sequence[int]) -> float | None:
+        """What the threshold would be without these pictures; None when too few are left."""
+        if len(self.scores) - len(away) < FEWEST_LEFT:
+            return None
+        return threshold_from_good(np.delete(self.scores, list(away)), crossfit=self.how).value
+
+    def order(self) -> npt.NDArray[np.int64]:
+        """Places of the pictures, the largest score first."""
+        return np.argsort(-self.scores, kind="stable")
+
+    def odd(self) -> list[int]:
+        """Places of those whose score chance does not explain, the largest first."""
+        return odd_places(self.scores)
+
+    def to_json(self, folder: Path) -> dict[str, Any]:
+        """For the trained model's card."""
+        names = [file.relative_to(folder).as_posix() for file in self.files]
+        return {
+            "how": self.how, "why": self.why, "heldout": self.heldout, "scores": [float(score) for score in self.scores],
+            "files": names, "odd": [names[i] for i in self.odd()],
+        }  # fmt: skip
+
+
+def cross_fit(
+    detector: Detector,
+    fit: Fit,
+    images: Sequence[Image],
+    image_size: tuple[int, int],
+    fit_s: float,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> CrossFit:
+    """Scores of the pictures that `detector` was trained on, as if it had not seen the one that it is asked about.
+
+    Args:
+        detector: trained on all of `images`.
+        fit: what trains the model of a fold on pictures.
+        images: H x W x 3 uint8 BGR at model size.
+        image_size: (H, W).
+        fit_s: how long `fit` takes, about; see `FOLDS_S`.
+        seed: of the folds, and of which pictures are scored.
+        progress: told the stage "leave-one-out" or "folds".
+    """
+    rng = np.random.default_rng(seed)
+    banks = [module for module in detector.modules() if isinstance(module, PatchCore)]
+    if banks and all(isinstance(bank.product, nn.Linear) for bank in banks):
+        chosen = sorted(int(i) for i in rng.permutation(len(images))[:MOST])
+        found = leave_one_out(detector, banks, [images[i] for i in chosen], progress)
+        seen = np.flatnonzero(np.isfinite(found))
+        return CrossFit(LEAVE_ONE_OUT, tuple(chosen[i] for i in seen), found[seen])
+    folds = min(len(images) if len(images) <= FEW else FOLDS, int(FOLDS_S / max(fit_s, 1e-3)))
+    if folds < FEWEST_FOLDS:
+        return CrossFit("", why=f"{FEWEST_FOLDS} folds of about {fit_s:.0f} s each would take more than {FOLDS_S:.0f} s")
+    place = np.empty(len(images), np.int64)
+    place[rng.permutation(len(images))] = np.arange(len(images)) % folds
+    scores = np.empty(len(images))
+    for k in range(folds):
+        part = _share(progress, k, folds)
+        without = fit([image for image, at in zip(images, place, strict=True) if at != k], image_size, part)
+        for i in np.flatnonzero(place == k).tolist():
+            scores[i] = answers(without, images[i])[0]
+    progress("folds", 1.0)
+    return CrossFit(f"{folds} folds", tuple(range(len(images))), scores)
+
+
+def leave_one_out(
+    detector: Detector, banks: Sequence[PatchCore], images: Sequence[Image], progress: Progress = silent
+) -> npt.NDArray[np.float64]:
+    """The score of each picture without the rows of the `banks` (parts of `detector`) that are patches of it, float64 N; NaN
+    where that would leave a bank empty."""
+    owners = [_Owner(bank) for bank in banks]
+    for i, image in enumerate(images):
+        for owner in owners:
+            owner.look_at(i)
+        answers(detector, image)
+        progress(LEAVE_ONE_OUT, 0.5 * (i + 1) / len(images))
+    for owner in owners:
+        owner.close()
+    scores = np.full(len(images), np.nan)
+    for i, image in enumerate(images):
+        own = [(owner.bank, owner.rows(i)) for owner in owners]
+        if all(len(rows) < len(bank.product.bias) for bank, rows in own):
+            with _without(own):
+                scores[i] = answers(detector, image)[0]
+        progress(LEAVE_ONE_OUT, 0.5 + 0.5 * (i + 1) / len(images))
+    return scores
+
+
+class _Owner:
+    """Finds which picture each row of a bank came from: the one that has a patch at no distance from it."""
+
+    def __init__(self, bank: PatchCore) -> None:
+        self.bank = bank
+        rows = len(bank.product.weight)
+        self._nearest = torch.full((rows,), torch.inf)
+        self._owner = torch.full((rows,), -1, dtype=torch.int64)
+        self._picture, self._length = -1, 0.0
+        self._hook = bank.product.register_forward_hook(self._see)
+
+    def look_at(self, picture: int) -> None:
+        """What the bank is asked from now on are patches of this picture."""
+        self._picture = picture
+
+    def rows(self, picture: int) -> Tensor:
+        """int64, rows that came from a picture."""
+        return ((self._owner == picture) & (self._nearest <= _SAME * self._length)).nonzero().flatten()
+
+    def close(self) -> None:
+        self._hook.remove()
+
+    def _see(self, module: nn.Module, given: tuple[Any, ...], products: Tensor) -> None:
+        """Patches float32 P x D and their products with the rows P x R (see :class:`edgead.models.patchcore.PatchCore`)."""
+        lengths = given[0].square().sum(-1, keepdim=True)
+        self._length = max(self._length, float(lengths.mean()))
+        squared = (lengths + products).amin(0)
+        closer = squared < self._nearest
+        self._nearest[closer], self._owner[closer] = squared[closer], self._picture
+
+
+@contextmanager
+def _without(banks: Sequence[tuple[PatchCore, Tensor]]) -> Iterator[None]:
+    """These rows are infinitely far from everything for a while."""
+    kept = [bank.product.bias[rows].clone() for bank, rows in banks]
+    try:
+        with torch.no_grad():
+            for bank, rows in banks:
+                bank.product.bias[rows] = _FAR
+        yield
+    finally:
+        with torch.no_grad():
+            for (bank, rows), bias in zip(banks, kept, strict=True):
+                bank.product.bias[rows] = bias
+
+
+_FAR = 1e30
+"""Of a squared distance; not infinite, since the square root of what is left of it is taken."""
+
+
+def _share(progress: Progress, k: int, folds: int) -> Progress:
+    """Tells the share of all folds that is done, whatever stages the training of fold k tells."""
+
+    def told(stage: str, done: float) -> None:
+        progress("folds", k / folds)
+
+    return told
