@@ -55,8 +55,8 @@ def page(data: Mapping[str, Any]) -> str:
         "",
         f"anomalib itself ({peer}), in an environment of its own, by its own calls, beside edgead: `python -m benchmarks.peers`,"
         " [decision 32](decisions/0032-peers.md). PatchCore on the same good pictures, backbone weights (EfficientNet-Lite0,"
-        f" stages 2 and 4), input ({data['input_px']} px) and rows ({data['share']:.0%} of the patches); thresholds chosen on the"
-        " same labelled pictures, all judged on others. *anomalib OpenVINO* is its default export with default settings, which"
+        f" stages 2 and 4), input ({data['input_px']} px) and rows ({data['share']:.0%} of the patches); with the same"
+        " labelled pictures at hand, all judged on others. *anomalib OpenVINO* is its default export with default settings, which"
         " computes in bf16 where the CPU has it; *f32* keeps it from that; *256 px* is its export of fixed size in f32, with"
         " pictures resized before it, each pixel the mean of what it covers. INT8_PTQ has a fixed size, too: for pictures of any"
         " size it fails in this version. Batches of one picture had to be asked for: its default export takes two.",
@@ -178,4 +178,7 @@ def readme(data: Mapping[str, Any]) -> str:
             told += [f"{rows[0]['times']:.1f} x the time" if variant != rows[0]["base"] else "the time"] if rows else []
             cells.append(", ".join(told))
         lines.append(f"| {' | '.join(cells)} |")
+    cores, seen = data["machine"]["cores"], [one[0] for one in data["load_while_timed"]]
+    if seen and max(seen) > 2 * cores:
+        lines += ["", f"Timed while up to {max(seen):.0f} processes wanted the {cores} cores; labels do not depend on it."]
     return "\n".join(lines)
