@@ -26,8 +26,8 @@ Written by `python -m benchmarks.performance` from the files in `benchmarks/resu
 
 Latencies are medians of interleaved runs: the compared variants take turns, so that a noisy machine hits all alike. Ratios carry
 over to other machines better than milliseconds. The machine is shared with other virtual machines; beside that nothing else ran,
-but for coreset, which was held to one core while other work had the other, and peers, which tells its load. Nothing here was run on a GPU. Where a goal was
-missed, the table says so.
+but for coreset, which was held to one core while other work had the other, and peers, which tells its load. Nothing here was run
+on a GPU. Where a goal was missed, the table says so.
 """
 
 
