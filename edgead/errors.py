@@ -26,6 +26,10 @@ class BadInput(EdgeadError):
     exit_code = 2
 
 
+class PartNotFound(BadInput):
+    """The part that the model looks at is not in the picture, or partly outside, or more than one is."""
+
+
 class BundleError(EdgeadError):
     """The bundle is damaged, incomplete or not a bundle."""
 

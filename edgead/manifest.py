@@ -17,9 +17,10 @@ from edgead.preprocess import PreprocessRecipe
 from edgead.typed import FLOAT32_MAX, As, Between, Count, Lenient, NotNegative, Share, Single, Wrong, loads, read, shown
 from edgead.types import TensorSpec
 
-SCHEMA = 2
-READABLE = (1, 2)
-"""Schema 1 knows neither pixel rules nor how and when a threshold was chosen."""
+SCHEMA = 3
+READABLE = (1, 2, 3)
+"""Schema 1 knows neither pixel rules nor how and when a threshold was chosen; schema 2 takes pictures as they are: no
+alignment, no proportions kept, no depth. A bundle is written in the lowest schema that says all of it."""
 ON_THE_LINE = "edgead threshold"
 """The tool that changes thresholds after the export."""
 
@@ -360,7 +361,9 @@ class Manifest:
         return dataclasses.replace(self, engines=tuple(record if e.name == record.name else e for e in self.engines))
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **asdict(self)}
+        recipe = self.preprocess.to_json()
+        newest = recipe.keys() & {"align", "aspect", "bits"}
+        return {"schema": SCHEMA if newest else 2, **asdict(self), "preprocess": recipe}
 
     @classmethod
     def from_json(cls, data: Any, file: str = "manifest.json") -> Manifest:

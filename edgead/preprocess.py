@@ -1,7 +1,7 @@
 """ONE recipe from a camera picture to the model's input, used by training, calibration, verification and the runtime.
 
-The recipe covers depth, region of interest, proportions and resize. Cast, colour order and normalisation are inside the exported
-graph, so no backend can get them differently.
+The recipe covers depth, alignment, region of interest, proportions and resize. Cast, colour order and normalisation are inside
+the exported graph, so no backend can get them differently.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgead.alignment import Alignment, Placement
 from edgead.errors import BadInput
 from edgead.jpeg import is_cut_short
 from edgead.png import pixels_only
@@ -43,7 +44,8 @@ class PreprocessRecipe:
 
     Attributes:
         width, height: the model's input size in pixels.
-        roi: x, y, width, height of the inspected part of the camera picture in pixels; None inspects all of it.
+        roi: x, y, width, height of the inspected part of the camera picture in pixels; None inspects all of it. With `align` it
+            is of the reference picture, moves and turns with the part, and None is the region that the part is found by.
         resize: ``"box"`` averages blocks of pixels, then is bilinear (nearly without aliasing and fast, see :func:`box_steps`),
             ``"area"`` averages exactly the covered pixels when shrinking (linear when enlarging; ten times slower than box),
             ``"linear"`` is bilinear without antialias, ``"antialias"`` is bilinear with the triangle widened when shrinking, as
@@ -55,6 +57,8 @@ class PreprocessRecipe:
             picture in between bars of grey level `FILL`, ``"crop"`` fills the input and cuts off what hangs over, on both sides.
         bits: that pictures of 16 bits really use, counted from the lowest; those above must be 0.
         pictures: width, height of the pictures that the model was trained on; None: not known, or of different proportions.
+        align: how the part is found, to be shifted and turned to where it lies in the reference picture; None: the picture is
+            taken as it is.
     """
 
     width: int
@@ -65,6 +69,7 @@ class PreprocessRecipe:
     aspect: str = "stretch"
     bits: int = 16
     pictures: tuple[int, int] | None = None
+    align: Alignment | None = None
 
     def __post_init__(self) -> None:
         if not (16 <= self.width <= 8192 and 16 <= self.height <= 8192):
@@ -73,6 +78,12 @@ class PreprocessRecipe:
             raise BadInput(f"unknown resize rule {self.resize!r}", hint=f"choose {' or '.join(RESIZE_RULES)}")
         if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
             raise BadInput(f"region of interest {self.roi} is not x, y, width, height in pixels")
+        if self.roi is not None and self.align is not None and not _fits(self.roi, self.align.frame):
+            raise BadInput(
+                f"region of interest {self.roi} does not lie in the reference picture of {self.align.frame[0]} x "
+                f"{self.align.frame[1]} px",
+                hint="give x, y, width, height in the picture that the part is found by",
+            )
         if self.aspect not in ASPECTS:
             raise BadInput(f"unknown rule for proportions {self.aspect!r}", hint=f"choose {' or '.join(ASPECTS)}")
         if not 8 <= self.bits <= 16:
@@ -88,12 +99,31 @@ class PreprocessRecipe:
                     f"{self.width} x {self.height} px cannot be cut from {wide} x {high} px", hint="make crop_from larger"
                 )
 
-    def apply(self, image: Image, out: Image | None = None) -> Image:
+    def locate(self, image: Image) -> Placement | None:
+        """Where the part lies in a camera picture, H x W x 3 uint8 BGR; None where the recipe does not align.
+
+        Raises:
+            PartNotFound: it is not there, partly outside, or more than one is.
+            BadInput: the picture does not suit the search.
+        """
+        _check_picture(image)
+        return None if self.align is None else self.align.locate(image)
+
+    def check_size(self, width: int, height: int) -> None:
+        """Can camera pictures of so many pixels be used? Raises BadInput."""
+        if self.roi is not None and self.align is None and not _fits(self.roi, (width, height)):
+            raise BadInput(
+                f"region of interest {self.roi} does not fit a picture of {width} x {height} px",
+                hint="the camera's resolution differs from the one the model was trained for",
+            )
+
+    def apply(self, image: Image, out: Image | None = None, placement: Placement | None = None) -> Image:
         """The model's input for one camera picture.
 
         Args:
             image: H x W x 3 uint8 BGR; may be a view.
             out: a contiguous height x width x 3 uint8 buffer that the result is written to; None makes a new array.
+            placement: where the part lies, by :meth:`locate`; None: it is looked for, where the recipe aligns.
 
         Returns:
             height x width x 3 uint8 BGR, contiguous: `out` when it was given. Otherwise it shares memory with `image` only when
@@ -101,18 +131,16 @@ class PreprocessRecipe:
 
         Raises:
             BadInput: not such a picture, the region of interest reaches out of it, or `out` is not such a buffer.
+            PartNotFound: as :meth:`locate`.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:  # OpenCV would leave `out` as it was
-            raise BadInput(f"a picture of shape {image.shape}, {image.dtype}, is not H x W x 3 uint8", hint="see to_bgr8")
+        _check_picture(image)
         if out is not None and not (out.shape == (self.height, self.width, 3) and out.dtype == np.uint8 and out.flags.carray):
             raise BadInput(f"a buffer of shape {out.shape}, {out.dtype}, cannot hold a {self.width} x {self.height} px input")
-        if self.roi is not None:
+        self.check_size(image.shape[1], image.shape[0])
+        if self.align is not None:
+            image = self.align.cut(image, placement or self.align.locate(image), self.roi or self.align.region)
+        elif self.roi is not None:
             x, y, w, h = self.roi
-            if x + w > image.shape[1] or y + h > image.shape[0]:
-                raise BadInput(
-                    f"region of interest {self.roi} does not fit a picture of {image.shape[1]} x {image.shape[0]} px",
-                    hint="the camera's resolution differs from the one the model was trained for",
-                )
             image = image[y : y + h, x : x + w]
         if self.crop_from is None and self.aspect == "stretch":
             return _resize(image, self.width, self.height, self.resize, out)
@@ -132,10 +160,16 @@ class PreprocessRecipe:
         """A picture file as the camera's picture: :func:`read_image` at this recipe's depth. Raises BadInput."""
         return read_image(path, self.bits)
 
+    def inspected(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """x, y, width, height of what is inspected of a camera picture of so many pixels, in its pixels; where the recipe aligns,
+        of the reference picture."""
+        return self.roi or (self.align.region if self.align is not None else (0, 0, width, height))
+
     def window(self, width: int, height: int) -> tuple[float, float, float, float]:
         """x, y, width, height of what the model sees of a camera picture of so many pixels, in its pixels: the model's input, and
-        any map of it, lies there. With a letterbox it reaches out of the picture, by the bars."""
-        x, y, w, h = self.roi or (0, 0, width, height)
+        any map of it, lies there. With a letterbox it reaches out of the picture, by the bars. Where the recipe aligns it is in
+        the reference picture's pixels (see :meth:`edgead.alignment.Alignment.to_camera`)."""
+        x, y, w, h = self.inspected(width, height)
         if self.crop_from is None and self.aspect == "stretch":
             return float(x), float(y), float(w), float(h)
         wide, high, left, top = self._placed(w, h)
@@ -146,6 +180,8 @@ class PreprocessRecipe:
         if self.pictures is None or (width, height) == self.pictures:
             return ""
         usual = f"a picture of {width} x {height} px, the model was trained on {self.pictures[0]} x {self.pictures[1]} px"
+        if self.align is not None:
+            return f"{usual}: parts that look larger or smaller than then are not found"
         if self.roi is not None:
             return f"{usual}: its region of interest, in pixels, may lie elsewhere on the part"
         if same_aspect((width, height), self.pictures):
@@ -180,9 +216,9 @@ class PreprocessRecipe:
         return (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
 
     def to_json(self) -> dict[str, Any]:
-        """For JSON; what a recipe of before the last three fields did not know is left out where it says nothing new, so that the
+        """For JSON; what a recipe of before the last four fields did not know is left out where it says nothing new, so that the
         digests made of old recipes stay."""
-        usual = {f.name: f.default for f in fields(self) if f.name in ("aspect", "bits", "pictures")}
+        usual = {f.name: f.default for f in fields(self) if f.name in ("aspect", "bits", "pictures", "align")}
         return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
     @classmethod
@@ -198,7 +234,33 @@ class PreprocessRecipe:
             str(data.get("aspect", "stretch")),
             int(data.get("bits", 16)),
             (int(pictures[0]), int(pictures[1])) if pictures else None,
+            None if data.get("align") is None else Alignment.from_json(data["align"]),
         )
+
+    @property
+    def of_inputs(self) -> PreprocessRecipe:
+        """For pictures that went through this recipe already."""
+        return replace(self, roi=None, crop_from=None, align=None)
+
+    def as_camera(self, model_input: Image, width: int, height: int) -> Image:
+        """A picture of so many pixels that could be the camera's, made of a model input: for measuring time."""
+        if self.align is None:
+            return np.asarray(cv2.resize(model_input, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        x, y, w, h = (round(side) for side in self.window(width, height))
+        part = np.asarray(cv2.resize(model_input, (w, h), interpolation=cv2.INTER_LINEAR), np.uint8)
+        border = max(0, y), max(0, height - y - h), max(0, x), max(0, width - x - w)
+        whole = cv2.copyMakeBorder(part, *border, cv2.BORDER_REPLICATE)
+        left, top = max(0, -x), max(0, -y)
+        return np.ascontiguousarray(whole[top : top + height, left : left + width])
+
+
+def _check_picture(image: Image) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:  # OpenCV would leave a buffer as it was
+        raise BadInput(f"a picture of shape {image.shape}, {image.dtype}, is not H x W x 3 uint8", hint="see to_bgr8")
+
+
+def _fits(roi: tuple[int, int, int, int], size: tuple[int, int]) -> bool:
+    return roi[0] + roi[2] <= size[0] and roi[1] + roi[3] <= size[1]
 
 
 def same_aspect(one: tuple[float, float], other: tuple[float, float]) -> bool:
@@ -379,7 +441,7 @@ def naming(path: Path) -> Iterator[None]:
     except BadInput as error:
         if str(path) in str(error):
             raise
-        raise BadInput(f"{path}: {error}", hint=error.hint) from error
+        raise type(error)(f"{path}: {error}", hint=error.hint) from error
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgead.errors import BadInput
+from edgead.errors import BadInput, PartNotFound
 from edgead.layout import listed
 from edgead.preprocess import PreprocessRecipe, naming, read_raw, same_aspect, to_bgr8
 from edgead.types import Image
@@ -44,6 +44,7 @@ class Survey:
         largest: bits of the file -> largest value of all pictures of that depth.
         bad: files that could not be used, and why.
         examples: a file for each size.
+        not_found: files in which the recipe does not find the part, which were left out.
     """
 
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -52,6 +53,7 @@ class Survey:
     largest: dict[int, int] = field(default_factory=dict)
     bad: list[tuple[Path, BadInput]] = field(default_factory=list)
     examples: dict[tuple[int, int], Path] = field(default_factory=dict)
+    not_found: list[tuple[Path, PartNotFound]] = field(default_factory=list)
 
     def read(self, file: Path, recipe: PreprocessRecipe) -> Image | None:
         """The camera's picture in a file, noted; None when it cannot be used, which is noted in `bad`."""
@@ -70,13 +72,16 @@ class Survey:
         return self.both(file, recipe)[1]
 
     def both(self, file: Path, recipe: PreprocessRecipe) -> tuple[Image | None, Image | None]:
-        """The camera's picture and the model's input; None and None when the file cannot be used."""
+        """The camera's picture and the model's input; None and None when the file cannot be used, or the part is not found."""
         image = self.read(file, recipe)
         if image is None:
             return None, None
         try:
             with naming(file):
                 return image, recipe.apply(image)
+        except PartNotFound as error:
+            self.not_found.append((file, error))
+            return None, None
         except BadInput as error:
             self.bad.append((file, error))
             return None, None
@@ -131,7 +136,18 @@ class Survey:
         words = [self._sized(), *self._proportions(), _kinds(self.kinds)]
         if self.turned:
             words.append(f"{len(self.turned)} with an EXIF turn")
-        return [f"{self.count} pictures: " + ", ".join(words)]
+        return [f"{self.count} pictures: " + ", ".join(words), *self.lost()]
+
+    def lost(self) -> list[str]:
+        """What was left out since the part is not found, in one line or none."""
+        if not self.not_found:
+            return []
+        file, error = self.not_found[0]
+        names = listed([one.name for one, _ in self.not_found], NAMED)
+        return [
+            f"{len(self.not_found)} of {self.count} left out, they would be UNKNOWN(part_not_found) on the line: {names} "
+            f"({file.name}: {one_line(str(error))})"
+        ]
 
     def warnings(self, recipe: PreprocessRecipe, shapes: bool = True) -> list[str]:
         """What makes a bad model without an error, with what to do; without `shapes` where those are as the model has them."""
@@ -153,7 +169,7 @@ class Survey:
         found = []
         seen = Counter[tuple[int, int]]()
         for size, count in self.sizes.items():
-            seen[size if recipe.roi is None else recipe.roi[2:]] += count
+            seen[recipe.inspected(*size)[2:]] += count
         if small := [s for s in seen if s[0] < recipe.width / 2 and s[1] < recipe.height / 2]:
             count = sum(seen[s] for s in small)
             worst = min(small, key=lambda s: s[0] * s[1])

@@ -24,6 +24,7 @@ PROMISES = (
     "Every trigger gets exactly one verdict by its deadline",
     "one handshake (ready, busy, trigger, acknowledge, results held until taken, heartbeats both ways)",
     "a guaranteed false-reject rate from good pictures alone",
+    "Parts that move and turn** are found in the picture and brought to their place",
     "Recipes** change while the line runs",
     "tell camera faults from product defects",
     "Several cameras, one verdict for each part",

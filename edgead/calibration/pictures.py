@@ -91,6 +91,8 @@ def ask_pictures(
                     found[name].append(value)
         report()
     survey.refuse_bad()
+    if survey.not_found and len(survey.not_found) == survey.count:
+        raise BadInput(survey.lost()[0], hint="give pictures that show the part")
     return Asked({name: np.array(v, np.float64) for name, v in found.items()}, digests, copies, tuple(known), survey)
 
 

@@ -78,9 +78,11 @@ class CalibrationSet:
         files = good_pictures(folder).files
         chosen = files if len(files) <= limit else [files[i * len(files) // limit] for i in range(limit)]
         survey = Survey()
-        images = [image for file in chosen if (image := survey.use(file, recipe)) is not None]
+        found = [(file, image) for file in chosen if (image := survey.use(file, recipe)) is not None]
         survey.refuse_bad("calibration pictures")
-        return cls.of(images, [unicode_only(file.relative_to(folder).as_posix()) for file in chosen])
+        if not found:
+            raise BadInput(f"{folder}: {survey.lost()[0]}", hint="give pictures that show the part")
+        return cls.of([image for _, image in found], [unicode_only(file.relative_to(folder).as_posix()) for file, _ in found])
 
 
 def _check(name: str, image: Image, first_name: str, first: Image) -> None:

@@ -40,7 +40,11 @@ def add_budget_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--device", choices=("cpu", "gpu"), help="gpu: TensorRT (default: what is installed for the CPU)")
     group.add_argument("--search-minutes", type=float, metavar="M", help=f"bound on the search (default {MINUTES:g})")
-    group.add_argument("--frame", metavar="WxH", help=f"size of the camera's pictures (default {FRAME})")
+    group.add_argument(
+        "--frame",
+        metavar="WxH",
+        help=f"size of the camera's pictures (default {FRAME}; with --align at training, the reference's)",
+    )
     group.add_argument("--search-dir", type=Path, metavar="DIR", help="what was measured (default: BUNDLE.search)")
     group.add_argument("--restart-search", action="store_true", help="measure again what an earlier search measured")
     group.add_argument("--like", type=Path, metavar="BUNDLE", help="the same engines as in this bundle, without a search")
@@ -77,7 +81,7 @@ def search_options(args: argparse.Namespace, model_dir: Path) -> SearchOptions:
     from edgead.cli.train import parse_size
     from edgead.export.search.options import SearchOptions
 
-    frame = parse_size(args.frame or FRAME)
+    frame = parse_size(args.frame or _usual_frame(model_dir))
     if min(frame) < 16:
         raise BadInput(f"a camera picture of {frame[0]} x {frame[1]} px is not usable", hint="give --frame 1920x1080")
     retrain, why_not = retrainer(model_dir)
@@ -92,6 +96,12 @@ def search_options(args: argparse.Namespace, model_dir: Path) -> SearchOptions:
         why_not,
         limits(args, Limits(*WITH_DEFECTS)),
     )
+
+
+def _usual_frame(model_dir: Path) -> str:
+    """`FRAME`, but of a model that finds the part in the picture the size of its reference picture."""
+    found = _part(_part(_info(model_dir), "preprocess"), "align").get("frame")
+    return f"{found[0]}x{found[1]}" if isinstance(found, list) and len(found) == 2 else FRAME
 
 
 def within_device(args: argparse.Namespace, options: ExportOptions) -> ExportOptions:

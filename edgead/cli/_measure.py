@@ -9,12 +9,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edgead import machine
@@ -96,7 +95,14 @@ def camera_picture(bundle: Bundle, size: tuple[int, int]) -> Image:
     golden = bundle.golden().images
     if not golden:
         return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    return np.asarray(cv2.resize(golden[0], (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return bundle.manifest.preprocess.as_camera(golden[0], width, height)
+
+
+def usual_frame(bundles: Iterable[Bundle]) -> tuple[int, int]:
+    """Width, height of a camera's picture to measure with: 1920 x 1080, but a part that is found in it has its size in pixels, so
+    that of the first bundle that looks for one."""
+    recipes = (bundle.manifest.preprocess for bundle in bundles)
+    return next((recipe.align.frame for recipe in recipes if recipe.align is not None), (1920, 1080))
 
 
 def time_all(

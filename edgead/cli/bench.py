@@ -28,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warmup", type=_count, default=10, help="parts per engine that are not counted (default 10)")
     parser.add_argument("--threads", type=_count, help="CPU threads of one inference (default: the engine's choice)")
     parser.add_argument(
-        "--frame", type=frame_size, default=(1920, 1080), metavar="WxH", help="camera picture (default 1920x1080)"
+        "--frame",
+        type=frame_size,
+        metavar="WxH",
+        help="camera picture (default 1920x1080; of a model that finds the part in it, its reference picture's size)",
     )
     parser.add_argument(
         "--throughput",
@@ -63,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
     show(results)
     for skipped in report["skipped"]:
         console().print(f"left out: {skipped['bundle']} {skipped['engine']}: {skipped['why']}")
-    facts = report["machine"]
+    facts, (width, height) = report["machine"], report["settings"]["frame"]
     console().print(
-        f"{results[0].samples} parts per engine of {args.frame[0]} x {args.frame[1]} px, threads: {args.threads or 'default'}; "
+        f"{results[0].samples} parts per engine of {width} x {height} px, threads: {args.threads or 'default'}; "
         f"{facts['cpu']}, {facts['cores']} cores"
     )
     if args.json is not None:
@@ -84,17 +87,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """
     from edgead import machine
     from edgead.cli._console import progress
-    from edgead.cli._measure import time_all
+    from edgead.cli._measure import time_all, usual_frame
 
     candidates, skipped = _open(args)
+    frame = args.frame or usual_frame(candidate.bundle for candidate in candidates)
     try:
         with progress() as bar:
             task = bar.add_task("measuring", total=args.rounds * len(candidates))
-            results = time_all(
-                candidates, frame=args.frame, rounds=args.rounds, warmup=args.warmup, tick=lambda: bar.advance(task)
-            )
+            results = time_all(candidates, frame=frame, rounds=args.rounds, warmup=args.warmup, tick=lambda: bar.advance(task))
         if args.throughput:
-            results = with_many(candidates, results, args)
+            results = with_many(candidates, results, args, frame)
     finally:
         for candidate in candidates:
             candidate.engine.close()
@@ -104,7 +106,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             results = with_cold(
                 results,
                 threads=args.threads,
-                frame=args.frame,
+                frame=frame,
                 runs=COLD_RUNS,
                 keep=not args.no_cache,
                 tick=lambda: bar.advance(task),
@@ -113,7 +115,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "rounds": args.rounds,
         "warmup": args.warmup,
         "threads": args.threads,
-        "frame": list(args.frame),
+        "frame": list(frame),
         "cache": not args.no_cache,
         "cold_runs": 0 if args.no_cold else COLD_RUNS,
     }
@@ -143,7 +145,9 @@ def with_cold(
     return done
 
 
-def with_many(candidates: list[Candidate], results: list[Result], args: argparse.Namespace) -> list[Result]:
+def with_many(
+    candidates: list[Candidate], results: list[Result], args: argparse.Namespace, frame: tuple[int, int]
+) -> list[Result]:
     """The same results with the parts per second of several at once."""
     from dataclasses import replace
 
@@ -155,7 +159,7 @@ def with_many(candidates: list[Candidate], results: list[Result], args: argparse
         done = []
         for candidate, result in zip(candidates, results, strict=True):
             parts = max(BURST, args.rounds * BURST // 4)
-            done.append(replace(result, many_per_s=many(candidate, frame=args.frame, threads=args.threads, parts=parts)))
+            done.append(replace(result, many_per_s=many(candidate, frame=frame, threads=args.threads, parts=parts)))
             bar.advance(task)
     return done
 

@@ -107,6 +107,10 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
 
 def _recipe(recipe: PreprocessRecipe) -> str:
     roi = "all of the picture" if recipe.roi is None else "x {}, y {}, {} x {} px of the picture".format(*recipe.roi)
+    if recipe.align is not None:
+        roi = "x {}, y {}, {} x {} px of its reference picture".format(*recipe.inspected(*recipe.align.frame))
+        far = "anywhere" if recipe.align.shift is None else f"shifted by up to {recipe.align.shift} px"
+        roi = f"part found by {recipe.align.by}, {far}, turned by up to {recipe.align.angle:g} degrees; {roi}"
     aspect = "" if recipe.aspect == "stretch" else f", proportions kept: {recipe.aspect}"
     bits = "" if recipe.bits == 16 else f", 16-bit pictures hold {recipe.bits} bits"
     of = "" if recipe.pictures is None else f", trained on pictures of {recipe.pictures[0]} x {recipe.pictures[1]} px"

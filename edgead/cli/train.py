@@ -17,6 +17,7 @@ from edgead.errors import BadInput
 
 if TYPE_CHECKING:
     from edgead.preprocess import PreprocessRecipe
+    from edgead.training.alignment import AlignAsked
     from edgead.training.dataset import GoodImages
     from edgead.training.fit import TrainRequest, TrainResult
     from edgead.training.oddest import Oddest
@@ -49,6 +50,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bits", type=int, metavar="N", help="that 16-bit pictures really use, 8 to 16 (default: by their largest value)"
     )
+    align = parser.add_argument_group("parts that move and turn (docs/alignment.md)")
+    align.add_argument(
+        "--align",
+        choices=("template", "edges", "silhouette"),
+        help="find the part in each picture by its grey levels, its edges or its outline on a plain background, and shift and "
+        "turn it to where it lies in a reference picture; --roi is in that picture then",
+    )
+    align.add_argument(
+        "--align-region", metavar="X,Y,W,H", help="what holds the part in the reference (default: --roi, else looked for)"
+    )
+    align.add_argument(
+        "--align-reference",
+        type=Path,
+        metavar="FILE",
+        help="good picture (default: a typical one; the first one with --align-region or --roi)",
+    )
+    align.add_argument(
+        "--align-angle", type=float, metavar="DEG", help="parts are turned by at most so much to either side (default 180: any)"
+    )
+    align.add_argument("--align-shift", type=int, metavar="PX", help="parts are shifted by at most so much (default: anywhere)")
     parser.add_argument("--heldout", type=float, default=0.15, help="share of good pictures held out (default 0.15, at least 2)")
     parser.add_argument(
         "--threshold-from",
@@ -129,6 +150,7 @@ def _check(args: argparse.Namespace) -> None:
     from edgead.layout import find_good, good_pictures, leave_out
 
     _tiling_asked(args)
+    _check_align(args)
     _recipe(args, 256, 256) if args.size in (None, "native") else _recipe(args, *parse_size(args.size))
     good, root = find_good(args.good_dir)
     leave_out(good_pictures(good), args.leave_out or ())
@@ -146,6 +168,44 @@ def _check(args: argparse.Namespace) -> None:
             )
 
 
+def _check_align(args: argparse.Namespace) -> None:
+    """Raises BadInput."""
+    given = [name for name in ("region", "reference", "angle", "shift") if getattr(args, f"align_{name}") is not None]
+    if args.align is None:
+        if given:
+            raise BadInput(
+                f"--align-{given[0]} says how parts are found, and they are not looked for",
+                hint="give --align template, edges or silhouette too",
+            )
+        return
+    if args.align_region is not None:
+        parse_roi(args.align_region, "--align-region")
+    if args.align_angle is not None and not 0 <= args.align_angle <= 180:
+        raise BadInput(
+            f"parts cannot be turned by {args.align_angle:g} degrees to either side", hint="give --align-angle 0 to 180"
+        )
+    if args.align_shift is not None and args.align_shift < 1:
+        raise BadInput(f"parts cannot be shifted by {args.align_shift} px", hint="give --align-shift 1 or more")
+    if args.align_reference is not None and not args.align_reference.is_file():
+        raise BadInput(f"--align-reference {args.align_reference} is not a file", hint="give a good picture")
+    native = args.size == "native" or (args.size is None and args.tiles is not None)
+    if native and args.roi is None and args.align_region is None:
+        raise BadInput(
+            "the size of what the model looks at is not known before the part is found",
+            hint="give --size, --roi or --align-region",
+        )
+
+
+def _align(args: argparse.Namespace) -> AlignAsked | None:
+    from edgead.training.alignment import AlignAsked
+
+    if args.align is None:
+        return None
+    region = None if args.align_region is None else parse_roi(args.align_region, "--align-region")
+    angle = 180.0 if args.align_angle is None else args.align_angle
+    return AlignAsked(args.align, region, angle, args.align_shift, args.align_reference)
+
+
 def _recipe(args: argparse.Namespace, width: int, height: int) -> PreprocessRecipe:
     from edgead.preprocess import PreprocessRecipe
 
@@ -160,6 +220,8 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     from edgead.training.fit import TrainRequest
 
     roi = parse_roi(args.roi) if args.roi else None
+    if roi is None and args.align_region is not None:
+        roi = parse_roi(args.align_region, "--align-region")
     tiling = _tiling(args)
     size = args.size or ("native" if tiling else "256")
     width, height = native_size(args.good_dir, roi) if size == "native" else parse_size(size)
@@ -171,7 +233,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     return TrainRequest(
         args.model, args.good_dir, args.out, recipe, options, args.name, args.heldout, args.seed, tiling,
         lambda asked, survey: settle(asked, survey, aspect, args.bits),
-        crossfit=args.threshold_from == "all", leave_out=tuple(args.leave_out or ()),
+        crossfit=args.threshold_from == "all", leave_out=tuple(args.leave_out or ()), align=_align(args),
     )  # fmt: skip
 
 
@@ -225,12 +287,13 @@ def parse_size(text: str) -> tuple[int, int]:
         raise BadInput(f"{text!r} is not a size", hint="give --size 256 or --size 320x256 (width x height)") from None
 
 
-def parse_roi(text: str) -> tuple[int, int, int, int]:
+def parse_roi(text: str, flag: str = "--roi") -> tuple[int, int, int, int]:
     """ "10,20,300,200" -> (10, 20, 300, 200): x, y, width, height in pixels. Raises BadInput."""
     try:
         x, y, width, height = (int(part) for part in text.split(","))
     except ValueError:
-        raise BadInput(f"{text!r} is not a region of interest", hint="give --roi x,y,width,height in pixels") from None
+        what = "a region of interest" if flag == "--roi" else "a region"
+        raise BadInput(f"{text!r} is not {what}", hint=f"give {flag} x,y,width,height in pixels") from None
     return x, y, width, height
 
 
@@ -247,6 +310,9 @@ def _summary(request: TrainRequest, result: TrainResult) -> str:
         *(("left out", line) for line in _left_out(images)),
         ("good images", f"{len(images.train)} trained on, {len(images.heldout)} held out"),
     ]
+    if images.aligned is not None:
+        rows += [("aligned" if i == 0 else "", line) for i, line in enumerate(images.aligned.lines())]
+        rows.append(("", f"picture of it: {request.out / 'aligned.png'}"))
     if request.tiling is not None:
         rows.append(("tiles", _told_of_tiles(request.tiling, figures)))
     rows += [*_of_threshold(result), *_of_labels(result)]

@@ -186,12 +186,15 @@ def read_frames(
     found = [] if labels is None else labels.files
     survey = Survey()
     files = [_some([f.file for f in found if (f.kind == "good") is good], per_class, rng) for good in (True, False)]
-    chosen = [tuple(image for file in some if (image := survey.use(file, recipe)) is not None) for some in files]
+    used = [[(file, image) for file in some if (image := survey.use(file, recipe)) is not None] for some in files]
     survey.refuse_bad("labelled pictures")
+    files, chosen = [[file for file, _ in some] for some in used], [tuple(image for _, image in some) for some in used]
     drawn = [] if chosen[1] or not draw else draw_defects(images, min(DRAWN, per_class), seed)
     kept = (model_dir / CAMERA_FOLDER / file.name for file in held_out)
     sources = (*(file if file.is_file() else None for file in kept), *files[0], *files[1])
-    told = () if labels is None else (labels.told(), *(f"left out: {line}" for line in layout.skipped_lines(labels.skipped)))
+    told: tuple[str, ...] = ()
+    if labels is not None:
+        told = (labels.told(), *(f"left out: {line}" for line in layout.skipped_lines(labels.skipped)), *survey.lost())
     return Frames(images, chosen[0], chosen[1], tuple(defect.image for defect in drawn), sources, told)
 
 

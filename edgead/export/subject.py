@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,7 @@ class Subject:
         folder = options.calibration or model_dir / "calibration"
         if any(BUILDS[job].graph == "int8" for job in jobs) or (self.plan and folder.is_dir()):
             own = options.calibration  # goes through the whole recipe; what training set aside already went through it
-            recipe = self.recipe if own else replace(self.recipe, roi=None, crop_from=None)
+            recipe = self.recipe if own else self.recipe.of_inputs
             self.calibration = CalibrationSet.from_folder(folder, recipe, options.calibration_count)
         self.asked = False
 

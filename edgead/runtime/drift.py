@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import cv2
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from edgead.bundle import Golden
 from edgead.clock import Clock, MonotonicClock
 from edgead.decision import Rule
-from edgead.errors import BadInput
+from edgead.errors import BadInput, PartNotFound
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image, Inspection, Verdict
 
@@ -225,7 +226,8 @@ class DriftWatch:
         due = len(self._looks["light"]) < PICTURES or self._clock.now_ns() >= self._next_ns
         if inspection.frame is not None and due:
             self._next_ns = self._clock.now_ns() + self._every_ns
-            self._measure(usual, usual.recipe.apply(inspection.frame.image))
+            with suppress(PartNotFound):  # there is no part to be measured: its verdict says so
+                self._measure(usual, usual.recipe.apply(inspection.frame.image))
         self._tell(self._pictures(usual) | {"product": self._product()})
 
     def _begin(self, engine: str) -> None:

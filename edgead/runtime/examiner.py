@@ -137,7 +137,7 @@ class Examiner:
         """
         era = _Era(main, fallback, self._clock)
         if self._size is not None:
-            main.recipe.apply(np.zeros((*self._size, 3), np.uint8))
+            main.recipe.check_size(self._size[1], self._size[0])
         with self._lock:
             old = self._eras[-1]
             old.retired, old.until_ns = retired, self._clock.now_ns()

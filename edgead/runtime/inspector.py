@@ -9,13 +9,13 @@ import numpy as np
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.decision import Rule, tells_no_map
-from edgead.errors import BadInput
+from edgead.errors import BadInput, PartNotFound
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import AnomalyMap, Engine, Frame, Image, Inspection, StageTimes, Verdict
 
 
 class Inspector:
-    """Resize, inference and decision, timed. Used by one thread at a time.
+    """Alignment, resize, inference and decision, timed (alignment is told as part of the resize). Used by one thread at a time.
 
     Every picture is resized into the same buffer, which the engine reads without a copy. Maps stay as the engine tells them:
     those at the network's own resolution are enlarged only where a rule by area needs it, and where somebody draws them.
@@ -51,7 +51,8 @@ class Inspector:
         """The verdict on one frame; raises nothing of what cameras and engines do wrong.
 
         Causes of UNKNOWN: "late" (the budget was over before, then nothing is inferred, or after), "bad_frame: ..." (the
-        recipe cannot use the picture), "engine_error: ...", and those of :meth:`edgead.decision.Rule.decide`.
+        recipe cannot use the picture), "part_not_found: ..." (it aligns, and there is not one part, whole), "engine_error:
+        ...", and those of :meth:`edgead.decision.Rule.decide`.
         """
         started = self._clock.now_ns()
         deadline = self._budget.start(frame.captured_at_ns)
@@ -77,6 +78,8 @@ class Inspector:
         """Score, map and cause of failure; notes the time after each stage."""
         try:
             resized = self._recipe.apply(image, self._input)
+        except PartNotFound as error:
+            return math.nan, None, f"part_not_found: {one_line(error)}"
         except BaseException as error:  # noqa: BLE001 - no picture, however broken, may end the loop
             return math.nan, None, f"bad_frame: {one_line(error)}"
         marks.append(self._clock.now_ns())

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgead.alignment import Placement
 from edgead.errors import BadInput
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import AnomalyMap, Image, Inspection, Verdict
@@ -51,11 +52,11 @@ def draw_overlay(inspection: Inspection, scale: HeatScale, recipe: PreprocessRec
     Args:
         inspection: with a frame; without a map only the banner is drawn.
         scale: what colours mean.
-        recipe: says which part of the picture the map is of; None is all of it.
+        recipe: says which part of the picture the map is of; None is all of it. Where it aligns, the part is found once more.
 
     Returns:
         h x w x 3 uint8 BGR: the banner on top of the whole picture, at least 480 pixels wide; a frame around the part that was
-        looked at, where that is not all.
+        looked at, where that is not all; where the recipe aligns, it is turned as the part is, and its upper side is marked.
 
     Raises:
         BadInput: the inspection has no frame.
@@ -66,11 +67,14 @@ def draw_overlay(inspection: Inspection, scale: HeatScale, recipe: PreprocessRec
     factor = max(1, math.ceil(MIN_WIDTH / picture.shape[1]))
     height, width = picture.shape[0] * factor, picture.shape[1] * factor
     canvas: Image = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8).copy()
+    if recipe is not None and recipe.align is not None:
+        _draw_turned(canvas, inspection, scale, recipe, factor)
+        return np.vstack([_banner(inspection, width), canvas])
     if recipe is None:
         window = seen = (0, 0, width, height)
     else:
         window = _corners(recipe.window(picture.shape[1], picture.shape[0]), factor)
-        x, y, w, h = recipe.roi or (0, 0, picture.shape[1], picture.shape[0])
+        x, y, w, h = recipe.inspected(picture.shape[1], picture.shape[0])
         whole = (x * factor, y * factor, min((x + w) * factor, width), min((y + h) * factor, height))
         seen = (max(window[0], whole[0]), max(window[1], whole[1]), min(window[2], whole[2]), min(window[3], whole[3]))
     left, top, right, low = seen
@@ -82,6 +86,48 @@ def draw_overlay(inspection: Inspection, scale: HeatScale, recipe: PreprocessRec
     if seen != (0, 0, width, height):
         cv2.rectangle(canvas, (left, top), (right - 1, low - 1), (200, 200, 200), 1)
     return np.vstack([_banner(inspection, width), canvas])
+
+
+def _draw_turned(canvas: Image, inspection: Inspection, scale: HeatScale, recipe: PreprocessRecipe, factor: int) -> None:
+    """Heat and frame where the part lies; nothing where it is not found, as the banner says."""
+    assert inspection.frame is not None and recipe.align is not None
+    try:
+        placement = recipe.align.locate(inspection.frame.image)
+    except BadInput:  # PartNotFound, mostly
+        return
+    corners = _seen(recipe, placement, factor)
+    if inspection.anomaly_map is not None:
+        heat = scale.apply(inspection.anomaly_map)
+        x, y, w, h = recipe.window(*recipe.align.frame)
+        step_x, step_y = w / heat.shape[1], h / heat.shape[0]
+        matrix = _enlarged(recipe, placement, x + step_x / 2 - 0.5, y + step_y / 2 - 0.5, factor)
+        matrix[:, :2] *= [step_x, step_y]
+        size = (canvas.shape[1], canvas.shape[0])
+        full = cv2.warpAffine(heat, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        inside = cv2.fillConvexPoly(np.zeros(canvas.shape[:2], np.uint8), corners, 1)
+        _paint(canvas, np.asarray(np.where(inside > 0, full, 0), np.float32))
+    cv2.polylines(canvas, [corners], True, (200, 200, 200), 1, cv2.LINE_AA)
+    cv2.polylines(canvas, [corners[:2]], False, (60, 160, 255), 2, cv2.LINE_AA)
+
+
+def _enlarged(recipe: PreprocessRecipe, placement: Placement, left: float, top: float, factor: int) -> npt.NDArray[np.float64]:
+    """2 x 3: from the reference picture's pixels, counted from left and top, to those of the enlarged picture."""
+    assert recipe.align is not None
+    matrix = recipe.align.to_camera(placement, left, top) * factor
+    matrix[:, 2] += (factor - 1) / 2
+    return matrix
+
+
+def _seen(recipe: PreprocessRecipe, placement: Placement, factor: int) -> npt.NDArray[np.int32]:
+    """4 x 2: corners of what the model sees of the enlarged picture, the upper side first."""
+    assert recipe.align is not None
+    whole = recipe.inspected(*recipe.align.frame)
+    x, y, w, h = recipe.window(*recipe.align.frame)
+    left, top = max(x, whole[0]), max(y, whole[1])
+    right, low = min(x + w, whole[0] + whole[2]), min(y + h, whole[1] + whole[3])
+    corners = np.array([[left, top], [right, top], [right, low], [left, low]]) - 0.5
+    matrix = _enlarged(recipe, placement, 0, 0, factor)
+    return np.asarray(np.rint(corners @ matrix[:, :2].T + matrix[:, 2]), np.int32)
 
 
 def _corners(window: tuple[float, float, float, float], factor: int) -> tuple[int, int, int, int]:

@@ -125,6 +125,7 @@ class Cause(IntEnum):
     WRONG_RECIPE = 34
     SECOND_WRITER = 35
     NOT_RECORDED = 36
+    PART_NOT_FOUND = 37
     OTHER = 255
 
     @classmethod
@@ -170,6 +171,7 @@ CAUSES: Mapping[Cause, str] = {
     Cause.WRONG_RECIPE: "the trigger came while another recipe was asked for than the station runs",
     Cause.SECOND_WRITER: "another station wrote the block while the part was in work",
     Cause.NOT_RECORDED: "there was a verdict, but its record could not be kept (records: first)",
+    Cause.PART_NOT_FOUND: "the part is not in the picture, partly outside of it, or more than one is",
     Cause.OTHER: "another cause: see the station's records",
 }
 

@@ -22,11 +22,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgead.errors import BadInput
+from edgead.errors import BadInput, PartNotFound
 from edgead.layout import Found, find_good, good_pictures, not_taken
 from edgead.layout import leave_out as without
 from edgead.preprocess import PreprocessRecipe, naming, read_image
 from edgead.survey import Survey
+from edgead.training.alignment import MOST_LOST, AlignAsked, Aligned, learn_alignment
 from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
@@ -52,6 +53,7 @@ class GoodImages:
         found: where they lay, and what was left out there.
         duplicates: files left out because an image before has exactly the same frame.
         left_out: files left out because they were asked to be.
+        aligned: how the part is found; None where it is not looked for.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class GoodImages:
     found: Found
     duplicates: list[Path] = field(default_factory=list)
     left_out: tuple[Path, ...] = ()
+    aligned: Aligned | None = None
 
     @property
     def count(self) -> int:
@@ -104,6 +107,7 @@ def load_good(
     progress: Progress = silent,
     settle: Settle | None = None,
     leave_out: Sequence[str] = (),
+    align: AlignAsked | None = None,
 ) -> GoodImages:
     """Read all pictures below the folder, apply the recipe, drop exact copies, and split.
 
@@ -112,16 +116,21 @@ def load_good(
     Args:
         settle: may change the recipe once the pictures are known; they are read once more then.
         leave_out: pictures that are not taken, by their paths below the folder.
+        align: learn how the part is found, from the same pictures. Those in which it is not found then are left out.
 
     Raises:
         BadInput: no images, some that cannot be used (all of them named), fewer than `MIN_IMAGES` different ones, a share outside
-            (0, 1), a picture to leave out that is not there, or folders of defects or masks below the folder.
+            (0, 1), a picture to leave out that is not there, folders of defects or masks below the folder, or (with `align`) a
+            part that does not stand out, or that is not found in more than `MOST_LOST` of them.
     """
     if not 0.0 < heldout < 1.0:
         raise BadInput(f"a held-out share of {heldout} is not usable", hint="give a number between 0 and 1, such as 0.15")
     place, root = find_good(folder)
     found, away = without(good_pictures(place), leave_out)
     found.skipped.update(not_taken(folder, place, root))
+    aligned = None
+    if align is not None:
+        recipe, aligned = _aligned(found, recipe, align, settle, progress)
     survey, read = _read_all(found, recipe, progress)
     if settle is not None and (settled := settle(recipe, survey)) != recipe:
         again = replace(settled, pictures=recipe.pictures) != recipe
@@ -129,7 +138,27 @@ def load_good(
         if again:
             survey, read = _read_all(found, recipe, progress)
     survey.refuse_bad("good pictures")
-    return replace(_split(found, recipe, survey, read, heldout, seed), left_out=away)
+    if len(survey.not_found) > max(1, MOST_LOST * len(found.files)):
+        raise BadInput(
+            f"good pictures in {found.folder}: {survey.lost()[0]}",
+            hint="remove them if they show no whole part, else align by another kind or region",
+        )
+    return replace(_split(found, recipe, survey, read, heldout, seed), left_out=away, aligned=aligned)
+
+
+def _aligned(
+    found: Found, recipe: PreprocessRecipe, asked: AlignAsked, settle: Settle | None, progress: Progress
+) -> tuple[PreprocessRecipe, Aligned]:
+    """The recipe with alignment, and how that was learned; the model looks at the part where nobody said where."""
+    survey = Survey()
+    for i, file in enumerate(found.files):
+        survey.read(file, recipe)
+        progress("reading", (i + 1) / len(found.files))
+    survey.refuse_bad("good pictures")
+    if settle is not None:
+        recipe = replace(recipe, bits=settle(recipe, survey).bits)
+    aligned = learn_alignment(found.files, recipe, asked, progress)
+    return replace(recipe, roi=recipe.roi or aligned.alignment.region, align=aligned.alignment), aligned
 
 
 def _read_all(found: Found, recipe: PreprocessRecipe, progress: Progress) -> tuple[Survey, list[tuple[Path, Image]]]:
@@ -214,7 +243,8 @@ def split(indices: list[int], heldout: float, seed: int) -> tuple[list[int], lis
 def load_labelled(files: Iterable[tuple[Path, str, Path | None]], recipe: PreprocessRecipe) -> Iterator[Labelled]:
     """Test images one after the other (they are not kept), by what :func:`edgead.layout.labelled` found.
 
-    Masks go through the same region, proportions and resize; a mask is true above half of full white.
+    Masks go through the same alignment, region, proportions and resize; a mask is true above half of full white. Pictures in
+    which the part is not found are left out: on the line they are UNKNOWN, whatever the model would say.
 
     Raises:
         BadInput: one cannot be read, or a mask is of another size than its image.
@@ -223,6 +253,11 @@ def load_labelled(files: Iterable[tuple[Path, str, Path | None]], recipe: Prepro
         raw = recipe.read(file)
         mask: Mask | None = None
         with naming(file):
+            try:
+                placement = recipe.locate(raw)
+                image = recipe.apply(raw, placement=placement)
+            except PartNotFound:
+                continue
             if kind == "good":
                 mask = np.zeros((recipe.height, recipe.width), np.bool_)
             elif mask_file is not None:
@@ -230,8 +265,7 @@ def load_labelled(files: Iterable[tuple[Path, str, Path | None]], recipe: Prepro
                 if raw_mask.shape != raw.shape:
                     raise BadInput(f"{mask_file} has another size than {file}", hint="a mask has one pixel for each image pixel")
                 binary = np.where(raw_mask > 127, np.uint8(255), np.uint8(0))
-                mask = recipe.apply(binary)[:, :, 0] > 127
-            image = recipe.apply(raw)
+                mask = recipe.apply(binary, placement=placement)[:, :, 0] > 127
         yield Labelled(file, kind, image, mask)
 
 

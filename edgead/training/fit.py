@@ -26,6 +26,7 @@ from edgead.layout import Labels, find_good, labelled
 from edgead.models.detector import Detector, save_detector
 from edgead.preprocess import PreprocessRecipe, frame_digest
 from edgead.survey import Survey
+from edgead.training.alignment import AlignAsked, alignment_sheet
 from edgead.training.crossfit import CrossFit, Scored, cross_fit
 from edgead.training.dataset import GoodImages, Settle, encode_png, load_good
 from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores, light_of
@@ -62,6 +63,8 @@ FAMILIES: Mapping[str, Family] = {
     "efficientad": Family("edgead.training.efficientad", "fit_efficientad", "EfficientAdOptions", fold="fold_fit"),
 }
 
+ALIGNED = "aligned.png"
+"""In a trained model's folder: what was aligned, for people."""
 CALIBRATION_FRAMES = 128
 
 
@@ -83,6 +86,7 @@ class TrainRequest:
         leave_out: good pictures that are none, by their paths below the folder.
         settle: changes the recipe by what the pictures are like (see :func:`edgead.training.dataset.load_good`); None takes it as
             it is.
+        align: learn how the part is found, and shift and turn it to its place; None takes pictures as they are.
     """
 
     family: str
@@ -97,6 +101,7 @@ class TrainRequest:
     settle: Settle | None = None
     crossfit: bool = True
     leave_out: tuple[str, ...] = ()
+    align: AlignAsked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,16 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     if request.tiling is not None:
         request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
     with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
-        images = load_good(request.good_dir, recipe, request.heldout, request.seed, progress, request.settle, request.leave_out)
+        images = load_good(
+            request.good_dir,
+            recipe,
+            request.heldout,
+            request.seed,
+            progress,
+            request.settle,
+            request.leave_out,
+            request.align,
+        )
         root = find_good(request.good_dir)[1]
         labels = None if root is None else _readable(root, images.recipe)
         began_fit = time.monotonic()
@@ -187,6 +201,9 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         write_camera(work, camera_pngs({i: images.heldout_files[i] for i in kept}, bits=images.recipe.bits))
         _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))
         _write_frames(work / "oddest", [one.image for one in oddest])
+        if images.recipe.align is not None:
+            lost = [file for file, _ in images.survey.not_found]
+            (work / ALIGNED).write_bytes(encode_png(alignment_sheet([*lost, *images.train_files], images.recipe)))
         (work / TRAINED_ON).write_text("".join(f"{frame_digest(image)}\n" for image in images.train), "utf-8")
         told = {
             "findings": [f.to_json() for f in findings],
@@ -204,6 +221,9 @@ def _readable(root: Path, recipe: PreprocessRecipe) -> Labels:
     for item in labels.files:
         survey.use(item.file, recipe)
     survey.refuse_bad("labelled pictures")
+    if survey.not_found:
+        first = survey.not_found[0][0].name
+        labels.skipped[f"in which the part is not found: UNKNOWN on the line, e.g. {first}"] += len(survey.not_found)
     return labels
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from edgead.decision import PixelRule, Rule, enlarged
 from edgead.errors import BadInput, EngineError
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.inspector import Inspector
+from edgead.runtime.signals import Cause
 from edgead.testing import FakeClock, FakeEngine
 from edgead.types import Frame, Inspection, Verdict
+from tests.test_alignment import alignment
+from tests.turned import draw_turned
 
 RECIPE = PreprocessRecipe(64, 64)
 PICTURE = np.zeros((48, 80, 3), np.uint8)
@@ -88,6 +92,29 @@ def test_a_picture_that_the_recipe_cannot_use_is_unknown() -> None:
     found = inspect(FakeEngine([0.0]), recipe=PreprocessRecipe(64, 64, roi=(0, 0, 500, 10)))
     assert found.verdict is Verdict.UNKNOWN
     assert found.cause.startswith("bad_frame: region of interest")
+
+
+@pytest.mark.parametrize(
+    ("picture", "why"),
+    [
+        (draw_turned(1, None), "not found"),
+        (draw_turned(1, (60, 60), second=(180, 130)), "more than one"),
+        (draw_turned(1, (239, 90)), "outside|not found"),
+        (np.zeros((180, 240, 3), np.uint8), "not found"),
+    ],
+    ids=["none", "two", "half of it", "black"],
+)
+@pytest.mark.promise("Parts that move and turn** are found in the picture and brought to their place")
+def test_a_part_that_is_not_found_is_unknown_and_nothing_is_inferred(picture: np.ndarray, why: str) -> None:  # type: ignore[type-arg]
+    engine, clock = FakeEngine([0.0]), FakeClock()
+    inspector = Inspector(engine, PreprocessRecipe(64, 64, align=alignment()), 2.0, LatencyBudget(None), clock)
+    found = inspector.inspect(1, Frame(picture, "fake", 0, clock.now_ns()))
+    assert found.verdict is Verdict.UNKNOWN
+    assert re.fullmatch(f"part_not_found: .*({why}).*", found.cause)
+    assert (engine.calls, Cause.of(found.cause)) == (0, Cause.PART_NOT_FOUND)
+    assert found.times.resize_ms == 0.0  # FakeClock: no stage was forgotten
+    after = inspector.inspect(2, Frame(draw_turned(1, (60, 60), 33.0), "fake", 1, clock.now_ns()))
+    assert (after.verdict, engine.calls) == (Verdict.OK, 1)
 
 
 def test_late_is_unknown_and_keeps_its_score() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from edgead.errors import BadInput
+from edgead.errors import BadInput, PartNotFound
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.overlay import COLOURS, HeatScale, draw_overlay
 from edgead.types import AnomalyMap, Frame, Image, Inspection, StageTimes, Verdict
+from tests.test_alignment import recipe as aligned
+from tests.turned import draw_turned
 
 GREY: Image = np.full((300, 600, 3), 120, np.uint8)
 SCALE = HeatScale(calm=1.0, level=2.0)
@@ -104,3 +107,29 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         HeatScale(float("nan"), 1.0)
     with pytest.raises(BadInput, match="no picture"):
         draw_overlay(Inspection(1, Verdict.UNKNOWN, "camera_lost", 0.0, 2.0, None, StageTimes(), None), SCALE)
+
+
+@pytest.mark.parametrize("angle", [0.0, 40.0, 90.0, -155.0])
+def test_a_defect_of_a_turned_part_is_coloured_where_it_is_in_the_cameras_picture(angle: float) -> None:
+    """The map's hot cell is made of the model's own view of the gash: drawn back, the heat lies on the gash."""
+    recipe, at = aligned(), (130.0, 80.0)
+    picture, good = draw_turned(3, at, angle, defect=True), draw_turned(3, at, angle)
+    seen = np.abs(recipe.apply(picture).astype(int) - recipe.apply(good)).max(2)
+    heat = np.where(seen > 60, 4.0, 1.0).astype(np.float32)
+    drawn, plain = (draw_overlay(inspection(one, picture=picture), SCALE, recipe)[-360:] for one in (heat, None))
+    hot = (drawn != plain).any(2)[1::2, 1::2]  # small pictures are shown at twice their size
+    gash = np.abs(picture.astype(int) - good).max(2) > 60
+    near = cv2.dilate(gash.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    assert gash.sum() > 50
+    assert (hot & gash).sum() > 0.9 * gash.sum()
+    assert (hot & ~near).sum() == 0
+    assert (drawn != np.repeat(np.repeat(picture, 2, 0), 2, 1)).any()
+
+
+def test_where_no_part_is_found_the_picture_is_shown_as_it_is() -> None:
+    picture = draw_turned(1, None)
+    with pytest.raises(PartNotFound):
+        aligned().locate(picture)
+    drawn = draw_overlay(inspection(None, Verdict.UNKNOWN, picture), SCALE, aligned())
+    plain = draw_overlay(inspection(None, Verdict.UNKNOWN, picture), SCALE)
+    assert (drawn == plain).all()

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -81,8 +80,7 @@ class Bench:
         self.recipe = PreprocessRecipe.from_json(self.info["preprocess"])
         self.frames = read_frames(model_dir, self.recipe, self._labelled_root(), per_class, draw=True)
         self.calibration = self._calibration_set()
-        picture = cv2.resize(self.frames.held_out[0], frame, interpolation=cv2.INTER_LINEAR)
-        self.picture: Image = np.asarray(picture, np.uint8)
+        self.picture: Image = self.recipe.as_camera(self.frames.held_out[0], *frame)
         self.recipe.apply(self.picture)
         self._graphs: dict[str, Path] = {}
         self._held_out: dict[Path, npt.NDArray[np.float32]] = {}
@@ -248,7 +246,7 @@ class Bench:
         if not folder.is_dir() and self.options.calibration is None:
             return None
         own = self.options.calibration  # goes through the whole recipe; what training set aside already went through it
-        recipe = self.recipe if own else replace(self.recipe, roi=None, crop_from=None)
+        recipe = self.recipe if own else self.recipe.of_inputs
         return CalibrationSet.from_folder(folder, recipe, self.options.calibration_count)
 
     def _float_graph(self, settings: Mapping[str, Setting]) -> Path:
