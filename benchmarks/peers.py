@@ -1,345 +1,270 @@
-"""The same trained weights on the same pictures, run by edgead and by other tools: from a 1080p BGR frame to a verdict.
+"""edgead beside anomalib 2.7 itself, on the same pictures: accuracy, labels that its engines change, time from picture to score.
 
+    python -m benchmarks._peers.environment                         # once: anomalib in an environment of its own
     python -m benchmarks.peers --json benchmarks/results/peers.json
+    python -m benchmarks.peers --latency-only --json benchmarks/results/peers.json    # times anew, on what the first run made
 
-Models are trained on elpv once (or taken from --models DIR, as `edgead train` wrote them); all graphs are built once and kept in
---cache DIR, so that further runs only measure. Variants:
+anomalib trains, exports and answers by its own calls in a process of its own (benchmarks/_peers/worker.py); edgead by its own
+commands. Both get the same good pictures, backbone weights (EfficientNet-Lite0, the outputs of stages 2 and 4), input size, rows
+of PatchCore's bank, and labelled pictures to choose thresholds on; both are judged on other pictures. Two comparisons:
 
-- ``edgead ...``: bundles of `edgead export`, run by the station's own inspector (resize, engine, decision). Exact rewrites are
-  on, as they are by default; "rewritten" has the lossy ones of `REWRITES` as well, chosen to cost at most half a point.
-- ``torch``, ``torch compiled`` (inductor, weights frozen), ``ONNX Runtime``, ``OpenVINO FP32``: the plain graph of the same
-  weights (benchmarks/_peers/plain.py), the frame resized by OpenCV's linear rule, which is the fastest. "OpenVINO FP32" keeps
-  float layers in FP32, as edgead does.
-- ``anomalib ...``: the same graph in OpenVINO as anomalib 2.7 exports and runs it: left to itself, OpenVINO computes in bf16
-  where the CPU has it. "any size" is anomalib's default export, which takes the whole frame as float32 and resizes it in the
-  graph; "256 px" is its export with a fixed input size, with the frame resized by OpenCV before.
-- ``faiss``: PatchCore's features by OpenVINO FP32, nearest rows by faiss' flat index.
+- *the same trained model*: anomalib's checkpoint, run by its torch, its exports, and imported into edgead. A label is flipped
+  when an engine's differs from that of anomalib's trained torch model.
+- *each tool's own training*: PatchCore as anomalib trains it and as edgead does; edgead's engines against edgead's torch model.
 
-AUROC goes through each variant's whole path, from the 1080p frame. Times are medians of rounds in which all variants take turns.
+Times are of one picture in the camera's own size; variants take turns in every round, and ratios
+are taken within rounds, so that other load on the machine hits all alike.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import itertools
 import json
-import shutil
+import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
-from benchmarks._peers.built import PTQ_PICTURES, Built
-from benchmarks._peers.pictures import FRAME_PX, MODELS, Pictures, trained
-from benchmarks._peers.runners import Faiss, OnnxRuntime, OpenVino, Ours, Runner, Torch
-from edgead.engines.timing import LatencyStats, interleaved
+from benchmarks._peers import ours, theirs
+from benchmarks._peers.case import Case
+from benchmarks._peers.environment import DEFAULT, python_of
+from benchmarks._peers.process import Worker
+from benchmarks._peers.tables import goals
+from benchmarks._peers.tables import page as page
+from benchmarks._sets import SETS
+from edgead.engines.timing import LatencyStats
 from edgead.machine import facts
-from edgead.models.rewrites import Setting
-from edgead.training.evaluate import answers
 from edgead.training.metrics import auroc
 
-REWRITES: dict[str, dict[str, Setting]] = {
-    "patchcore": {"dims": 96, "feature_map": True},
-    "simplenet": {"feature_map": True},
-    "efficientad": {"conv2": 48, "rotate": "64,16", "feature_map": True},
-    "efficientad-separate": {"conv2": 48, "rotate": "64,16", "feature_map": True},
-}
-"""Rewrites of the "rewritten" variants, beside those that are on by default: the fastest known within half a point of AUROC."""
+SIZE = 256
+"""Input of both, in pixels."""
 
-TOLERATED = 0.005
-"""Loss of AUROC that the goals allow."""
+NAMES = {
+    "torch": "anomalib torch", "openvino": "anomalib OpenVINO", "openvino-f32": "anomalib OpenVINO, f32",
+    "openvino-fixed": "anomalib OpenVINO, 256 px", "int8_ptq": "anomalib INT8_PTQ",
+}  # fmt: skip
+TITLES = {"openvino-fp32": "FP32", "openvino-int8": "INT8"}
+BURST = 3
+"""Counted calls of one variant in a round."""
 
-BURST = {"efficientad": 1, "efficientad-separate": 1}
-"""Calls of one variant in a round; 5 where nothing is said."""
+FRAMES = 4
 
-EACH = {"efficientad": 40, "efficientad-separate": 40}
-"""Good pictures and defects that AUROC is taken on, each; 75 where nothing is said."""
-
-STAND_IN = (
-    "Teacher and student have trunks of their own here, as in the paper: a stand-in made of the model above by disturbing the"
-    " student. It tells good from bad no better than chance, so only its times count."
-)
-
-REFERENCE = "trained model"
-ROW = "{:<13}{:>8}  {:<28}{:>10}{:>10}{:>8}{:>9}".format
-TITLES = ("model", "threads", "variant", "p50 ms", "p95 ms", "times", "AUROC")
+Clock = Callable[[int], list[float]]
+"""So many calls -> milliseconds of each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One way to run a model.
-
-    Attributes:
-        name: as in the tables.
-        open: (what is built, CPU threads) -> its runner; raises Skipped.
-        families: the models that it is for.
-    """
-
-    name: str
-    open: Callable[[Built, int], Runner]
-    families: tuple[str, ...] = MODELS
-
-
-class Skipped(Exception):
-    """A variant cannot run here; the message says why."""
-
-
-def _ours(engine: str, rewritten: bool = False, onnxruntime: bool = False) -> Callable[[Built, int], Runner]:
-    def opened(built: Built, threads: int) -> Runner:
-        settings = REWRITES[built.family] if rewritten else {}
-        if rewritten and not settings:
-            raise Skipped("no lossy rewrite is worth it for this model")
-        return Ours.open(built.bundle(settings), engine, threads, onnxruntime)
-
-    return opened
+def same_weights(worker: Worker, case: Case, cache: Path, keep: bool) -> dict[str, Any]:
+    """AUROC and flipped labels of anomalib's trained model, in its engines and in edgead's."""
+    told = theirs.make(worker, case, SIZE, cache)
+    trained = told.answers["torch"]
+    rows = [_row(case, NAMES[name], "anomalib", one, trained) for name, one in told.answers.items()]
+    refused, sources = {}, {}
+    for name, taken in imports(case, told, keep).items():
+        rows += [_row(case, f"edgead {TITLES[e]}, {name}", "anomalib", taken.answers(case, e), trained) for e in taken.engines()]
+        sources[name] = taken.source
+        if taken.refused:
+            refused[name] = taken.refused
+    return {
+        "set": case.set, "seed": case.seed, "judged": len(trained.labels), "defects": int(case.defective.sum()),
+        "train": len(list((case.data / "train/good").iterdir())), "rows": told.made["rows"], "anomalib_fit_s": told.made["fit_s"],
+        "refused": refused, "sources": sources, "variants": rows,
+    }  # fmt: skip
 
 
-def _anomalib(int8: bool, fixed: bool) -> Callable[[Built, int], Runner]:
-    def opened(built: Built, threads: int) -> Runner:
-        file = built.ptq(not fixed) if int8 else built.plain_onnx(not fixed)
-        return OpenVino.open(file, built.detector.image_size if fixed else None, threads)
-
-    return opened
-
-
-def _openvino(built: Built, threads: int) -> Runner:
-    return OpenVino.open(built.plain_onnx(False), built.detector.image_size, threads, f32=True)
+def imports(case: Case, told: theirs.Theirs, keep: bool) -> dict[str, ours.Made]:
+    """anomalib's checkpoint in edgead: as it is by default, and resized in float where all pictures have one size."""
+    made = {"imported": ours.imported(case, told, keep)}
+    if case.one_size():
+        made["imported exactly"] = ours.imported(case, told, keep, exact=True)
+    return made
 
 
-def _compiled(built: Built, threads: int) -> Runner:
-    if shutil.which("g++") is None:
-        raise Skipped("torch.compile needs g++")
-    return Torch.compiled(built)
+def own_training(case: Case, row: dict[str, Any], keep: bool) -> None:
+    """Add edgead's own PatchCore to the row of its case."""
+    model, made = ours.trained(case, SIZE, keep)
+    reference, threshold = ours.reference(case, model)
+    row["variants"].append(_row(case, "edgead torch", "edgead", reference, reference))
+    for engine in made.engines():
+        told = made.answers(case, engine)
+        same = int(((told.scores >= threshold) != reference.labels).sum())
+        found = _row(case, f"edgead {TITLES[engine]}", "edgead", told, reference)
+        row["variants"].append({**found, "flips_at_trained_threshold": same})
+    row["sources"]["own"] = made.source
+    if made.refused:
+        row["refused"]["own"] = made.refused
 
 
-def _faiss(built: Built, threads: int) -> Runner:
-    if importlib.util.find_spec("faiss") is None:
-        raise Skipped("faiss is not installed")
-    return Faiss.open(built, threads)
+def _row(case: Case, variant: str, weights: str, told: theirs.Answers, trained: theirs.Answers) -> dict[str, Any]:
+    truth = case.defective
+    return {
+        "variant": variant, "weights": weights, "auroc": round(auroc(truth, told.scores), 4),
+        "interval": [round(edge, 4) for edge in _interval(truth, told.scores)],
+        "flips": int((told.labels != trained.labels).sum()),
+        "false_rejects": int((told.labels & ~truth).sum()), "misses": int((~told.labels & truth).sum()),
+    }  # fmt: skip
 
 
-VARIANTS = (
-    Variant("edgead OpenVINO FP32", _ours("openvino-fp32")),
-    Variant("edgead OpenVINO INT8", _ours("openvino-int8")),
-    Variant("edgead rewritten FP32", _ours("openvino-fp32", True)),
-    Variant("edgead rewritten INT8", _ours("openvino-int8", True)),
-    Variant("edgead ONNX Runtime FP32", _ours("openvino-fp32", onnxruntime=True)),
-    Variant("torch", lambda built, threads: Torch.eager(built)),
-    Variant("torch compiled", _compiled),
-    Variant("ONNX Runtime", OnnxRuntime.open),
-    Variant("OpenVINO FP32", _openvino),
-    Variant("anomalib OpenVINO, any size", _anomalib(int8=False, fixed=False)),
-    Variant("anomalib OpenVINO, 256 px", _anomalib(int8=False, fixed=True)),
-    Variant("anomalib INT8_PTQ, any size", _anomalib(int8=True, fixed=False)),
-    Variant("anomalib INT8_PTQ, 256 px", _anomalib(int8=True, fixed=True)),
-    Variant("faiss", _faiss, ("patchcore",)),
-)
+def _interval(truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], draws: int = 1000) -> tuple[float, float]:
+    """95 % of the AUROC of judged pictures drawn anew, good ones and defects each."""
+    rng = np.random.default_rng(0)
+    good, bad = scores[~truth], scores[truth]
+    wins = (bad[:, None] > good) + 0.5 * (bad[:, None] == good)  # AUROC is its mean
+    times_bad, times_good = (rng.multinomial(len(one), np.full(len(one), 1 / len(one)), draws) for one in (bad, good))
+    drawn = ((times_bad @ wins) * times_good).sum(1) / wins.size
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How long and on what."""
+def latency(worker: Worker, case: Case, threads: int, rounds: int, max_s: float, cache: Path) -> list[dict[str, Any]]:
+    """Milliseconds from the camera's picture to the score, all engines of one case in turn."""
+    told = theirs.make(worker, case, SIZE, cache)
+    frames = list(itertools.islice(case.judged_pictures(), FRAMES))
+    kept = case.folder / "frames.npz"
+    np.savez(kept, *frames)
+    worker.ask("frames", file=kept)
+    precision, lines, clocks = {}, {}, {}
+    for variant, name in NAMES.items():
+        opened = worker.ask("open", name=name, variant=variant, file=told.file(variant), threads=threads, size=[SIZE, SIZE])
+        precision[name], clocks[name] = opened["precision"], _there(worker, name)
+    for how, made in {**imports(case, told, keep=True), "": ours.trained(case, SIZE, keep=True)[1]}.items():
+        for engine in made.engines():
+            name = f"edgead {TITLES[engine]}" + (f", {how}" if how else "")
+            lines[name] = ours.Line.open(made.bundle, engine, threads)
+            precision[name], clocks[name] = "f32", _here(lines[name], frames)
+    try:
+        samples = take_turns(clocks, rounds, BURST, max_s)
+    finally:
+        for name in NAMES.values():
+            worker.ask("close", name=name)
+        for line in lines.values():
+            line.close()
+    told_of = {"set": case.set, "seed": case.seed, "threads": threads, "frame_px": f"{frames[0].shape[1]} x {frames[0].shape[0]}"}
+    return [{**told_of, "variant": name, "float_layers": precision[name], **row} for name, row in compared(samples).items()]
 
-    threads: tuple[int, ...]
-    rounds: int
-    max_s: float
+
+def _there(worker: Worker, name: str) -> Clock:
+    return lambda calls: [float(ms) for ms in worker.ask("clock", name=name, calls=calls)]
 
 
-def run(built: Built, plan: Plan, skipped: dict[str, str]) -> list[dict[str, Any]]:
-    """Accuracy and times of all variants of one model: one row for each thread count and variant."""
-    labels = built.pictures.labels
-    recipe = built.bundle({}).manifest.preprocess
-    asked = built.scores(REFERENCE, lambda frame: answers(built.detector, recipe.apply(frame))[0])
-    reference = auroc(labels, np.array(asked))
-    rows: list[dict[str, Any]] = []
-    for threads in plan.threads:
-        torch.set_num_threads(threads)
-        runners = _open(built, threads, skipped)
-        try:
-            spoken = {name: one.precision for name, one in runners.items() if isinstance(one, OpenVino)}
-            told = {
-                name: auroc(labels, np.array(built.scores(_named(built, name), _score(one)))) for name, one in runners.items()
-            }
-            took = _timed(built, runners, plan)
-        finally:
-            for one in runners.values():
-                one.close()
-        rows += [
-            {
-                "model": built.family, "threads": threads, "variant": name, **took[name].to_json(),
-                "auroc": round(told[name], 4), "trained_auroc": round(reference, 4), "tested": len(labels),
-                "float_layers": spoken.get(name, "f32"),
-            }
-            for name in runners
-        ]  # fmt: skip
+def _here(line: Callable[[Any], object], frames: Sequence[Any]) -> Clock:
+    def clock(calls: int) -> list[float]:
+        taken = []
+        for frame in itertools.islice(itertools.cycle(frames), calls):
+            began = time.perf_counter()
+            line(frame)
+            taken.append((time.perf_counter() - began) * 1e3)
+        return taken
+
+    return clock
+
+
+def take_turns(clocks: Mapping[str, Clock], rounds: int, burst: int, max_s: float) -> dict[str, list[list[float]]]:
+    """Milliseconds by variant and round. The first round warms up; the first call of each turn finds the others' data in the
+    caches, as nothing on a line does, and is not counted. After `max_s` seconds three rounds are enough."""
+    samples: dict[str, list[list[float]]] = {name: [] for name in clocks}
+    start = time.monotonic()
+    for done in range(rounds + 1):
+        if done > min(3, rounds) and time.monotonic() - start > max_s:
+            break
+        for name, clock in clocks.items():
+            taken = clock(burst + 1)[1:]
+            if done:
+                samples[name].append(taken)
+    return samples
+
+
+def compared(samples: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, dict[str, Any]]:
+    """Percentiles of each variant, and how much longer it takes than edgead's imported INT8 engine (FP32 where that was refused):
+    the median over rounds of the ratio of medians, and the ratio of the 95th percentiles."""
+    base = next(name for name in ("edgead INT8, imported", "edgead FP32, imported") if name in samples)
+    stats = {name: LatencyStats.of([ms for taken in found for ms in taken]) for name, found in samples.items()}
+    rows = {}
+    for name, found in samples.items():
+        ratios = [np.median(one) / np.median(other) for one, other in zip(found, samples[base], strict=True)]
+        low, mid, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+        rows[name] = {
+            "n": stats[name].n, "rounds": len(found), "p50_ms": round(stats[name].p50_ms, 2),
+            "p95_ms": round(stats[name].p95_ms, 2),
+            "times": round(float(mid), 2), "times_quartiles": [round(float(low), 2), round(float(high), 2)],
+            "times_p95": round(stats[name].p95_ms / stats[base].p95_ms, 2), "base": base,
+        }  # fmt: skip
     return rows
-
-
-def _open(built: Built, threads: int, skipped: dict[str, str]) -> dict[str, Runner]:
-    runners: dict[str, Runner] = {}
-    for variant in VARIANTS:
-        if built.family in variant.families:
-            try:
-                runners[variant.name] = variant.open(built, threads)
-            except Skipped as reason:
-                skipped[f"{built.family}: {variant.name}"] = str(reason)
-    return runners
-
-
-def _named(built: Built, variant: str) -> str:
-    """What a variant's scores are kept under: settings included."""
-    return f"{variant} {json.dumps(REWRITES[built.family])}" if "rewritten" in variant else variant
-
-
-def _score(runner: Runner) -> Callable[[Any], float]:
-    return lambda frame: runner(frame)[0]
-
-
-def _timed(built: Built, runners: Mapping[str, Runner], plan: Plan) -> dict[str, LatencyStats]:
-    frames = list(itertools.islice(built.pictures.frames(), 4))
-
-    def call(runner: Runner) -> Callable[[], object]:
-        turn = itertools.cycle(frames)
-        return lambda: runner(next(turn))
-
-    calls = {name: call(one) for name, one in runners.items()}
-    return interleaved(calls, rounds=plan.rounds, max_s=plan.max_s, burst=BURST.get(built.family, 5))
-
-
-def goals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each goal of the project with what was reached, one for each thread count that it speaks of."""
-    found: list[dict[str, Any]] = []
-    for model, threads in dict.fromkeys((row["model"], row["threads"]) for row in rows):
-        mine = [row for row in rows if (row["model"], row["threads"]) == (model, threads)]
-        ms = {row["variant"]: row["p50_ms"] for row in mine}
-        best = _best(mine)
-        if best is None:
-            continue
-        if model == "simplenet" and threads == 1:
-            found.append(
-                {"goal": "SimpleNet on Lite0 under 12 ms on one core", "reached": ms[best], "unit": "ms", "wanted": 12.0}
-            )
-        wanted = {
-            "efficientad": ((3.0, "OpenVINO FP32", ("OpenVINO FP32",)), (2.0, "anomalib's INT8_PTQ", _with(ms, "anomalib INT8"))),
-            "patchcore": ((2.0, "anomalib's OpenVINO", _with(ms, "anomalib OpenVINO")),),
-        }
-        for factor, peer, names in wanted.get(model, ()):
-            reached = min((ms[name] for name in names if name in ms), default=float("nan")) / ms[best]
-            goal = f"{model}, {threads} thread{'s' * (threads > 1)}: {factor:g} times as fast as {peer}"
-            found.append({"goal": goal, "reached": reached, "unit": "times", "wanted": factor})
-        found[-1:] = [{**one, "by": best} for one in found[-1:]]
-    for one in found:
-        one["met"] = one["reached"] <= one["wanted"] if one["unit"] == "ms" else one["reached"] >= one["wanted"]
-        one["reached"] = round(one["reached"], 2)
-    return found
-
-
-def _with(names: Mapping[str, Any], start: str) -> tuple[str, ...]:
-    return tuple(name for name in names if name.startswith(start))
-
-
-def _best(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """edgead's fastest variant that loses no more AUROC than the goals allow."""
-    fit = [row for row in rows if row["variant"].startswith("edgead") and row["auroc"] >= row["trained_auroc"] - TOLERATED]
-    return min(fit, key=lambda row: row["p50_ms"])["variant"] if fit else None
-
-
-def _show(rows: Sequence[Mapping[str, Any]]) -> None:
-    for row in rows:
-        best = _best([other for other in rows if (other["model"], other["threads"]) == (row["model"], row["threads"])])
-        ours = next((o["p50_ms"] for o in rows if (o["variant"], o["threads"]) == (best, row["threads"])), float("nan"))
-        times = f"{row['p50_ms'] / ours:.2f}"
-        print(
-            ROW(row["model"], row["threads"], row["variant"], f"{row['p50_ms']:.2f}", f"{row['p95_ms']:.2f}", times, row["auroc"])
-        )
-
-
-def page(data: dict[str, Any]) -> str:
-    """The section of docs/performance.md."""
-    lines = [
-        "## Against other tools",
-        "",
-        "The same trained weights and pictures, from a 1080p BGR frame to a verdict: `python -m benchmarks.peers`. Times are"
-        " medians of rounds in which all variants take turns in one process; *times* is how much longer than edgead's fastest"
-        " variant within half a point of AUROC, which goes through each variant's whole path. The peers run the plain graph of"
-        " the weights, with anomalib 2.7's structure"
-        f" ({data['anomalib']}).",
-    ]
-    rows = data["rows"]
-    for model, threads in dict.fromkeys((row["model"], row["threads"]) for row in rows):
-        mine = [row for row in rows if (row["model"], row["threads"]) == (model, threads)]
-        best = next((row["p50_ms"] for row in mine if row["variant"] == _best(mine)), float("nan"))
-        accuracy = f"AUROC of the trained model {mine[0]['trained_auroc']:.4f} on {mine[0]['tested']} frames of elpv"
-        lines += ["", f"{model}, {threads} thread{'s' * (threads > 1)} ({accuracy}):", ""]
-        lines += ["| variant | p50 ms | p95 ms | times | AUROC | float layers |", "|---|---|---|---|---|---|"]
-        for row in sorted(mine, key=lambda row: row["p50_ms"]):
-            times = f"{row['p50_ms'] / best:.2f}"
-            cells = (
-                row["variant"],
-                f"{row['p50_ms']:.2f}",
-                f"{row['p95_ms']:.2f}",
-                times,
-                f"{row['auroc']:.4f}",
-                row["float_layers"],
-            )
-            lines.append(f"| {' | '.join(cells)} |")
-        if model == "efficientad-separate":
-            lines += ["", STAND_IN]
-    lines += ["", "| goal | reached | |", "|---|---|---|"]
-    lines += [f"| {g['goal']} | {g['reached']:g} {g['unit']} | {'met' if g['met'] else 'missed'} |" for g in data["goals"]]
-    lines += [f"- Left out: {what}: {reason}." for what, reason in data["skipped"].items()]
-    return "\n".join(lines) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", default=",".join(MODELS), help=f"of {', '.join(MODELS)}")
-    parser.add_argument("--models", type=Path, metavar="DIR", help="folder of trained models, one a family (default: train them)")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "edgead-peers", help="keeps what is built")
-    parser.add_argument("--threads", default="1,2", help="thread counts, one after the other (default 1,2)")
+    parser.add_argument("--environment", type=Path, default=DEFAULT, help=f"anomalib's (default {DEFAULT})")
+    parser.add_argument("--sets", default=",".join(SETS), help=f"of {', '.join(SETS)}")
+    parser.add_argument("--seeds", default="0,1", help="each draws other pictures; the first one is timed")
+    parser.add_argument("--threads", default="1", help="thread counts that are timed, one after the other")
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--max-s", type=float, default=35.0, help="seconds of timing for each model and thread count")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few pictures and rounds, one thread: does it run at all?")
+    parser.add_argument("--max-s", type=float, default=90.0, help="seconds of timing for each set, model and thread count")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "edgead-peers", help="keeps what is made")
+    parser.add_argument("--keep-bundles", action="store_true", help="also those that another version of edgead made")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--latency-only", action="store_true", help="keep the accuracy in --json FILE, only measure times anew")
+    only.add_argument("--accuracy-only", action="store_true", help="keep the times in --json FILE")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
-    plan = Plan((1,), 2, 10.0) if args.quick else Plan(tuple(int(t) for t in args.threads.split(",")), args.rounds, args.max_s)
-    rows: list[dict[str, Any]] = []
-    skipped: dict[str, str] = {}
-    print(ROW(*TITLES), flush=True)
-    for family in args.families.split(","):
-        if family not in MODELS:
-            parser.error(f"unknown model {family}; known: {', '.join(MODELS)}")
-        pictures = Pictures(args.seed, 8 if args.quick else EACH.get(family, 75))
-        built = Built.of(family, trained(family, args.models, args.cache, args.seed), args.cache, pictures)
-        new = run(built, plan, skipped)
-        _show(new)
-        rows += new
-    content = {
-        "benchmark": "peers", "machine": facts(), "frame_px": FRAME_PX, "seed": args.seed,
-        "rewrites": REWRITES, "ptq_pictures": PTQ_PICTURES, "anomalib": _anomalib_here(), "skipped": skipped,
-        "goals": goals(rows), "rows": rows,
-    }  # fmt: skip
-    for goal in content["goals"]:
-        print(f"{'met   ' if goal['met'] else 'MISSED'} {goal['goal']}: {goal['reached']:g} {goal['unit']}")
-    for what, reason in skipped.items():
-        print(f"skipped {what}: {reason}")
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
+    seeds, sets = [int(seed) for seed in args.seeds.split(",")], args.sets.split(",")
+    if unknown := set(sets) - set(SETS):
+        parser.error(f"unknown set {', '.join(sorted(unknown))}; known: {', '.join(SETS)}")
+    if (args.latency_only or args.accuracy_only) and not (args.json and args.json.is_file()):
+        parser.error("--latency-only and --accuracy-only need --json FILE of an earlier run")
+    python = python_of(args.environment)
+    if python is None:
+        parser.error(
+            f"no environment with anomalib in {args.environment}; make one (2 minutes, 2 GB): "
+            f"python -m benchmarks._peers.environment {args.environment}"
+        )
+    kept = ("cases", "skipped") if args.latency_only else ("latency", "load_while_timed") if args.accuracy_only else ()
+    before: dict[str, Any] = json.loads(args.json.read_text("utf-8")) if kept else {}
+    content: dict[str, Any] = {"cases": [], "latency": [], "load_while_timed": [], "skipped": {}, **{k: before[k] for k in kept}}
+    content |= {"benchmark": "peers", "machine": facts(), "input_px": SIZE, "share": theirs.SHARE}
+    _measure(python, _laid(sets, seeds, args.cache, content["skipped"]), args, content)
+    print(page(content))
     return 0
 
 
-def _anomalib_here() -> str:
-    if importlib.util.find_spec("anomalib") is None:
-        return "anomalib itself is not installed: there is no torchvision for the CPU build of torch"
-    return "anomalib is installed, but its graphs are rebuilt here all the same, so that weights and answers are the same"
+def _measure(python: Path, laid: Sequence[Case], args: argparse.Namespace, content: dict[str, Any]) -> None:
+    """All that is asked for, written as soon as it is there."""
+    with Worker(python, args.cache / "run", args.cache / "worker.log") as worker:
+        content["peer"] = worker.ask("hello")
+        for case in [] if args.latency_only else laid:
+            content["cases"].append(same_weights(worker, case, args.cache, args.keep_bundles))
+            _write(args.json, content)
+        for case, row in zip([] if args.latency_only else laid, content["cases"], strict=False):
+            own_training(case, row, args.keep_bundles)
+            _write(args.json, content)
+        timed = [] if args.accuracy_only else [case for case in laid if case.seed == laid[0].seed]
+        for threads, case in itertools.product((int(count) for count in args.threads.split(",")), timed):
+            content["latency"] += latency(worker, case, threads, args.rounds, args.max_s, args.cache)
+            content["load_while_timed"].append([round(value, 2) for value in os.getloadavg()])
+            _write(args.json, content)
+
+
+def _laid(sets: Sequence[str], seeds: Sequence[int], cache: Path, skipped: dict[str, str]) -> list[Case]:
+    laid = []
+    for name in sets:
+        try:
+            laid += [Case.of(name, seed, cache) for seed in seeds]
+        except FileNotFoundError as reason:
+            skipped[name] = str(reason)
+    return laid
+
+
+def _write(target: Path | None, content: dict[str, Any]) -> None:
+    content["goals"] = goals(content)
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

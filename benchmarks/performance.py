@@ -1,4 +1,4 @@
-"""Write docs/performance.md from the result files: every number on that page comes from a benchmark's JSON.
+"""Write docs/performance.md and the README's table of peers from the result files: every number comes from a benchmark's JSON.
 
 python -m benchmarks.performance
 """
@@ -11,8 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks._peers.tables import readme as peers_table
+
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
+README = PAGE.parents[1] / "README.md"
+BLOCK = ("<!-- peers: written by python -m benchmarks.performance -->\n", "\n<!-- /peers -->")
 SECTIONS = ("cores", "peers", "limit", "coreset", "tiling", "resize", "coldstart", "memory", "scaling")
 """Benchmarks in the order of the page; each has ``page(data)``, the Markdown of its section."""
 
@@ -22,8 +26,8 @@ Written by `python -m benchmarks.performance` from the files in `benchmarks/resu
 
 Latencies are medians of interleaved runs: the compared variants take turns, so that a noisy machine hits all alike. Ratios carry
 over to other machines better than milliseconds. The machine is shared with other virtual machines; beside that nothing else ran,
-but for coreset, which was held to one core while other work had the other. Nothing here was run on a GPU. Where a goal was
-missed, the table says so.
+but for coreset, which was held to one core while other work had the other, and peers, which tells its load. Nothing here was run
+on a GPU. Where a goal was missed, the table says so.
 """
 
 
@@ -41,6 +45,14 @@ def write(results: Path, page: Path) -> list[str]:
     parts.insert(1, _machines(machines))
     page.write_text("\n".join(parts), "utf-8")
     return missing
+
+
+def write_readme(results: Path, readme: Path) -> None:
+    """Put the table of peers between its marks."""
+    text, table = readme.read_text("utf-8"), peers_table(json.loads((results / "peers.json").read_text("utf-8")))
+    before, _, rest = text.partition(BLOCK[0])
+    _, _, after = rest.partition(BLOCK[1])
+    readme.write_text(before + BLOCK[0] + table + BLOCK[1] + after, "utf-8")
 
 
 def _machine(facts: dict[str, Any]) -> str:
@@ -65,6 +77,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
     args = parser.parse_args()
     missing = write(args.results, args.output)
+    if args.results == RESULTS and args.output == PAGE:
+        write_readme(RESULTS, README)
     print(f"wrote {args.output}" + (f"; without results: {', '.join(missing)}" if missing else ""))
 
 

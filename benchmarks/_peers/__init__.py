@@ -1,1 +1,1 @@
-"""What `benchmarks.peers` and `benchmarks.limit` measure: the trained models, the peers' graphs of them, and runners."""
+"""Parts of `benchmarks.peers`: what both sides get, anomalib's side in a process of its own, edgead's side, the tables."""
