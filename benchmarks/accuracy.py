@@ -41,7 +41,7 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "patchcore": {"features": "paper", "projected": 64},
         "simplenet": {"features": "paper"},
         "request": {"crossfit": False},
-    },  # fmt: skip
+    },
     "after": {"request": {}},
 }
 """What differs from the defaults of `edgead train`: options of families, and what is asked of the training itself."""
