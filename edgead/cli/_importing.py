@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,15 @@ from edgead.cli.train import parse_roi, parse_size
 from edgead.errors import BadInput
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edgead.bundle import Threshold
     from edgead.importers import Imported
     from edgead.training.dataset import GoodImages
     from edgead.types import Image
+
+LOOKED_AT = 12  # held out pictures that show what rounding changes
 
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,8 +134,51 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
         raise BadInput(f"{source} holds no threshold", hint="give --images GOOD_DIR to choose one, or --threshold VALUE")
     if scores is not None:
         notes.append(f"{int((scores >= threshold.value).sum())} of {len(scores)} held out good pictures are above the threshold")
+        notes += _rounded(args, source, imported, camera, answers, threshold.value)
     write_model(out, imported, threshold, held_out, good, args.name or _name(source), data, root, camera)
     return imported, threshold, notes
+
+
+def _rounded(
+    args: argparse.Namespace,
+    source: Path,
+    imported: Imported,
+    camera: Sequence[Path],
+    answers: npt.NDArray[np.float64],
+    limit: float,
+) -> list[str]:
+    """What it changes that resized pictures are rounded to 8 bits before the graph, as a line; none where it is not to be told.
+
+    Args:
+        camera: files of held out pictures, which have to be of one size.
+        answers: scores of theirs, float64 N.
+        limit: the threshold.
+    """
+    import numpy as np
+
+    from edgead.importers import import_model
+    from edgead.preprocess import read_image
+    from edgead.training.evaluate import good_scores
+
+    frames = [read_image(path, imported.recipe.bits) for path in camera[:LOOKED_AT]]
+    sizes = {(frame.shape[1], frame.shape[0]) for frame in frames}
+    if len(sizes) != 1 or args.roi or imported.incomplete or imported.recipe.resize not in ("antialias", "linear"):
+        return []
+    (size,) = sizes
+    try:
+        exact = import_model(source, replace(_options(args), frame_size=size), _graph_options(args))
+    except BadInput:  # what has no resize in its graph; --exact-resize would say so
+        return []
+    scores = good_scores(exact.detector, [exact.recipe.apply(frame) for frame in frames])
+    before = answers[: len(frames)]
+    moved, crossed = float(np.abs(scores - before).max()), int(((scores >= limit) != (before >= limit)).sum())
+    if moved == 0.0:
+        return []
+    return [
+        f"pictures are rounded to 8 bits after resizing: it moved the scores of {len(frames)} held out good pictures by up to"
+        f" {moved:.3g} (threshold {limit:.6g}), {crossed} of them across it; --exact-resize {size[0]}x{size[1]} resizes in float,"
+        " as its training did"
+    ]
 
 
 _INSTEAD = {

@@ -461,7 +461,9 @@ def best(tried: Sequence[Tried], scores: Mapping[int, Scores], pictures: tuple[i
     most = max(values[i] for i in own)
     place = next(i for i in own if values[i] > most - GAIN)
     for i in usable:
-        if i > own[-1] and values[i] - values[place] > max(GAIN, paired_error(scores[i], scores[place])):
+        if i > own[-1] and values[i] - values[place] - 1e-9 > max(
+            GAIN, paired_error(scores[i], scores[place])
+        ):  # more, not as much
             place = i
     if len(usable) == 1:
         return place, "the only one in the budget"
