@@ -123,6 +123,19 @@ def test_an_imported_model_exports_and_verifies_like_a_trained_one(
     assert "anomalib" in out
 
 
+def test_what_rounding_after_the_resize_changes_is_measured_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _patchcore_checkpoint(tmp_path / "model.ckpt")
+    _good(tmp_path / "good", 8, 96)
+    _, rounded, _ = _run("import model.ckpt -o part --images good --threshold 2.5", capsys)
+    told = re.search(r"rounded to 8 bits.* of 2 held out good pictures by up to (\S+) .*--exact-resize 96x96", rounded)
+    assert told is not None and 0 < float(told[1]) < 0.1
+    _, exact, _ = _run("import model.ckpt -o exact --images good --threshold 2.5 --exact-resize 96x96", capsys)
+    assert "rounded to 8 bits" not in exact
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
