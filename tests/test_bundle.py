@@ -44,6 +44,8 @@ JSON = st.recursive(
     max_leaves=5,
 )
 FACTS = st.dictionaries(NAMES, JSON, max_size=3)
+FREE = FACTS.map(lambda facts: {f"of {key}": value for key, value in facts.items()})
+"""Facts under names that nobody reads, hence of any kind: hypothesis tries words of the code, too, which have theirs."""
 RECIPES = st.builds(
     PreprocessRecipe,
     width=st.integers(16, 8192),
@@ -114,18 +116,18 @@ def manifests(draw: st.DrawFn) -> Manifest:
     return Manifest(
         name=draw(NAMES),
         family=draw(NAMES),
-        model=draw(FACTS),
-        origin=draw(FACTS),
+        model=draw(FREE),
+        origin=draw(FREE),
         preprocess=draw(RECIPES),
         inputs=draw(SPECS),
         outputs=draw(SPECS),
         engines=engines,
         default_engine=engines[0].name,
-        calibration=draw(st.none() | FACTS),
+        calibration=draw(st.none() | FREE),
         golden=draw(st.integers(0, 9)),
-        measured=draw(FACTS),
+        measured=draw(FREE),
         tools=draw(st.dictionaries(NAMES, NAMES, max_size=2)),
-        machine=draw(FACTS),
+        machine=draw(FREE),
         created_at=draw(NAMES),
     )
 
