@@ -21,7 +21,7 @@ NORM = "model.feature_extractor.feature_extractor.layer2.0.bn1.running_var"
 def spoilt(path: Path, name: str, value: float, make: Any = _patchcore_checkpoint) -> Path:
     """A checkpoint with this value in the first place of an entry."""
     make(path)
-    content = torch.load(path, weights_only=False)
+    content = torch.load(path, weights_only=True)
     content["state_dict"][name].view(-1)[0] = value
     torch.save(content, path)
     return path
