@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks._gallery import Shown, sheet
 from benchmarks._sets import SETS, Entry, Sizes
-from benchmarks._spread import spread
+from benchmarks._spread import cell, spread
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe
 from edgead.training.dataset import load_labelled
@@ -210,7 +210,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]], skipped: Mapping[str, str]) 
     print("|---" * 12 + "|")
     for row in rows:
         auroc_, gained, *others = (
-            _cell(row.get(key)) for key in ("image_auroc", "image_auroc_gained", "pixel_auroc", "pro", "false_rejects", "misses")
+            cell(row.get(key)) for key in ("image_auroc", "image_auroc_gained", "pixel_auroc", "pro", "false_rejects", "misses")
         )
         goal = row.get("goal")
         met = "" if goal is None else f"{goal} {'met' if row['image_auroc']['mean'] >= goal else 'MISSED'}"
@@ -220,12 +220,6 @@ def _print_table(rows: Sequence[Mapping[str, Any]], skipped: Mapping[str, str]) 
     print(f"mean ± half of the 95 % interval over seeds; {machine['cpu']}, {machine['cores']} cores")
     for what, reason in skipped.items():
         print(f"skipped {what}: {reason}")
-
-
-def _cell(figure: Mapping[str, float] | None) -> str:
-    if figure is None:
-        return ""
-    return f"{figure['mean']:.3f}" + (f" ± {figure['half']:.3f}" if "half" in figure else "")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._sets import SETS, Sizes
-from benchmarks._spread import spread
+from benchmarks._spread import cell, spread
 from edgead.machine import facts
 from edgead.models.backbones import load_backbone
 from edgead.models.coreset import greedy_coreset, project
@@ -203,14 +203,8 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     keys = list(dict.fromkeys(key for row in rows for key in row if isinstance(row[key], dict)))
     print(f"| set | variant | {' | '.join(keys)} |\n{'|---' * (len(keys) + 2)}|")
     for row in rows:
-        cells = (_cell(row.get(key)) for key in keys)
+        cells = (cell(row.get(key)) for key in keys)
         print(f"| {row['set']} | {row['variant']} | {' | '.join(cells)} |")
-
-
-def _cell(figure: Mapping[str, float] | None) -> str:
-    if figure is None:
-        return ""
-    return f"{figure['mean']:.3f}" + (f" ± {figure['half']:.3f}" if "half" in figure else "")
 
 
 if __name__ == "__main__":

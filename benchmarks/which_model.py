@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks._spread import cell
 from benchmarks.sizes import tables
 
 HERE = Path(__file__).resolve().parent
@@ -26,14 +27,7 @@ def accuracy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each set and family, of the rows of a summary that are of the default settings."""
     lines = [f"| set | family | {' | '.join(FIGURES.values())} |", "|---|---|" + "---|" * len(FIGURES)]
     own = [row for row in rows if row.get("choice", "after") == "after"]
-    return lines + [f"| {row['set']} | {row['model']} | {' | '.join(_cell(row.get(key)) for key in FIGURES)} |" for row in own]
-
-
-def _cell(figure: Mapping[str, float] | None) -> str:
-    if figure is None:
-        return ""
-    half = figure.get("half")
-    return f"{figure['mean']:.3f}" + (f" ± {half:.3f}" if isinstance(half, float) else "")
+    return lines + [f"| {row['set']} | {row['model']} | {' | '.join(cell(row.get(key)) for key in FIGURES)} |" for row in own]
 
 
 def fill(page: str, name: str, lines: Sequence[str]) -> str:

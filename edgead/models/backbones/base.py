@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -138,9 +138,19 @@ def layer_index(layer: str, pattern: str, name: str, choices: str, most: int) ->
     return int(match[1])
 
 
-def norm_entries(norm: str, channels: int) -> dict[str, Shape]:
-    """Names and shapes of a batch normalisation."""
-    return {f"{norm}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
+def conv_entries(network: nn.Module, names: Iterable[tuple[str, str, str]]) -> dict[str, Shape]:
+    """Published names and shapes of convolutions and the batch norms behind them, which `network` holds folded together.
+
+    Args:
+        names: of a convolution, of its batch norm, and of the convolution in `network` that is both.
+    """
+    found: dict[str, Shape] = {}
+    for conv, norm, new in names:
+        weight = network.get_submodule(new).weight
+        assert isinstance(weight, Tensor)
+        found[f"{conv}.weight"] = tuple(weight.shape)
+        found |= {f"{norm}.{part}": (len(weight),) for part in ("weight", "bias", "running_mean", "running_var")}
+    return found
 
 
 def fold(state: State, conv: str, norm: str, eps: float, new: str) -> dict[str, Tensor]:

