@@ -79,6 +79,16 @@ class _Laid:
     help: str | None
     params: list[click.Parameter]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            if not ctx.resilient_parsing:
+                check_values(self.params, args)
+            rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click's parser does not tell
+            raise
+        return rest
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.help:
             formatter.write(f"\n{self.help.rstrip()}\n")
@@ -103,11 +113,6 @@ class _Laid:
 
 class Verb(_Laid, click.Command):
     """A verb, or one of its actions."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing:
-            check_values(ctx, self.params, args)
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> int:
         start_logging(ctx)
@@ -185,7 +190,7 @@ def verb(description: str | None, summary: str = "") -> Callable[[Function], Ver
 
 def actions(description: str | None, **commands: click.Command) -> Actions:
     """A verb of several actions, by their names."""
-    made = Actions(help=description, params=[debug_option()])
+    made = Actions(help=description, params=[debug_option()], options_metavar="", subcommand_metavar="ACTION ...")
     for name, command in commands.items():
         command.name = name
         made.add_command(command)
@@ -219,16 +224,16 @@ def start_logging(ctx: click.Context) -> None:
         handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
 
-def check_values(ctx: click.Context, params: list[click.Parameter], args: list[str]) -> None:
+def check_values(params: list[click.Parameter], args: list[str]) -> None:
     """Raises Wrong: an option without its value, with an empty one, or given twice with two values."""
     seen: dict[str, str] = {}
     for param, name, value in _valued(params, args):
         if value == "":
-            raise Wrong(f"{name} is empty", "give a value, or leave it out", ctx)
+            raise Wrong(f"{name} is empty", "give a value, or leave it out")
         if param.multiple or param.name is None:
             continue
         if seen.setdefault(param.name, value) != value:
-            raise Wrong(f"{name} is given twice, as {seen[param.name]} and as {value}", "give it once", ctx)
+            raise Wrong(f"{name} is given twice, as {seen[param.name]} and as {value}", "give it once")
 
 
 def _valued(params: list[click.Parameter], args: list[str]) -> Iterator[tuple[click.Option, str, str]]:

@@ -93,11 +93,7 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code (see :mod:`edgead.errors`).
-
-    Raises:
-        SystemExit: after --help and --version, and, with code 2, when the arguments cannot be understood.
-    """
+    """Run one verb; returns the exit code (see :mod:`edgead.errors`)."""
     _open_streams()
     if instruction := os.environ.get(COMPLETE):
         return _completed(instruction)
@@ -109,12 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with context:
             return _run(context)
     except click.exceptions.Exit as stop:
-        raise SystemExit(stop.exit_code) from None
+        return stop.exit_code
     except click.UsageError as error:
         message, hint = complaint(error)
         verb = error.ctx.command_path.partition(" ")[2] if error.ctx else ""
         _complain(told(verb, message, hint))
-        raise SystemExit(error.exit_code) from None
+        return error.exit_code
 
 
 def _run(context: click.Context) -> int:
