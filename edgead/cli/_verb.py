@@ -43,7 +43,7 @@ import click
 from edgead.cli._types import Wrong
 from edgead.words import hide, plain
 
-_DEBUG = "edgead.debug"
+_DEBUG, _PARAMETERS = "edgead.debug", "edgead_parameters"
 _OPTION = re.compile(r"--?[A-Za-z]")
 """What looks like an option where a value should be; negative numbers do not."""
 
@@ -182,7 +182,7 @@ def verb(description: str | None, summary: str = "") -> Callable[[Function], Ver
     """
 
     def made(function: Function) -> Verb:
-        params = [*reversed(getattr(function, "__click_params__", [])), debug_option()]
+        params = [*reversed(vars(function).get(_PARAMETERS, [])), debug_option()]
         return Verb(name=None, callback=function, params=params, help=description, short_help=summary)
 
     return made
@@ -197,14 +197,24 @@ def actions(description: str | None, **commands: click.Command) -> Actions:
     return made
 
 
-def option(*names: str, **attrs: Any) -> Callable[[Any], Any]:
-    """An option: click.option's arguments, and `group`, the title that it stands under in the help."""
-    return click.option(*names, cls=Option, **attrs)
+def option(*names: str, **attrs: Any) -> Callable[[Function], Function]:
+    """An option: click.Option's arguments, and `group`, the title that it stands under in the help."""
+    return _noted(lambda: Option(names, **attrs))
 
 
-def argument(name: str, **attrs: Any) -> Callable[[Any], Any]:
-    """An argument: click.argument's arguments, and `help`."""
-    return click.argument(name, cls=Argument, **attrs)
+def argument(name: str, **attrs: Any) -> Callable[[Function], Function]:
+    """An argument: click.Argument's arguments, and `help`."""
+    return _noted(lambda: Argument([name], **attrs))
+
+
+def _noted(make: Callable[[], click.Parameter]) -> Callable[[Function], Function]:
+    """A decorator that notes a parameter for @verb, which stands above it."""
+
+    def noted(function: Function) -> Function:
+        vars(function).setdefault(_PARAMETERS, []).append(make())
+        return function
+
+    return noted
 
 
 def debugging_of(ctx: click.Context) -> bool:

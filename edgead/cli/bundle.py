@@ -27,7 +27,7 @@ class History:
     Attributes:
         bundle: the folder in force.
         made: when it was made, ISO 8601; null when there is none, or it does not tell.
-        versions: the former ones, the oldest first: number, path, made.
+        versions: the former ones, the oldest first.
     """
 
     bundle: Path
@@ -41,7 +41,7 @@ class Restored:
 
     Attributes:
         bundle: the folder in force.
-        version: what it is now: number, path (where it lay), made.
+        version: what it is now, and where that lay.
         kept: where what was there before is now; null: nothing was there.
     """
 

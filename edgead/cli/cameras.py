@@ -7,7 +7,7 @@ edgead cameras --thumbnails pictures/     (takes one picture with each; a camera
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,57 @@ WIDTH_PX = 480
 TIMEOUT_S = 3.0
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A camera that is attached.
+
+    Attributes:
+        address: what --camera and station.yaml take.
+        kind: how it speaks.
+        model: of the camera.
+        serial: its number; "" where it tells none.
+        path: how it is reached.
+        file: its picture; "" when it gave none, null without --thumbnails.
+        error: why it gave none; "" when it did, null without --thumbnails.
+    """
+
+    address: str
+    kind: str
+    model: str
+    serial: str
+    path: str
+    file: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A kind of camera that was not looked for.
+
+    Attributes:
+        kind: of camera.
+        reason: why not.
+        hint: how to have it looked for; "" for nothing.
+    """
+
+    kind: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cameras:
+    """What is attached.
+
+    Attributes:
+        cameras: those found.
+        not_looked_for: the kinds that were not looked for.
+    """
+
+    cameras: tuple[Seen, ...]
+    not_looked_for: tuple[Skipped, ...]
+
+
 @verb(__doc__)
 @option("--thumbnails", type=PATH, metavar="DIR", help="take a picture with each camera and write it there")
 @JSON
@@ -36,8 +87,8 @@ def command(thumbnails: Path | None, as_json: bool) -> int:
     pictures = take_pictures(found, thumbnails) if thumbnails else {}
     failed = any(not taken["file"] for taken in pictures.values())
     if as_json:
-        cameras = [{**asdict(camera), **pictures.get(camera.address, {})} for camera in found]
-        print_json("cameras", {"cameras": cameras, "not_looked_for": skipped})
+        seen = tuple(Seen(**asdict(camera), **pictures.get(camera.address, {})) for camera in found)
+        print_json("cameras", Cameras(seen, tuple(Skipped(**asdict(kind)) for kind in skipped)))
     else:
         _show(found, skipped, pictures)
     return NO_PICTURE if failed else 0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgead.cli._json import print_json
+from edgead.cli._json import plain_of, print_json
 from edgead.cli._options import JSON, SEED_OF
 from edgead.cli._types import PATH
 from edgead.cli._verb import option, verb
@@ -85,9 +85,10 @@ def command(out: Path, model: str, quick: bool, seed: int, as_json: bool) -> int
         inspections, stats, scale = demo.inspect(bundle)
         demo.picture(inspections, scale)
     report = DemoReport(out, bundle, demo.metrics, results, inspections, stats, demo.steps_s, time.monotonic() - began)
+    facts = report.facts()
     with storage_errors(out):
-        (out / MARKER).write_text(json.dumps(report.to_json(), indent=2) + "\n", "utf-8")
-    print_json("demo", report.to_json()) if as_json else console().print(report.text())
+        (out / MARKER).write_text(json.dumps(plain_of(facts), indent=2) + "\n", "utf-8")
+    print_json("demo", facts) if as_json else console().print(report.text())
     return 0
 
 

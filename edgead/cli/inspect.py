@@ -7,6 +7,7 @@ it (`sha256:`), and then no other bundle is taken. Needs neither torch nor onnx.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,19 @@ LONGEST = 300
 """Characters of one fact; the whole manifest is shown by --json."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What a bundle holds: its manifest, and what stands outside of that.
+
+    Attributes:
+        sha256: of manifest.json, and so of the whole bundle.
+        manifest_schema: the number of the manifest's own schema.
+    """
+
+    sha256: str
+    manifest_schema: int
+
+
 @verb(__doc__)
 @argument("bundle", type=PATH, metavar="BUNDLE", help="NAME.edgead folder")
 @TRUSTED
@@ -34,7 +48,8 @@ def command(bundle: Path, trusted: tuple[Path, ...], as_json: bool) -> int:
     opened = Bundle.open(bundle, trusted=read_trusted(trusted))
     if as_json:
         facts = opened.manifest.to_json()
-        print_json("inspect", {"sha256": opened.digest, "manifest_schema": facts.pop("schema"), **facts})
+        outside = Inspected(opened.digest, facts.pop("schema"))
+        print_json("inspect", {**asdict(outside), **facts})
     else:
         _show(opened)
     return 0

@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,55 @@ LARGEST = 2**63 - 1
 """What SQLite can hold."""
 _AGO = re.compile(r"(\d{1,6})([smhd])$")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A part (docs/records.md).
+
+    Attributes:
+        seq: the order of writing.
+        run: which run of the station.
+        part_id: the station's number of the part.
+        trigger_id, trigger_source, line_part_id: what asked for the verdict, and the line's own number.
+        time: of the verdict, ISO 8601, UTC.
+        recorded_ns, captured_ns: monotonic clock of that boot: when the record came, when the picture was made.
+        camera, frame_id, source: the frame; null when there was none.
+        verdict: OK, NG or UNKNOWN.
+        cause: why.
+        score, threshold, engine: raw model units.
+        wait_ms, resize_ms, inference_ms, decision_ms, total_ms: stages.
+        views: of each frame, when several were combined: camera, frame, verdict, cause, score, time.
+        picture, overlay: files that were saved; the quota may have removed them since.
+        acknowledged: when the PLC took the result, ISO 8601, UTC.
+    """
+
+    seq: int
+    run: int
+    part_id: int
+    trigger_id: int | None
+    trigger_source: str | None
+    line_part_id: int | None
+    time: str
+    recorded_ns: int
+    captured_ns: int | None
+    camera: str | None
+    frame_id: int | None
+    source: str | None
+    verdict: str
+    cause: str
+    score: float | None
+    threshold: float | None
+    engine: str | None
+    wait_ms: float | None
+    resize_ms: float | None
+    inference_ms: float | None
+    decision_ms: float | None
+    total_ms: float | None
+    views: list[dict[str, Any]]
+    picture: str | None
+    overlay: str | None
+    acknowledged: str | None
 
 
 @verb(__doc__)
@@ -137,7 +187,7 @@ def show(history: History, selection: Selection, *, as_json: bool) -> None:
     """A line a part, the newest last."""
     if as_json:
         for row in history.rows(selection):
-            print_json("records", {**row, "views": json.loads(row["views"] or "[]")}, indent=None)
+            print_json("records", Row(**{**row, "views": json.loads(row["views"] or "[]")}), indent=None)
         return
     rows = list(history.rows(selection))
     for line in lines(iter(rows)) if rows else ["no records match"]:

@@ -12,6 +12,7 @@ network only for `fetch`; a proxy is taken from https_proxy. Exit code 5: not fe
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,21 @@ from edgead.cli._json import print_json
 from edgead.cli._options import JSON
 from edgead.cli._types import PATH, Parsed
 from edgead.cli._verb import actions, argument, option, verb
+from edgead.jobs.weights import Fetched, Verified, Weights
 
 if TYPE_CHECKING:
     from edgead.fetching import Progress
-    from edgead.jobs.weights import Fetched, Verified, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The published weights.
+
+    Attributes:
+        backbones: every backbone's.
+    """
+
+    backbones: tuple[Weights, ...]
 
 
 def _sha256(text: str) -> str:
@@ -41,7 +53,7 @@ def listed(as_json: bool) -> int:
 
     found = known()
     if as_json:
-        print_json("weights", {"backbones": found}, action="list")
+        print_json("weights", Listed(found), action="list")
         return 0
     for one in found:
         _show(one)
