@@ -26,8 +26,8 @@ How a verb is written
 4. An option that does not apply to what was given is refused by name: `refuse("overlap", "coarse", why=..., hint=...)` asks
    whether it stands on the command line, also where it has a default.
 5. --json prints one object and nothing else by `edgead.cli._json.print_json(VERB, result)`: a frozen dataclass, after
-   "schema": "edgead.VERB/1". A line in `_schemas.RESULTS`, then `python -m edgead.cli._schemas > docs/json.md` describes its fields
-   by its annotations and the docstring's "Attributes:".
+   "schema": "edgead.VERB/1". After a line in `_schemas.RESULTS`, `python -m edgead.cli._schemas > docs/json.md` describes its
+   fields by their annotations and the docstring's "Attributes:".
 6. Actions of a verb (weights list, fetch, verify): `command = actions(__doc__, list=..., fetch=...)`, each made by @verb.
 """
 

@@ -67,6 +67,19 @@ def test_every_command_has_help_that_says_what_it_does_and_what_each_word_means(
         assert max(param.opts, key=len) in text or param.metavar in text
 
 
+def test_the_same_word_means_the_same_thing_on_every_verb() -> None:
+    """By the kind of its values, and whether it may be given again."""
+    seen: dict[str, dict[tuple[object, ...], str]] = {}
+    for name, command in commands():
+        for param in command.params:
+            assert param.name is not None
+            if isinstance(param, Option):
+                kind = (param.type.name, param.is_flag, param.multiple)
+                for word in (*param.opts, *param.secondary_opts):
+                    seen.setdefault(word, {}).setdefault(kind, name)
+    assert {word: kinds for word, kinds in seen.items() if len(kinds) > 1} == {}
+
+
 @pytest.mark.parametrize(
     ("arguments", "first", "hint"),
     [
