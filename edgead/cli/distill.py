@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
     for module in ("torch", "safetensors"):
         require(module, extra="train", why="Distilling")
-    from edgead.training.distill import Distiller, DistillRecipe
-    from edgead.training.pictures import find_pictures
+    from edgead.families.efficientad.distill import Distiller, DistillRecipe
+    from edgead.models.learning.outside import find_pictures
 
     if args.steps is not None and args.steps < 1:
         raise BadInput(f"{args.steps} steps make no teacher", hint="give --steps 1 or more")

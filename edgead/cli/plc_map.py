@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edgead.errors import StorageError
-    from edgead.runtime import registers
+    from edgead.runtime.plc import registers
 
     if args.folder is None:
         print(registers.modbus_markdown(args.to_plc_address, args.from_plc_address, args.word_order), end="")

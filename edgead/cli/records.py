@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.words import plain
 
 if TYPE_CHECKING:
-    from edgead.runtime.history import History, Selection, Summary
+    from edgead.runtime.records.history import History, Selection, Summary
 
 SUMMARY = "show or export what a station has recorded"
 SHOWN = 20
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List, count or export; 0 also when nothing matches."""
     from edgead.errors import StorageError
-    from edgead.runtime.history import History
+    from edgead.runtime.records.history import History
 
     selection = select(args, datetime.now(timezone.utc))
     with History(args.path) as history:
@@ -78,7 +78,7 @@ def _tell(args: argparse.Namespace, history: History, selection: Selection) -> N
 def select(args: argparse.Namespace, now: datetime) -> Selection:
     """The selection that the arguments ask for. Raises BadInput."""
     from edgead.errors import BadInput
-    from edgead.runtime.history import Selection
+    from edgead.runtime.records.history import Selection
     from edgead.types import Verdict
 
     verdicts = tuple(verdict.upper() for verdict in args.verdict)
@@ -121,7 +121,7 @@ def export(args: argparse.Namespace, history: History, selection: Selection) -> 
     """Write the files that are asked for."""
     from edgead.disk import is_special
     from edgead.errors import BadInput
-    from edgead.runtime.exports import write_csv, write_parquet
+    from edgead.runtime.records.exports import write_csv, write_parquet
 
     for path, write in ((args.csv, write_csv), (args.parquet, write_parquet)):
         if path is not None:
