@@ -18,7 +18,8 @@ from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.loop.station import Station
-from edgead.runtime.plc.device import LinkError, PlcDevice, PlcLink, registers
+from edgead.runtime.plc import registers
+from edgead.runtime.plc.device import LinkError, PlcDevice, PlcLink
 from edgead.runtime.plc.handshake import Timing
 from edgead.runtime.plc.modbus import MAX_CONNECTIONS, ModbusClientLink, ModbusServerLink
 from edgead.runtime.plc.signals import (
