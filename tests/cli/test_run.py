@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
+from edgead.cli import run
 from edgead.cli._probes import PROBE
-from edgead.cli.main import build_parser, main
+from edgead.cli.main import main
 from edgead.cli.run import only_camera, summary
 from edgead.config import CameraConfig, CommandOutput
 from edgead.parity import Answers, ParityReport
@@ -212,7 +214,9 @@ def test_the_runtime_imports_no_lab() -> None:
 
 def test_a_camera_of_the_command_line_has_the_defaults_of_a_station_file() -> None:
     wanted = CameraConfig(name="camera", address="0", bundle=Path("part.edgead")).model_dump()
-    args = build_parser(["run"]).parse_args(["run", "part.edgead", "--camera", "0", "--on-ng", "true", "--records", "-"])
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+    args = parser.parse_args(["part.edgead", "--camera", "0", "--on-ng", "true", "--records", "-"])
     found = vars(only_camera(args))
     assert set(found) == set(wanted)
     for name, value in found.items():
