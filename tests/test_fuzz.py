@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from edgead.bundle import Chosen, Threshold, file_digest
 from edgead.cli.main import main
 from edgead.errors import BadInput
-from edgead.runtime.store import RecordStore
+from edgead.runtime.records.store import RecordStore
 from edgead.types import Verdict
 from tests.bundles import Tiny
 from tests.runtime.parts import START, record

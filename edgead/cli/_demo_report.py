@@ -10,8 +10,8 @@ from typing import Any
 
 from edgead import __version__, machine
 from edgead.bundle import Bundle
-from edgead.cli._measure import Result
-from edgead.runtime.stats import Stats
+from edgead.jobs.bench import Result
+from edgead.runtime.loop.stats import Stats
 from edgead.types import Inspection
 
 VERDICTS = ("OK", "NG", "UNKNOWN")

@@ -26,7 +26,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "fetch": "edgead.jobs.weights:Fetched",
         "verify": "edgead.jobs.weights:Verified",
     },
-    "records": {"": "edgead.cli.records:Row", "summary": "edgead.runtime.history:Summary"},
+    "records": {"": "edgead.cli.records:Row", "summary": "edgead.runtime.records.history:Summary"},
     "cameras": {"": "edgead.cli.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
     "doctor": {"": "edgead.jobs.doctor.check:Findings"},

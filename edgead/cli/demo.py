@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from edgead.bundle import Bundle
-    from edgead.cli._measure import Result
-    from edgead.runtime.overlay import HeatScale
-    from edgead.runtime.stats import Stats
+    from edgead.jobs.bench import Result
+    from edgead.runtime.loop.stats import Stats
+    from edgead.runtime.records.overlay import HeatScale
     from edgead.types import Inspection
 
 MARKER = "demo.json"
@@ -145,7 +145,7 @@ class _Demo:
         self.metrics = train(request, self._told).metrics
 
     def export(self) -> Bundle:
-        from edgead.calibration.deviation import Limits
+        from edgead.calibration.judging.deviation import Limits
         from edgead.export import ExportOptions, export_bundle
 
         self._step("exporting", 1.0)
@@ -164,8 +164,8 @@ class _Demo:
             self._advance()
 
     def measure(self, bundle: Bundle) -> list[Result]:
-        from edgead.cli._measure import load, time_all
         from edgead.cli.bench import with_cold
+        from edgead.jobs.bench import load, time_all
 
         names = [record.name for record in bundle.manifest.engines]
         self._step("measuring", self.plan.rounds * len(names))
@@ -181,13 +181,13 @@ class _Demo:
 
     def inspect(self, bundle: Bundle) -> tuple[list[Inspection], Stats, HeatScale]:
         """Let a station inspect the simulated conveyor."""
-        from edgead.cli._proof import prove
         from edgead.clock import MonotonicClock
         from edgead.engines import open_engine
+        from edgead.line.proof import prove
         from edgead.runtime.cameras.simulated import SimulatedCamera
-        from edgead.runtime.overlay import HeatScale
-        from edgead.runtime.records import RecordFile
-        from edgead.runtime.station import Station
+        from edgead.runtime.loop.station import Station
+        from edgead.runtime.records.overlay import HeatScale
+        from edgead.runtime.records.record import RecordFile
 
         self._step("inspecting", self.plan.parts)
         size, clock = self.plan.picture_px, MonotonicClock()

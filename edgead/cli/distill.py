@@ -25,8 +25,8 @@ from edgead.errors import BadInput
 from edgead.words import plain
 
 if TYPE_CHECKING:
+    from edgead.families.efficientad.distill import DistillProgress
     from edgead.jobs.distill import Distilled, DistillRequest
-    from edgead.training.distill import DistillProgress
 
 INTERRUPTED = 130
 

@@ -21,7 +21,7 @@ from edgead.cli._verb import argument, option, verb
 from edgead.words import plain
 
 if TYPE_CHECKING:
-    from edgead.runtime.signals import WordOrder
+    from edgead.runtime.plc.signals import WordOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Map:
 @JSON
 def command(folder: Path | None, to_plc_address: int, from_plc_address: int, word_order: WordOrder, as_json: bool) -> int:
     from edgead.errors import StorageError
-    from edgead.runtime import registers
+    from edgead.runtime.plc import registers
 
     written: list[Path] = []
     if folder is not None:

@@ -27,7 +27,7 @@ from edgead.errors import BadInput
 from edgead.words import plain
 
 if TYPE_CHECKING:
-    from edgead.runtime.history import History, Selection, Summary
+    from edgead.runtime.records.history import History, Selection, Summary
 
 SHOWN = 20
 LARGEST = 2**63 - 1
@@ -110,7 +110,7 @@ def command(
 ) -> int:
     """List, count or export; 0 also when nothing matches."""
     from edgead.errors import StorageError
-    from edgead.runtime.history import History, Selection
+    from edgead.runtime.records.history import History, Selection
 
     now = datetime.now(timezone.utc)
     check_files(csv, parquet)
@@ -172,7 +172,7 @@ def moment(text: str | None, option: str, now: datetime) -> str | None:
 def export(csv: Path | None, parquet: Path | None, history: History, selection: Selection) -> None:
     """Write the files that are asked for."""
     from edgead.disk import is_special
-    from edgead.runtime.exports import write_csv, write_parquet
+    from edgead.runtime.records.exports import write_csv, write_parquet
 
     for path, write in ((csv, write_csv), (parquet, write_parquet)):
         if path is not None:

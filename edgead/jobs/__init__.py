@@ -1,1 +1,1 @@
-"""What the verbs do: plain values in, a result out; no printing, no command line."""
+"""The work of each verb, for the command line and everybody else."""

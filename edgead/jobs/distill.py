@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgead.errors import BadInput
 
 if TYPE_CHECKING:
-    from edgead.training.distill import DistillProgress, DistillRecipe
+    from edgead.families.efficientad.distill import DistillProgress, DistillRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ def distill(
 
     for module in ("torch", "safetensors"):
         require(module, extra="train", why="Distilling")
-    from edgead.training.distill import Distiller
-    from edgead.training.pictures import find_pictures
+    from edgead.families.efficientad.distill import Distiller
+    from edgead.models.learning.outside import find_pictures
 
     recipe = _recipe(asked)
     files, unreadable = find_pictures(asked.images)
@@ -123,7 +123,7 @@ def _check(asked: DistillRequest) -> list[Any]:
 
 
 def _recipe(asked: DistillRequest) -> DistillRecipe:
-    from edgead.training.distill import DistillRecipe
+    from edgead.families.efficientad.distill import DistillRecipe
 
     bf16 = _bf16(asked.bf16, asked.device)
     return DistillRecipe(asked.pdn, asked.batch, asked.lr, asked.seed, asked.steps or 0, asked.minutes, bf16, asked.px)

@@ -17,8 +17,8 @@ import pytest
 from edgead.cli._json import plain_of
 from edgead.cli._schemas import RESULTS, markdown, results
 from edgead.cli.main import VERBS, main
-from edgead.runtime.database import COLUMNS
-from edgead.runtime.store import RecordStore
+from edgead.runtime.records.database import COLUMNS
+from edgead.runtime.records.store import RecordStore
 from tests.bundles import Tiny
 from tests.cli.test_command_line import commands
 from tests.runtime.parts import record

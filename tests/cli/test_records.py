@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from edgead.cli.main import main
-from edgead.runtime.store import RecordStore
+from edgead.runtime.records.store import RecordStore
 from edgead.types import Verdict
 from tests.runtime.parts import START, record
 

@@ -22,7 +22,7 @@ from edgead.config import CameraConfig, CommandOutput
 from edgead.jobs.doctor.box import PROBE
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.stats import Stats
+from edgead.runtime.loop.stats import Stats
 from edgead.types import TensorSpec
 from tests.waiting import PATIENCE_S
 
@@ -207,7 +207,7 @@ def test_mistakes_are_one_clear_line(
 
 
 def test_the_runtime_imports_no_lab() -> None:
-    code = "import sys, edgead.runtime.station; print([m for m in ('torch', 'onnx', 'rich', 'sklearn') if m in sys.modules])"
+    code = "import sys, edgead.runtime.loop.station; print([m for m in ('torch', 'onnx', 'rich', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=5 * PATIENCE_S, check=True)
     assert done.stdout.strip() == "[]"
 

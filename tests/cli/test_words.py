@@ -12,8 +12,8 @@ import pytest
 from edgead.cli._console import console
 from edgead.cli.main import main
 from edgead.errors import BadInput
-from edgead.runtime.database import COLUMNS
-from edgead.runtime.exports import write_csv
+from edgead.runtime.records.database import COLUMNS
+from edgead.runtime.records.exports import write_csv
 from edgead.words import LONGEST, keep_secret, told
 
 EVIL = "\x1b]0;owned\x07\x9b31m\u202egnp\r"
