@@ -33,7 +33,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "example": "edgead.cli.station:Example",
     },
     "records": {"": "edgead.cli.records:Row", "summary": "edgead.runtime.records.history:Summary"},
-    "cameras": {"": "edgead.cli.cameras:Cameras"},
+    "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
     "doctor": {"": "edgead.jobs.doctor.check:Findings"},
 }
