@@ -115,7 +115,7 @@ def by_cameras(folder: Path, family: str, parts: int, most: int) -> list[dict[st
 def stations(bundles: Sequence[Path], camera: Path, threads: int | None, parts: int) -> dict[str, float]:
     """Stations side by side in this process, a camera each: parts a second of all, and latency of a part in ms."""
     from edgead.clock import MonotonicClock
-    from edgead.config import CameraConfig
+    from edgead.config.camera import CameraConfig
     from edgead.line.workshop import Workshop
     from edgead.runtime.loop.group import StationGroup
     from edgead.runtime.supervision.process import ProcessOptions, tuned

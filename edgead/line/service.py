@@ -15,7 +15,8 @@ from edgead import __version__
 
 if TYPE_CHECKING:
     from edgead.clock import Clock
-    from edgead.config import CameraConfig, Process, StationConfig
+    from edgead.config.camera import CameraConfig
+    from edgead.config.station import Process, StationConfig
     from edgead.line.workshop import Cell, Lane, Workshop
     from edgead.runtime.loop.station import Station as Loop
     from edgead.runtime.loop.stats import Health, Stats
@@ -82,7 +83,7 @@ class Station:
         Raises:
             EdgeadError: the file is wrong, or a file that it names.
         """
-        from edgead.config import read_station
+        from edgead.config.reading import read_station
 
         return cls.of(read_station(Path(path)))
 

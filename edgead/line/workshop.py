@@ -6,16 +6,17 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, EngineRecord
     from edgead.clock import Clock
-    from edgead.config import CameraConfig, PartConfig, Plc, Storage
-    from edgead.config import GpioTrigger as GpioTriggerConfig
+    from edgead.config.camera import CameraConfig, PartConfig
+    from edgead.config.camera import GpioTrigger as GpioTriggerConfig
+    from edgead.config.station import Storage
     from edgead.decision import Rule
     from edgead.preprocess import PreprocessRecipe
     from edgead.runtime.cameras.absent import Opening
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from edgead.runtime.records.store import RecordStore
     from edgead.runtime.threads import Crew
     from edgead.runtime.vision.server import OpcUaServer
+    from edgead.runtime.vision.settings import VisionSettings
+    from edgead.settings import DeviceSettings
     from edgead.signing import TrustedKey
     from edgead.types import Camera, Engine, Output, TriggerSource
 
@@ -155,7 +158,8 @@ class Workshop:
             record = bundle.manifest.engine(engine)
             key = (path.resolve(), record.name, bundle.digest)
             if key not in self._engines:
-                self._engines[key] = self._open(bundle, record)
+                known = (kept.bundle for other, kept in self._engines.items() if (other[0], other[2]) == (key[0], key[2]))
+                self._engines[key] = self._open(next(known, bundle), record)  # the golden frames are decoded once
             self._engines[key].users += 1
             return self._engines[key]
 
@@ -264,7 +268,7 @@ class Workshop:
             triggers, outputs = self._devices(camera, store, unfinished)
             if cell is not None:
                 triggers, extra = cell.fanout.of(camera.name), (*extra, cell.views.output(camera.name))
-                camera = camera.model_copy(update={"budget_ms": cell.budget_ms})
+                camera = replace(camera, budget_ms=cell.budget_ms)
             opened = opening.first((self._until_ns - self.clock.now_ns()) / 1e9) if opening is not None else reopen()
             unfinished.callback(opened.close)
             _check_age(camera, opened)
@@ -350,33 +354,19 @@ class Workshop:
         outputs: tuple[Output, ...],
         store: RecordStore | None,
     ) -> Station:
-        from edgead.budget import LatencyBudget
         from edgead.runtime.loop.station import Station
 
-        limits = {name: value for name, value in camera.stage_budget_ms if value is not None}
         return Station(
             opened,
             product.main.engine,
             product.main.recipe,
             product.main.rule,
-            LatencyBudget(camera.budget_ms),
+            camera,
             outputs,
             self.clock,
             reopen=reopen,
-            frame_timeout_s=camera.frame_timeout_ms / 1000,
-            max_age_s=1.0 if camera.max_age_ms is None else camera.max_age_ms / 1000,
             engine_name=product.main.name,
             triggers=triggers,
-            trigger_delay_s=camera.trigger_delay_ms / 1000,
-            frame_window_s=None if camera.frame_window_ms is None else camera.frame_window_ms / 1000,
-            max_waiting=camera.max_waiting,
-            frames_per_part=camera.frames_per_part,
-            combine=camera.combine,
-            settle_frames=camera.settle_frames,
-            hysteresis=camera.hysteresis,
-            frozen_after=camera.frozen_after,
-            stage_limits_ms=limits,
-            on_late=camera.on_late,
             fallback=product.fallback,
             first_part_id=1 if store is None else store.last_part_id() + 1,
             on_idle=self.on_idle,
@@ -423,7 +413,7 @@ class Workshop:
             stack.callback(plc.close)
         outputs: list[Output] = [] if plc is None else [plc]
         for config in camera.outputs:
-            named = config.name if config.type == "other" else config.type
+            named = getattr(config, "name", config.type)  # of another package's
             output = self._output(f"output {named}", partial(open_output, config, self.clock, camera.name))
             stack.callback(output.close)
             outputs.append(output)
@@ -454,17 +444,21 @@ class Workshop:
             return LateTriggers(later, self.clock) if later is not None else made
         return triggers.CameraTrigger()
 
-    def _plc(self, config: Plc, camera: CameraConfig | PartConfig, store: RecordStore | None) -> PlcDevice | OpcUaServer:
-        from edgead.config import OpcUaServer as OpcUaServerConfig
+    def _plc(
+        self, config: DeviceSettings, camera: CameraConfig | PartConfig, store: RecordStore | None
+    ) -> PlcDevice | OpcUaServer:
+        from edgead.config.camera import VISION
         from edgead.line.links import answer_timeout_s, open_link, open_vision
         from edgead.runtime.later import LateLink
         from edgead.runtime.plc.device import PlcDevice
         from edgead.runtime.plc.handshake import Timing
+        from edgead.runtime.plc.settings import LinkSettings
 
-        if isinstance(config, OpcUaServerConfig):
-            vision = open_vision(config, camera, self.clock)
+        if config.type == VISION:
+            vision = open_vision(cast("VisionSettings", config), camera, self.clock)
             self._late.append(vision)
             return vision
+        assert isinstance(config, LinkSettings)  # as the registry has seen to
         made, later = self._now_or_later(f"plc {config.type}", partial(open_link, config))
         return PlcDevice(
             LateLink(later) if later is not None else made,

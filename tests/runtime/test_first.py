@@ -11,7 +11,7 @@ import pytest
 
 from edgead.budget import LatencyBudget
 from edgead.cli._told import summary
-from edgead.config import Records
+from edgead.config.station import Records
 from edgead.errors import BadInput
 from edgead.runtime.loop.first import LIMIT_S
 from edgead.runtime.loop.station import Station

@@ -13,7 +13,7 @@ import pytest
 
 from edgead.bundle import Bundle, rewrite_manifest
 from edgead.clock import MonotonicClock
-from edgead.config import read_station
+from edgead.config.reading import read_station
 from edgead.errors import BadInput, BundleError, EngineError
 from edgead.line.workshop import Lane, Workshop, _first_recipe
 from edgead.preprocess import PreprocessRecipe
