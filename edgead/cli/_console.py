@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,10 @@ def progress() -> Progress:
 
 @contextmanager
 def told_progress() -> Iterator[Callable[[str, float], None]]:
-    """A job's progress as a bar for each of its stages."""
+    """A job's progress as a bar for each of its stages, where somebody looks on."""
+    if not sys.stderr.isatty():
+        yield lambda stage, done: None
+        return
     with progress() as bars:
         tasks: dict[str, TaskID] = {}
 

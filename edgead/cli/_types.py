@@ -97,7 +97,6 @@ def number(least: float | None = None, most: float | None = None) -> Parsed:
     return Parsed(parse, "number")
 
 
-
 def size(text: str) -> tuple[int, int]:
     """``"256"`` -> (256, 256), ``"320x256"`` -> (320, 256): width and height in pixels."""
     width, times, height = text.lower().partition("x")

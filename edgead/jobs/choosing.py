@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgead.bundle import EngineRecord, Threshold
 from edgead.decision import PixelRule, Region, Rule
-from edgead.errors import BadInput
+from edgead.errors import BadInput, BundleError
 from edgead.thresholds.choose import Choice, Wish, next_float32, next_whole
 from edgead.thresholds.pictures import Statistic
 from edgead.thresholds.written import Band, band
@@ -83,6 +83,9 @@ class ThresholdRequest:
             raise BadInput(f"nothing decides by {self.by!r}", hint="score or area")
         if self.by == "score" and self.pixels:
             raise BadInput("pixel thresholds, areas and regions decide nothing by score", hint="leave out --by score")
+        for name, share in (("false rejects", self.max_false_reject), ("misses", self.max_miss), ("defects", self.defect_rate)):
+            if share is not None and not 0.0 < share < 1.0:
+                raise BadInput(f"a rate of {share:g} {name} is not usable", hint="give a share above 0 and below 1, such as 0.01")
         self._check_pictures()
 
     def _check_pictures(self) -> None:
@@ -217,7 +220,10 @@ def _present_band(asked: ThresholdRequest, now: Threshold) -> Band | None:
     """The UNKNOWN band as it was asked for when that can be chosen anew, else as it is."""
     if now.unknown_band is None or now.chosen is None or not now.chosen.band:
         return now.unknown_band
-    present = band(now.chosen.band)
+    try:
+        present = band(now.chosen.band)
+    except ValueError as error:  # of a manifest that somebody wrote
+        raise BundleError(f"the UNKNOWN band that was asked for: {error}", hint="give --unknown-band anew") from error
     both = asked.max_miss is not None and asked.max_false_reject is not None
     can = both if present == "rates" else bool(asked.good)
     return present if can or isinstance(present, tuple) else now.unknown_band

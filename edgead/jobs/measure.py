@@ -10,9 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -70,9 +69,6 @@ class Result:
     resident_mb: float | None = None
     peak_mb: float | None = None
     many_per_s: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def load(bundle: Bundle, name: str, threads: int | None, *, keep: bool = True) -> Candidate:

@@ -107,7 +107,9 @@ class VerifyResult:
                 hint=f"edgead threshold {self.bundle} --history shows how it came about; --undo takes the last change back",
             )
         if self.not_noted:
-            raise StorageError(self.not_noted, hint=f"{self.bundle} must be writable: its engines were measured for the first time")
+            raise StorageError(
+                self.not_noted, hint=f"{self.bundle} must be writable: its engines were measured for the first time"
+            )
 
 
 def verify(request: VerifyRequest, progress: Progress = silent) -> VerifyResult:
