@@ -1,4 +1,4 @@
-"""The demo's steps: parts are drawn, a detector learns the good ones, is exported, verified and measured; a station inspects others."""
+"""The demo: parts are drawn, a detector learns the good ones, is exported, verified and measured; a station inspects others."""
 
 from __future__ import annotations
 
