@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.cli._rates import add_trusted
+from edgead.typed import plain
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, Manifest
@@ -79,14 +80,14 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     from edgead.cli._sizing import told
     from edgead.cli._thresholds import facts
 
-    recipe, sizing = manifest.preprocess, manifest.origin.get("sizing")
+    recipe, sizing = manifest.preprocess, manifest.origin.sizing
     frames = manifest.measured.get("frames", {})
     lines = [
         ("name", manifest.name),
         ("model", f"{manifest.family}: {_pairs(manifest.model)}"),
         ("made", f"{manifest.created_at}, {size / 2**20:.1f} MiB, {len(manifest.files)} files, digests checked"),
-        ("origin", _pairs({k: v for k, v in manifest.origin.items() if not isinstance(v, Mapping)})),
-        ("trained on", _pairs(manifest.origin.get("data", {}))),
+        ("origin", _pairs({k: v for k, v in plain(manifest.origin).items() if not isinstance(v, Mapping)})),
+        ("trained on", _pairs(plain(manifest.origin.data))),
         ("recipe", _recipe(recipe)),
         *(("input size" if i == 0 else "", line) for i, line in enumerate(told(sizing) if sizing else ())),
         *(("input", f"{t.name}: {t.dtype} {' x '.join(map(str, t.shape))}") for t in manifest.inputs),
