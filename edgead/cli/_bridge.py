@@ -34,7 +34,10 @@ class Bridge(click.Command):
         parser = _Parser(prog=ctx.command_path, description=self._module.__doc__, formatter_class=form)
         self._module.add_arguments(parser)
         parser.add_argument("--debug", action="store_true", help="show the trace of an error and log more")
-        args = parser.parse_args(ctx.args)
+        try:
+            args = parser.parse_args(ctx.args)
+        except SystemExit as stop:  # --help
+            ctx.exit(int(stop.code or 0))
         args.verb = self.name
         set_debug(ctx, args.debug)
         start_logging(ctx)

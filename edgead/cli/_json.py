@@ -19,13 +19,15 @@ def schema(verb: str) -> str:
     return f"edgead.{verb}/{VERSION}"
 
 
-def print_json(verb: str, result: Any, *, indent: int | None = 2) -> None:
+def print_json(verb: str, result: Any, *, action: str = "", indent: int | None = 2) -> None:
     """Print a verb's result: a dataclass, or a mapping by names.
 
     Args:
+        action: of a verb that has several, each with a result of its own.
         indent: None for one of many lines.
     """
-    print(json.dumps({"schema": schema(verb), **plain_of(result)}, indent=indent, allow_nan=False))
+    named = {"action": action} if action else {}
+    print(json.dumps({"schema": schema(verb), **named, **plain_of(result)}, indent=indent, allow_nan=False))
 
 
 def plain_of(value: Any) -> Any:

@@ -26,7 +26,8 @@ How a verb is written
 4. An option that does not apply to what was given is refused by name: `refuse("overlap", "coarse", why=..., hint=...)` asks
    whether it stands on the command line, also where it has a default.
 5. --json prints one object and nothing else by `edgead.cli._json.print_json(VERB, result)`: a frozen dataclass, after
-   "schema": "edgead.VERB/1". Its fields are described in docs/json.md, which a test holds against the class.
+   "schema": "edgead.VERB/1". After a line in `_schemas.RESULTS`, `python -m edgead.cli._schemas > docs/json.md` describes its
+   fields by their annotations and the docstring's "Attributes:".
 6. Actions of a verb (weights list, fetch, verify): `command = actions(__doc__, list=..., fetch=...)`, each made by @verb.
 """
 
@@ -43,7 +44,7 @@ import click
 from edgead.cli._types import Wrong
 from edgead.words import hide, plain
 
-_DEBUG = "edgead.debug"
+_DEBUG, _PARAMETERS = "edgead.debug", "edgead_parameters"
 _OPTION = re.compile(r"--?[A-Za-z]")
 """What looks like an option where a value should be; negative numbers do not."""
 
@@ -79,6 +80,16 @@ class _Laid:
     help: str | None
     params: list[click.Parameter]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            if not ctx.resilient_parsing:
+                check_values(self.params, args)
+            rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click's parser does not tell
+            raise
+        return rest
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.help:
             formatter.write(f"\n{self.help.rstrip()}\n")
@@ -103,11 +114,6 @@ class _Laid:
 
 class Verb(_Laid, click.Command):
     """A verb, or one of its actions."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing:
-            check_values(ctx, self.params, args)
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> int:
         start_logging(ctx)
@@ -177,7 +183,7 @@ def verb(description: str | None, summary: str = "") -> Callable[[Function], Ver
     """
 
     def made(function: Function) -> Verb:
-        params = [*reversed(getattr(function, "__click_params__", [])), debug_option()]
+        params = [*reversed(vars(function).get(_PARAMETERS, [])), debug_option()]
         return Verb(name=None, callback=function, params=params, help=description, short_help=summary)
 
     return made
@@ -185,21 +191,31 @@ def verb(description: str | None, summary: str = "") -> Callable[[Function], Ver
 
 def actions(description: str | None, **commands: click.Command) -> Actions:
     """A verb of several actions, by their names."""
-    made = Actions(help=description, params=[debug_option()])
+    made = Actions(help=description, params=[debug_option()], options_metavar="", subcommand_metavar="ACTION ...")
     for name, command in commands.items():
         command.name = name
         made.add_command(command)
     return made
 
 
-def option(*names: str, **attrs: Any) -> Callable[[Any], Any]:
-    """An option: click.option's arguments, and `group`, the title that it stands under in the help."""
-    return click.option(*names, cls=Option, **attrs)
+def option(*names: str, **attrs: Any) -> Callable[[Function], Function]:
+    """An option: click.Option's arguments, and `group`, the title that it stands under in the help."""
+    return _noted(lambda: Option(names, **attrs))
 
 
-def argument(name: str, **attrs: Any) -> Callable[[Any], Any]:
-    """An argument: click.argument's arguments, and `help`."""
-    return click.argument(name, cls=Argument, **attrs)
+def argument(name: str, **attrs: Any) -> Callable[[Function], Function]:
+    """An argument: click.Argument's arguments, and `help`."""
+    return _noted(lambda: Argument([name], **attrs))
+
+
+def _noted(make: Callable[[], click.Parameter]) -> Callable[[Function], Function]:
+    """A decorator that notes a parameter for @verb, which stands above it."""
+
+    def noted(function: Function) -> Function:
+        vars(function).setdefault(_PARAMETERS, []).append(make())
+        return function
+
+    return noted
 
 
 def debugging_of(ctx: click.Context) -> bool:
@@ -219,16 +235,16 @@ def start_logging(ctx: click.Context) -> None:
         handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
 
-def check_values(ctx: click.Context, params: list[click.Parameter], args: list[str]) -> None:
+def check_values(params: list[click.Parameter], args: list[str]) -> None:
     """Raises Wrong: an option without its value, with an empty one, or given twice with two values."""
     seen: dict[str, str] = {}
     for param, name, value in _valued(params, args):
         if value == "":
-            raise Wrong(f"{name} is empty", "give a value, or leave it out", ctx)
+            raise Wrong(f"{name} is empty", "give a value, or leave it out")
         if param.multiple or param.name is None:
             continue
         if seen.setdefault(param.name, value) != value:
-            raise Wrong(f"{name} is given twice, as {seen[param.name]} and as {value}", "give it once", ctx)
+            raise Wrong(f"{name} is given twice, as {seen[param.name]} and as {value}", "give it once")
 
 
 def _valued(params: list[click.Parameter], args: list[str]) -> Iterator[tuple[click.Option, str, str]]:

@@ -6,99 +6,44 @@ edgead cameras --thumbnails pictures/     (takes one picture with each; a camera
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from edgead.runtime.cameras.discover import Attached, NotLooked
-    from edgead.types import Image
+from edgead.cli._json import print_json
+from edgead.cli._options import JSON
+from edgead.cli._types import PATH
+from edgead.cli._verb import option, verb
 
-SUMMARY = "list attached cameras with their addresses; --thumbnails takes a picture with each"
+if TYPE_CHECKING:
+    from edgead.jobs.cameras import Cameras
 
 NO_PICTURE = 6
-WIDTH_PX = 480
-TIMEOUT_S = 3.0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `edgead cameras`."""
-    parser.add_argument("--thumbnails", type=Path, metavar="DIR", help="take a picture with each camera and write it there")
-    parser.add_argument("--json", action="store_true", help="print the list as JSON")
-
-
-def run(args: argparse.Namespace) -> int:
+@verb(__doc__)
+@option("--thumbnails", type=PATH, metavar="DIR", help="take a picture with each camera and write it there")
+@JSON
+def command(thumbnails: Path | None, as_json: bool) -> int:
     """0, or 6 when a camera gave no picture for its thumbnail."""
-    from edgead.runtime.cameras.discover import attached
+    from edgead.jobs.cameras import look
 
-    found, skipped = attached()
-    pictures = take_pictures(found, args.thumbnails) if args.thumbnails else {}
-    failed = any(not taken["file"] for taken in pictures.values())
-    if args.json:
-        cameras = [{**asdict(camera), **pictures.get(camera.address, {})} for camera in found]
-        print(json.dumps({"cameras": cameras, "not_looked_for": [asdict(kind) for kind in skipped]}, indent=2))
-    else:
-        _show(found, skipped, pictures)
-    return NO_PICTURE if failed else 0
+    found = look(thumbnails)
+    print_json("cameras", found) if as_json else _show(found)
+    return NO_PICTURE if any(camera.file == "" for camera in found.cameras) else 0
 
 
-def take_pictures(found: list[Attached], folder: Path) -> dict[str, dict[str, str]]:
-    """One small PNG a camera: its "file", or "" and the "error", by address.
-
-    Raises:
-        StorageError: the folder cannot be written.
-    """
-    import cv2
-
-    from edgead.errors import EdgeadError, StorageError
-    from edgead.runtime.cameras import open_camera
-
-    taken: dict[str, dict[str, str]] = {}
-    for attached in found:
-        try:
-            camera = open_camera(attached.address)
-            try:
-                image = camera.grab(TIMEOUT_S).image
-            finally:
-                camera.close()
-        except EdgeadError as error:
-            taken[attached.address] = {"file": "", "error": str(error)}
-            continue
-        file = folder / (re.sub(r"[^\w.-]+", "-", attached.address).strip("-") + ".png")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(cv2.imencode(".png", _small(image))[1].tobytes())
-        except OSError as error:
-            raise StorageError(f"cannot write {file}: {error.strerror or error}", hint="choose another folder") from error
-        taken[attached.address] = {"file": str(file), "error": ""}
-    return taken
-
-
-def _small(image: Image) -> Image:
-    import cv2
-    import numpy as np
-
-    height = max(1, round(image.shape[0] * WIDTH_PX / image.shape[1]))
-    if image.shape[1] <= WIDTH_PX:
-        return image
-    return np.asarray(cv2.resize(image, (WIDTH_PX, height), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _show(found: list[Attached], skipped: list[NotLooked], pictures: dict[str, dict[str, str]]) -> None:
+def _show(found: Cameras) -> None:
     from rich.text import Text
 
     from edgead.cli._console import console
 
     out = console()
-    width = max((len(camera.address) for camera in found), default=0)
-    for camera in found:
+    width = max((len(camera.address) for camera in found.cameras), default=0)
+    for camera in found.cameras:
         out.print(Text.assemble((f"{camera.address:<{width}}", "bold"), f"  {camera.model}, {camera.kind}, {camera.path}"))
-        if taken := pictures.get(camera.address):
-            out.print(Text(f"{'':{width}}  -> {taken['file'] or 'no picture: ' + taken['error']}"))
-    if not found:
+        if camera.file is not None:
+            out.print(Text(f"{'':{width}}  -> {camera.file or f'no picture: {camera.error}'}"))
+    if not found.cameras:
         out.print("no camera found")
-    for kind in skipped:
+    for kind in found.not_looked_for:
         out.print(Text(f"not looked for: {kind.kind}: {kind.reason}" + (f" -> {kind.hint}" if kind.hint else ""), style="yellow"))

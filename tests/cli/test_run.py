@@ -16,10 +16,10 @@ import pytest
 
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
 from edgead.cli import run
-from edgead.cli._probes import PROBE
 from edgead.cli.main import main
 from edgead.cli.run import only_camera, summary
 from edgead.config import CameraConfig, CommandOutput
+from edgead.jobs.doctor.box import PROBE
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.loop.stats import Stats

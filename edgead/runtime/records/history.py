@@ -42,7 +42,9 @@ class Summary:
     """What a selection holds.
 
     Attributes:
-        parts: records; runs: of the station; first, last: UTC of the first and last by order of writing.
+        parts: records.
+        runs: of the station.
+        first, last: UTC of the first and last by order of writing.
         verdicts, causes: counts; of a cause, what stands before a colon.
         missing: part ids between the smallest and the largest without a record; None when only some were selected.
         latency_ms: p50, p95, p99 and max from the frame's arrival to the verdict; empty when no part had a frame.

@@ -1,4 +1,4 @@
-"""What `edgead doctor` tries on this machine: each probe yields findings."""
+"""What the doctor tries on this machine: each probe yields findings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -17,6 +16,8 @@ import numpy as np
 from edgead import machine, registry
 from edgead.engines.cuda import NoGpu
 from edgead.errors import EdgeadError, EngineError, MissingExtra
+from edgead.jobs.doctor.cameras import vision
+from edgead.jobs.doctor.check import BROKEN, MISSING, NOTE, OK, Check, Findings
 from edgead.optional import require
 
 PROBE = base64.b64decode(
@@ -26,25 +27,14 @@ PROBE = base64.b64decode(
 )
 """ONNX, opset 13, by the graph contract, 16 x 16 px: anomaly_map = the largest colour value, score = the map's largest."""
 
-OK, MISSING, BROKEN, NOTE = "ok", "missing", "broken", "note"
 LOW_DISK_MB = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding: `state` is "ok", "missing", "broken" or "note"; `hint` says what to do about it."""
-
-    group: str
-    name: str
-    state: str
-    detail: str
-    hint: str = ""
-
-
-def examine() -> list[Check]:
-    """Every check, in the order in which it is shown."""
+def examine() -> Findings:
+    """Try everything. Whatever fails is a finding."""
     probes: tuple[Callable[[], Iterator[Check]], ...] = (_engines, _devices, _cpu, _cameras, _training, _display, _disk)
-    return [check for probe in probes for check in probe()]
+    checks = tuple(check for probe in probes for check in probe())
+    return Findings(any(check.group == "engine" and check.state == OK for check in checks), checks, machine.facts())
 
 
 def _engines() -> Iterator[Check]:
@@ -156,8 +146,6 @@ def _cameras() -> Iterator[Check]:
         yield Check("camera", "RTSP", OK, "OpenCV has FFMPEG; try yours: edgead run BUNDLE --camera rtsp://...")
     else:
         yield Check("camera", "RTSP", MISSING, "this OpenCV has no FFMPEG", "pip install opencv-python-headless")
-    from edgead.cli._probes_vision import vision
-
     yield from vision()
 
 

@@ -1,4 +1,4 @@
-"""What `edgead doctor` looks at for machine-vision cameras: their libraries, and the network and USB limits that lose packets."""
+"""What the doctor looks at for machine-vision cameras: their libraries, and the network and USB limits that lose packets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 
 from edgead import machine
-from edgead.cli._probes import MISSING, NOTE, OK, Check
 from edgead.errors import MissingExtra
+from edgead.jobs.doctor.check import MISSING, NOTE, OK, Check
 from edgead.runtime.cameras import _libaravis
 
 GUIDE = "see deploy/network/README.md"
