@@ -154,7 +154,8 @@ def plain(value: Any) -> Any:
         return [plain(one) for one in value]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
-    rest, written = _rest(type(value)), {}
+    rest = _rest(type(value))
+    written: dict[str, Any] = {}
     for field in dataclasses.fields(value):
         one = getattr(value, field.name)
         if field.name == rest:

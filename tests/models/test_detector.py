@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import BadInput
-from edgead.models.detector import load_detector
+from edgead.trained import load_model
 from tests.bundles import Tiny
 
 
@@ -18,11 +18,11 @@ def test_a_family_of_another_edgead_is_told_as_unknown(tiny: Tiny, tmp_path: Pat
     file = folder / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "family": "flow"}))
     with pytest.raises(BadInput, match=r"family 'flow', which this edgead .* does not know") as caught:
-        load_detector(folder)
+        load_model(folder)
     assert "known here: efficientad" in caught.value.hint
     file.write_text(json.dumps({**json.loads(file.read_text()), "family": ["flow"]}))
     with pytest.raises(BadInput, match="family is a list of 1, expected a text"):
-        load_detector(folder)
+        load_model(folder)
 
 
 @pytest.mark.parametrize(("key", "value"), [("created_at", None), ("tool", 3), ("source", ["x"])])
@@ -35,7 +35,7 @@ def test_an_origin_of_the_wrong_kind_is_told_before_anything_is_built(
     card = json.loads(file.read_text())
     file.write_text(json.dumps({**card, "origin": {**card["origin"], key: value}}))
     with pytest.raises(BadInput, match=rf"model\.json .*origin\.{key} is "):
-        load_detector(folder, to_export=True)
+        load_model(folder)
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_what_is_wrong_with_a_config_is_named(tiny: Tiny, tmp_path: Path, key: s
         del card["config"][key]
     file.write_text(json.dumps(card))
     with pytest.raises(BadInput, match=rf"is damaged: model\.json: {says}"):
-        load_detector(folder)
+        load_model(folder)
