@@ -381,7 +381,7 @@ class Origin:
         assumptions: what they did not say.
         arguments: of the training.
         sizing: how the input size was chosen.
-        data: the good pictures.
+        data: the good pictures; None where nothing is said of them.
         rest: keys of other tools and newer edgeads.
     """
 
@@ -394,13 +394,18 @@ class Origin:
     assumptions: tuple[FileName, ...] | None = None
     arguments: Arguments | None = None
     sizing: Annotated[dict[str, Any] | None, As(Sizing)] = None
-    data: Data = field(default_factory=Data)
+    data: Data | None = None
     rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether pictures of the product took part."""
+        return self.data is not None and self.data.path is not None
 
     @property
     def without_pictures(self) -> bool:
         """Whether the model was imported without good pictures: those held out are generated."""
-        return self.tool == IMPORTED and self.data.path is None
+        return self.tool == IMPORTED and not self.has_pictures
 
 
 GoldenKind = Literal["good", "defect", "drawn defect"]

@@ -144,9 +144,10 @@ def retrainer(model_dir: Path) -> tuple[Retrain | None, str]:
     card = _card(model_dir)
     if card is None or card.origin.tool != TRAINED or card.origin.arguments is None:
         return None, "this model was not trained by edgead train"
-    path = Path(card.origin.data.path or "")
-    if card.origin.data.path is None or not path.is_dir():
-        return None, f"the pictures that it was trained on are not at {card.origin.data.path or ''} any more"
+    folder = card.origin.data.path if card.origin.data else None
+    path = Path(folder or "")
+    if folder is None or not path.is_dir():
+        return None, f"the pictures that it was trained on are not at {folder or ''} any more"
     if card.origin.arguments.tiling:
         return None, "this model looks at tiles, whose size is part of its training"
     known, arguments = card, card.origin.arguments
@@ -175,7 +176,7 @@ def _check_pictures(card: ModelCard, arguments: Arguments, path: Path) -> None:
 
     heldout, seed = _split(arguments)
     found = load_good(path, card.preprocess, heldout, seed, leave_out=arguments.leave_out or ()).digest
-    if found != card.origin.data.digest:
+    if card.origin.data is None or found != card.origin.data.digest:
         raise BadInput(f"the pictures in {path} are not those that the model was trained on", hint="train the model again")
 
 

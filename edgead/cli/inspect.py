@@ -105,7 +105,7 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("model", f"{manifest.family}: {_pairs(manifest.model)}"),
         ("made", f"{manifest.created_at}, {size / 2**20:.1f} MiB, {len(manifest.files)} files, digests checked"),
         ("origin", _pairs({k: v for k, v in plain(manifest.origin).items() if not isinstance(v, Mapping)})),
-        ("trained on", _pairs(plain(manifest.origin.data))),
+        ("trained on", _pairs(plain(manifest.origin.data or {}))),
         ("recipe", _recipe(recipe)),
         *(("input size" if i == 0 else "", line) for i, line in enumerate(told(sizing) if sizing else ())),
         *(("input", f"{t.name}: {t.dtype} {' x '.join(map(str, t.shape))}") for t in manifest.inputs),

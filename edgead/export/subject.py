@@ -79,7 +79,7 @@ class Subject:
     def findings(self) -> list[Finding]:
         """What must be said of the trained model: by the frames here, or, where no defect is among them, as training said it;
         nothing where there are no pictures of the product."""
-        if self.card.origin.data.path is None:
+        if not self.card.origin.has_pictures:
             return []
         figures = figures_of(
             self.frames.all, self.reference.scores, len(self.frames.held_out), len(self.frames.good), self.rule.trained.value,
