@@ -7,10 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.cli._options import MOST_THREADS
 from edgead.errors import BadInput
 from edgead.typed import shown
-
-MOST_THREADS = 1024
 
 if TYPE_CHECKING:
     from edgead.decision import Region

@@ -26,6 +26,12 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "fetch": "edgead.jobs.weights:Fetched",
         "verify": "edgead.jobs.weights:Verified",
     },
+    "run": {"": "edgead.cli._told:Ran"},
+    "station": {
+        "check": "edgead.cli.station:Checked",
+        "schema": "edgead.cli.station:Schema",
+        "example": "edgead.cli.station:Example",
+    },
     "records": {"": "edgead.cli.records:Row", "summary": "edgead.runtime.records.history:Summary"},
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
