@@ -25,8 +25,8 @@ CROSSFIT = CrossFitted("leave-one-out", 5, tuple(float(i) for i in range(80)), (
 
 def card(value: float, crossfit: CrossFitted | None = CROSSFIT) -> ModelCard:
     return ModelCard(
-        family="f", config={}, image_size=(16, 16), name="n", preprocess=PreprocessRecipe(16, 16), threshold=Threshold(value, "m"),
-        origin=Origin(), crossfit=crossfit,
+        family="f", config={}, image_size=(16, 16), name="n", preprocess=PreprocessRecipe(16, 16),
+        threshold=Threshold(value, "m"), origin=Origin(), crossfit=crossfit,
     )  # fmt: skip
 
 
