@@ -19,7 +19,7 @@ def test_train_tells_what_came_out_and_what_is_next(tmp_path: Path, capsys: pyte
     said = capsys.readouterr().out
     for part in ("10 trained on, 2 held out", "threshold", "image AUROC", "PRO", f"edgead export {out}"):
         assert part in said
-    assert load_model(out)[1]["name"] == "bracket"
+    assert load_model(out)[1].name == "bracket"
 
 
 def test_grey_and_16_bit_pictures_and_a_region_are_accepted(tmp_path: Path) -> None:
