@@ -19,7 +19,9 @@ from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine, write_ir
 from edgead.export.graph import write_onnx
 from edgead.export.tensorrt import BuildOptions, build_engine
-from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
+from edgead.families.contract import FitData
+from edgead.families.patchcore.fit import fit
+from edgead.families.patchcore.options import PatchCoreOptions
 from edgead.families.patchcore.network import PatchCore
 from edgead.models.rewrites import Material, parse, plan_for, rewrite
 from edgead.models.wrappers.resized import Resized
@@ -33,7 +35,7 @@ ROWS, DIMS = 100, 64
 
 @pytest.fixture(scope="module")
 def trained() -> PatchCore:
-    return fit_patchcore(PICTURES, SIZE, PatchCoreOptions(coreset=300))
+    return fit(FitData(PICTURES, SIZE), PatchCoreOptions(coreset=300))
 
 
 def compressed(trained: Any, *texts: str) -> Any:

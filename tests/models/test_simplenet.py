@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from edgead.errors import BadInput
-from edgead.families.simplenet.fit import Discriminator, SimpleNetOptions, fit_simplenet, fold, truncated_l1
+from edgead.families.contract import FitData
+from edgead.families.simplenet.fit import Discriminator, fit, fold, truncated_l1
+from edgead.families.simplenet.options import SimpleNetOptions
 from edgead.models.detector import load_detector, save_detector
 from edgead.models.rows import to_pixels
 from tests.training._parts import draw_part
@@ -33,8 +35,8 @@ def test_folding_changes_nothing() -> None:
 
 def test_trained_saved_and_loaded_answers_are_equal(tmp_path: Path) -> None:
     images = [draw_part(seed) for seed in range(6)]
-    detector = fit_simplenet(images, (64, 64), SimpleNetOptions(steps=5))
-    again = fit_simplenet(images, (64, 64), SimpleNetOptions(steps=5))
+    detector = fit(FitData(images, (64, 64)), SimpleNetOptions(steps=5))
+    again = fit(FitData(images, (64, 64)), SimpleNetOptions(steps=5))
     save_detector(tmp_path, detector, {})
     loaded, _ = load_detector(tmp_path)
     pixels = to_pixels(images)
@@ -47,4 +49,4 @@ def test_trained_saved_and_loaded_answers_are_equal(tmp_path: Path) -> None:
 
 def test_no_steps_are_refused() -> None:
     with pytest.raises(BadInput, match="0 training steps"):
-        fit_simplenet([np.zeros((64, 64, 3), np.uint8)], (64, 64), SimpleNetOptions(steps=0))
+        SimpleNetOptions(steps=0)
