@@ -28,11 +28,11 @@ import numpy as np
 from benchmarks._gallery import Shown, sheet
 from benchmarks._sets import SETS, Entry, Sizes
 from benchmarks._spread import cell, spread
+from edgead.families import trained
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe
 from edgead.training.dataset import load_labelled
 from edgead.training.evaluate import answers
-from edgead.families import trained
 from edgead.training.fit import TrainRequest, train
 from edgead.training.metrics import auroc, brightness_auroc, pixel_auroc, pro
 

@@ -42,13 +42,13 @@ from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.openvino import OpenVinoEngine, write_ir
 from edgead.engines.timing import interleaved_ms
 from edgead.export.graph import write_onnx
+from edgead.families import trained
 from edgead.machine import facts
 from edgead.models.detector import load_detector
 from edgead.optional import require
 from edgead.parity import Answers, ask
 from edgead.preprocess import list_images, read_image
 from edgead.thresholds.choose import threshold_from_good
-from edgead.families import trained
 from edgead.training.fit import TrainRequest, train
 from edgead.types import Image
 

@@ -23,9 +23,9 @@ import cv2
 from benchmarks._sets import SETS, Split
 from edgead.calibration.judging.deviation import Limits
 from edgead.export import ExportOptions, export_bundle
+from edgead.families import trained
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe
-from edgead.families import trained
 from edgead.training.fit import TrainRequest, train
 
 ROW = "{:<13}{:<20}{:<8}{:>8}{:>12}{:>12}{:>12}{:>10}".format

@@ -21,13 +21,13 @@ import torch
 
 from benchmarks._sets import SETS
 from benchmarks.thresholds import Drawn, draw
+from edgead.families import find
+from edgead.families.contract import FitData
 from edgead.machine import facts
 from edgead.runtime.products.drift import STEADY, Look, TrainedLight
 from edgead.training.crossfit import Scored, cross_fit
 from edgead.training.dataset import split
 from edgead.training.evaluate import good_scores, light_of
-from edgead.families import find
-from edgead.families.contract import FitData
 from edgead.types import Image
 
 SHIFTS = (0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3)

@@ -33,16 +33,17 @@ import torch
 from torch import Tensor
 
 from benchmarks._sets import SETS
+from edgead.families import find, trained
+from edgead.families.contract import FitData
 from edgead.machine import facts
-from edgead.models.patches import TRAINED, PatchFeatures
+from edgead.models.patches import PatchFeatures
+from edgead.models.usual import TRAINED
 from edgead.preprocess import PreprocessRecipe
 from edgead.survey import Survey, settle
 from edgead.thresholds.choose import threshold_from_good
 from edgead.training.crossfit import Scored, cross_fit
 from edgead.training.dataset import split
 from edgead.training.evaluate import answers, good_scores
-from edgead.families import find, trained
-from edgead.families.contract import FitData
 from edgead.training.metrics import auroc
 from edgead.types import Image
 
@@ -193,10 +194,6 @@ def remembered(file: Path | None) -> Iterator[None]:
 
 def _some(items: Sequence[Any], count: int, rng: np.random.Generator) -> list[Any]:
     return [items[i] for i in rng.permutation(len(items))[:count]]
-
-
-def _silent(stage: str, done: float) -> None:
-    pass
 
 
 def main() -> int:

@@ -39,12 +39,12 @@ from edgead.engines.timing import interleaved
 from edgead.export.coarse import TwoGraphs
 from edgead.export.graph import write_onnx
 from edgead.export.tensorrt import BuildOptions
+from edgead.families import find
+from edgead.families.contract import FitData
 from edgead.machine import facts
 from edgead.models.detector import Detector
 from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import read_image
-from edgead.families import find
-from edgead.families.contract import FitData
 from edgead.training.metrics import auroc
 from edgead.training.tiles import Tiling, fit_shrunk, fit_tiled, join
 from edgead.types import Engine, Image
@@ -68,6 +68,10 @@ class Modules:
     @property
     def side(self) -> int:
         return self.cells * CELL_PX
+
+    @property
+    def data(self) -> FitData:
+        return FitData(self.train, (self.side, self.side))
 
 
 def compose(cells: int, train: int, held_out: int, test: int, seed: int) -> Modules:

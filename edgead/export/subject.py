@@ -16,8 +16,9 @@ from edgead.errors import BadInput
 from edgead.export.builds import BUILDS
 from edgead.export.measure import ThresholdRule, read_frames, trained_answers
 from edgead.export.options import ExportOptions, Job
+from edgead.families.rewriting import plan_for, rewrite
 from edgead.models.detector import Detector, load_detector
-from edgead.models.rewrites import Applied, Material, plan_for, rewrite
+from edgead.models.rewrites import Applied, Material
 from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.preprocess import PreprocessRecipe
 

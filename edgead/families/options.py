@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -118,6 +119,15 @@ class Known:
         kinds = " or ".join(_IN_WORDS.get(kind, "a list of texts") for kind in self.kinds)
         raise BadInput(f"{place} is {_shown(value)}, expected {kinds}", hint=self.told.help)
 
+    def parse(self, text: str) -> Any:
+        """A value from the text of the command line. Raises BadInput, which names the option."""
+        make = self.told.parse or next((make for kind, make in _FROM_TEXT.items() if kind in self.kinds), None)
+        try:
+            return tuple(text.split(",")) if make is None else make(text)
+        except ValueError as error:
+            what = str(error) if self.told.parse else f"{text[:80]!r} is not {_IN_WORDS[self.kinds[0]]}"
+            raise BadInput(f"{self.flag}: {what}", hint=self.told.help) from None
+
     def refuse_unusable(self, value: Any) -> None:
         """Raises BadInput."""
         if self.told.usable(value):
@@ -127,6 +137,13 @@ class Known:
         raise BadInput(wrong.format(told), hint=self.told.hint or f"give {self.flag} {self.told.range()}")
 
 
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):  # int() takes more: 1_000, other scripts' digits
+        raise ValueError
+    return int(text)
+
+
+_FROM_TEXT: Mapping[type, Callable[[str], Any]] = {int: _whole, float: float, Path: Path, str: str}
 _IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
 

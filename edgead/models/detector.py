@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgead import __version__, disk
+from edgead import disk
 from edgead.errors import BadInput, EdgeadError
 from edgead.manifest import Origin
 from edgead.models.backbones import read_state
@@ -130,17 +130,13 @@ def load_detector(folder: Path, *, to_export: bool = False) -> tuple[Detector, d
         raise BadInput(
             f"{folder} holds no trained model (no model.json)", hint="train one with: edgead train MODEL GOOD_DIR -o DIR"
         )
+    from edgead.families import find, names, unknown
     from edgead.models.wrappers.resized import build
 
     info = _read_card(file, ("name", "preprocess", "threshold", "origin") if to_export else ())
-    try:
-        family = _families()[info["family"]]
-    except KeyError as error:
-        known = ", ".join(sorted(_families()))
-        raise BadInput(
-            f"{folder} holds a model of the family {info['family'][:40]!r}, which this edgead {__version__} does not know",
-            hint=f"install the edgead that made it, or train one that is known here: {known}",
-        ) from error
+    if info["family"] not in names():
+        raise unknown(folder, info["family"], str(info.get("origin", {}).get("package", "")))
+    family = find(info["family"]).detector()
     height, width = info["image_size"]
     try:
         with torch.device("meta"):  # shapes without memory, whatever sizes the file dreams of
@@ -176,13 +172,3 @@ def _read_card(file: Path, needed: tuple[str, ...]) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadInput(f"{file} is not the card of a trained model: {reason}", hint="train or import it again") from error
     return info
-
-
-def _families() -> dict[str, type[Detector]]:
-    from edgead.families.efficientad.network import EfficientAd
-    from edgead.families.foreign.network import GraphDetector, IrDetector
-    from edgead.families.patchcore.network import PatchCore
-    from edgead.families.simplenet.network import SimpleNet
-    from edgead.families.supersimplenet.network import SuperSimpleNet
-
-    return {family.family: family for family in (PatchCore, SimpleNet, EfficientAd, SuperSimpleNet, GraphDetector, IrDetector)}

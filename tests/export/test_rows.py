@@ -21,9 +21,10 @@ from edgead.export.graph import write_onnx
 from edgead.export.tensorrt import BuildOptions, build_engine
 from edgead.families.contract import FitData
 from edgead.families.patchcore.fit import fit
-from edgead.families.patchcore.options import PatchCoreOptions
 from edgead.families.patchcore.network import PatchCore
-from edgead.models.rewrites import Material, parse, plan_for, rewrite
+from edgead.families.patchcore.options import PatchCoreOptions
+from edgead.families.rewriting import parse, plan_for, rewrite
+from edgead.models.rewrites import Material
 from edgead.models.wrappers.resized import Resized
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras.conveyor import draw_part

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from edgead.errors import BadInput
+from edgead.families.contract import FitData
 from edgead.families.patchcore.bank import ROW_LEVELS, integers_of, principal_axes, random_axes, rounded
 from edgead.families.patchcore.coreset import greedy_coreset, project
-from edgead.families.contract import FitData
 from edgead.families.patchcore.fit import fit
-from edgead.families.patchcore.options import PatchCoreOptions
 from edgead.families.patchcore.network import PatchCore
+from edgead.families.patchcore.options import PatchCoreOptions
+from edgead.families.rewriting import parse, plan_for, rewrite
 from edgead.families.simplenet.network import SimpleNet
 from edgead.models.detector import Detector, load_detector, save_detector
 from edgead.models.patches import FEATURES, LinearFeatures, PatchFeatures, build_features
-from edgead.models.rewrites import Material, Setting, parse, plan_for, rewrite
+from edgead.models.rewrites import Material, Setting
 from edgead.models.rows import load_features, to_pixels
 
 SIZE = (64, 96)

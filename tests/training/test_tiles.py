@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from edgead.errors import BadInput
+from edgead.families.contract import FitData
 from edgead.models.detector import Detector, load_detector
-from edgead.models.learning.progress import Progress
 from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
@@ -43,7 +43,7 @@ def write_sheet_set(root: Path) -> Path:
 
 
 def bright_fit(data: FitData) -> Detector:
-    return Bright({}, size).eval()
+    return Bright({}, data.size).eval()
 
 
 @pytest.mark.parametrize("coarse", [None, 2])
@@ -71,7 +71,7 @@ def test_the_family_sees_tiles_of_all_places_and_not_too_many(monkeypatch: pytes
 
     def fit(data: FitData) -> Detector:
         seen[:] = data.images
-        return Bright({}, size)
+        return Bright({}, data.size)
 
     sheets = [big_picture(seed, *SHEET) for seed in range(5)]
     fit_tiled(fit, FitData(sheets, SHEET), TILING)
