@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from edgead.bundle import Bundle
-    from edgead.jobs.bench import Result
+    from edgead.jobs.measure import Result
     from edgead.runtime.loop.stats import Stats
     from edgead.runtime.records.overlay import HeatScale
     from edgead.types import Inspection
@@ -164,8 +164,8 @@ class _Demo:
             self._advance()
 
     def measure(self, bundle: Bundle) -> list[Result]:
-        from edgead.cli.bench import with_cold
-        from edgead.jobs.bench import load, time_all
+        from edgead.jobs.bench import with_cold
+        from edgead.jobs.measure import load, time_all
 
         names = [record.name for record in bundle.manifest.engines]
         self._step("measuring", self.plan.rounds * len(names))

@@ -133,6 +133,18 @@ def test_debug_goes_after_the_verb_or_its_action_and_shows_the_trace(tmp_path: P
     assert "Traceback" in told(capsys, 2, "bundle", "--debug", "history", missing)
 
 
+def test_help_that_nobody_reads_to_its_end_is_no_error() -> None:
+    for arguments in ("--help", "records --help"):
+        line = f"{sys.executable} -m edgead.cli.main {arguments} | true; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+        assert "Traceback" not in done.stderr
+
+
+def test_a_completion_that_no_shell_asks_for_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("_EDGEAD_COMPLETE", "tcsh_source")
+    assert "_EDGEAD_COMPLETE is 'tcsh_source'" in told(capsys, 2)
+
+
 def completed(words: str, shell: str = "bash") -> list[str]:
     """What the completion's protocol offers for the last of these words, as the shell's own function asks for it."""
     split = words.split(" ")
