@@ -16,7 +16,7 @@ from typing import Any
 from edgead.cli._json import schema
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
-    "demo": {"": "edgead.cli._demo_report:Facts"},
+    "demo": {"": "edgead.demo.report:Facts"},
     "distill": {"": "edgead.jobs.distill:Distilled"},
     "verify": {"": "edgead.jobs.verify:VerifyResult"},
     "sign": {"sign": "edgead.cli.sign:Signed", "new-key": "edgead.cli.sign:NewKey"},

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from edgead import __version__
 from edgead.errors import BadInput, MissingExtra
 from edgead.families.contract import Family
 
@@ -118,17 +117,3 @@ def find(name: str) -> Family:
             brings = found.package or (point.dist.name if point.dist is not None else point.module)
             return dataclasses.replace(found, package=brings)
     raise BadInput(f"unknown model family {name!r}", hint=f"known: {', '.join(names())}")
-
-
-def unknown(place: object, name: str, package: str = "") -> BadInput:
-    """What is said of a model or a bundle of a family that nobody here knows: it is not damaged.
-
-    Args:
-        place: its folder.
-        package: that brings the family, as the file says; "" where it does not.
-    """
-    known = f"install the edgead that made it, or train one that is known here: {', '.join(sorted(names()))}"
-    return BadInput(
-        f"{place} holds a model of the family {name[:40]!r}, which this edgead {__version__} does not know",
-        hint=f"install the package that brings it: {package[:80]}" if package else known,
-    )

@@ -167,7 +167,7 @@ def test_the_shells_are_offered_verbs_actions_options_choices_and_files() -> Non
 
 
 def test_bash_completes_after_the_one_documented_line(tmp_path: Path) -> None:
-    """In a real bash, by the function that the line of the README defines."""
+    """In a real bash, by the function that the line in the README defines."""
     (tmp_path / "edgead").write_text(f'#!/bin/sh\nexec {sys.executable} -m edgead.cli.main "$@"\n')
     (tmp_path / "edgead").chmod(0o755)
     script = """
@@ -181,3 +181,26 @@ complete -p edgead
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "PATH": path})
     assert done.stdout.splitlines()[0] == "records"
     assert done.stdout.splitlines()[1].endswith("edgead")
+
+
+REFUSED = {
+    "records --summary": (["records", "DIR", "--csv", "a.csv", "--summary"], "--summary is shown"),
+    "records --json": (["records", "DIR", "--csv", "a.csv", "--json"], "--json is shown"),
+    "sign --key": (["sign", "--new-key", "a.pem", "--key", "b.pem"], "--new-key goes alone"),
+    "sign BUNDLE": (["sign", "DIR", "--new-key", "a.pem"], "--new-key goes alone"),
+    "sign": (["sign", "DIR"], "a bundle and the key"),
+    "bundle history N": (["bundle", "history", "DIR", "3"], "got unexpected extra argument (3)"),
+    "weights list NAME": (["weights", "list", "resnet18"], "got unexpected extra argument (resnet18)"),
+    "distill": (["distill", "DIR", "-o", "a.safetensors", "--steps", "1", "--minutes", "1"], "--minutes and --steps"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_apply_is_refused_by_name_before_anything_is_done(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, says = REFUSED[case]
+    (tmp_path / "DIR").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert says in told(capsys, 2, *arguments)
+    assert [path.name for path in tmp_path.rglob("*")] == ["DIR"]

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from edgead.cli._json import plain_of
 from edgead.cli._schemas import RESULTS, markdown, results
 from edgead.cli.main import VERBS, main
+from edgead.jobs.plain import plain_of
 from edgead.runtime.records.database import COLUMNS
 from edgead.runtime.records.store import RecordStore
 from tests.bundles import Tiny

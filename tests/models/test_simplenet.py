@@ -9,8 +9,9 @@ from edgead.errors import BadInput
 from edgead.families.contract import FitData
 from edgead.families.simplenet.fit import Discriminator, fit, fold, truncated_l1
 from edgead.families.simplenet.options import SimpleNetOptions
-from edgead.models.detector import load_detector, save_detector
 from edgead.models.rows import to_pixels
+from edgead.trained import load_model
+from tests.bundles import saved
 from tests.training._parts import draw_part
 
 
@@ -36,8 +37,8 @@ def test_trained_saved_and_loaded_answers_are_equal(tmp_path: Path) -> None:
     images = [draw_part(seed) for seed in range(6)]
     detector = fit(FitData(images, (64, 64)), SimpleNetOptions(steps=5))
     again = fit(FitData(images, (64, 64)), SimpleNetOptions(steps=5))
-    save_detector(tmp_path, detector, {})
-    loaded, _ = load_detector(tmp_path)
+    saved(tmp_path, detector)
+    loaded, _ = load_model(tmp_path)
     pixels = to_pixels(images)
     anomaly_map, score = detector.detect(pixels)
     assert anomaly_map.shape == (6, 64, 64)
