@@ -14,6 +14,7 @@ JSON = option("--json", "as_json", is_flag=True, help="print the result as JSON 
 THREADS = option(
     "--threads", type=whole(1, MOST_THREADS), metavar="N", help="CPU threads of one inference (default: the engine's choice)"
 )
+ENGINE = option("--engine", metavar="NAME", help="one engine of the bundle (default: all that open here)")
 TRUSTED = option(
     "--trusted",
     type=PATH,

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,8 +85,6 @@ def test_a_link_of_another_package_carries_verdicts_from_a_station_file_to_the_p
 
         plc: FakePlc = edgead_toy.PLCS["press-7", 3]
         plc.wanted = 3
-        import threading
-
         runner = threading.Thread(target=line.run, name="test-run")
         runner.start()
         until(lambda: len(plc.verdicts) == 3)

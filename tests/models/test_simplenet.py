@@ -1,15 +1,17 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from edgead.errors import BadInput
-from edgead.families.simplenet.fit import Discriminator, SimpleNetOptions, fit_simplenet, fold, truncated_l1
-from edgead.models.detector import load_detector, save_detector
+from edgead.families.contract import FitData
+from edgead.families.simplenet.fit import Discriminator, fit, fold, truncated_l1
+from edgead.families.simplenet.options import SimpleNetOptions
 from edgead.models.rows import to_pixels
+from edgead.trained import load_model
+from tests.bundles import saved
 from tests.training._parts import draw_part
 
 
@@ -33,10 +35,10 @@ def test_folding_changes_nothing() -> None:
 
 def test_trained_saved_and_loaded_answers_are_equal(tmp_path: Path) -> None:
     images = [draw_part(seed) for seed in range(6)]
-    detector = fit_simplenet(images, (64, 64), SimpleNetOptions(steps=5))
-    again = fit_simplenet(images, (64, 64), SimpleNetOptions(steps=5))
-    save_detector(tmp_path, detector, {})
-    loaded, _ = load_detector(tmp_path)
+    detector = fit(FitData(images, (64, 64)), SimpleNetOptions(steps=5))
+    again = fit(FitData(images, (64, 64)), SimpleNetOptions(steps=5))
+    saved(tmp_path, detector)
+    loaded, _ = load_model(tmp_path)
     pixels = to_pixels(images)
     anomaly_map, score = detector.detect(pixels)
     assert anomaly_map.shape == (6, 64, 64)
@@ -47,4 +49,4 @@ def test_trained_saved_and_loaded_answers_are_equal(tmp_path: Path) -> None:
 
 def test_no_steps_are_refused() -> None:
     with pytest.raises(BadInput, match="0 training steps"):
-        fit_simplenet([np.zeros((64, 64, 3), np.uint8)], (64, 64), SimpleNetOptions(steps=0))
+        SimpleNetOptions(steps=0)

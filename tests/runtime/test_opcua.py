@@ -139,7 +139,11 @@ def test_wrong_credentials_and_nodes_are_one_line_each_and_cost_no_verdict(
         (stranger, "certificate", "rejects the certificate"),
         ({"certificate": keys / "expired.pem", "key": keys / "expired.key"}, "certificate", "expired on"),
         ({"server_certificate": keys / "expired.pem"}, "certificate", "expired on"),
-        ({"server_certificate": keys / "stranger.pem", "connect_timeout_ms": 500}, "certificate", "does not answer our encrypted"),
+        (
+            {"server_certificate": keys / "stranger.pem", "connect_timeout_ms": 500},
+            "certificate",
+            "does not answer our encrypted",
+        ),
         ({"security": "none"}, "refused|connect", "the PLC at"),
         ({"node": "ns=2;s=nobody.{block}.{signal}"}, "refused", "from_plc.enable .* cannot be read: BadNodeIdUnknown"),
         ({"node": "nsu=urn:nobody;s=edgead.{block}.{signal}"}, "refused", "has no namespace urn:nobody"),

@@ -428,7 +428,7 @@ def test_modbus_wrong_registers_are_refused_by_the_plc_and_named(tmp_path: Path)
 
 @pytest.mark.parametrize("blocks", [(0, 5), (100, 95), (-1, 50), (0, 65535), (65530, 0)])
 def test_modbus_blocks_that_overlap_or_do_not_fit_are_bad_input(blocks: tuple[int, int]) -> None:
-    with pytest.raises(BadInput, match="overlap|goes beyond register 65535|cannot be"):
+    with pytest.raises(BadInput, match=r"overlap|goes beyond register 65535|cannot be"):
         modbus(502, to_plc_address=blocks[0], from_plc_address=blocks[1])
 
 

@@ -46,8 +46,8 @@ from edgead.export.search.space import (
     thread_counts,
 )
 from edgead.families.foreign.network import IrDetector
-from edgead.models.rewrites import known
 from edgead.models.wrappers.coarse import CoarseToFine
+from edgead.trained import is_model
 
 WORTH = 0.02
 """Share of the time that a rewrite's last setting must save to be tried further, and another number of threads as well."""
@@ -278,8 +278,7 @@ class _Search:
         save at most; then combinations, the mildest first."""
         bases = [replace(base, size=size) for base in self._bases()]
         family, config = self.bench.detector.family, self.benches[size].detector.config
-        names = [one.name for one in known() if family in one.families and one.default is None]
-        axes = axes_for(family, config, names, (*self.options.rewrites, *self.options.left_out))
+        axes = axes_for(family, config, (*self.options.rewrites, *self.options.left_out))
         if not axes:
             return
         floors = {base: self._consider(base.rewritten(settings_at(axes, _deepest(axes)))) for base in bases}
@@ -350,7 +349,7 @@ class _Search:
 
     def _train(self, size: Size, retrain: Retrain) -> None:
         model_dir = self.folder / f"{self.journal.file.stem}-{size[0]}x{size[1]}"
-        if not (model_dir / "model.json").is_file():
+        if not is_model(model_dir):
             self.report(f"training at {size[0]} x {size[1]} px", 0.0)
             retrain(size, model_dir, lambda: self._left_s() < 0)
         name = f"{size[0]}x{size[1]}"

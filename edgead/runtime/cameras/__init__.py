@@ -38,7 +38,7 @@ def open_camera(
     a video file                                every frame in order; with `realtime` at its own speed, newest first
     a folder, a picture, ``'pictures/*.png'``   pictures in the order of their names
     ``sim``, ``sim:fps=5,defect_rate=0.2``      simulated conveyor (:class:`~edgead.runtime.cameras.simulated.SimulatedCamera`)
-    ``NAME`` or ``NAME:REST``                   a camera registered by another package in ``edgead.cameras``: factory(rest, clock=)
+    ``NAME`` or ``NAME:REST``                   a camera registered by another package in ``edgead.cameras``: f(REST, clock=)
     ==========================================  ====================================================================
 
     USB, ``gige:``, ``u3v:`` and ``basler:`` take settings after a question mark (see :class:`CameraSettings`):
