@@ -27,7 +27,6 @@ FAMILIES: Mapping[str, Family] = {
             fit=f"{_ROOM}.patchcore.fit:fit",
             rewrites=f"{_ROOM}.patchcore.rewrites",
             tried=("feature_map", "bank", "dims", "rows"),
-            store=f"{_ROOM}.patchcore.rows:store_rows",
         ),
         Family(
             "simplenet",

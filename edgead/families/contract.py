@@ -78,7 +78,6 @@ class Family:
         rewritten: the general rewrites are for it too; False: its graph is written as it came.
         tried: rewrites that a search tries, the least lossy first.
         sizes: its :class:`edgead.families.sizes.SizeRule`; "": the input size is not chosen for it.
-        store: function (ONNX model, detector) that changes how weights are stored in an exported graph, in place.
         fold: function (detector, options) -> what trains the model of a fold (:data:`Fit`), and the share of a training's time
             that it takes; "": the whole training.
         shorter: options of which the trainings of folds take no more than this.
@@ -96,7 +95,6 @@ class Family:
     rewritten: bool = True
     tried: tuple[str, ...] = ("feature_map",)
     sizes: str = ""
-    store: str = ""
     fold: str = ""
     shorter: Mapping[str, int] = field(default_factory=dict)
     package: str = ""
@@ -133,11 +131,6 @@ class Family:
         """Those of this family alone (errors as :meth:`load`)."""
         found: tuple[Rewrite, ...] = self.load(f"{self.rewrites}:REWRITES") if self.rewrites else ()
         return found
-
-    def stored(self, model: Any, detector: Detector) -> None:
-        """Change how weights are stored in an exported ONNX graph, in place, where the family has a way."""
-        if self.store:
-            self.load(self.store)(model, detector)
 
     def load(self, what: str) -> Any:
         """What ``"module:name"`` stands for.
