@@ -15,6 +15,7 @@ from edgead.models.learning.progress import Progress, silent
 
 if TYPE_CHECKING:
     from edgead.families.options import Options
+    from edgead.families.sizes import SizeRule
     from edgead.models.detector import Detector
     from edgead.models.rewrites import Rewrite
     from edgead.types import Image
@@ -126,6 +127,11 @@ class Family:
             return found
         shorter = {name: most for name, most in self.shorter.items() if getattr(options, name) > most}
         return self.bound({**values, **shorter}), 0.5 if shorter else 1.0
+
+    def size_rule(self, values: Mapping[str, Any]) -> SizeRule:
+        """How the input size of one with these options, where it has `sizes`, is chosen (errors as :meth:`bound`)."""
+        rule: SizeRule = self.load(self.sizes)(self.options_type().of(self.name, values), tuple(values))
+        return rule
 
     def own_rewrites(self) -> tuple[Rewrite, ...]:
         """Those of this family alone (errors as :meth:`load`)."""
