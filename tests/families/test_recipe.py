@@ -1,4 +1,4 @@
-"""How to add a family (docs/architecture.md), done: a package of its own brings one; it is trained, exported, verified and run."""
+"""How to add a family (docs/architecture.md), done: a package brings one, which is trained, exported, verified and run."""
 
 from __future__ import annotations
 
