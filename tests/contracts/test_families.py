@@ -214,7 +214,7 @@ def test_it_is_measured_and_runs(
     records = tmp_path / "records.jsonl"
     assert main(["run", str(one.bundle), "--camera", str(tmp_path / "parts"), "--records", str(records)]) == 0
     capsys.readouterr()
-    assert [json.loads(line)["verdict"] in ("ok", "ng") for line in records.read_text().splitlines()] == [True] * 3
+    assert [json.loads(line)["verdict"] in ("OK", "NG") for line in records.read_text().splitlines()] == [True] * 3
 
 
 @every
