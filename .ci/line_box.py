@@ -28,7 +28,7 @@ def import_seconds() -> float:
         subprocess.run([sys.executable, "-c", code], check=True)
         return time.perf_counter() - began
 
-    pairs = [(once("import edgead.runtime.station"), once("pass")) for _ in range(7)]
+    pairs = [(once("import edgead.runtime.loop.station"), once("pass")) for _ in range(7)]
     return statistics.median(a - b for a, b in pairs)
 
 
@@ -45,7 +45,7 @@ def main() -> int:
     edgead("station", "check", str(station))
     edgead("run", str(station), "--max-parts", "5")
     edgead("records", str(station.parent / "data/top"), "--summary")
-    print(f"import edgead.runtime.station: {import_seconds():.2f} s (goal 0.5)")
+    print(f"import edgead.runtime.loop.station: {import_seconds():.2f} s (goal 0.5)")
     return 0
 
 

@@ -11,7 +11,7 @@ from edgead.cli.main import VERBS
 def main() -> int:
     for verb in VERBS:
         done = subprocess.run([sys.executable, "-m", "edgead", verb, "--help"], capture_output=True, text=True, check=False)
-        if done.returncode != 0 or "usage: edgead" not in done.stdout:
+        if done.returncode != 0 or "sage: edgead" not in done.stdout:
             print(f"edgead {verb} --help failed:\n{done.stderr}")
             return 1
     print(f"{len(VERBS)} verbs have --help")

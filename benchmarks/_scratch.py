@@ -13,18 +13,18 @@ import numpy as np
 import torch
 
 from edgead.bundle import Bundle
-from edgead.calibration.deviation import Limits
-from edgead.calibration.guard import GuardOptions
-from edgead.calibration.thresholds import threshold_from_good
+from edgead.calibration.judging.deviation import Limits
+from edgead.calibration.judging.guard import GuardOptions
 from edgead.export import ExportOptions, export_bundle
+from edgead.families.efficientad.network import EfficientAd
+from edgead.families.patchcore.network import PatchCore
+from edgead.families.simplenet.network import SimpleNet
 from edgead.models.backbones import load_backbone
 from edgead.models.detector import Detector, save_detector
-from edgead.models.efficientad import EfficientAd
-from edgead.models.patchcore import PatchCore
 from edgead.models.patches import PatchFeatures
-from edgead.models.simplenet import SimpleNet
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras.conveyor import draw_part
+from edgead.thresholds.choose import threshold_from_good
 from edgead.types import Image
 
 FAMILIES = ("patchcore", "simplenet", "efficientad")

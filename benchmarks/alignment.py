@@ -43,12 +43,12 @@ import numpy.typing as npt
 from benchmarks._sets import SETS
 from edgead.alignment import KINDS, Alignment, Placement
 from edgead.errors import BadInput, PartNotFound
+from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe, read_image
 from edgead.training.alignment import AlignAsked, alignment_sheet, learn_alignment
 from edgead.training.evaluate import answers
 from edgead.training.metrics import auroc
-from edgead.training.patchcore import PatchCoreOptions, fit_patchcore
 from edgead.types import Image
 
 Pose = tuple[float, float, float]

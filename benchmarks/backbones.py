@@ -20,18 +20,18 @@ import numpy as np
 import torch
 
 from benchmarks._scratch import pictures
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import target_for
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.targets import target_for
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine
 from edgead.export.graph import write_onnx
+from edgead.families.patchcore.fit import TOKEN_SCORE
+from edgead.families.patchcore.network import PatchCore
 from edgead.machine import facts
 from edgead.models.backbones import Backbone, build_backbone
-from edgead.models.patchcore import PatchCore
 from edgead.models.patches import FEATURES, TRAINED
 from edgead.published import PUBLISHED, fitting_side
-from edgead.training.patchcore import TOKEN_SCORE
 from edgead.types import Image
 
 ROWS, CALIBRATED, RUNS = 512, 6, 5

@@ -34,12 +34,11 @@ from typing import Any
 
 from benchmarks._sets import SETS, ImageSet, Sizes, Split
 from benchmarks.int8 import write_folder
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.deviation import Limits, Yardstick
-from edgead.calibration.guard import Candidate, GuardFailed, GuardOptions, GuardReport, guard
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import target_for
-from edgead.calibration.thresholds import threshold_from_good
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.targets import target_for
+from edgead.calibration.judging.deviation import Limits, Yardstick
+from edgead.calibration.judging.guard import Candidate, GuardFailed, GuardOptions, GuardReport, guard
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.openvino import OpenVinoEngine, write_ir
 from edgead.engines.timing import interleaved_ms
 from edgead.export.graph import write_onnx
@@ -48,6 +47,7 @@ from edgead.models.detector import load_detector
 from edgead.optional import require
 from edgead.parity import Answers, ask
 from edgead.preprocess import list_images, read_image
+from edgead.thresholds.choose import threshold_from_good
 from edgead.training.fit import FAMILIES, TrainRequest, train
 from edgead.types import Image
 

@@ -30,20 +30,20 @@ import torch
 from torch import Tensor
 
 from benchmarks._sets import SETS, Split
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import target_for
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.targets import target_for
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine, write_ir
 from edgead.engines.timing import interleaved
 from edgead.export.graph import write_onnx
+from edgead.families.patchcore.coreset import greedy_coreset, project
+from edgead.families.patchcore.network import PatchCore
 from edgead.machine import facts
-from edgead.models.coreset import greedy_coreset, project
-from edgead.models.patchcore import PatchCore
 from edgead.models.patches import LinearFeatures, PatchFeatures
 from edgead.models.rewrites import Material, Setting, rewrite
+from edgead.models.rows import collect_rows, load_features
 from edgead.training.metrics import auroc
-from edgead.training.patches import collect_rows, load_features
 from edgead.types import Engine
 
 BASE, NEIGHBOURS = 0.1, 9

@@ -25,11 +25,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgead.calibration.conformal import from_good
-from edgead.calibration.pictures import ask_pictures, list_pictures
-from edgead.calibration.thresholds import next_float32
 from edgead.decision import PixelRule
 from edgead.machine import facts
+from edgead.thresholds.choose import next_float32
+from edgead.thresholds.conformal import from_good
+from edgead.thresholds.pictures import ask_pictures, list_pictures
 
 Scores = npt.NDArray[Any]
 Draw = Callable[[np.random.Generator, int], Scores]

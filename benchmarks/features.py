@@ -25,16 +25,16 @@ from torch import Tensor, nn
 
 from benchmarks._sets import SETS, Sizes
 from benchmarks._spread import cell, spread
+from edgead.families.patchcore.coreset import greedy_coreset, project
+from edgead.families.patchcore.fit import MIN_ROWS
+from edgead.families.patchcore.network import PatchCore
 from edgead.machine import facts
 from edgead.models.backbones import load_backbone
-from edgead.models.coreset import greedy_coreset, project
-from edgead.models.patchcore import PatchCore
 from edgead.models.patches import FEATURES, PatchFeatures
+from edgead.models.rows import to_pixels
 from edgead.preprocess import PreprocessRecipe
 from edgead.training.dataset import Labelled, Mask, load_labelled
 from edgead.training.metrics import auroc
-from edgead.training.patchcore import MIN_ROWS
-from edgead.training.patches import to_pixels
 from edgead.types import Image
 
 SIZE, SHARE, NEIGHBOURS, PLANTED, STRENGTH = 256, 0.01, 9, 20, 45.0

@@ -78,11 +78,11 @@ def detector_of(family: str) -> Any:
     """An untrained detector of full size."""
     import torch
 
+    from edgead.families.efficientad.network import EfficientAd
+    from edgead.families.patchcore.network import PatchCore
+    from edgead.families.simplenet.network import SimpleNet
     from edgead.models.backbones import load_backbone
-    from edgead.models.efficientad import EfficientAd
-    from edgead.models.patchcore import PatchCore
     from edgead.models.patches import PatchFeatures
-    from edgead.models.simplenet import SimpleNet
 
     torch.manual_seed(0)
     if family == "efficientad":
@@ -100,10 +100,10 @@ def detector_of(family: str) -> Any:
 
 def graphs_of(detector: Any, folder: Path) -> dict[str, Path]:
     """The ONNX graph in each precision."""
-    from edgead.calibration.calibrate import calibrate
-    from edgead.calibration.half import to_half
-    from edgead.calibration.sets import CalibrationSet
-    from edgead.calibration.targets import target_for
+    from edgead.calibration.int8.calibrate import calibrate
+    from edgead.calibration.int8.half import to_half
+    from edgead.calibration.int8.targets import target_for
+    from edgead.calibration.pictures.sets import CalibrationSet
     from edgead.export.graph import write_onnx
 
     rng = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 
 from benchmarks._sets import SETS, Split
-from edgead.calibration.deviation import Limits
+from edgead.calibration.judging.deviation import Limits
 from edgead.export import ExportOptions, export_bundle
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe

@@ -22,7 +22,7 @@ import torch
 from benchmarks._sets import SETS
 from benchmarks.thresholds import Drawn, draw
 from edgead.machine import facts
-from edgead.runtime.drift import STEADY, Look, TrainedLight
+from edgead.runtime.products.drift import STEADY, Look, TrainedLight
 from edgead.training.crossfit import Scored, cross_fit
 from edgead.training.dataset import split
 from edgead.training.evaluate import good_scores, light_of

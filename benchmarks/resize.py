@@ -31,7 +31,7 @@ from edgead.decision import Rule
 from edgead.engines.timing import interleaved
 from edgead.machine import facts
 from edgead.preprocess import RESIZE_RULES, PreprocessRecipe
-from edgead.runtime.inspector import Inspector
+from edgead.runtime.loop.inspector import Inspector
 from edgead.types import AnomalyMap, Frame, Image, TensorSpec
 
 PICTURES = {"1080p": (1080, 1920), "5 MP": (2048, 2448), "4K": (2160, 3840)}

@@ -33,12 +33,12 @@ from edgead.errors import CameraLost
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras.simulated import SimulatedCamera
-from edgead.runtime.outputs.modbus import ModbusClientLink
-from edgead.runtime.plc import PlcDevice
-from edgead.runtime.process import ProcessOptions, tuned
-from edgead.runtime.signals import FromPlc, ToPlc
-from edgead.runtime.station import Station
-from edgead.runtime.store import RecordStore
+from edgead.runtime.loop.station import Station
+from edgead.runtime.plc.device import PlcDevice
+from edgead.runtime.plc.modbus import ModbusClientLink
+from edgead.runtime.plc.signals import FromPlc, ToPlc
+from edgead.runtime.records.store import RecordStore
+from edgead.runtime.supervision.process import ProcessOptions, tuned
 from edgead.testing import FakeEngine
 from edgead.types import Frame, Image, Inspection
 from tests.servers.plc import ModbusPlc

@@ -114,11 +114,11 @@ def by_cameras(folder: Path, family: str, parts: int, most: int) -> list[dict[st
 
 def stations(bundles: Sequence[Path], camera: Path, threads: int | None, parts: int) -> dict[str, float]:
     """Stations side by side in this process, a camera each: parts a second of all, and latency of a part in ms."""
-    from edgead.cli._lanes import Workshop
     from edgead.clock import MonotonicClock
     from edgead.config import CameraConfig
-    from edgead.runtime.group import StationGroup
-    from edgead.runtime.process import ProcessOptions, tuned
+    from edgead.line.workshop import Workshop
+    from edgead.runtime.loop.group import StationGroup
+    from edgead.runtime.supervision.process import ProcessOptions, tuned
 
     with ExitStack() as stack:
         on_idle = stack.enter_context(tuned(ProcessOptions()))

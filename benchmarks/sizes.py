@@ -28,13 +28,13 @@ import torch
 
 from benchmarks._sets import SETS, Entry, _draw
 from benchmarks._spread import spread
-from edgead.calibration.deviation import auroc, auroc_error, paired_error
+from edgead.calibration.judging.deviation import auroc, auroc_error, paired_error
+from edgead.families.efficientad.fit import EfficientAdOptions
+from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
+from edgead.families.simplenet.fit import SimpleNetOptions
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe, read_image, same_aspect
-from edgead.training.efficientad import EfficientAdOptions
 from edgead.training.evaluate import answers
-from edgead.training.patchcore import PatchCoreOptions, fit_patchcore
-from edgead.training.simplenet import SimpleNetOptions
 from edgead.training.sizing import (
     BUDGET_MS,
     ENGINES,

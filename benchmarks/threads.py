@@ -96,7 +96,7 @@ def _torch(way: str) -> Any:
 def _coreset(way: str) -> Any:
     """100 of 20,000 rows."""
     torch = _torch(way)
-    from edgead.models.coreset import greedy_coreset
+    from edgead.families.patchcore.coreset import greedy_coreset
 
     points = torch.randn(20000, 64, generator=torch.Generator().manual_seed(0))
     return lambda: str(int(greedy_coreset(points, 100).sum()))
@@ -105,7 +105,7 @@ def _coreset(way: str) -> Any:
 def _features(way: str) -> Any:
     """Patch features of 16 pictures of 128 px."""
     torch = _torch(way)
-    from edgead.training.patches import collect_rows, load_features
+    from edgead.models.rows import collect_rows, load_features
 
     features, pictures = load_features("efficientnet_lite0", None, None), _pictures(16)
     return lambda: f"{float(collect_rows(features, pictures, torch.Generator().manual_seed(0))[0].double().sum()):.9g}"
@@ -114,7 +114,7 @@ def _features(way: str) -> Any:
 def _simplenet(way: str) -> Any:
     """20 steps of a SimpleNet."""
     _torch(way)
-    from edgead.training.simplenet import SimpleNetOptions, fit_simplenet
+    from edgead.families.simplenet.fit import SimpleNetOptions, fit_simplenet
 
     pictures, options = _pictures(8), SimpleNetOptions(steps=20)
     return lambda: f"{float(fit_simplenet(pictures, (128, 128), options).state_dict()['hidden.weight'].double().sum()):.9g}"

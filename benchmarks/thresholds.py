@@ -33,11 +33,11 @@ import torch
 from torch import Tensor
 
 from benchmarks._sets import SETS
-from edgead.calibration.thresholds import threshold_from_good
 from edgead.machine import facts
 from edgead.models.patches import TRAINED, PatchFeatures
 from edgead.preprocess import PreprocessRecipe
 from edgead.survey import Survey, settle
+from edgead.thresholds.choose import threshold_from_good
 from edgead.training.crossfit import Scored, cross_fit
 from edgead.training.dataset import split
 from edgead.training.evaluate import answers, good_scores

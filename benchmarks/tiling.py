@@ -29,9 +29,9 @@ import numpy as np
 import psutil
 
 from benchmarks._sets import _elpv
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import Target, target_for
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.targets import Target, target_for
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines import open_file
 from edgead.engines.coarse import CoarseToFineEngine
 from edgead.engines.openvino import OpenVinoEngine
@@ -41,7 +41,7 @@ from edgead.export.graph import write_onnx
 from edgead.export.tensorrt import BuildOptions
 from edgead.machine import facts
 from edgead.models.detector import Detector
-from edgead.models.tiled import Tiled
+from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import read_image
 from edgead.training.fit import make_fit
 from edgead.training.metrics import auroc

@@ -2,7 +2,7 @@
 time.time(), so even ``import logging``, raises OverflowError: a station would not start because its box lost the date.
 
 `edgead/__init__.py` installs it before anything else is imported, when the clock says so; what works while the clock may step
-(:mod:`edgead.runtime.wallclock`, the log) turns to it when it must.
+(:mod:`edgead.runtime.records.wallclock`, the log) turns to it when it must.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ TO_PLC = [
     "layout",
 ]
 FROM_PLC = ["enable", "trigger", "result_ack", "error_ack", "reset", "heartbeat", "part_id", "result_ack_part_id", "recipe"]
-"""Sizes of the blocks in registers, DINTs and bytes, and their signals: those of :mod:`edgead.runtime.signals`, which a file that
+"""Sizes of the blocks in registers, DINTs and bytes, and their signals: those of :mod:`edgead.runtime.plc.signals`, which a file
+that
 is read before anything of the runtime cannot import (a test compares them)."""
 
 GPIO_LINES = ("ok", "reject", "kick", "ready", "busy", "heartbeat", "green", "yellow", "red")

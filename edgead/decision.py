@@ -5,7 +5,7 @@ a pixel threshold form a connected piece (8 neighbours) of at least so many map 
 
 Whatever decides, each picture has one *statistic*: the largest threshold at which it would be NG. By score that is the score;
 by area it is found exactly by bisection. NG is ``statistic >= threshold``, so thresholds are chosen from statistics in the same
-way for both (:mod:`edgead.calibration.conformal`), and what they promise holds for the verdict on the whole picture.
+way for both (:mod:`edgead.thresholds.conformal`), and what they promise holds for the verdict on the whole picture.
 """
 
 from __future__ import annotations

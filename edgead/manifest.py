@@ -52,7 +52,7 @@ class Chosen:
         at: ISO 8601, UTC.
         good, defects: pictures that it was chosen from.
         max_false_reject, max_miss, cost_ratio: what was asked for, shares from 0 to 1; None: not asked.
-        guaranteed: whether the asked rates are guaranteed on average (see :mod:`edgead.calibration.conformal`).
+        guaranteed: whether the asked rates are guaranteed on average (see :mod:`edgead.thresholds.conformal`).
         false_reject_rate, miss_rate: the rates that are guaranteed on average; None: none is.
         false_reject_bound, miss_bound: with `confidence`, the rates of this very threshold are at most these.
         confidence: of the bounds.

@@ -40,13 +40,13 @@ OUTPUTS: Mapping[str, str] = {
 }
 
 LINKS: Mapping[str, str] = {
-    "ethernetip": "edgead.runtime.outputs.ethernetip:EtherNetIpLink",
-    "modbus-client": "edgead.runtime.outputs.modbus:ModbusClientLink",
-    "modbus-server": "edgead.runtime.outputs.modbus:ModbusServerLink",
-    "opcua-client": "edgead.runtime.outputs.opcua:OpcUaClientLink",
-    "s7": "edgead.runtime.outputs.s7:S7Link",
+    "ethernetip": "edgead.runtime.plc.ethernetip:EtherNetIpLink",
+    "modbus-client": "edgead.runtime.plc.modbus:ModbusClientLink",
+    "modbus-server": "edgead.runtime.plc.modbus:ModbusServerLink",
+    "opcua-client": "edgead.runtime.plc.opcua:OpcUaClientLink",
+    "s7": "edgead.runtime.plc.s7:S7Link",
 }
-"""What carries the PLC handshake (:class:`edgead.runtime.plc.PlcLink`)."""
+"""What carries the PLC handshake (:class:`edgead.runtime.plc.device.PlcLink`)."""
 
 _GROUPS = {
     "engine": (ENGINES, "edgead.engines"),

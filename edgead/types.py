@@ -27,7 +27,13 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Name, shape and dtype of one engine input or output."""
+    """One engine input or output.
+
+    Attributes:
+        name: of it.
+        shape: its dimensions.
+        dtype: of its numbers, as NumPy names it.
+    """
 
     name: str
     shape: tuple[int, ...]

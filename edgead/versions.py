@@ -28,7 +28,13 @@ _NUMBER = re.compile(r"[0-9]{4,}")
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A former bundle or trained model: its number, its folder, and when it was made (ISO 8601, "" when it does not tell)."""
+    """A former bundle or trained model.
+
+    Attributes:
+        number: of it, the oldest first.
+        path: its folder.
+        made: when it was made, ISO 8601; "" when it does not tell.
+    """
 
     number: int
     path: Path

@@ -38,13 +38,13 @@ def train_tiny(folder: Path, family: str) -> Path:
     """A folder like that of `edgead train`, with labelled pictures under ``labelled/``; real backbone, hardly trained."""
     import torch
 
-    from edgead.calibration.thresholds import threshold_from_good
+    from edgead.families.efficientad.network import EfficientAd
+    from edgead.families.patchcore.network import PatchCore
+    from edgead.families.simplenet.network import SimpleNet
     from edgead.models.detector import Detector, save_detector
-    from edgead.models.efficientad import EfficientAd
-    from edgead.models.patchcore import PatchCore
-    from edgead.models.simplenet import SimpleNet
+    from edgead.models.rows import load_features
     from edgead.preprocess import PreprocessRecipe
-    from edgead.training.patches import load_features
+    from edgead.thresholds.choose import threshold_from_good
 
     torch.manual_seed(0)
     size = SIZES[family]
@@ -87,8 +87,8 @@ def train_tiny(folder: Path, family: str) -> Path:
 
 def export_tiny(model_dir: Path, target: Path) -> Bundle:
     """All engines of a tiny model. Its scores hardly separate anything, so labels may flip."""
-    from edgead.calibration.deviation import Limits
-    from edgead.calibration.guard import GuardOptions
+    from edgead.calibration.judging.deviation import Limits
+    from edgead.calibration.judging.guard import GuardOptions
     from edgead.export import ExportOptions, export_bundle
 
     wide = Limits(max_flips=1.0, max_auroc_drop=1.0, max_score_deviation=1e6)

@@ -13,10 +13,10 @@ from edgead import claims
 from edgead.cli.main import main
 from edgead.config import read_station
 from edgead.errors import BadInput
-from edgead.runtime.outputs.ethernetip import length
 from edgead.runtime.outputs.mqtt import MqttOutput
-from edgead.runtime.outputs.s7 import DB_BYTES
-from edgead.runtime.signals import Direction, signals, words_in
+from edgead.runtime.plc.ethernetip import length
+from edgead.runtime.plc.s7 import DB_BYTES
+from edgead.runtime.plc.signals import Direction, signals, words_in
 
 MODBUS = {"type": "modbus-client", "host": "10.0.0.9"}
 S7 = {"type": "s7", "host": "10.0.0.9", "db_number": 40}

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-LOADED = "import edgead.training.patchcore"
+LOADED = "import edgead.families.patchcore.fit"
 
 
 @pytest.mark.parametrize(("given", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
-from edgead.cli._probes import PROBE
+from edgead.jobs.doctor.box import PROBE
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image, TensorSpec

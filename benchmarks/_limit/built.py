@@ -13,11 +13,11 @@ import torch
 
 from benchmarks._limit.plain import PlainEfficientAd
 from edgead.bundle import Bundle
-from edgead.calibration.deviation import Limits
+from edgead.calibration.judging.deviation import Limits
 from edgead.export import ExportOptions, export_bundle
 from edgead.export.graph import OPSET, write_onnx
+from edgead.families.efficientad.network import EfficientAd
 from edgead.models.detector import Detector, load_detector
-from edgead.models.efficientad import EfficientAd
 from edgead.models.rewrites import Setting
 
 EXPORT_FRAMES = 20

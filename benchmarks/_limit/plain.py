@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.models.efficientad import EfficientAd
-from edgead.models.pdn import TEACHER_CHANNELS, pad_map
+from edgead.families.efficientad.network import EfficientAd
+from edgead.families.efficientad.pdn import TEACHER_CHANNELS, pad_map
 
 
 class PlainEfficientAd(nn.Module):

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgead.errors import BadInput
+from edgead.families.efficientad.fit import ridge_regression
+from edgead.families.efficientad.network import EfficientAd, last_layer
 from edgead.models.detector import load_detector, save_detector
-from edgead.models.efficientad import EfficientAd, last_layer
+from edgead.models.rows import to_pixels
 from edgead.preprocess import list_images, read_image
-from edgead.training.efficientad import ridge_regression
-from edgead.training.patches import to_pixels
 from edgead.types import Image
 
 DISTURBED = 0.15

@@ -24,7 +24,7 @@ from edgead.clock import MonotonicClock
 from edgead.engines import open_engine
 from edgead.models.detector import load_detector
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.inspector import Inspector
+from edgead.runtime.loop.inspector import Inspector
 from edgead.training.evaluate import answers
 from edgead.types import Frame, Image, Verdict
 

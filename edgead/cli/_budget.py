@@ -14,7 +14,7 @@ from edgead.typed import MAX_BYTES, Wrong, loads
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
-    from edgead.calibration.deviation import Limits
+    from edgead.calibration.judging.deviation import Limits
     from edgead.export import ExportOptions
     from edgead.export.search.options import Retrain, SearchOptions
 
@@ -77,7 +77,7 @@ def limits(args: argparse.Namespace, usual: Limits) -> Limits:
 
 def search_options(args: argparse.Namespace, model_dir: Path) -> SearchOptions:
     """What the command line asks of the search. Raises BadInput."""
-    from edgead.calibration.deviation import Limits
+    from edgead.calibration.judging.deviation import Limits
     from edgead.cli.train import parse_size
     from edgead.export.search.options import SearchOptions
 
@@ -290,7 +290,7 @@ def options_like(bundle: Bundle, options: ExportOptions) -> ExportOptions:
     """The export options that make a bundle's engines once more, from its manifest."""
     from pathlib import Path as File
 
-    from edgead.calibration.deviation import Limits
+    from edgead.calibration.judging.deviation import Limits
     from edgead.models.rewrites import known
 
     manifest = bundle.manifest

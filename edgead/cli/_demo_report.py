@@ -10,11 +10,40 @@ from typing import Any
 
 from edgead import __version__, machine
 from edgead.bundle import Bundle
-from edgead.cli._measure import Result
-from edgead.runtime.stats import Stats
+from edgead.jobs.bench import Result
+from edgead.runtime.loop.stats import Stats
 from edgead.types import Inspection
 
 VERDICTS = ("OK", "NG", "UNKNOWN")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the demo found out.
+
+    Attributes:
+        edgead: its version.
+        bundle: what was exported.
+        metrics: of the trained model on the labelled pictures, by name.
+        engines: as `edgead bench` tells of them.
+        confusion: truth (good, defect) -> verdict -> number of parts.
+        missed: kind of defect -> parts with it that were OK.
+        station: the station's counters.
+        steps_s: seconds that each step took.
+        elapsed_s: the whole demo.
+        machine: facts of this machine.
+    """
+
+    edgead: str
+    bundle: Path
+    metrics: dict[str, float]
+    engines: tuple[Result, ...]
+    confusion: dict[str, dict[str, int]]
+    missed: dict[str, int]
+    station: dict[str, Any]
+    steps_s: dict[str, float]
+    elapsed_s: float
+    machine: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +80,19 @@ class DemoReport:
         kinds = Counter(i.frame.source for i in self.inspections if i.frame and _truth(i) == "defect" and i.verdict.value == "OK")
         return dict(sorted(kinds.items()))
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "edgead": __version__,
-            "bundle": str(self.bundle.path),
-            "metrics": self.metrics,
-            "engines": [result.to_json() for result in self.results],
-            "confusion": self.confusion(),
-            "missed": self.missed(),
-            "station": self.stats.to_json(),
-            "steps_s": self.steps_s,
-            "elapsed_s": round(self.elapsed_s, 1),
-            "machine": machine.facts(),
-        }
+    def facts(self) -> Facts:
+        return Facts(
+            edgead=__version__,
+            bundle=self.bundle.path,
+            metrics=self.metrics,
+            engines=tuple(self.results),
+            confusion=self.confusion(),
+            missed=self.missed(),
+            station=self.stats.to_json(),
+            steps_s=self.steps_s,
+            elapsed_s=round(self.elapsed_s, 1),
+            machine=machine.facts(),
+        )
 
     def text(self) -> str:
         """One screen of at most 100 columns."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgead.bundle import storage_errors
 from edgead.runtime.cameras.conveyor import DEFECTS, draw_part
-from edgead.runtime.overlay import COLOURS, HeatScale, draw_overlay
+from edgead.runtime.records.overlay import COLOURS, HeatScale, draw_overlay
 from edgead.types import Image, Inspection, Verdict
 
 TRAIN_LIGHT = 0.05  # training pictures see the lamp between 95 and 105 %

@@ -86,11 +86,11 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     import numpy as np
 
     from edgead.bundle import Threshold
-    from edgead.calibration.thresholds import threshold_from_good
     from edgead.importers import import_model
     from edgead.importers.folder import NO_PICTURES, generated_frames, write_model
     from edgead.layout import find_good
     from edgead.survey import settle
+    from edgead.thresholds.choose import threshold_from_good
     from edgead.training.dataset import load_good
     from edgead.training.evaluate import good_scores
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgead import __version__
 
 if TYPE_CHECKING:
-    from edgead.cli._lanes import Cell, Lane
     from edgead.cli.run import Stopper
     from edgead.clock import Clock
     from edgead.config import Process, StationConfig
-    from edgead.runtime.process import ProcessOptions
-    from edgead.runtime.stats import Health, Stats
-    from edgead.runtime.supervision import Observed
+    from edgead.line.workshop import Cell, Lane
+    from edgead.runtime.loop.stats import Health, Stats
+    from edgead.runtime.supervision.process import ProcessOptions
+    from edgead.runtime.supervision.supervisor import Observed
 
 _log = logging.getLogger("edgead.run")
 
@@ -30,15 +30,15 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
         EdgeadError: the file is wrong, or a file that it names. What is only not there yet (cameras, outputs, addresses to listen
             on) does not end the start: its lane says so, and tries again.
     """
-    from edgead.cli._lanes import Workshop
-    from edgead.cli._links import check_addresses
     from edgead.cli.run import deaths, exit_code, summary
     from edgead.clock import MonotonicClock
     from edgead.config import read_station
-    from edgead.runtime.group import StationGroup
-    from edgead.runtime.logs import logging_to
+    from edgead.line.links import check_addresses
+    from edgead.line.workshop import Workshop
+    from edgead.runtime.loop.group import StationGroup
     from edgead.runtime.outlet import say
-    from edgead.runtime.process import tuned
+    from edgead.runtime.supervision.logs import logging_to
+    from edgead.runtime.supervision.process import tuned
     from edgead.runtime.threads import Crew
     from edgead.signing import read_trusted
 
@@ -76,7 +76,7 @@ def run_file(file: Path, max_parts: int | None, stopper: Stopper) -> int:
 
 
 def _process(config: Process) -> ProcessOptions:
-    from edgead.runtime.process import ProcessOptions
+    from edgead.runtime.supervision.process import ProcessOptions
 
     return ProcessOptions(
         cpus=config.cpus or (),
@@ -87,7 +87,7 @@ def _process(config: Process) -> ProcessOptions:
 
 
 def _supervise(config: StationConfig, lanes: list[Lane], cells: list[Cell], clock: Clock, stack: ExitStack) -> None:
-    from edgead.runtime.supervision import Notifier, Supervisor
+    from edgead.runtime.supervision.supervisor import Notifier, Supervisor
 
     stations: dict[str, Observed] = {lane.name: lane.station for lane in lanes}
     stations |= {cell.name: cell.views for cell in cells}
@@ -96,8 +96,8 @@ def _supervise(config: StationConfig, lanes: list[Lane], cells: list[Cell], cloc
     stack.enter_context(supervisor)
     if config.supervision.http is None:
         return
-    from edgead.runtime.health import HealthServer
-    from edgead.runtime.metrics import Metrics
+    from edgead.runtime.supervision.health import HealthServer
+    from edgead.runtime.supervision.metrics import Metrics
 
     kept = {lane.name: lane.store for lane in lanes} | {cell.name: cell.store for cell in cells}
     metrics = Metrics(

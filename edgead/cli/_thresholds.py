@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from edgead.bundle import Chosen, EngineRecord, Threshold
-from edgead.calibration.conformal import CONFIDENCE, GoodChoice, Statistics, images_needed, percent, upper_rate
-from edgead.calibration.operating import Counted, DefectChoice
-from edgead.calibration.pictures import Asked
-from edgead.calibration.thresholds import FEW, Choice
 from edgead.cli._console import console
 from edgead.layout import listed
+from edgead.thresholds.choose import FEW, Choice
+from edgead.thresholds.conformal import CONFIDENCE, GoodChoice, Statistics, images_needed, percent, upper_rate
+from edgead.thresholds.operating import Counted, DefectChoice
+from edgead.thresholds.pictures import Asked
 
 TIGHTER = (0.01, 0.005, 0.001)
 """False-reject rates that users ask for; the table says how many pictures each needs."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.errors import BadInput, EdgeadError
 
 if TYPE_CHECKING:
-    from edgead.cli._measure import Candidate, Result
+    from edgead.jobs.bench import Candidate, Result
 
 SUMMARY = "latency per stage, throughput, cold start and memory of bundles, side by side"
 COLD_RUNS = 3
@@ -87,7 +87,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """
     from edgead import machine
     from edgead.cli._console import progress
-    from edgead.cli._measure import time_all, usual_frame
+    from edgead.jobs.bench import time_all, usual_frame
 
     candidates, skipped = _open(args)
     frame = args.frame or usual_frame(candidate.bundle for candidate in candidates)
@@ -134,7 +134,7 @@ def with_cold(
     """The same results with cold start and memory, each from `runs` fresh processes; `tick` is called after each engine."""
     from dataclasses import replace
 
-    from edgead.cli._measure import cold
+    from edgead.jobs.bench import cold
 
     done = []
     for result in results:
@@ -152,7 +152,7 @@ def with_many(
     from dataclasses import replace
 
     from edgead.cli._console import progress
-    from edgead.cli._measure import BURST, many
+    from edgead.jobs.bench import BURST, many
 
     with progress() as bar:
         task = bar.add_task("several at once", total=len(results))
@@ -167,7 +167,7 @@ def with_many(
 def _open(args: argparse.Namespace) -> tuple[list[Candidate], list[dict[str, str]]]:
     """Load every wanted engine. One that cannot run here is skipped and told, unless it was asked for by name."""
     from edgead.bundle import Bundle
-    from edgead.cli._measure import load
+    from edgead.jobs.bench import load
 
     candidates: list[Candidate] = []
     skipped: list[dict[str, str]] = []

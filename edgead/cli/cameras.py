@@ -6,40 +6,89 @@ edgead cameras --thumbnails pictures/     (takes one picture with each; a camera
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from edgead.cli._json import print_json
+from edgead.cli._options import JSON
+from edgead.cli._types import PATH
+from edgead.cli._verb import option, verb
 
 if TYPE_CHECKING:
     from edgead.runtime.cameras.discover import Attached, NotLooked
     from edgead.types import Image
-
-SUMMARY = "list attached cameras with their addresses; --thumbnails takes a picture with each"
 
 NO_PICTURE = 6
 WIDTH_PX = 480
 TIMEOUT_S = 3.0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `edgead cameras`."""
-    parser.add_argument("--thumbnails", type=Path, metavar="DIR", help="take a picture with each camera and write it there")
-    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A camera that is attached.
+
+    Attributes:
+        address: what --camera and station.yaml take.
+        kind: how it speaks.
+        model: of the camera.
+        serial: its number; "" where it tells none.
+        path: how it is reached.
+        file: its picture; "" when it gave none, null without --thumbnails.
+        error: why it gave none; "" when it did, null without --thumbnails.
+    """
+
+    address: str
+    kind: str
+    model: str
+    serial: str
+    path: str
+    file: str | None = None
+    error: str | None = None
 
 
-def run(args: argparse.Namespace) -> int:
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A kind of camera that was not looked for.
+
+    Attributes:
+        kind: of camera.
+        reason: why not.
+        hint: how to have it looked for; "" for nothing.
+    """
+
+    kind: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cameras:
+    """What is attached.
+
+    Attributes:
+        cameras: those found.
+        not_looked_for: the kinds that were not looked for.
+    """
+
+    cameras: tuple[Seen, ...]
+    not_looked_for: tuple[Skipped, ...]
+
+
+@verb(__doc__)
+@option("--thumbnails", type=PATH, metavar="DIR", help="take a picture with each camera and write it there")
+@JSON
+def command(thumbnails: Path | None, as_json: bool) -> int:
     """0, or 6 when a camera gave no picture for its thumbnail."""
     from edgead.runtime.cameras.discover import attached
 
     found, skipped = attached()
-    pictures = take_pictures(found, args.thumbnails) if args.thumbnails else {}
+    pictures = take_pictures(found, thumbnails) if thumbnails else {}
     failed = any(not taken["file"] for taken in pictures.values())
-    if args.json:
-        cameras = [{**asdict(camera), **pictures.get(camera.address, {})} for camera in found]
-        print(json.dumps({"cameras": cameras, "not_looked_for": [asdict(kind) for kind in skipped]}, indent=2))
+    if as_json:
+        seen = tuple(Seen(**asdict(camera), **pictures.get(camera.address, {})) for camera in found)
+        print_json("cameras", Cameras(seen, tuple(Skipped(**asdict(kind)) for kind in skipped)))
     else:
         _show(found, skipped, pictures)
     return NO_PICTURE if failed else 0

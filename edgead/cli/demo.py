@@ -6,7 +6,6 @@ benchmarked; then a station inspects parts that it has never seen. The last line
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import time
@@ -15,18 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
+from edgead.cli._json import plain_of, print_json
+from edgead.cli._options import JSON, SEED_OF
+from edgead.cli._types import PATH
+from edgead.cli._verb import option, verb
 from edgead.errors import BadInput, ParityFailed
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from edgead.bundle import Bundle
-    from edgead.cli._measure import Result
-    from edgead.runtime.overlay import HeatScale
-    from edgead.runtime.stats import Stats
+    from edgead.jobs.bench import Result
+    from edgead.runtime.loop.stats import Stats
+    from edgead.runtime.records.overlay import HeatScale
     from edgead.types import Inspection
 
-SUMMARY = "everything at once on a simulated conveyor: train, export, verify, bench, run"
 MARKER = "demo.json"
 BUNDLE_NAME = "flange.edgead"
 MAX_FLIPS, MAX_AUROC_DROP = 0.07, 0.02
@@ -52,30 +56,27 @@ FULL = Plan(picture_px=512, model_px=256, good=80, test_good=20, per_defect=4, p
 QUICK = Plan(picture_px=512, model_px=128, good=40, test_good=10, per_defect=2, parts=20, rounds=1)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, default=Path("edgead-demo"), metavar="DIR", help="default: edgead-demo")
-    parser.add_argument("--model", choices=("patchcore", "simplenet"), default="patchcore", help="default: patchcore")
-    parser.add_argument("--quick", action="store_true", help="small pictures and few of them: a test that everything works")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default 0)")
-
-
-def run(args: argparse.Namespace) -> int:
+@verb(__doc__)
+@option("-o", "--out", type=PATH, default=Path("edgead-demo"), metavar="DIR", help="the demo's folder (default: edgead-demo)")
+@option("--model", type=click.Choice(("patchcore", "simplenet")), default="patchcore", help="default: patchcore")
+@option("--quick", is_flag=True, help="small pictures and few of them: a test that everything works")
+@SEED_OF
+@JSON
+def command(out: Path, model: str, quick: bool, seed: int, as_json: bool) -> int:
     """All steps; 0 when every engine answers as the trained model did."""
     from edgead.cli._console import console, progress
     from edgead.optional import require
 
     began = time.monotonic()
-    if not 0 <= args.seed < 2**32:
-        raise BadInput(f"a seed of {args.seed} is not usable", hint="give a whole number from 0 to 4294967295")
     for module in ("torch", "safetensors", "sklearn", "onnx", "onnxscript"):
         require(module, extra="export", why="The demo, which trains and exports,")
     from edgead.bundle import storage_errors
     from edgead.cli._demo_report import DemoReport
 
-    plan = QUICK if args.quick else FULL
-    out = _prepare(args.output, args.seed)
+    plan = QUICK if quick else FULL
+    out = _prepare(out, seed)
     with progress() as bar:
-        demo = _Demo(plan, out, args.model, args.seed, bar)
+        demo = _Demo(plan, out, model, seed, bar)
         demo.draw()
         demo.learn()
         bundle = demo.export()
@@ -84,9 +85,10 @@ def run(args: argparse.Namespace) -> int:
         inspections, stats, scale = demo.inspect(bundle)
         demo.picture(inspections, scale)
     report = DemoReport(out, bundle, demo.metrics, results, inspections, stats, demo.steps_s, time.monotonic() - began)
+    facts = report.facts()
     with storage_errors(out):
-        (out / MARKER).write_text(json.dumps(report.to_json(), indent=2) + "\n", "utf-8")
-    console().print(report.text())
+        (out / MARKER).write_text(json.dumps(plain_of(facts), indent=2) + "\n", "utf-8")
+    print_json("demo", facts) if as_json else console().print(report.text())
     return 0
 
 
@@ -143,7 +145,7 @@ class _Demo:
         self.metrics = train(request, self._told).metrics
 
     def export(self) -> Bundle:
-        from edgead.calibration.deviation import Limits
+        from edgead.calibration.judging.deviation import Limits
         from edgead.export import ExportOptions, export_bundle
 
         self._step("exporting", 1.0)
@@ -162,8 +164,8 @@ class _Demo:
             self._advance()
 
     def measure(self, bundle: Bundle) -> list[Result]:
-        from edgead.cli._measure import load, time_all
         from edgead.cli.bench import with_cold
+        from edgead.jobs.bench import load, time_all
 
         names = [record.name for record in bundle.manifest.engines]
         self._step("measuring", self.plan.rounds * len(names))
@@ -179,13 +181,13 @@ class _Demo:
 
     def inspect(self, bundle: Bundle) -> tuple[list[Inspection], Stats, HeatScale]:
         """Let a station inspect the simulated conveyor."""
-        from edgead.cli._proof import prove
         from edgead.clock import MonotonicClock
         from edgead.engines import open_engine
+        from edgead.line.proof import prove
         from edgead.runtime.cameras.simulated import SimulatedCamera
-        from edgead.runtime.overlay import HeatScale
-        from edgead.runtime.records import RecordFile
-        from edgead.runtime.station import Station
+        from edgead.runtime.loop.station import Station
+        from edgead.runtime.records.overlay import HeatScale
+        from edgead.runtime.records.record import RecordFile
 
         self._step("inspecting", self.plan.parts)
         size, clock = self.plan.picture_px, MonotonicClock()

@@ -8,93 +8,85 @@ run goes on with more --minutes or --steps. A PDN-S teacher comes with edgead; t
 
 from __future__ import annotations
 
-import argparse
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
-from edgead.cli.train import seed_of
+import click
+
+from edgead.cli._json import print_json
+from edgead.cli._options import JSON, SEED_OF
+from edgead.cli._types import NUMBER, PATH, WHOLE
+from edgead.cli._verb import argument, option, verb
 from edgead.errors import BadInput
 from edgead.words import plain
 
-SUMMARY = "distil a teacher network for EfficientAD from pictures of anything"
+if TYPE_CHECKING:
+    from edgead.families.efficientad.distill import DistillProgress
+    from edgead.jobs.distill import Distilled, DistillRequest
 
 INTERRUPTED = 130
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "images", type=Path, nargs="+", metavar="IMAGES_DIR", help="folders of pictures, searched with their subfolders"
-    )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the teacher, a .safetensors file")
-    parser.add_argument("--pdn", choices=("small", "medium"), default="small", help="network size (default small)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help="train for so long (default 60)")
-    length.add_argument("--steps", type=int, help="train so many steps")
-    parser.add_argument("--batch", type=int, default=4, help="crops in a step (default 4)")
-    parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate (default 0.0015)")
-    parser.add_argument("--px", type=int, default=256, help="side of a crop in pixels, a multiple of 32 (default 256)")
-    parser.add_argument(
-        "--bf16", action=argparse.BooleanOptionalAction, help="compute in bfloat16 (default: where the device has it)"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
-    parser.add_argument("--seed", type=seed_of, default=0, help="of crops, order and initial weights (default 0)")
-    parser.add_argument("--sources", type=Path, metavar="JSON", help="where the pictures come from, stored in the teacher's file")
+@verb(__doc__)
+@argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGES_DIR...", help="folders of pictures, and all below")
+@option("-o", "--out", type=PATH, required=True, metavar="FILE", help="the teacher, a .safetensors file")
+@option("--pdn", type=click.Choice(("small", "medium")), default="small", help="network size (default small)")
+@option("--minutes", type=NUMBER, metavar="N", help="train for so long (default 60)")
+@option("--steps", type=WHOLE, metavar="N", help="train so many steps instead")
+@option("--batch", type=WHOLE, default=4, metavar="N", help="crops in a step (default 4)")
+@option("--lr", type=NUMBER, default=1.5e-3, metavar="X", help="peak learning rate (default 0.0015)")
+@option("--px", type=WHOLE, default=256, metavar="PX", help="side of a crop in pixels, a multiple of 32 (default 256)")
+@option("--bf16/--no-bf16", default=None, help="compute in bfloat16 (default: where the device has it)")
+@option("--device", default="cpu", metavar="NAME", help="cpu or cuda (default cpu)")
+@SEED_OF
+@option("--sources", type=PATH, metavar="FILE", help="JSON: where the pictures come from, stored in the teacher's file")
+@JSON
+def command(
+    images: tuple[Path, ...],
+    out: Path,
+    pdn: Literal["small", "medium"],
+    minutes: float | None,
+    steps: int | None,
+    batch: int,
+    lr: float,
+    px: int,
+    bf16: bool | None,
+    device: str,
+    seed: int,
+    sources: Path | None,
+    as_json: bool,
+) -> int:
+    from edgead.jobs.distill import DistillRequest
+
+    if minutes is not None and steps is not None:
+        raise BadInput("--minutes and --steps: each says how long", hint="give one of them")
+    long = 60.0 if minutes is None else minutes
+    done = _distill(DistillRequest(images, out, pdn, steps, long, batch, lr, px, bf16, device, seed, sources))
+    print_json("distill", done) if as_json else _tell(done)
+    return 0 if done.out is not None else INTERRUPTED
 
 
-def run(args: argparse.Namespace) -> int:
-    state = args.out.with_suffix(".state")
-    if args.out.exists() and not state.exists():
-        raise BadInput(f"{args.out} exists", hint="choose another -o, or remove it yourself")
-    if args.out.suffix != ".safetensors":
-        raise BadInput(f"{args.out} does not end in .safetensors", hint=f"give -o {args.out.with_suffix('.safetensors')}")
-    for folder in args.images:
-        if not folder.is_dir():
-            raise BadInput(f"{folder} is not a folder", hint="give folders of pictures")
-    sources = _read_sources(args.sources)
-    from edgead.optional import require
-
-    for module in ("torch", "safetensors"):
-        require(module, extra="train", why="Distilling")
-    from edgead.training.distill import Distiller, DistillRecipe
-    from edgead.training.pictures import find_pictures
-
-    if args.steps is not None and args.steps < 1:
-        raise BadInput(f"{args.steps} steps make no teacher", hint="give --steps 1 or more")
-    minutes = 60.0 if args.minutes is None else args.minutes
-    bf16 = _bf16(args.bf16, args.device)
-    recipe = DistillRecipe(args.pdn, args.batch, args.lr, args.seed, args.steps or 0, minutes, bf16, args.px)
-    files, unreadable = find_pictures(args.images)
-    print(plain(f"{len(files)} pictures" + _left_out(unreadable)), file=sys.stderr)
-    distiller = Distiller(files, recipe, state, args.device)
-    if distiller.step:
-        print(plain(f"going on after step {distiller.step} ({state})"), file=sys.stderr)
-    if not _train(distiller):
-        print(plain(f"stopped after step {distiller.step}; the same command goes on from there ({state})"), file=sys.stderr)
-        return INTERRUPTED
-    distiller.save_teacher(args.out, sources)
-    print(plain(f"{args.out}: {distiller.step} steps, loss {distiller.loss:.4f} (1 is nothing learned)"))
-    print(plain(f"to go on later, give more --minutes or --steps; else delete {state}"))
-    print(plain(f"next: edgead train efficientad GOOD_DIR -o OUT --teacher {args.out}"))
-    return 0
-
-
-def _train(distiller: Any) -> bool:
-    """Run with a progress bar; whether it came to its end."""
+def _distill(asked: DistillRequest) -> Distilled:
+    """Run with a progress bar."""
     from edgead.cli._console import progress
+    from edgead.jobs.distill import distill
 
     with progress() as bar, _stop_on_signal() as stopped:
-        task = bar.add_task("distilling", total=1.0, completed=distiller.fraction())
+        task = bar.add_task("distilling", total=1.0)
 
-        def report(now: Any) -> None:
+        def begins(pictures: int, left_out: tuple[Path, ...], step: int) -> None:
+            print(plain(f"{pictures} pictures" + _left_out(left_out)), file=sys.stderr)
+            if step:
+                print(plain(f"going on after step {step} ({asked.state})"), file=sys.stderr)
+
+        def report(now: DistillProgress) -> None:
             bar.update(task, completed=now.fraction, description=f"step {now.step}, loss {now.loss:.4f}")
 
-        done: bool = distiller.run(report, stop=stopped)
-        return done
+        return distill(asked, begins=begins, report=report, stop=stopped)
 
 
 @contextmanager
@@ -109,32 +101,17 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _bf16(wanted: bool | None, device: str) -> bool:
-    import torch
-
-    from edgead.machine import cpu_flags
-
-    if device != "cpu" and not (device.split(":")[0] == "cuda" and torch.cuda.is_available()):
-        raise BadInput(f"this PyTorch has no device {device!r}", hint="give --device cpu")
-    if wanted is None:
-        return device != "cpu" or "avx512_bf16" in cpu_flags()
-    return wanted
-
-
-def _left_out(unreadable: list[Path]) -> str:
+def _left_out(unreadable: tuple[Path, ...]) -> str:
     if not unreadable:
         return ""
     names = ", ".join(str(path) for path in unreadable[:3]) + (", ..." if len(unreadable) > 3 else "")
     return f"; {len(unreadable)} files left out, which are none: {names}"
 
 
-def _read_sources(path: Path | None) -> list[Any]:
-    if path is None:
-        return []
-    try:
-        sources = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read as JSON ({error})", hint="give a JSON list") from error
-    if not isinstance(sources, list):
-        raise BadInput(f"{path} holds no list", hint="give a JSON list, such as the sources.json of benchmarks/teacher_corpus.py")
-    return sources
+def _tell(done: Distilled) -> None:
+    if done.out is None:
+        print(plain(f"stopped after step {done.steps}; the same command goes on from there ({done.state})"), file=sys.stderr)
+        return
+    print(plain(f"{done.out}: {done.steps} steps, loss {done.loss:.4f} (1 is nothing learned)"))
+    print(plain(f"to go on later, give more --minutes or --steps; else delete {done.state}"))
+    print(plain(f"next: edgead train efficientad GOOD_DIR -o OUT --teacher {done.out}"))

@@ -6,48 +6,43 @@ devices are asked for.
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from edgead.cli._probes import Check
+from edgead.cli._json import print_json
+from edgead.cli._options import JSON
+from edgead.cli._verb import verb
 
-SUMMARY = "what works on this machine: engines, devices, cameras; and what to install for the rest"
+if TYPE_CHECKING:
+    from edgead.jobs.doctor.check import Findings
 
 NO_ENGINE = 5
 _STYLE = {"ok": "green", "missing": "yellow", "broken": "red", "note": "cyan"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-
-
-def run(args: argparse.Namespace) -> int:
+@verb(__doc__)
+@JSON
+def command(as_json: bool) -> int:
     """0 when at least one engine works here, else 5."""
-    from edgead import machine
-    from edgead.cli._probes import examine
+    from edgead.jobs.doctor.box import examine
 
-    checks = examine()
-    works = any(check.group == "engine" and check.state == "ok" for check in checks)
-    if args.json:
-        print(json.dumps({"ok": works, "checks": [asdict(c) for c in checks], "machine": machine.facts()}, indent=2))
+    found = examine()
+    if as_json:
+        print_json("doctor", found)
     else:
-        _show(checks, works)
-    return 0 if works else NO_ENGINE
+        _show(found)
+    return 0 if found.ok else NO_ENGINE
 
 
-def _show(checks: list[Check], works: bool) -> None:
+def _show(found: Findings) -> None:
     """Aligned lines, not a boxed table: they survive a narrow terminal, a pipe and a bug report."""
     from rich.text import Text
 
     from edgead.cli._console import console
 
     out = console()
-    width = max(len(check.name) for check in checks)
+    width = max(len(check.name) for check in found.checks)
     group = ""
-    for check in checks:
+    for check in found.checks:
         if check.group != group:
             group = check.group
             out.print(Text(group, style="bold"))
@@ -55,8 +50,8 @@ def _show(checks: list[Check], works: bool) -> None:
         out.print(Text.assemble(state, f"{check.name:<{width}}  {check.detail}"))
         if check.hint:
             out.print(Text(f"{'':10}{'':{width}}  -> {check.hint}"))
-    names = ", ".join(check.name for check in checks if check.group == "engine" and check.state == "ok")
-    if works:
+    names = ", ".join(check.name for check in found.checks if check.group == "engine" and check.state == "ok")
+    if found.ok:
         out.print(f"\nEngines that work here: {names}. See it all at work: edgead demo")
     else:
         out.print(Text("\nNo engine works here: bundles cannot run.\n  -> pip install 'edgead[openvino]'", style="bold red"))

@@ -6,42 +6,61 @@ it (`sha256:`), and then no other bundle is taken. Needs neither torch nor onnx.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgead.cli._rates import add_trusted
+from edgead.cli._json import print_json
+from edgead.cli._options import JSON, TRUSTED
+from edgead.cli._types import PATH
+from edgead.cli._verb import argument, verb
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, Manifest
     from edgead.preprocess import PreprocessRecipe
 
-SUMMARY = "show what a bundle holds"
-
 LONGEST = 300
 """Characters of one fact; the whole manifest is shown by --json."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.edgead folder")
-    parser.add_argument("--json", action="store_true", help="print the whole manifest, and the bundle's sha256, as JSON")
-    add_trusted(parser)
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What a bundle holds: its manifest, and what stands outside of that.
+
+    Attributes:
+        sha256: of manifest.json, and so of the whole bundle.
+        manifest_schema: the number of the manifest's own schema.
+    """
+
+    sha256: str
+    manifest_schema: int
 
 
-def run(args: argparse.Namespace) -> int:
-    from rich.markup import escape
-
+@verb(__doc__)
+@argument("bundle", type=PATH, metavar="BUNDLE", help="NAME.edgead folder")
+@TRUSTED
+@JSON
+def command(bundle: Path, trusted: tuple[Path, ...], as_json: bool) -> int:
     from edgead.bundle import Bundle
-    from edgead.cli._console import console
-    from edgead.cli._exported import show
     from edgead.signing import read_trusted
 
-    bundle = Bundle.open(args.bundle, trusted=read_trusted(args.trusted))
-    if args.json:
-        print(json.dumps({"sha256": bundle.digest, **bundle.manifest.to_json()}, indent=2))
-        return 0
+    opened = Bundle.open(bundle, trusted=read_trusted(trusted))
+    if as_json:
+        facts = opened.manifest.to_json()
+        outside = Inspected(opened.digest, facts.pop("schema"))
+        print_json("inspect", {**asdict(outside), **facts})
+    else:
+        _show(opened)
+    return 0
+
+
+def _show(bundle: Bundle) -> None:
+    from rich.markup import escape
+
+    from edgead.cli._console import console
+    from edgead.cli._exported import show
+
     size = sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file())
     for key, value in summary(bundle.manifest, size):
         console().print(f"[bold]{key:<13}[/bold]", escape(value))
@@ -50,7 +69,6 @@ def run(args: argparse.Namespace) -> int:
     for finding in bundle.manifest.measured.get("judgement", ()):
         console().print(f"{finding['severity']}: {finding['message']}", markup=False)
     show(bundle)
-    return 0
 
 
 def _vouched(bundle: Bundle) -> list[tuple[str, str]]:

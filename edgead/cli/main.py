@@ -1,46 +1,47 @@
 """The `edgead` command: one file a verb, loaded only when it is used, and one place that turns errors into one clear line.
 
-A verb's module has ``SUMMARY`` (one line), ``add_arguments(parser)`` and ``run(args) -> int`` (the exit code). At import it
-loads nothing heavy; what it needs is imported inside `run`.
+A verb's module has ``command``, made as `_verb.py` says. At import it loads nothing heavy.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import io
-import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+
+import click
 
 from edgead import __version__
+from edgead.cli._verb import Actions, complaint, debugging_of
 from edgead.errors import EdgeadError, StorageError
 from edgead.words import hide, plain, short
 
-VERBS = (
-    "demo",
-    "train",
-    "distill",
-    "import",
-    "export",
-    "verify",
-    "sign",
-    "inspect",
-    "bundle",
-    "weights",
-    "threshold",
-    "bench",
-    "run",
-    "station",
-    "records",
-    "cameras",
-    "plc-map",
-    "doctor",
-)
+VERBS = {
+    "demo": "everything at once on a simulated conveyor: train, export, verify, bench, run",
+    "train": "train a model on a folder of good pictures",
+    "distill": "distil a teacher network for EfficientAD from pictures of anything",
+    "import": "make a model from another tool's file",
+    "export": "make a verified bundle from a trained model",
+    "verify": "check on this device that a bundle answers as the trained model did",
+    "sign": "sign a bundle, so that a box takes no other",
+    "inspect": "show what a bundle holds",
+    "bundle": "former versions of a bundle: list them, put one back",
+    "weights": "published weights of backbones: list, fetch, verify",
+    "threshold": "choose a bundle's thresholds on the line, with a guarantee",
+    "bench": "latency per stage, throughput, cold start and memory of bundles, side by side",
+    "run": "inspect what a camera sees, or run a station.yaml",
+    "station": "check a station.yaml, print its schema or an example",
+    "records": "show or export what a station has recorded",
+    "cameras": "list attached cameras with their addresses; --thumbnails takes a picture with each",
+    "plc-map": "write the register map for the PLC's programmer",
+    "doctor": "what works on this machine: engines, devices, cameras; and what to install for the rest",
+}
+"""What each does, in a line; its module is ``edgead.cli.NAME``."""
+
 _MODULES = {"import": "import_", "plc-map": "plc_map"}
 """Verbs that cannot be the name of a module."""
 
@@ -51,69 +52,104 @@ EPILOG = (
 DESCRIPTION = "Trained visual anomaly detectors, verified and running on the box beside the camera."
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in no more than a screen; they are other people's text, too."""
+class Edgead(Actions):
+    """All verbs; the module of one is imported when that one is asked for."""
 
-    def error(self, message: str) -> NoReturn:
-        super().error(_short(message))
+    def names(self) -> dict[str, str]:
+        return VERBS
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"edgead.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        if not hasattr(module, "command"):
+            from edgead.cli._bridge import Bridge
+
+            return Bridge(cmd_name, module)
+        command: click.Command = module.command
+        command.name = cmd_name
+        return command
 
 
-class _Safe(logging.Formatter):
-    """Without secrets and control characters."""
+def root() -> Edgead:
+    """The command `edgead`."""
+    return Edgead(
+        help=DESCRIPTION,
+        epilog=EPILOG,
+        params=[click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version, help="show it")],
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 130},
+        options_metavar="",
+        subcommand_metavar="VERB ...",
+    )
 
-    def format(self, record: logging.LogRecord) -> str:
-        return plain(hide(super().format(record)))
 
-
-def build_parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
-    """The parser with these verbs; each costs the import of its module."""
-    parser = _Parser(prog="edgead", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("--version", action="version", version=f"edgead {__version__}")
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for verb in verbs:
-        module = importlib.import_module(f"edgead.cli.{_MODULES.get(verb, verb)}")
-        sub = subparsers.add_parser(
-            verb, help=module.SUMMARY, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.add_arguments(sub)
-        sub.add_argument("--debug", action="store_true", help="show the trace of an error and log more")
-        sub.set_defaults(run=module.run)
-    return parser
+def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        print(f"edgead {__version__}")
+        ctx.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (see :mod:`edgead.errors`)."""
     _open_streams()
-    argv = sys.argv[1:] if argv is None else argv
-    args = build_parser(argv[:1] if argv and argv[0] in VERBS else VERBS).parse_args(argv)
-    level = logging.DEBUG if args.debug else logging.WARNING
-    logging.basicConfig(level=level, stream=sys.stderr)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if instruction := os.environ.get(COMPLETE):
+        return _completed(instruction)
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no fault
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code: int = args.run(args)
+        context = root().make_context("edgead", list(sys.argv[1:] if argv is None else argv))
+        with context:
+            return _run(context)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.UsageError as error:
+        message, hint = complaint(error)
+        verb = error.ctx.command_path.partition(" ")[2] if error.ctx else ""
+        _complain(told(verb, message, hint))
+        return error.exit_code
+
+
+def _run(context: click.Context) -> int:
+    """The verb's exit code, or that of the error that ended it, which is told."""
+    try:
+        code: int = context.command.invoke(context)
+    except (click.exceptions.Exit, click.UsageError):
+        raise
     except EdgeadError as error:
-        _trace(args)
-        _complain(told(args.verb, str(error), error.hint))
+        _trace(context)
+        _complain(told(context.invoked_subcommand, str(error), error.hint))
         return error.exit_code
     except KeyboardInterrupt:
-        _complain(f"edgead {args.verb}: interrupted")
+        _complain(f"edgead {context.invoked_subcommand}: interrupted")
         return 130
     except BrokenPipeError:
         return 0
     except OSError as error:  # a file or folder that nobody looked at before: the message of the system is the best there is
-        _trace(args)
+        _trace(context)
         where = f"{error.filename}: " if error.filename else ""
-        _complain(told(args.verb, f"{where}{error.strerror or error}", "check the path, its permissions and the disk"))
+        hint = "check the path, its permissions and the disk"
+        _complain(told(context.invoked_subcommand, f"{where}{error.strerror or error}", hint))
         return StorageError.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
-        _trace(args)
-        _complain(told(args.verb, f"internal error: {error!r}", "please report it; --debug shows the trace"))
+        _trace(context)
+        hint = "please report it; --debug shows the trace"
+        _complain(told(context.invoked_subcommand, f"internal error: {error!r}", hint))
         return 1
     return code
+
+
+COMPLETE = "_EDGEAD_COMPLETE"
+"""Set by the shell's completion: bash_source prints its function, bash_complete the candidates."""
+
+
+def _completed(instruction: str) -> int:
+    from click.shell_completion import shell_complete
+
+    return shell_complete(root(), {}, "edgead", COMPLETE, instruction)
 
 
 def _open_streams() -> None:
@@ -139,9 +175,10 @@ def _complain(text: str) -> None:
     say(text, sys.stderr)
 
 
-def told(verb: str, message: str, hint: str) -> str:
+def told(verb: str | None, message: str, hint: str) -> str:
     """What is wrong and how to fix it, for a terminal: no secrets, no control characters, at most a screen."""
-    lines = (f"edgead {verb}: {_short(message)}", f"  -> {_short(hint)}" if hint else "")
+    command = f"edgead {verb}" if verb else "edgead"
+    lines = (f"{command}: {_short(message)}", f"  -> {_short(hint)}" if hint else "")
     return "\n".join(line for line in lines if line)
 
 
@@ -151,8 +188,8 @@ def _short(text: str) -> str:
     return short(plain(redact_text(hide(text))))
 
 
-def _trace(args: argparse.Namespace) -> None:
-    if args.debug:
+def _trace(context: click.Context) -> None:
+    if debugging_of(context):
         _complain(plain(hide(traceback.format_exc())).rstrip("\n"))
 
 

@@ -10,21 +10,25 @@ Dates are UTC: 2026-11-22, 2026-11-22T06:30, or how long ago: 90m, 12h, 7d.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead.cli._json import print_json
+from edgead.cli._options import JSON, given
+from edgead.cli._types import PATH, whole
+from edgead.cli._verb import argument, option, verb
+from edgead.errors import BadInput
 from edgead.words import plain
 
 if TYPE_CHECKING:
-    from edgead.runtime.history import History, Selection, Summary
+    from edgead.runtime.records.history import History, Selection, Summary
 
-SUMMARY = "show or export what a station has recorded"
 SHOWN = 20
 LARGEST = 2**63 - 1
 """What SQLite can hold."""
@@ -32,29 +36,95 @@ _AGO = re.compile(r"(\d{1,6})([smhd])$")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `edgead records`."""
-    parser.add_argument("path", type=Path, metavar="DIR|FILE", help="the station's records folder, its records.db, or a copy")
-    parser.add_argument("--since", metavar="DATE", help="from then on (see above)")
-    parser.add_argument("--until", metavar="DATE", help="before then")
-    parser.add_argument("--verdict", action="append", default=[], metavar="V", help="OK, NG or UNKNOWN; may be given again")
-    parser.add_argument("--part", type=int, metavar="ID", help="one part")
-    parser.add_argument("--limit", type=int, metavar="N", help=f"the newest N (default: {SHOWN} when shown, else all)")
-    parser.add_argument("--summary", action="store_true", help="counts and latency instead of a list")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write them there")
-    parser.add_argument("--parquet", type=Path, metavar="FILE", help="write them there (needs edgead[parquet])")
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A part (docs/records.md).
+
+    Attributes:
+        seq: the order of writing.
+        run: which run of the station.
+        part_id: the station's number of the part.
+        trigger_id, trigger_source, line_part_id: what asked for the verdict, and the line's own number.
+        time: of the verdict, ISO 8601, UTC.
+        recorded_ns, captured_ns: monotonic clock of that boot: when the record came, when the picture was made.
+        camera, frame_id, source: the frame; null when there was none.
+        verdict: OK, NG or UNKNOWN.
+        cause: why.
+        score, threshold, engine: raw model units.
+        wait_ms, resize_ms, inference_ms, decision_ms, total_ms: stages.
+        views: of each frame, when several were combined: camera, frame, verdict, cause, score, time.
+        picture, overlay: files that were saved; the quota may have removed them since.
+        acknowledged: when the PLC took the result, ISO 8601, UTC.
+    """
+
+    seq: int
+    run: int
+    part_id: int
+    trigger_id: int | None
+    trigger_source: str | None
+    line_part_id: int | None
+    time: str
+    recorded_ns: int
+    captured_ns: int | None
+    camera: str | None
+    frame_id: int | None
+    source: str | None
+    verdict: str
+    cause: str
+    score: float | None
+    threshold: float | None
+    engine: str | None
+    wait_ms: float | None
+    resize_ms: float | None
+    inference_ms: float | None
+    decision_ms: float | None
+    total_ms: float | None
+    views: list[dict[str, Any]]
+    picture: str | None
+    overlay: str | None
+    acknowledged: str | None
 
 
-def run(args: argparse.Namespace) -> int:
+@verb(__doc__)
+@argument("path", type=PATH, metavar="DIR|FILE", help="the station's records folder, its records.db, or a copy")
+@option("--since", metavar="DATE", help="from then on (see above)")
+@option("--until", metavar="DATE", help="before then")
+@option("--verdict", "verdicts", multiple=True, metavar="V", help="OK, NG or UNKNOWN; may be given again")
+@option("--part", type=whole(0, LARGEST), metavar="ID", help="one part")
+@option("--limit", type=whole(1, LARGEST), metavar="N", help=f"the newest N (default: {SHOWN} when shown, else all)")
+@option("--summary", is_flag=True, help="counts and latency instead of a list")
+@option("--csv", type=PATH, metavar="FILE", help="write them there")
+@option("--parquet", type=PATH, metavar="FILE", help="write them there (needs edgead[parquet])")
+@JSON
+def command(
+    path: Path,
+    since: str | None,
+    until: str | None,
+    verdicts: tuple[str, ...],
+    part: int | None,
+    limit: int | None,
+    summary: bool,
+    csv: Path | None,
+    parquet: Path | None,
+    as_json: bool,
+) -> int:
     """List, count or export; 0 also when nothing matches."""
     from edgead.errors import StorageError
-    from edgead.runtime.history import History
+    from edgead.runtime.records.history import History, Selection
 
-    selection = select(args, datetime.now(timezone.utc))
-    with History(args.path) as history:
+    now = datetime.now(timezone.utc)
+    check_files(csv, parquet)
+    listed = not (summary or as_json or csv or parquet)
+    last = limit or (SHOWN if listed else None)
+    selection = Selection(moment(since, "--since", now), moment(until, "--until", now), known(verdicts), part, last)
+    with History(path) as history:
         try:
-            _tell(args, history, selection)
+            if csv is not None or parquet is not None:
+                export(csv, parquet, history, selection)
+            elif summary:
+                show_summary(history.summary(selection), as_json=as_json)
+            else:
+                show(history, selection, as_json=as_json)
         except (TypeError, ValueError) as error:  # a column holds what no station writes there
             raise StorageError(
                 f"{history.path} holds a record that edgead did not write: {str(error)[:200]}",
@@ -63,46 +133,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(args: argparse.Namespace, history: History, selection: Selection) -> None:
-    if args.csv is not None or args.parquet is not None:
-        export(args, history, selection)
-    elif args.summary:
-        show_summary(history.summary(selection), as_json=args.json)
-    elif args.json:
-        for row in history.rows(selection):
-            print(json.dumps({**row, "views": json.loads(row["views"] or "[]")}))
-    else:
-        show(history, selection)
-
-
-def select(args: argparse.Namespace, now: datetime) -> Selection:
-    """The selection that the arguments ask for. Raises BadInput."""
-    from edgead.errors import BadInput
-    from edgead.runtime.history import Selection
+def known(verdicts: tuple[str, ...]) -> tuple[str, ...]:
+    """In capitals. Raises BadInput: one is no verdict."""
     from edgead.types import Verdict
 
-    verdicts = tuple(verdict.upper() for verdict in args.verdict)
     for verdict in verdicts:
-        if verdict not in {v.value for v in Verdict}:
+        if verdict.upper() not in {v.value for v in Verdict}:
             raise BadInput(f"--verdict {verdict} is not a verdict", hint="OK, NG or UNKNOWN")
-    for option, value, least in (("--limit", args.limit, 1), ("--part", args.part, 0)):
-        if value is not None and not least <= value <= LARGEST:
-            raise BadInput(f"{option} {value} is not usable"[:80], hint=f"give a whole number from {least} to {LARGEST}")
-    files = [path for path in (args.csv, args.parquet) if path is not None]
-    if files and (args.summary or args.json):
-        raise BadInput("--summary and --json are shown, --csv and --parquet are written", hint="give one or the other")
+    return tuple(verdict.upper() for verdict in verdicts)
+
+
+def check_files(csv: Path | None, parquet: Path | None) -> None:
+    """Raises BadInput: a file cannot be written, or is not all that is asked for."""
+    files = [path for path in (csv, parquet) if path is not None]
+    if files and (shown := given("summary", "as_json")):
+        raise BadInput(f"{shown[0]} is shown, --csv and --parquet are written", hint="give one or the other")
     for path in files:
         if not path.name or path.is_dir() or files.count(path) > 1:
             raise BadInput(f"{path} cannot be written", hint="give the name of a file, another one for each format")
-    listed = not (args.summary or args.json or args.csv or args.parquet)
-    last = args.limit or (SHOWN if listed else None)
-    return Selection(moment(args.since, "--since", now), moment(args.until, "--until", now), verdicts, args.part, last)
 
 
 def moment(text: str | None, option: str, now: datetime) -> str | None:
     """A date or an age as the records hold dates. Raises BadInput."""
-    from edgead.errors import BadInput
-
     if text is None:
         return None
     try:
@@ -117,13 +169,12 @@ def moment(text: str | None, option: str, now: datetime) -> str | None:
         raise BadInput(f"{option} {text[:60]} is not a date", hint=hint) from error
 
 
-def export(args: argparse.Namespace, history: History, selection: Selection) -> None:
+def export(csv: Path | None, parquet: Path | None, history: History, selection: Selection) -> None:
     """Write the files that are asked for."""
     from edgead.disk import is_special
-    from edgead.errors import BadInput
-    from edgead.runtime.exports import write_csv, write_parquet
+    from edgead.runtime.records.exports import write_csv, write_parquet
 
-    for path, write in ((args.csv, write_csv), (args.parquet, write_parquet)):
+    for path, write in ((csv, write_csv), (parquet, write_parquet)):
         if path is not None:
             own = (history.path.with_name(history.path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
             if any(path.resolve() == file.resolve() or (path.exists() and file.exists() and path.samefile(file)) for file in own):
@@ -132,8 +183,12 @@ def export(args: argparse.Namespace, history: History, selection: Selection) -> 
             print(plain(f"{count:,} records in {path}"), file=sys.stderr if is_special(path) else sys.stdout)
 
 
-def show(history: History, selection: Selection) -> None:
+def show(history: History, selection: Selection, *, as_json: bool) -> None:
     """A line a part, the newest last."""
+    if as_json:
+        for row in history.rows(selection):
+            print_json("records", Row(**{**row, "views": json.loads(row["views"] or "[]")}), indent=None)
+        return
     rows = list(history.rows(selection))
     for line in lines(iter(rows)) if rows else ["no records match"]:
         print(plain(line))
@@ -152,10 +207,8 @@ def lines(rows: Iterator[Mapping[str, Any]]) -> Iterator[str]:
 
 def show_summary(summary: Summary, *, as_json: bool) -> None:
     """Counts and latency, for people or for a script."""
-    from dataclasses import asdict
-
     if as_json:
-        print(json.dumps(asdict(summary)))
+        print_json("records", summary, action="summary", indent=None)
         return
     if not summary.parts:
         print("no records match")

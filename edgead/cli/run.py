@@ -23,11 +23,11 @@ from edgead.typed import shown
 from edgead.words import one_line
 
 if TYPE_CHECKING:
-    from edgead.cli._lanes import Lane
     from edgead.config import CameraConfig
-    from edgead.runtime.group import StationGroup
-    from edgead.runtime.station import Station
-    from edgead.runtime.stats import Stats
+    from edgead.line.workshop import Lane
+    from edgead.runtime.loop.group import StationGroup
+    from edgead.runtime.loop.station import Station
+    from edgead.runtime.loop.stats import Stats
     from edgead.runtime.threads import Crew, Death
 
 LONGEST_MS = 1e9
@@ -152,10 +152,10 @@ def _run_file(args: argparse.Namespace) -> int:
 
 
 def _run_bundle(args: argparse.Namespace) -> int:
-    from edgead.cli._lanes import Workshop
     from edgead.clock import MonotonicClock
-    from edgead.runtime.logs import logging_to
+    from edgead.line.workshop import Workshop
     from edgead.runtime.outlet import say
+    from edgead.runtime.supervision.logs import logging_to
     from edgead.signing import read_trusted
 
     camera = only_camera(args)
@@ -186,7 +186,7 @@ def only_camera(args: argparse.Namespace) -> CameraConfig:
 
 def _sinks(args: argparse.Namespace, lane: Lane, stack: ExitStack) -> dict[str, Any]:
     """Records, pictures and window, as far as they are wanted."""
-    from edgead.runtime.records import RecordFile
+    from edgead.runtime.records.record import RecordFile
 
     station, scale, recipe = lane.station, lane.scale, lane.bundle.manifest.preprocess
     sinks: dict[str, Any] = {}
@@ -197,13 +197,13 @@ def _sinks(args: argparse.Namespace, lane: Lane, stack: ExitStack) -> dict[str, 
         station.on_record(records.write)
         sinks["records"] = records
     if args.save_ng is not None:
-        from edgead.runtime.pictures import PictureFolder
+        from edgead.runtime.records.pictures import PictureFolder
 
         pictures = PictureFolder(args.save_ng, scale, recipe)
         station.on_inspection(pictures.save)
         sinks["pictures"] = pictures
     if args.show:
-        from edgead.runtime.pictures import Window
+        from edgead.runtime.records.pictures import Window
 
         station.on_inspection(Window(f"edgead {lane.bundle.manifest.name}", scale, recipe).show, capacity=1)
     return sinks
@@ -276,7 +276,7 @@ def _headline(args: argparse.Namespace, lane: Lane) -> str:
 
 
 def summary(stats: Stats, sinks: dict[str, Any], devices: Mapping[str, Mapping[str, int]] | None = None) -> str:
-    """What happened, in a few lines; `devices`: what they count themselves (:attr:`edgead.runtime.stats.Health.devices`)."""
+    """What happened, in a few lines; `devices`: what they count themselves (:attr:`edgead.runtime.loop.stats.Health.devices`)."""
     sinks = {name: sink for name, sink in sinks.items() if sink is not None}
     verdicts = ", ".join(f"{stats.verdicts[name]} {name}" for name in ("OK", "NG", "UNKNOWN"))
     lines = [f"{stats.parts} parts: {verdicts}" + _listed(stats.causes)]

@@ -63,11 +63,11 @@ def run(args: argparse.Namespace) -> int:
 def _check(file: Path) -> int:
     from edgead.bundle import Bundle
     from edgead.cli._console import console
-    from edgead.cli._links import check_addresses
-    from edgead.cli._proof import check_reach
     from edgead.config import read_station
     from edgead.decision import Rule
     from edgead.engines import check_device
+    from edgead.line.links import check_addresses
+    from edgead.line.proof import check_reach
     from edgead.signing import read_trusted
 
     config = read_station(file)

@@ -28,8 +28,8 @@ from edgead.errors import BadInput, BundleError, EdgeadError, StorageError
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, EngineRecord
-    from edgead.calibration.pictures import Asked
-    from edgead.cli._tasks import Task
+    from edgead.jobs.choosing import Task
+    from edgead.thresholds.pictures import Asked
     from edgead.types import Engine
 
 SUMMARY = "choose a bundle's thresholds on the line, with a guarantee"
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edgead.bundle import Bundle
-    from edgead.calibration.thresholds import utc_now
+    from edgead.thresholds.choose import utc_now
 
     _check(args)
     bundle = Bundle.open(args.bundle)
@@ -141,10 +141,10 @@ def _chosen(
     import numpy as np
 
     from edgead.bundle import ON_THE_LINE
-    from edgead.calibration.pictures import digest_of
-    from edgead.calibration.thresholds import choose
-    from edgead.cli._tasks import task_for
     from edgead.cli._thresholds import Named, Row, show
+    from edgead.jobs.choosing import task_for
+    from edgead.thresholds.choose import choose
+    from edgead.thresholds.pictures import digest_of
 
     shape, grid = _map_sizes(bundle)
     tasks = {record.name: task_for(args, record, shape, grid) for record in records}
@@ -182,8 +182,8 @@ def _map_sizes(bundle: Bundle) -> tuple[tuple[int, int], tuple[int, int] | None]
 
 def _ask(args: argparse.Namespace, bundle: Bundle, tasks: Mapping[str, Task]) -> tuple[Asked, Asked]:
     """What the engines that open here make of the good pictures and of the defects."""
-    from edgead.calibration.pictures import Asked, ask_pictures, list_pictures
     from edgead.cli._console import progress
+    from edgead.thresholds.pictures import Asked, ask_pictures, list_pictures
 
     files = [list_pictures(folders or []) for folders in (args.good, args.defects)]
     if not any(files):

@@ -393,8 +393,8 @@ def _left_out(images: GoodImages) -> list[str]:
 
 def _of_threshold(result: TrainResult) -> list[tuple[str, str]]:
     """The threshold, the pictures that set it, and those that it rejects."""
-    from edgead.calibration.thresholds import FEW
     from edgead.layout import listed
+    from edgead.thresholds.choose import FEW
 
     images, scored = result.images, result.scored
     rows = [("threshold", f"{result.threshold.value:.6g} ({result.threshold.method})")]

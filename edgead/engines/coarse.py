@@ -72,7 +72,7 @@ class Gate:
 
 
 class CoarseToFineEngine:
-    """Answers as :class:`edgead.models.coarse.CoarseToFine` does, with less work (see the module's text).
+    """Answers as :class:`edgead.models.wrappers.coarse.CoarseToFine` does, with less work (see the module's text).
 
     Args:
         coarse: takes the whole picture; one cell of its map covers `factor` x `factor` px (the last ones perhaps less).

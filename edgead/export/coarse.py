@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.calibration.calibrate import CalibrationReport, calibrate
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import Target
+from edgead.calibration.int8.calibrate import CalibrationReport, calibrate
+from edgead.calibration.int8.targets import Target
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.coarse import SUFFIX, write_tiles
 from edgead.engines.openvino import write_ir
 from edgead.export.builds import BUILDS
 from edgead.export.graph import write_onnx
 from edgead.export.tensorrt import BuildOptions
-from edgead.models.coarse import CoarseToFine
+from edgead.models.wrappers.coarse import CoarseToFine
 
 BACKENDS = ("openvino", "onnxruntime")
 """The others run the whole model as one static graph, every tile of it."""
@@ -47,7 +47,7 @@ class TwoGraphs:
     def quantize(self, calibration: CalibrationSet, target: Target, threads: int | None) -> CalibrationReport:
         """Write the INT8 graph of the tile for a target, for :meth:`build`. The pictures have been screened.
 
-        Errors as :func:`edgead.calibration.calibrate.calibrate`.
+        Errors as :func:`edgead.calibration.int8.calibrate.calibrate`.
         """
         output = self.folder / f"tile.int8.w{target.options.weight_bits}.onnx"
         return calibrate(self.folder / TILE, self._tiles(calibration), target, output=output, allow_unsafe=True, threads=threads)

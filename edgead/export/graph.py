@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from edgead.errors import EngineError
-from edgead.export.rows import store_rows
+from edgead.families.foreign.network import GraphDetector
+from edgead.families.patchcore.rows import store_rows
 from edgead.models.detector import Detector
-from edgead.models.graph import GraphDetector
 from edgead.optional import require
 
 OPSET = 18

@@ -15,15 +15,15 @@ import torch
 
 from edgead import layout
 from edgead.bundle import Threshold
-from edgead.calibration.defects import draw_defects
-from edgead.calibration.deviation import auroc
-from edgead.calibration.thresholds import threshold_from_good
+from edgead.calibration.judging.defects import draw_defects
+from edgead.calibration.judging.deviation import auroc
 from edgead.errors import BadInput
 from edgead.golden import CAMERA_FOLDER, MOST_CAMERA, camera_pngs
 from edgead.models.detector import Detector
 from edgead.parity import Answers, ParityReport, compare
 from edgead.preprocess import PreprocessRecipe, list_images, read_image, to_bgr8
 from edgead.survey import Survey
+from edgead.thresholds.choose import threshold_from_good
 from edgead.types import Image
 
 FEWEST_LEFT = 3

@@ -151,7 +151,7 @@ class _Job:
             raise BundleError(
                 f"{self.bundle.path} holds no {names[-1]} to build from", hint="export it again with this precision"
             )
-        from edgead.calibration.half import to_half
+        from edgead.calibration.int8.half import to_half
 
         try:
             to_half(self.bundle.path / "model.onnx", work / names[0])

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgead.calibration.deviation import Limits
-from edgead.calibration.guarded import GuardOptions
-from edgead.calibration.targets import QuantizeOptions
+from edgead.calibration.int8.targets import QuantizeOptions
+from edgead.calibration.judging.deviation import Limits
+from edgead.calibration.judging.guarded import GuardOptions
 from edgead.errors import BadInput
 from edgead.export.builds import BACKENDS, BUILDS, PRECISIONS
 from edgead.export.tensorrt import BuildOptions

@@ -11,16 +11,16 @@ import numpy as np
 
 from edgead import __version__
 from edgead.bundle import Threshold
-from edgead.calibration.calibrate import CalibrationReport
-from edgead.calibration.conformal import images_needed
-from edgead.calibration.deviation import DOUBT, Deviation, Limits
 from edgead.calibration.findings import Finding
-from edgead.calibration.guarded import GuardReport, Refusal
+from edgead.calibration.int8.calibrate import CalibrationReport
+from edgead.calibration.judging.deviation import DOUBT, Deviation, Limits
+from edgead.calibration.judging.guarded import GuardReport, Refusal
 from edgead.errors import BadInput
 from edgead.export import figures
 from edgead.export.pages import Block, Heading, Picture, Table, Text, Tiles, write_html, write_markdown
 from edgead.parity import Answers
 from edgead.preprocess import read_image
+from edgead.thresholds.conformal import images_needed
 from edgead.types import Image
 from edgead.words import plain
 

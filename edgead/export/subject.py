@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.calibration.deviation import Yardstick
 from edgead.calibration.findings import Finding
-from edgead.calibration.judging import figures_of, judge, odd_pictures
-from edgead.calibration.screening import Reference
-from edgead.calibration.sets import CalibrationSet
+from edgead.calibration.judging.deviation import Yardstick
+from edgead.calibration.judging.worth import figures_of, judge, odd_pictures
+from edgead.calibration.pictures.screening import Reference
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.errors import BadInput
 from edgead.export.builds import BUILDS
 from edgead.export.measure import ThresholdRule, read_frames, trained_answers
 from edgead.export.options import ExportOptions, Job
-from edgead.models.coarse import CoarseToFine
 from edgead.models.detector import Detector, load_detector
 from edgead.models.rewrites import Applied, Material, plan_for, rewrite
+from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.preprocess import PreprocessRecipe
 
 Told = Callable[[str], Callable[[float], None]]

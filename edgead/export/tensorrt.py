@@ -17,8 +17,8 @@ from typing import Any
 from edgead import disk
 from edgead.bundle import storage_errors
 from edgead.calibration.findings import errors
-from edgead.calibration.lint import lint
-from edgead.calibration.targets import target_for
+from edgead.calibration.int8.lint import lint
+from edgead.calibration.int8.targets import target_for
 from edgead.engines._contract import OUTPUT_NAMES, check_graph
 from edgead.engines._tensorrt import FLAVOURS, batch_1, dtype_name, load_tensorrt, log_of, short
 from edgead.engines.cuda import DeviceInfo, NoGpu, open_cuda

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.calibration.calibrate import CalibrationReport, calibrate
-from edgead.calibration.deviation import Deviation
-from edgead.calibration.guard import guard
-from edgead.calibration.guarded import Candidate, GuardFailed, GuardReport, Refusal
-from edgead.calibration.half import to_half
-from edgead.calibration.observe import observe
-from edgead.calibration.screening import screen
-from edgead.calibration.targets import QuantizeOptions, Target, target_for
+from edgead.calibration.int8.calibrate import CalibrationReport, calibrate
+from edgead.calibration.int8.half import to_half
+from edgead.calibration.int8.observe import observe
+from edgead.calibration.int8.targets import QuantizeOptions, Target, target_for
+from edgead.calibration.judging.deviation import Deviation
+from edgead.calibration.judging.guard import guard
+from edgead.calibration.judging.guarded import Candidate, GuardFailed, GuardReport, Refusal
+from edgead.calibration.pictures.screening import screen
 from edgead.engines import open_file
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.errors import BadInput, EdgeadError, EngineError, ParityFailed
@@ -31,8 +31,8 @@ from edgead.export.graph import write_onnx
 from edgead.export.measure import Measured, told_of
 from edgead.export.options import Job, name_of
 from edgead.export.subject import Subject
-from edgead.models.coarse import CoarseToFine
-from edgead.models.graph import IrDetector
+from edgead.families.foreign.network import IrDetector
+from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.parity import ask, compare
 from edgead.registry import resolve
 from edgead.types import Engine

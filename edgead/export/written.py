@@ -12,7 +12,7 @@ from typing import Any
 from edgead import machine
 from edgead.bundle import TRAINED_ON, EngineRecord, Manifest, write_golden, write_manifest
 from edgead.calibration.findings import Finding
-from edgead.calibration.targets import target_for
+from edgead.calibration.int8.targets import target_for
 from edgead.export.builds import BUILDS, facts
 from edgead.export.measure import golden_camera, pick_golden
 from edgead.export.options import Job, name_of

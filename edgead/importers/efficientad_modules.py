@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from edgead.errors import BadInput
-from edgead.importers.anomalib import load
+from edgead.families.efficientad.network import EfficientAd
+from edgead.importers.anomalib.checkpoint import load
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import Resize
 from edgead.importers.transforms import follow
 from edgead.importers.weights import check_numbers
-from edgead.models.efficientad import EfficientAd
-from edgead.models.resized import Resized
 from edgead.models.streams import Record
 from edgead.models.torchfile import read_torch_file
+from edgead.models.wrappers.resized import Resized
 from edgead.types import Image
 
 PARTS = ("teacher", "student", "autoencoder")

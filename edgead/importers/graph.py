@@ -12,11 +12,11 @@ import numpy as np
 from edgead.bundle import Threshold
 from edgead.disk import check_regular
 from edgead.errors import BadInput
+from edgead.families.foreign.network import GraphDetector
 from edgead.importers.bounded import Bounds, call
 from edgead.importers.model import Imported, ImportOptions, recipe_for, refuse_options
 from edgead.importers.ports import GraphOptions, described
 from edgead.models.detector import Detector
-from edgead.models.graph import GraphDetector
 
 __all__ = ["GraphOptions", "import_graph"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from edgead.disk import check_regular
 from edgead.errors import BadInput
+from edgead.families.foreign.network import IrDetector
 from edgead.importers.bounded import Bounds, call
 from edgead.importers.graph import check, told
 from edgead.importers.model import Imported, ImportOptions
 from edgead.importers.ports import GraphOptions
-from edgead.models.graph import IrDetector
 
 
 def import_ir(path: Path, options: ImportOptions, inputs: GraphOptions, bounds: Bounds | None = None) -> Imported:

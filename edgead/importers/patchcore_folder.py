@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from edgead.errors import BadInput
+from edgead.families.patchcore.network import PatchCore
 from edgead.importers.faissfile import read_flat_l2
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import CenterCrop, Resize, Step
 from edgead.importers.transforms import follow
 from edgead.importers.weights import check_layers, check_numbers
 from edgead.models.backbones import load_backbone
-from edgead.models.patchcore import PatchCore
 from edgead.models.patches import build_features
 from edgead.models.streams import MOST_BYTES, Unreadable, mapping, read_stream
 

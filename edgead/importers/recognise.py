@@ -10,7 +10,8 @@ from pathlib import Path
 
 from edgead.disk import check_regular
 from edgead.errors import BadInput
-from edgead.importers import anomalib, efficientad_modules, graph, ir, patchcore_folder, simplenet_file
+from edgead.importers import efficientad_modules, graph, ir, patchcore_folder, simplenet_file
+from edgead.importers.anomalib import checkpoint as anomalib
 from edgead.importers.bounded import first_line
 from edgead.importers.model import Imported, ImportOptions
 from edgead.importers.steps import shown

@@ -9,14 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from edgead.errors import BadInput
-from edgead.importers.anomalib import load
+from edgead.families.simplenet.network import SimpleNet
+from edgead.importers.anomalib.checkpoint import load
 from edgead.importers.model import Imported, ImportOptions
 from edgead.importers.steps import CenterCrop, Resize, Step
 from edgead.importers.transforms import follow
 from edgead.importers.weights import check_numbers, fold_norm
 from edgead.models.backbones import load_backbone
 from edgead.models.patches import build_features
-from edgead.models.simplenet import SimpleNet
 from edgead.published import published
 
 SMOOTH = {"upsample": "bilinear", "sigma": 4.0, "radius": 16, "border": "symmetric"}

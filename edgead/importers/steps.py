@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgead.errors import BadInput
-from edgead.models.prepared import Window
 from edgead.models.streams import Record
+from edgead.models.wrappers.prepared import Window
 
 Size = tuple[int, int]
 """Height, width."""

@@ -1,7 +1,8 @@
 """How edgead follows a trainer's preprocessing (:mod:`edgead.importers.steps`).
 
 All steps are linear, so they are followed exactly: the first resize or cut is the recipe's, rounded once to 8 bits; all others,
-in float and in their order, are inside the graph (:mod:`edgead.models.prepared`). Normalisations move no pixel, so they join into
+in float and in their order, are inside the graph (:mod:`edgead.models.wrappers.prepared`). Normalisations move no pixel, so they
+join into
 one; a border that is added after one of them has the pixel value that it stands for.
 """
 
@@ -16,8 +17,8 @@ from edgead.errors import BadInput
 from edgead.importers.model import ImportOptions
 from edgead.importers.steps import LARGEST_PX, CenterCrop, Normalize, Pad, Resize, Size, Step
 from edgead.models.detector import Detector
-from edgead.models.prepared import Prepared, Scale, Window
-from edgead.models.resized import Resized
+from edgead.models.wrappers.prepared import Prepared, Scale, Window
+from edgead.models.wrappers.resized import Resized
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
 
 MOST_PIXELS = 1 << 23

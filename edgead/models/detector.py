@@ -130,7 +130,7 @@ def load_detector(folder: Path, *, to_export: bool = False) -> tuple[Detector, d
         raise BadInput(
             f"{folder} holds no trained model (no model.json)", hint="train one with: edgead train MODEL GOOD_DIR -o DIR"
         )
-    from edgead.models.resized import build
+    from edgead.models.wrappers.resized import build
 
     info = _read_card(file, ("name", "preprocess", "threshold", "origin") if to_export else ())
     try:
@@ -179,10 +179,10 @@ def _read_card(file: Path, needed: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _families() -> dict[str, type[Detector]]:
-    from edgead.models.efficientad import EfficientAd
-    from edgead.models.graph import GraphDetector, IrDetector
-    from edgead.models.patchcore import PatchCore
-    from edgead.models.simplenet import SimpleNet
-    from edgead.models.supersimplenet import SuperSimpleNet
+    from edgead.families.efficientad.network import EfficientAd
+    from edgead.families.foreign.network import GraphDetector, IrDetector
+    from edgead.families.patchcore.network import PatchCore
+    from edgead.families.simplenet.network import SimpleNet
+    from edgead.families.supersimplenet.network import SuperSimpleNet
 
     return {family.family: family for family in (PatchCore, SimpleNet, EfficientAd, SuperSimpleNet, GraphDetector, IrDetector)}

@@ -30,7 +30,8 @@ class Separable(nn.Module):
         self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The constants stand on the left of each product, which keeps them out of INT8 (see edgead.calibration.products)."""
+        """The constants stand on the left of each product, which keeps them out of INT8 (see
+        edgead.calibration.int8.products)."""
         tall = torch.matmul(self.rows, x)
         return torch.matmul(self.columns, tall.transpose(-1, -2)).transpose(-1, -2)
 

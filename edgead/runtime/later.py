@@ -1,6 +1,7 @@
 """What is not there yet when the station starts: opened as soon as it is there, while everything else works.
 
-A camera has its own way back (:mod:`edgead.runtime.feed`); this is for outputs, trigger lines and servers. What is wrong in the
+A camera has its own way back (:mod:`edgead.runtime.loop.feed`); this is for outputs, trigger lines and servers. What is wrong in
+the
 file is no case for it: that is BadInput, and ends the start.
 """
 
@@ -12,10 +13,10 @@ from typing import Generic
 
 from edgead.clock import Clock
 from edgead.errors import OutputError
-from edgead.runtime.inspector import one_line
+from edgead.runtime.loop.inspector import one_line
 from edgead.runtime.opening import Attempts, T
-from edgead.runtime.plc import LinkError, PlcLink
-from edgead.runtime.signals import FromPlc, ToPlc
+from edgead.runtime.plc.device import LinkError, PlcLink
+from edgead.runtime.plc.signals import FromPlc, ToPlc
 from edgead.types import Inspection, Output, Trigger, TriggerSource
 
 PAUSE_S = (0.5, 10.0)

@@ -23,8 +23,8 @@ from edgead.alignment import (
 )
 from edgead.correlate import silhouette
 from edgead.errors import BadInput, PartNotFound
+from edgead.models.learning.progress import Progress, silent
 from edgead.preprocess import PreprocessRecipe, naming
-from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
 Region = tuple[int, int, int, int]

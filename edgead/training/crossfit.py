@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from edgead.bundle import Threshold
-from edgead.calibration.thresholds import odd_places, threshold_from_good
+from edgead.families.patchcore.network import PatchCore
 from edgead.models.detector import Detector
-from edgead.models.patchcore import PatchCore
+from edgead.models.learning.progress import Progress, silent
+from edgead.thresholds.choose import odd_places, threshold_from_good
 from edgead.training.evaluate import answers
-from edgead.training.progress import Progress, silent
 from edgead.training.tiles import Fit
 from edgead.types import Image
 
@@ -209,7 +209,8 @@ class _Owner:
         self._hook.remove()
 
     def _see(self, module: nn.Module, given: tuple[Any, ...], products: Tensor) -> None:
-        """Patches float32 P x D and their products with the rows P x R (see :class:`edgead.models.patchcore.PatchCore`)."""
+        """Patches float32 P x D and their products with the rows P x R (see
+        :class:`edgead.families.patchcore.network.PatchCore`)."""
         lengths = given[0].square().sum(-1, keepdim=True)
         self._length = max(self._length, float(lengths.mean()))
         squared = (lengths + products).amin(0)

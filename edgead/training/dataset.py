@@ -25,10 +25,10 @@ import numpy.typing as npt
 from edgead.errors import BadInput, PartNotFound
 from edgead.layout import Found, find_good, good_pictures, not_taken
 from edgead.layout import leave_out as without
+from edgead.models.learning.progress import Progress, silent
 from edgead.preprocess import PreprocessRecipe, naming, read_image
 from edgead.survey import Survey
 from edgead.training.alignment import MOST_LOST, AlignAsked, Aligned, learn_alignment
-from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
 Mask = npt.NDArray[np.bool_]

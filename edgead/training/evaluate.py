@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgead.calibration.defects import draw_defects
+from edgead.calibration.judging.defects import draw_defects
 from edgead.layout import labelled
 from edgead.models.detector import Detector
+from edgead.models.learning.progress import Progress, silent
 from edgead.preprocess import PreprocessRecipe
 from edgead.training.dataset import Mask, load_labelled
 from edgead.training.metrics import auroc, brightness_auroc, pixel_auroc, pro
-from edgead.training.progress import Progress, silent
 from edgead.types import AnomalyMap, Image
 
 MAX_PIXELS = 8_000_000

@@ -19,11 +19,12 @@ import numpy.typing as npt
 from edgead import __version__
 from edgead.bundle import TRAINED_ON, Threshold, new_bundle, storage_errors
 from edgead.calibration.findings import Finding
-from edgead.calibration.judging import judge
+from edgead.calibration.judging.worth import judge
 from edgead.errors import BadInput
 from edgead.golden import MOST_CAMERA, camera_pngs, write_camera
 from edgead.layout import Labels, find_good, labelled
 from edgead.models.detector import Detector, save_detector
+from edgead.models.learning.progress import Progress, silent
 from edgead.preprocess import PreprocessRecipe, frame_digest
 from edgead.survey import Survey
 from edgead.training.alignment import AlignAsked, alignment_sheet
@@ -31,7 +32,6 @@ from edgead.training.crossfit import CrossFit, Scored, cross_fit
 from edgead.training.dataset import GoodImages, Settle, encode_png, load_good
 from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores, light_of
 from edgead.training.oddest import Oddest, find_oddest
-from edgead.training.progress import Progress, silent
 from edgead.training.sizing import SizeChoice, Sizing, Subject, choose_size
 from edgead.training.tiles import Fit, Tiling, fit_shrunk, fit_tiled, join
 from edgead.types import Image
@@ -59,9 +59,9 @@ class Family:
 
 
 FAMILIES: Mapping[str, Family] = {
-    "patchcore": Family("edgead.training.patchcore", "fit_patchcore", "PatchCoreOptions"),
-    "simplenet": Family("edgead.training.simplenet", "fit_simplenet", "SimpleNetOptions", {"steps": 300}),
-    "efficientad": Family("edgead.training.efficientad", "fit_efficientad", "EfficientAdOptions", fold="fold_fit"),
+    "patchcore": Family("edgead.families.patchcore.fit", "fit_patchcore", "PatchCoreOptions"),
+    "simplenet": Family("edgead.families.simplenet.fit", "fit_simplenet", "SimpleNetOptions", {"steps": 300}),
+    "efficientad": Family("edgead.families.efficientad.fit", "fit_efficientad", "EfficientAdOptions", fold="fold_fit"),
 }
 
 ALIGNED = "aligned.png"
@@ -115,7 +115,7 @@ class TrainResult:
         detector, images, threshold: the model, what it was made of, and its first threshold.
         metrics: figures on labelled images, or on drawn defects without such.
         elapsed_s: seconds.
-        findings: what must be said about the model (:func:`edgead.calibration.judging.judge`).
+        findings: what must be said about the model (:func:`edgead.calibration.judging.worth.judge`).
         oddest: the oddest good pictures.
         scored: good pictures and the scores that the threshold comes from.
         labels: what was taken for good and for defects; None without labelled images.

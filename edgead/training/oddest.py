@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgead.calibration.screening import limit_above
+from edgead.families.efficientad.network import EfficientAd
 from edgead.models.detector import Detector
-from edgead.models.efficientad import EfficientAd
+from edgead.models.learning.progress import Progress, silent
+from edgead.models.rows import to_pixels
+from edgead.thresholds.chance import limit_above
 from edgead.training.crossfit import Scored
 from edgead.training.evaluate import answers
-from edgead.training.patches import to_pixels
-from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
 GRID = 16

@@ -22,21 +22,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgead.calibration.defects import KINDS, STRENGTHS, draw_defect, foreground
-from edgead.calibration.deviation import auroc, auroc_error, paired_error
+from edgead.calibration.judging.defects import KINDS, STRENGTHS, draw_defect, foreground
+from edgead.calibration.judging.deviation import auroc, auroc_error, paired_error
 from edgead.errors import BadInput
+from edgead.families.efficientad.network import SIZE_MULTIPLE, SMALLEST_PX, EfficientAd
+from edgead.families.patchcore.fit import PatchCoreOptions, coreset_rows, fit_patchcore
+from edgead.families.patchcore.network import PatchCore
+from edgead.families.simplenet.network import SimpleNet
 from edgead.machine import cpu_flags, has_int8_dot, usable_cores
 from edgead.models.detector import Detector
-from edgead.models.efficientad import SIZE_MULTIPLE, SMALLEST_PX, EfficientAd
-from edgead.models.patchcore import PatchCore
+from edgead.models.learning.progress import Progress, silent
 from edgead.models.patches import PatchFeatures
-from edgead.models.simplenet import SimpleNet
+from edgead.models.rows import load_features
 from edgead.preprocess import PreprocessRecipe, same_aspect
 from edgead.published import published
 from edgead.training.evaluate import answers
-from edgead.training.patchcore import PatchCoreOptions, coreset_rows, fit_patchcore
-from edgead.training.patches import load_features
-from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
 BUDGET_MS = 30.0

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgead.calibration.defects import KINDS, STRENGTHS, draw_defect
-from edgead.calibration.thresholds import threshold_from_good
+from edgead.calibration.judging.defects import KINDS, STRENGTHS, draw_defect
 from edgead.engines.coarse import Gate
 from edgead.errors import BadInput
-from edgead.models.coarse import CoarseToFine, Shrunk, coarse_size
 from edgead.models.detector import Detector
-from edgead.models.tiled import Tiled
+from edgead.models.learning.progress import Progress, silent
+from edgead.models.wrappers.coarse import CoarseToFine, Shrunk, coarse_size
+from edgead.models.wrappers.tiled import Tiled
+from edgead.thresholds.choose import threshold_from_good
 from edgead.tiles import TileGrid
-from edgead.training.progress import Progress, silent
 from edgead.types import Image
 
 Fit = Callable[[Sequence[Image], tuple[int, int], Progress], Detector]
@@ -159,7 +159,8 @@ def _gate(values: FloatArray, scores: FloatArray, needed: Sequence[float]) -> tu
 
 
 def shrink(image: Image, factor: int) -> Image:
-    """Box averages as :class:`edgead.models.coarse.Shrunk` takes them, rounded to uint8 (which is good enough to fit on)."""
+    """Box averages as :class:`edgead.models.wrappers.coarse.Shrunk` takes them, rounded to uint8 (which is good enough to fit
+    on)."""
     height, width = coarse_size((image.shape[0], image.shape[1]), factor)
     missing = (height * factor - image.shape[0], width * factor - image.shape[1])
     padded = cv2.copyMakeBorder(image, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)

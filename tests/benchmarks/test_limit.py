@@ -9,9 +9,9 @@ from benchmarks import limit
 from benchmarks._limit.built import Built
 from benchmarks._limit.plain import PlainEfficientAd
 from benchmarks._limit.rates import gflop, profile
+from edgead.families.efficientad.network import EfficientAd
+from edgead.families.patchcore.network import PatchCore
 from edgead.models.backbones.efficientnet import EfficientNetLite
-from edgead.models.efficientad import EfficientAd
-from edgead.models.patchcore import PatchCore
 from edgead.models.patches import PatchFeatures
 from edgead.types import Image
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.soak import ZERO, account
-from edgead.runtime.store import RecordStore
+from edgead.runtime.records.store import RecordStore
 from tests.runtime.parts import record
 
 PARTS = 5

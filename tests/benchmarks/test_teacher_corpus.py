@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.teacher_corpus import main
-from edgead.training.pictures import draw_picture
+from edgead.models.learning.outside import draw_picture
 
 
 @pytest.fixture()

@@ -12,12 +12,12 @@ import pytest
 from onnx import numpy_helper
 
 from edgead.bundle import Bundle
-from edgead.calibration.calibrate import CalibrationReport, calibrate
-from edgead.calibration.lint import lint
-from edgead.calibration.observe import Ranges, observe
-from edgead.calibration.screening import Reference
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import QuantizeOptions, Target, target_for
+from edgead.calibration.int8.calibrate import CalibrationReport, calibrate
+from edgead.calibration.int8.lint import lint
+from edgead.calibration.int8.observe import Ranges, observe
+from edgead.calibration.int8.targets import QuantizeOptions, Target, target_for
+from edgead.calibration.pictures.screening import Reference
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.onnxruntime import OnnxRuntimeEngine, Tapped
 from edgead.engines.openvino import OpenVinoEngine
 from edgead.errors import BadInput

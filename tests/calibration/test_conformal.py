@@ -8,7 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.calibration.conformal import (
+from edgead.decision import PixelRule, Region, Rule
+from edgead.errors import BadInput
+from edgead.thresholds.choose import next_float32, next_whole
+from edgead.thresholds.conformal import (
     binomial_tail,
     from_good,
     images_needed,
@@ -16,10 +19,7 @@ from edgead.calibration.conformal import (
     rate_interval,
     upper_rate,
 )
-from edgead.calibration.operating import from_defects
-from edgead.calibration.thresholds import next_float32, next_whole
-from edgead.decision import PixelRule, Region, Rule
-from edgead.errors import BadInput
+from edgead.thresholds.operating import from_defects
 from edgead.types import Verdict
 
 SPLITS = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.calibration.defects import KINDS, STRENGTHS, draw_defect, draw_defects, foreground
+from edgead.calibration.judging.defects import KINDS, STRENGTHS, draw_defect, draw_defects, foreground
 from edgead.errors import BadInput
 from tests.bundles import part
 

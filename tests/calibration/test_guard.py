@@ -11,12 +11,12 @@ import onnx
 import pytest
 
 from edgead.bundle import Bundle
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.deviation import Limits, Yardstick, auroc, rank_correlation
-from edgead.calibration.guard import Candidate, GuardFailed, GuardOptions, guard
-from edgead.calibration.layers import Graphs, layer_errors
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import target_for
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.targets import target_for
+from edgead.calibration.judging.deviation import Limits, Yardstick, auroc, rank_correlation
+from edgead.calibration.judging.guard import Candidate, GuardFailed, GuardOptions, guard
+from edgead.calibration.judging.layers import Graphs, layer_errors
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine
 from edgead.errors import BadInput, EngineError

@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.half import to_half
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import target_for
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.half import to_half
+from edgead.calibration.int8.targets import target_for
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.errors import BadInput
 from edgead.parity import Answers, ask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.calibration.judging import figures_of, judge
+from edgead.calibration.judging.worth import figures_of, judge
 
 FINE = {
     "test_good": 30.0, "test_defects": 30.0, "image_auroc": 0.98, "brightness_auroc": 0.6, "caught": 0.93, "rejected": 0.02,

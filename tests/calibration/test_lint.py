@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.lint import lint
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import BACKENDS, target_for
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.lint import lint
+from edgead.calibration.int8.targets import BACKENDS, target_for
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.errors import BadInput
 from tests.calibration.graphs import make, small_detector, surfaces
 

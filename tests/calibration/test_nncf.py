@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.nncf import calibrate_nncf
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import target_for
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.nncf import calibrate_nncf
+from edgead.calibration.int8.targets import target_for
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.openvino import OpenVinoEngine
 from edgead.errors import BadInput, MissingExtra
 from edgead.parity import ask

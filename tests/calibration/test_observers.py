@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgead.calibration.observers import BINS, LEVELS, METHODS, NOTHING, MagnitudeHistogram
-from edgead.calibration.rounding import quantize_weight, round_together
+from edgead.calibration.int8.observers import BINS, LEVELS, METHODS, NOTHING, MagnitudeHistogram
+from edgead.calibration.int8.rounding import quantize_weight, round_together
 
 Array = np.ndarray[Any, Any]
 WEIGHTS = arrays(np.float32, (3, 4, 2, 2), elements=st.floats(-50, 50, width=32))

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgead.calibration.operating import Counted, by_cost, from_defects
-from edgead.calibration.thresholds import Choice, Wish, choose, next_whole
 from edgead.errors import BadInput
+from edgead.thresholds.choose import Choice, Wish, choose, next_whole
+from edgead.thresholds.operating import Counted, by_cost, from_defects
 
 GOOD = np.arange(200, dtype=np.float64)  # 0 .. 199
 DEFECTS = np.arange(100, dtype=np.float64) + 150  # 150 .. 249

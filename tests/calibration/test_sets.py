@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.calibration.screening import FEWEST, WANTED, Reference, screen
-from edgead.calibration.sets import CalibrationSet
+from edgead.calibration.pictures.screening import FEWEST, WANTED, Reference, screen
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.errors import BadInput
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
 from edgead.runtime.cameras.conveyor import draw_part

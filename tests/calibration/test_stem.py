@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgead.calibration.calibrate import CalibrationReport, calibrate
-from edgead.calibration.lint import lint
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import BACKENDS, QuantizeOptions, Target, target_for
+from edgead.calibration.int8.calibrate import CalibrationReport, calibrate
+from edgead.calibration.int8.lint import lint
+from edgead.calibration.int8.targets import BACKENDS, QuantizeOptions, Target, target_for
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine
 from edgead.parity import Answers, ask

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from edgead.calibration.thresholds import threshold_from_good
 from edgead.errors import BadInput
+from edgead.thresholds.choose import threshold_from_good
 
 
 def test_with_many_scores_it_is_the_conformal_quantile() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
-from edgead.cli._probes import PROBE
 from edgead.cli.bench import frame_size
 from edgead.cli.main import main
+from edgead.jobs.doctor.box import PROBE
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import TensorSpec

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edgead.cli import _probes_vision
 from edgead.cli.main import main
+from edgead.jobs.doctor.cameras import network, usb_memory
 from edgead.runtime.cameras import _libaravis
 from edgead.runtime.cameras.discover import v4l2
 from tests.servers import GigeCamera, aravis_is_missing, pylon_is_missing
@@ -102,7 +102,7 @@ def test_doctor_finds_small_packets_and_small_buffers(tmp_path: Path) -> None:
     (net / "eth1" / "device" / "ptp" / "ptp0").mkdir(parents=True)
     core.mkdir()
     (core / "rmem_max").write_text("212992\n")
-    checks = {check.name: check for check in _probes_vision.network(net, core)}
+    checks = {check.name: check for check in network(net, core)}
     assert {name: check.state for name, check in checks.items()} == {
         "network port eth0": "note",
         "network port eth1": "ok",
@@ -112,13 +112,13 @@ def test_doctor_finds_small_packets_and_small_buffers(tmp_path: Path) -> None:
     assert checks["network port eth1"].detail == "10000 Mbit/s, packets of 9000 bytes, has a PTP clock"
     assert "net.core.rmem_max" in checks["receive buffers"].hint
     (core / "rmem_max").write_text(f"{64 * 2**20}\n")
-    assert [check.state for check in _probes_vision.network(net, core)][-1] == "ok"
+    assert [check.state for check in network(net, core)][-1] == "ok"
 
 
 def test_doctor_finds_little_usb_memory(tmp_path: Path) -> None:
     file = tmp_path / "usbfs_memory_mb"
     file.write_text("16\n")
-    assert [check.state for check in _probes_vision.usb_memory(file)] == ["note"]
+    assert [check.state for check in usb_memory(file)] == ["note"]
     file.write_text("1000\n")
-    assert not list(_probes_vision.usb_memory(file))
-    assert not list(_probes_vision.usb_memory(tmp_path / "none"))
+    assert not list(usb_memory(file))
+    assert not list(usb_memory(tmp_path / "none"))

@@ -13,7 +13,7 @@ from edgead.cli.main import main
 from edgead.errors import BadInput, StorageError
 from edgead.preprocess import list_images, read_image
 from edgead.runtime.cameras.conveyor import DEFECTS
-from edgead.runtime.overlay import HeatScale
+from edgead.runtime.records.overlay import HeatScale
 from edgead.types import Frame, Inspection, StageTimes, Verdict
 
 

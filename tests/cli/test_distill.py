@@ -10,7 +10,7 @@ import pytest
 
 from edgead.cli import distill as verb
 from edgead.cli.main import main
-from edgead.training.pictures import draw_picture
+from edgead.models.learning.outside import draw_picture
 
 QUICK = ("--px", "64", "--batch", "1")
 
@@ -52,7 +52,7 @@ def test_interrupted_it_says_how_to_go_on_and_does(pictures: Path, tmp_path: Pat
 _INTERRUPTED_AFTER_ONE = f"""
 import os, sys
 from edgead.cli.main import main
-from edgead.training.distill import Distiller
+from edgead.families.efficientad.distill import Distiller
 train_step = Distiller._train_step
 def once(self, big, fraction):
     os.kill(os.getpid(), {int(signal.SIGINT)})

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edgead.cli import _probes
 from edgead.cli.main import main
 from edgead.engines.cuda import no_driver
 from edgead.errors import MissingExtra
+from edgead.jobs.doctor import box
+from edgead.jobs.doctor.check import Check
 
 
 def _engines(found: dict) -> dict[str, str]:
@@ -47,19 +48,19 @@ def test_one_engine_is_enough(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_a_probe_says_what_it_saw(name: str) -> None:
-    assert "answered right" in _probes.try_engine(name)
+    assert "answered right" in box.try_engine(name)
 
 
 def test_a_probe_of_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtra) as caught:
-        _probes.try_engine("openvino")
+        box.try_engine("openvino")
     assert caught.value.hint == "pip install 'edgead[openvino]'"
 
 
 def test_tensorrt_without_a_gpu_is_a_note_and_without_the_package_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def checks() -> dict[str, _probes.Check]:
-        return {check.name: check for check in _probes._engines()}
+    def checks() -> dict[str, Check]:
+        return {check.name: check for check in box._engines()}
 
     pytest.importorskip("tensorrt_rtx")
     pytest.importorskip("cuda.bindings.runtime")
@@ -81,6 +82,6 @@ def _no_gpu() -> None:
 
 
 def test_cameras_that_need_no_hardware_always_work(tmp_path: Path) -> None:
-    states = {check.name: check.state for check in _probes.examine() if check.group == "camera"}
+    states = {check.name: check.state for check in box.examine().checks if check.group == "camera"}
     assert states["simulated"] == "ok"
     assert states["video file"] == "ok"

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from edgead.cli._links import open_link, open_output
 from edgead.clock import MonotonicClock
 from edgead.config import CameraConfig, read_station
 from edgead.errors import BadInput
+from edgead.line.links import open_link, open_output
 from edgead.registry import names, resolve
-from edgead.runtime.outputs.ethernetip import EtherNetIpLink
-from edgead.runtime.outputs.modbus import ModbusClientLink
 from edgead.runtime.outputs.mqtt import MqttOutput
-from edgead.runtime.outputs.s7 import S7Link
 from edgead.runtime.outputs.webhook import WebhookOutput
-from edgead.runtime.signals import SIGNALS
-from edgead.runtime.tags import s7_address
+from edgead.runtime.plc.ethernetip import EtherNetIpLink
+from edgead.runtime.plc.modbus import ModbusClientLink
+from edgead.runtime.plc.s7 import S7Link
+from edgead.runtime.plc.signals import SIGNALS
+from edgead.runtime.plc.tags import s7_address
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy/plc"
 

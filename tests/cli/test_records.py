@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from edgead.cli.main import main
-from edgead.runtime.store import RecordStore
+from edgead.runtime.records.store import RecordStore
 from edgead.types import Verdict
 from tests.runtime.parts import START, record
 
@@ -181,7 +181,7 @@ def test_an_empty_database_is_no_error(tmp_path: Path, capsys: pytest.CaptureFix
     [
         (["--since", "yesterday"], 2, "--since yesterday is not a date"),
         (["--verdict", "BAD"], 2, "--verdict BAD"),
-        (["--limit", "0"], 2, "--limit 0"),
+        (["--limit", "0"], 2, "--limit: '0' is not a whole number from 1"),
         (["--csv", "/no/such/a.csv"], 7, "cannot write /no/such/a.csv"),
         (["--parquet", "/no/such/a.parquet"], 7, "cannot write /no/such/a.parquet"),
     ],

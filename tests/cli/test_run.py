@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
-from edgead.cli._probes import PROBE
-from edgead.cli.main import build_parser, main
+from edgead.cli import run
+from edgead.cli.main import main
 from edgead.cli.run import only_camera, summary
 from edgead.config import CameraConfig, CommandOutput
+from edgead.jobs.doctor.box import PROBE
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.stats import Stats
+from edgead.runtime.loop.stats import Stats
 from edgead.types import TensorSpec
 from tests.waiting import PATIENCE_S
 
@@ -205,14 +207,16 @@ def test_mistakes_are_one_clear_line(
 
 
 def test_the_runtime_imports_no_lab() -> None:
-    code = "import sys, edgead.runtime.station; print([m for m in ('torch', 'onnx', 'rich', 'sklearn') if m in sys.modules])"
+    code = "import sys, edgead.runtime.loop.station; print([m for m in ('torch', 'onnx', 'rich', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=5 * PATIENCE_S, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_a_camera_of_the_command_line_has_the_defaults_of_a_station_file() -> None:
     wanted = CameraConfig(name="camera", address="0", bundle=Path("part.edgead")).model_dump()
-    args = build_parser(["run"]).parse_args(["run", "part.edgead", "--camera", "0", "--on-ng", "true", "--records", "-"])
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+    args = parser.parse_args(["part.edgead", "--camera", "0", "--on-ng", "true", "--records", "-"])
     found = vars(only_camera(args))
     assert set(found) == set(wanted)
     for name, value in found.items():

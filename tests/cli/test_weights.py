@@ -54,7 +54,7 @@ def said(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
 
 
 def test_list_tells_of_every_backbone_what_one_must_know_to_bring_it(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
-    facts: list[dict[str, Any]] = json.loads(said(capsys, 0, "list", "--json"))
+    facts: list[dict[str, Any]] = json.loads(said(capsys, 0, "list", "--json"))["backbones"]
     assert [fact["name"] for fact in facts] == list(PUBLISHED)
     for fact in facts:
         assert fact["licence"] and fact["size_mib"] > 1 and all(url.startswith("https://") for url in fact["sources"])

@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 
 from edgead.errors import OutputError
-from edgead.runtime.gate import GateOutput
 from edgead.runtime.outputs.command import CommandOutput
-from edgead.runtime.outputs.ethernetip import EtherNetIpLink
+from edgead.runtime.outputs.gate import GateOutput
 from edgead.runtime.outputs.gpio import GpioOutput
 from edgead.runtime.outputs.log import LogOutput
-from edgead.runtime.outputs.modbus import ModbusClientLink, ModbusServerLink
 from edgead.runtime.outputs.mqtt import MqttOutput
-from edgead.runtime.outputs.opcua import OpcUaClientLink
-from edgead.runtime.outputs.opcua_vision import OpcUaServer
-from edgead.runtime.outputs.s7 import S7Link
 from edgead.runtime.outputs.webhook import WebhookOutput
-from edgead.runtime.plc import PlcDevice
+from edgead.runtime.plc.device import PlcDevice
+from edgead.runtime.plc.ethernetip import EtherNetIpLink
+from edgead.runtime.plc.modbus import ModbusClientLink, ModbusServerLink
+from edgead.runtime.plc.opcua import OpcUaClientLink
+from edgead.runtime.plc.s7 import S7Link
+from edgead.runtime.vision.server import OpcUaServer
 from edgead.testing import FakeClock, FakeOutput
-from edgead.testing_plc import FakeChip, FakePlc, FakePlcLink
+from edgead.testing.plc import FakeChip, FakePlc, FakePlcLink
 from edgead.types import Frame, Inspection, Output, StageTimes, Verdict
 
 

@@ -8,8 +8,8 @@ import torch
 
 from edgead.engines.coarse import SUFFIX, CoarseToFineEngine, Gate, write_tiles
 from edgead.errors import EngineError
-from edgead.models.coarse import CoarseToFine
 from edgead.models.detector import Detector
+from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.types import AnomalyMap, Image, TensorSpec
 from tests.models._tiled import ask, big_picture, bright_coarse_to_fine
 

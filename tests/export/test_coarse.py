@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgead.bundle import Bundle
-from edgead.calibration.deviation import Limits
+from edgead.calibration.judging.deviation import Limits
 from edgead.cli.main import main
 from edgead.engines import open_engine
 from edgead.engines.coarse import SUFFIX, CoarseToFineEngine

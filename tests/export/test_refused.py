@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgead.bundle import Bundle
-from edgead.calibration.deviation import Limits
-from edgead.calibration.guard import GuardOptions
+from edgead.calibration.judging.deviation import Limits
+from edgead.calibration.judging.guard import GuardOptions
 from edgead.cli.main import main
 from edgead.engines import choice
 from edgead.engines.verify import verify_engine

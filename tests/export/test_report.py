@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from edgead.bundle import Bundle, Chosen, Threshold
-from edgead.calibration.deviation import Deviation, Limits
-from edgead.calibration.guard import GuardReport, Step
-from edgead.calibration.layers import Layer, LayerError
+from edgead.calibration.judging.deviation import Deviation, Limits
+from edgead.calibration.judging.guard import GuardReport, Step
+from edgead.calibration.judging.layers import Layer, LayerError
 from edgead.cli.main import main
 from edgead.engines.verify import verify_engine
 from edgead.errors import BadInput, MissingExtra, ParityFailed

@@ -12,19 +12,19 @@ import pytest
 import torch
 
 from benchmarks.coreset import bank_bytes, stored_bytes
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import target_for
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.targets import target_for
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine, write_ir
 from edgead.export.graph import write_onnx
 from edgead.export.tensorrt import BuildOptions, build_engine
-from edgead.models.patchcore import PatchCore
-from edgead.models.resized import Resized
+from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
+from edgead.families.patchcore.network import PatchCore
 from edgead.models.rewrites import Material, parse, plan_for, rewrite
+from edgead.models.wrappers.resized import Resized
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras.conveyor import draw_part
-from edgead.training.patchcore import PatchCoreOptions, fit_patchcore
 
 SIZE = (96, 96)
 PICTURES = [draw_part(np.random.default_rng(seed), size=SIZE)[0] for seed in range(8)]

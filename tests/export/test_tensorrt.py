@@ -11,10 +11,10 @@ import onnx
 import pytest
 
 from edgead.bundle import Bundle
-from edgead.calibration.deviation import Limits
-from edgead.calibration.half import to_half
-from edgead.calibration.lint import lint
-from edgead.calibration.targets import target_for
+from edgead.calibration.int8.half import to_half
+from edgead.calibration.int8.lint import lint
+from edgead.calibration.int8.targets import target_for
+from edgead.calibration.judging.deviation import Limits
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.errors import BadInput, EdgeadError, EngineError, MissingExtra
 from edgead.export import ExportOptions, export_bundle, tensorrt

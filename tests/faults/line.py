@@ -19,7 +19,7 @@ from urllib.error import URLError
 import cv2
 import numpy as np
 
-from edgead.runtime.signals import Cause
+from edgead.runtime.plc.signals import Cause
 from tests.servers.plc import ModbusPlc
 from tests.servers.station import StationProcess
 from tests.waiting import PATIENCE_S, until

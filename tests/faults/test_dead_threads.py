@@ -49,7 +49,7 @@ def test_a_folder_whose_name_is_not_utf_8_costs_no_record(line: Line, tmp_path: 
 PANIC = """
 import sys
 if sys.argv[:1] == ["-m"]:  # the station itself, not what it starts
-    from edgead.runtime.outputs import modbus
+    from edgead.runtime.plc import modbus
 
     class Panic(BaseException):
         pass

@@ -14,9 +14,9 @@ from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import EngineError
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.outputs.modbus import ModbusClientLink
-from edgead.runtime.plc import PlcDevice
-from edgead.runtime.station import Station
+from edgead.runtime.loop.station import Station
+from edgead.runtime.plc.device import PlcDevice
+from edgead.runtime.plc.modbus import ModbusClientLink
 from edgead.testing import FakeCamera, FakeEngine, Hang
 from edgead.types import Inspection, Verdict
 from tests.faults.line import words

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgead.runtime.signals import Fault
+from edgead.runtime.plc.signals import Fault
 from tests.faults.conftest import WallClockStep
 from tests.faults.line import LATE_S, Line, third_is_bad, wait, write_pictures
 from tests.runtime.disks import fill

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.runtime.signals import Cause
+from edgead.runtime.plc.signals import Cause
 from tests.faults.line import LIMIT, Line
 from tests.runtime.test_recipes import bundle as write_recipe
 from tests.servers import pylon_is_missing

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgead.runtime.signals import Fault
+from edgead.runtime.plc.signals import Fault
 from tests.faults.line import BAD, GOOD, Line, wait, write_pictures
 
 PARTS = 1500

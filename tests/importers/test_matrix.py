@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgead.bundle import Bundle
 from edgead.cli.main import main
 from edgead.engines.timing import LatencyStats, interleaved
-from edgead.models.efficientad import EfficientAd
+from edgead.families.efficientad.network import EfficientAd
 from edgead.types import Engine, Image
 from tests.export._once import writing_once
 from tests.importers import _reference as reference

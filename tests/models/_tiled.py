@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgead.models.coarse import CoarseToFine, Shrunk
 from edgead.models.detector import Detector
-from edgead.models.tiled import Tiled
+from edgead.models.wrappers.coarse import CoarseToFine, Shrunk
+from edgead.models.wrappers.tiled import Tiled
 from edgead.types import Image
 
 

@@ -9,8 +9,8 @@ import torch
 
 from edgead.bundle import Bundle
 from edgead.cli.main import main
+from edgead.families.patchcore.network import PatchCore
 from edgead.models.detector import load_detector
-from edgead.models.patchcore import PatchCore
 from tests.models.test_backbones import official
 from tests.training._parts import write_good
 

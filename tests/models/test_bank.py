@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from edgead.errors import BadInput
-from edgead.models.bank import ROW_LEVELS, integers_of, principal_axes, random_axes, rounded
-from edgead.models.coreset import greedy_coreset, project
+from edgead.families.patchcore.bank import ROW_LEVELS, integers_of, principal_axes, random_axes, rounded
+from edgead.families.patchcore.coreset import greedy_coreset, project
+from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
+from edgead.families.patchcore.network import PatchCore
+from edgead.families.simplenet.network import SimpleNet
 from edgead.models.detector import Detector, load_detector, save_detector
-from edgead.models.patchcore import PatchCore
 from edgead.models.patches import FEATURES, LinearFeatures, PatchFeatures, build_features
 from edgead.models.rewrites import Material, Setting, parse, plan_for, rewrite
-from edgead.models.simplenet import SimpleNet
-from edgead.training.patchcore import PatchCoreOptions, fit_patchcore
-from edgead.training.patches import load_features, to_pixels
+from edgead.models.rows import load_features, to_pixels
 
 SIZE = (64, 96)
 rng = np.random.default_rng(0)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from edgead.engines.coarse import Gate
-from edgead.models.coarse import CoarseToFine, Shrunk
 from edgead.models.detector import load_detector, save_detector
-from edgead.models.tiled import Tiled
+from edgead.models.wrappers.coarse import CoarseToFine, Shrunk
+from edgead.models.wrappers.tiled import Tiled
 from tests.bundles import Tiny
 from tests.models._tiled import ask, big_picture, bright_coarse_to_fine
 

@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import target_for
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.targets import target_for
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine
 from edgead.errors import BadInput
 from edgead.export.graph import write_onnx
-from edgead.models.compact import CompactEfficientAd, thin
+from edgead.families.efficientad.compact import CompactEfficientAd, thin
+from edgead.families.efficientad.network import EfficientAd, load_teacher
+from edgead.families.efficientad.rewrites import disturbed
 from edgead.models.detector import Detector
-from edgead.models.efficientad import EfficientAd, load_teacher
-from edgead.models.resized import Resized
 from edgead.models.rewrites import Material, parse, plan_for, rewrite
-from edgead.models.rewrites.efficientad import disturbed
+from edgead.models.wrappers.resized import Resized
 from edgead.types import Image
 
 SIZE = (128, 128)

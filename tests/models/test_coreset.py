@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgead.models.coreset import greedy_coreset, nearest_rows, project
+from edgead.families.patchcore.coreset import greedy_coreset, nearest_rows, project
 
 
 def brute_force(points: np.ndarray, count: int, start: int) -> list[int]:

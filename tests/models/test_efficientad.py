@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from edgead.errors import BadInput
+from edgead.families.efficientad.network import EfficientAd, load_teacher
+from edgead.families.efficientad.pdn import build_pdn
 from edgead.models.detector import load_detector, save_detector
-from edgead.models.efficientad import EfficientAd, load_teacher
-from edgead.models.pdn import build_pdn
 
 
 def _small(image_size: tuple[int, int] = (128, 128)) -> EfficientAd:

@@ -9,21 +9,21 @@ import pytest
 import torch
 
 from edgead.bundle import Bundle
-from edgead.calibration.deviation import Limits
-from edgead.cli._proof import prove
+from edgead.calibration.judging.deviation import Limits
 from edgead.cli.main import main
 from edgead.decision import PixelRule, enlarged
 from edgead.engines import open_engine
 from edgead.engines.verify import verify_engine
 from edgead.export import ExportOptions, export_bundle
+from edgead.families.efficientad.network import EfficientAd
+from edgead.families.patchcore.network import PatchCore
+from edgead.line.proof import prove
 from edgead.models.detector import Detector, load_detector
-from edgead.models.efficientad import EfficientAd
-from edgead.models.patchcore import PatchCore
 from edgead.models.patches import PatchFeatures
-from edgead.models.resized import Resized
 from edgead.models.rewrites import Material, Rewrite, Setting
 from edgead.models.rewrites.maps import REWRITES
-from edgead.training.patches import load_features
+from edgead.models.rows import load_features
+from edgead.models.wrappers.resized import Resized
 from tests.bundles import FAMILIES, SIZES, Tiny, part, write_parts
 
 FEATURE_MAP, SCORE_ONLY = REWRITES

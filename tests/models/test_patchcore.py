@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from edgead.families.patchcore.network import PatchCore
 from edgead.models.detector import load_detector, save_detector
-from edgead.models.patchcore import PatchCore
 from edgead.models.patches import PatchFeatures
-from edgead.training.patches import load_features, to_pixels
+from edgead.models.rows import load_features, to_pixels
 
 SIZE = (64, 96)
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from edgead.errors import BadInput
 from edgead.models import rewrites
 from edgead.models.detector import Detector
-from edgead.models.resized import Resized
 from edgead.models.rewrites import Material, Rewrite, Setting, parse, plan_for, rewrite
+from edgead.models.wrappers.resized import Resized
 
 SIZE = (8, 8)
 

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from edgead.errors import BadInput
+from edgead.families.simplenet.fit import Discriminator, SimpleNetOptions, fit_simplenet, fold, truncated_l1
 from edgead.models.detector import load_detector, save_detector
-from edgead.training.patches import to_pixels
-from edgead.training.simplenet import Discriminator, SimpleNetOptions, fit_simplenet, fold, truncated_l1
+from edgead.models.rows import to_pixels
 from tests.training._parts import draw_part
 
 

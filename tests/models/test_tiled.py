@@ -10,7 +10,7 @@ from edgead.errors import BadInput
 from edgead.export.graph import write_onnx
 from edgead.models.detector import load_detector, save_detector
 from edgead.models.rewrites import Material, parse, plan_for, rewrite
-from edgead.models.tiled import Tiled
+from edgead.models.wrappers.tiled import Tiled
 from edgead.types import AnomalyMap, Image
 from tests.bundles import FAMILIES, SIZES, Tiny
 from tests.models._tiled import Bright, ask, big_picture

@@ -12,8 +12,8 @@ import numpy as np
 
 from edgead.budget import LatencyBudget
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.station import Station
-from edgead.runtime.triggers import SoftwareTrigger
+from edgead.runtime.loop.station import Station
+from edgead.runtime.loop.triggers import SoftwareTrigger
 from edgead.testing import FakeClock, FakeEngine, Hang, PushedCamera
 from edgead.types import Camera, Engine, Image, Inspection, Output, Trigger, TriggerSource, Verdict
 from tests.waiting import PATIENCE_S, until

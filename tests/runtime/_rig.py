@@ -10,8 +10,8 @@ from typing import ClassVar
 import pytest
 
 from edgead.errors import OutputError
-from edgead.runtime.plc import LinkError, PlcDevice, PlcLink
-from edgead.runtime.signals import Fault, FromPlc, ToPlc
+from edgead.runtime.plc.device import LinkError, PlcDevice, PlcLink
+from edgead.runtime.plc.signals import Fault, FromPlc, ToPlc
 from edgead.types import Inspection, StageTimes, Verdict
 from tests.servers.plc import ModbusPlc
 from tests.waiting import PATIENCE_S, until

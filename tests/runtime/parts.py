@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgead.runtime.records import to_record
+from edgead.runtime.records.record import to_record
 from edgead.types import Frame, Inspection, StageTimes, Trigger, Verdict
 
 START = datetime(2026, 11, 22, 6, 0, 0, tzinfo=timezone.utc)

@@ -12,13 +12,13 @@ import pytest
 from edgead.errors import BadInput, CameraError, CameraLost, MissingExtra, OutputError
 from edgead.runtime.cameras.absent import AbsentCamera, Opening
 from edgead.runtime.later import PAUSE_S, LateLink, LateOutput, Later, LateTriggers
+from edgead.runtime.loop.triggers import CameraTrigger
 from edgead.runtime.opening import Attempts
 from edgead.runtime.outputs.gpio import GpioOutput, GpioTrigger
-from edgead.runtime.plc import LinkError
-from edgead.runtime.signals import FromPlc, ToPlc
-from edgead.runtime.triggers import CameraTrigger
+from edgead.runtime.plc.device import LinkError
+from edgead.runtime.plc.signals import FromPlc, ToPlc
 from edgead.testing import AskedCamera, FakeCamera, FakeClock, FakeOutput, Hang, PushedCamera
-from edgead.testing_plc import FakeChip
+from edgead.testing.plc import FakeChip
 from edgead.types import Camera, Inspection, StageTimes, Verdict
 from tests.runtime._line import BAD, GOOD, LineUnderTest
 from tests.waiting import PATIENCE_S, until

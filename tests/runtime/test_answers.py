@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgead.runtime.answers import CALM, NOTICE, AnswerWatch
-from edgead.runtime.signals import Cause
+from edgead.runtime.loop.answers import CALM, NOTICE, AnswerWatch
+from edgead.runtime.plc.signals import Cause
 from edgead.types import Inspection, StageTimes, Verdict
 
 

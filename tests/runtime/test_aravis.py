@@ -17,7 +17,7 @@ from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras import open_camera
 from edgead.runtime.cameras.aravis import discover
 from edgead.runtime.cameras.settings import CameraSettings
-from edgead.runtime.station import Station
+from edgead.runtime.loop.station import Station
 from edgead.testing import FakeEngine
 from edgead.types import Camera, Frame
 from tests.servers import GigeCamera, aravis_is_missing

@@ -18,8 +18,8 @@ from edgead.errors import BadInput, CameraLost, CameraTimeout, MissingExtra, Unr
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras import open_camera
 from edgead.runtime.cameras.basler import discover
-from edgead.runtime.station import Station
-from edgead.runtime.triggers import IntervalTrigger
+from edgead.runtime.loop.station import Station
+from edgead.runtime.loop.triggers import IntervalTrigger
 from edgead.testing import FakeEngine
 from edgead.types import Verdict
 from tests.servers import pylon_is_missing

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.errors import BadInput
-from edgead.runtime.combine import Combine, Settle
+from edgead.runtime.loop.combine import Combine, Settle
 from edgead.types import Inspection, StageTimes, Verdict
 
 OK, NG, UNKNOWN = Verdict.OK, Verdict.NG, Verdict.UNKNOWN

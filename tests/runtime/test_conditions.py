@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from edgead.runtime.conditions import Condition
-from edgead.runtime.handshake import Handshake, Result, Timing
-from edgead.runtime.signals import Direction, FromPlc, ToPlc, from_plc_of, to_words, words_in
-from edgead.testing_plc import FakePlc
+from edgead.runtime.plc.conditions import Condition
+from edgead.runtime.plc.handshake import Handshake, Result, Timing
+from edgead.runtime.plc.signals import Direction, FromPlc, ToPlc, from_plc_of, to_words, words_in
+from edgead.testing.plc import FakePlc
 from edgead.types import Verdict
 
 MS = 1_000_000

@@ -16,25 +16,25 @@ import pytest
 from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import CameraLost, EngineError, OutputError
-from edgead.runtime.database import Database
-from edgead.runtime.examiner import Answerer
-from edgead.runtime.gate import GateOutput
-from edgead.runtime.history import History
-from edgead.runtime.metrics import Metrics
+from edgead.runtime.loop.examiner import Answerer
+from edgead.runtime.loop.sinks import Sink
+from edgead.runtime.loop.station import Station
+from edgead.runtime.loop.stats import Stats
+from edgead.runtime.loop.triggers import SoftwareTrigger
+from edgead.runtime.outputs.gate import GateOutput
 from edgead.runtime.outputs.gpio import GpioOutput
-from edgead.runtime.plc import PlcDevice
-from edgead.runtime.recipes import Product, RecipeBook
-from edgead.runtime.records import RecordFile
-from edgead.runtime.signals import FromPlc, ToPlc
-from edgead.runtime.sinks import Sink
-from edgead.runtime.station import Station
-from edgead.runtime.stats import Stats
-from edgead.runtime.store import RecordStore
-from edgead.runtime.supervision import Supervisor
+from edgead.runtime.plc.device import PlcDevice
+from edgead.runtime.plc.signals import FromPlc, ToPlc
+from edgead.runtime.products.recipes import Product, RecipeBook
+from edgead.runtime.records.database import Database
+from edgead.runtime.records.history import History
+from edgead.runtime.records.record import RecordFile
+from edgead.runtime.records.store import RecordStore
+from edgead.runtime.supervision.metrics import Metrics
+from edgead.runtime.supervision.supervisor import Supervisor
 from edgead.runtime.threads import Crew, Supervised
-from edgead.runtime.triggers import SoftwareTrigger
 from edgead.testing import FakeCamera, FakeClock, FakeEngine, FakeOutput, Hang, PushedCamera
-from edgead.testing_plc import FakeChip
+from edgead.testing.plc import FakeChip
 from edgead.types import Frame, Inspection, Trigger, Verdict
 from tests.runtime._line import GOOD, RECIPE, LineUnderTest, brightness
 from tests.runtime.parts import inspection, record
@@ -514,7 +514,7 @@ def test_all_threads_of_a_running_station_are_supervised(tmp_path: Path) -> None
 
 KILLED = """
 import ctypes, threading
-from edgead.runtime.station import Station
+from edgead.runtime.loop.station import Station
 from edgead.runtime.threads import Crew
 from edgead.testing import FakeCamera, FakeEngine, FakeOutput
 from tests.runtime._line import GOOD, RECIPE, brightness

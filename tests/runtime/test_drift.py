@@ -17,7 +17,7 @@ from edgead.decision import PixelRule, Rule
 from edgead.errors import BadInput
 from edgead.parity import Answers
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
-from edgead.runtime.drift import PICTURES, SCORES, STEADY, DriftWatch, Look, TrainedLight, Usual
+from edgead.runtime.products.drift import PICTURES, SCORES, STEADY, DriftWatch, Look, TrainedLight, Usual
 from edgead.testing import FakeClock
 from edgead.training.evaluate import light_of
 from edgead.types import Frame, Image, Inspection, StageTimes, Verdict

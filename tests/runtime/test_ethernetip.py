@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import BadInput
-from edgead.runtime.outputs.ethernetip import EtherNetIpLink, length, to_dints, words_of
-from edgead.runtime.plc import LinkError, PlcLink
-from edgead.runtime.signals import Direction, FromPlc, ToPlc, from_plc_of, to_plc_of
+from edgead.runtime.plc.device import LinkError, PlcLink
+from edgead.runtime.plc.ethernetip import EtherNetIpLink, length, to_dints, words_of
+from edgead.runtime.plc.signals import Direction, FromPlc, ToPlc, from_plc_of, to_plc_of
 from tests.runtime._rig import LinkFaults
 from tests.servers.plc import EtherNetIpPlc
 from tests.waiting import PATIENCE_S

@@ -13,12 +13,12 @@ from edgead.budget import LatencyBudget
 from edgead.cli.run import summary
 from edgead.config import Records
 from edgead.errors import BadInput
-from edgead.runtime.database import FILE_NAME, Database
-from edgead.runtime.first import LIMIT_S
-from edgead.runtime.history import History
-from edgead.runtime.station import Station
-from edgead.runtime.store import RecordStore
-from edgead.runtime.views import Views
+from edgead.runtime.loop.first import LIMIT_S
+from edgead.runtime.loop.station import Station
+from edgead.runtime.loop.views import Views
+from edgead.runtime.records.database import FILE_NAME, Database
+from edgead.runtime.records.history import History
+from edgead.runtime.records.store import RecordStore
 from edgead.testing import FakeCamera, FakeClock, FakeEngine, FakeOutput, Hang
 from edgead.types import Inspection
 from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, brightness
@@ -184,7 +184,7 @@ def test_a_record_that_cannot_be_stored_is_unknown_and_holds_up_no_other(tmp_pat
 
 
 def test_a_stop_tells_what_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgead.runtime.first.FLUSH_S", 0.05)
+    monkeypatch.setattr("edgead.runtime.loop.first.FLUSH_S", 0.05)
     held = Held(tmp_path, monkeypatch)
     with held.line as line:
         held.part()

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead.errors import BadInput, OutputError
-from edgead.runtime.gate import GateOutput, ShiftRegister
-from edgead.runtime.station import Station
+from edgead.runtime.loop.station import Station
+from edgead.runtime.outputs.gate import GateOutput, ShiftRegister
 from edgead.testing import FakeClock, FakeOutput
 from edgead.types import Frame, Inspection, StageTimes, Trigger, Verdict
 from tests.runtime._line import BAD, GOOD, LineUnderTest, words

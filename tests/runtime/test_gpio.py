@@ -10,7 +10,7 @@ import pytest
 from edgead.errors import BadInput, OutputError
 from edgead.runtime.outputs.gpio import GpioOutput, GpioTrigger
 from edgead.testing import FakeClock
-from edgead.testing_plc import FakeChip
+from edgead.testing.plc import FakeChip
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
 from tests.waiting import until
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgead.errors import BadInput, CameraLost, EngineError
-from edgead.runtime.group import SharedEngine, StationGroup
-from edgead.runtime.station import Station
+from edgead.runtime.loop.group import SharedEngine, StationGroup
+from edgead.runtime.loop.station import Station
 from edgead.testing import FakeCamera, FakeEngine, FakeOutput
 from edgead.types import AnomalyMap, Image
 from tests.runtime._line import BAD, GOOD, RECIPE, brightness

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead.errors import BadInput
-from edgead.runtime.handshake import Accepted, Handshake, Result, Timing
-from edgead.runtime.signals import Cause, Fault, FromPlc, ToPlc
-from edgead.testing_plc import FakePlc
+from edgead.runtime.plc.handshake import Accepted, Handshake, Result, Timing
+from edgead.runtime.plc.signals import Cause, Fault, FromPlc, ToPlc
+from edgead.testing.plc import FakePlc
 from edgead.types import Verdict
 
 OK, NG, UNKNOWN = Verdict.OK, Verdict.NG, Verdict.UNKNOWN

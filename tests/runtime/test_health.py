@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from edgead.errors import BadInput
-from edgead.runtime import health as health_module
-from edgead.runtime.health import MAX_CONNECTIONS, HealthServer
-from edgead.runtime.logs import Formatter
-from edgead.runtime.supervision import Report
+from edgead.runtime.supervision import health as health_module
+from edgead.runtime.supervision.health import MAX_CONNECTIONS, HealthServer
+from edgead.runtime.supervision.logs import Formatter
+from edgead.runtime.supervision.supervisor import Report
 from tests.waiting import PATIENCE_S, until
 
 GOOD = Report(True, True, "", {"line": {"state": "ready"}})

@@ -12,8 +12,8 @@ from edgead.budget import LatencyBudget
 from edgead.decision import PixelRule, Rule, enlarged
 from edgead.errors import BadInput, EngineError
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.inspector import Inspector
-from edgead.runtime.signals import Cause
+from edgead.runtime.loop.inspector import Inspector
+from edgead.runtime.plc.signals import Cause
 from edgead.testing import FakeClock, FakeEngine
 from edgead.types import Frame, Inspection, Verdict
 from tests.test_alignment import alignment

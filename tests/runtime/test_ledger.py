@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead.clock import MonotonicClock
-from edgead.runtime.ledger import Ledger, Part, told_late
+from edgead.runtime.loop.ledger import Ledger, Part, told_late
 from edgead.testing import FakeClock
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
 from tests.runtime._line import words

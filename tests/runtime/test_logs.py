@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import BadInput, OutputError
-from edgead.runtime.logs import WAITING, logging_to
+from edgead.runtime.supervision.logs import WAITING, logging_to
 from edgead.runtime.threads import Crew
 from edgead.testing import FakeClock
 

@@ -11,15 +11,15 @@ from tests.waiting import PATIENCE_S
 
 STARVED = textwrap.dedent("""
     import json, logging, os, resource, socket, sys, time
-    from edgead.runtime.outputs import _loops
-    from edgead.runtime.outputs.modbus import ModbusServerLink
+    from edgead.runtime.plc import loops
+    from edgead.runtime.plc.modbus import ModbusServerLink
 
     logging.basicConfig(stream=sys.stderr)
     calls = []
-    def counted(self, loop, context, real=_loops.LoopFaults.__call__):
+    def counted(self, loop, context, real=loops.LoopFaults.__call__):
         calls.append(context["message"])
         real(self, loop, context)
-    _loops.LoopFaults.__call__ = counted
+    loops.LoopFaults.__call__ = counted
     link = ModbusServerLink(port=0)
     clients = [socket.socket() for _ in range(5)]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead.errors import CameraError, CameraLost, CameraTimeout, FrameDoubtful, UnreadableFrame
-from edgead.runtime.ledger import Part
-from edgead.runtime.matching import KEEP, Matcher
-from edgead.runtime.stats import Stats
+from edgead.runtime.loop.ledger import Part
+from edgead.runtime.loop.matching import KEEP, Matcher
+from edgead.runtime.loop.stats import Stats
 from edgead.testing import FakeClock
 from edgead.types import Frame, Trigger
 from tests.runtime._line import GOOD

@@ -9,12 +9,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgead.errors import CameraTimeout, EngineError
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.boxstate import Reading, read_box, read_process
-from edgead.runtime.metrics import Metrics
-from edgead.runtime.overlay import HeatScale
-from edgead.runtime.pictures import PictureFolder
-from edgead.runtime.station import Station
-from edgead.runtime.store import RecordStore
+from edgead.runtime.loop.station import Station
+from edgead.runtime.records.overlay import HeatScale
+from edgead.runtime.records.pictures import PictureFolder
+from edgead.runtime.records.store import RecordStore
+from edgead.runtime.supervision.boxstate import Reading, read_box, read_process
+from edgead.runtime.supervision.metrics import Metrics
 from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.types import Image
 

@@ -19,7 +19,7 @@ import pytest
 
 from edgead.errors import BadInput, OutputError
 from edgead.runtime.outputs.mqtt import MqttOutput
-from edgead.runtime.payload import InspectionPayload
+from edgead.runtime.records.payload import InspectionPayload
 from edgead.types import Frame, Inspection, StageTimes, Trigger, Verdict
 from tests.servers.mosquitto import PASSWORD, USER, Broker, make_certificate, mosquitto_is_missing
 from tests.waiting import PATIENCE_S, until

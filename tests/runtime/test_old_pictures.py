@@ -15,8 +15,8 @@ from edgead.errors import CameraLost, CameraTimeout, FrameDoubtful
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras import open_camera
 from edgead.runtime.cameras.opencv import OpenCvCamera
-from edgead.runtime.station import Station
-from edgead.runtime.triggers import SoftwareTrigger
+from edgead.runtime.loop.station import Station
+from edgead.runtime.loop.triggers import SoftwareTrigger
 from edgead.testing import FakeEngine
 from edgead.types import Camera, Frame, Inspection, Verdict
 from tests.servers import StampedMjpeg, StampedRtsp, pixel_clock, rtsp_is_missing

@@ -25,15 +25,15 @@ from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import BadInput, OutputError, StorageError
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.outputs import opcua_vision
-from edgead.runtime.outputs.opcua import OpcUaClientLink, tags, write_order
-from edgead.runtime.outputs.opcua_certificates import make_identity, read_certificate, read_identity
-from edgead.runtime.outputs.opcua_entry import Users
-from edgead.runtime.outputs.opcua_states import VisionStates
-from edgead.runtime.outputs.opcua_vision import OpcUaServer
-from edgead.runtime.plc import LinkError, PlcDevice, PlcLink
-from edgead.runtime.signals import Direction, ToPlc
-from edgead.runtime.station import Station
+from edgead.runtime.loop.station import Station
+from edgead.runtime.plc.certificates import make_identity, read_certificate, read_identity
+from edgead.runtime.plc.device import LinkError, PlcDevice, PlcLink
+from edgead.runtime.plc.opcua import OpcUaClientLink, tags, write_order
+from edgead.runtime.plc.signals import Direction, ToPlc
+from edgead.runtime.vision import server as opcua_vision
+from edgead.runtime.vision.entry import Users
+from edgead.runtime.vision.server import OpcUaServer
+from edgead.runtime.vision.states import VisionStates
 from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
 from tests.runtime._rig import LinkFaults

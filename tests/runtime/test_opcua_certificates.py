@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from edgead.errors import BadInput
-from edgead.runtime import wallclock
-from edgead.runtime.outputs import opcua_certificates
-from edgead.runtime.outputs.opcua_certificates import Certificate, make_identity, read_certificate
-from edgead.runtime.outputs.opcua_entry import identity_of
+from edgead.runtime.plc import certificates as opcua_certificates
+from edgead.runtime.plc.certificates import Certificate, make_identity, read_certificate
+from edgead.runtime.records import wallclock
+from edgead.runtime.vision.entry import identity_of
 
 URI = "urn:edgead:station"
 DAY = timedelta(days=1)
@@ -135,7 +135,7 @@ def test_a_pair_made_in_1970_serves_today(tmp_path: Path) -> None:
     if shutil.which("faketime") is None:
         pytest.skip("needs libfaketime: apt-get install faketime")
     code = (
-        "import sys; from pathlib import Path; from edgead.runtime.outputs.opcua_entry import identity_of as i;"
+        "import sys; from pathlib import Path; from edgead.runtime.vision.entry import identity_of as i;"
         f"i(Path(sys.argv[1]), Path(sys.argv[2]), None, uri={URI!r}, bind='127.0.0.1')"
     )
     for clock in ("1970-01-01 00:10:00", "2031-05-05 00:00:00"):

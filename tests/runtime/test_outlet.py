@@ -14,7 +14,7 @@ import pytest
 
 from edgead.runtime.outlet import Outlet, say
 from edgead.runtime.outputs.log import LogOutput
-from edgead.runtime.records import RecordFile
+from edgead.runtime.records.record import RecordFile
 from edgead.types import Inspection, StageTimes, Verdict
 from tests.waiting import PATIENCE_S
 

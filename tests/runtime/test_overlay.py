@@ -8,7 +8,7 @@ import pytest
 
 from edgead.errors import BadInput, PartNotFound
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.overlay import COLOURS, HeatScale, draw_overlay
+from edgead.runtime.records.overlay import COLOURS, HeatScale, draw_overlay
 from edgead.types import AnomalyMap, Frame, Image, Inspection, StageTimes, Verdict
 from tests.test_alignment import recipe as aligned
 from tests.turned import draw_turned

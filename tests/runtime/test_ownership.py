@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgead.runtime.handshake import Accepted, Handshake, Result, Timing
-from edgead.runtime.ownership import Ownership, Phase
-from edgead.runtime.signals import Cause, Fault, FromPlc, ToPlc, to_plc_of, to_words
-from edgead.testing_plc import FakePlc
+from edgead.runtime.plc.handshake import Accepted, Handshake, Result, Timing
+from edgead.runtime.plc.ownership import Ownership, Phase
+from edgead.runtime.plc.signals import Cause, Fault, FromPlc, ToPlc, to_plc_of, to_words
+from edgead.testing.plc import FakePlc
 from edgead.types import Verdict
 
 TICK_S = 0.25

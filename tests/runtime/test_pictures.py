@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from edgead.errors import BadInput, MissingExtra, OutputError, StorageError
 from edgead.preprocess import read_image
-from edgead.runtime.overlay import HeatScale
-from edgead.runtime.pictures import PictureFolder, Window
-from edgead.runtime.quota import ORDER, Shelf
-from edgead.runtime.wallclock import WallClock
+from edgead.runtime.records.overlay import HeatScale
+from edgead.runtime.records.pictures import PictureFolder, Window
+from edgead.runtime.records.quota import ORDER, Shelf
+from edgead.runtime.records.wallclock import WallClock
 from edgead.testing import FakeClock
 from edgead.types import Verdict
 from tests.runtime.disks import fill, remount

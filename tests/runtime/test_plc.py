@@ -17,14 +17,25 @@ from edgead.cli.main import main
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime import registers
-from edgead.runtime.handshake import Timing
-from edgead.runtime.outputs.modbus import MAX_CONNECTIONS, ModbusClientLink, ModbusServerLink
-from edgead.runtime.plc import LinkError, PlcDevice, PlcLink
-from edgead.runtime.signals import SIGNALS, Cause, Direction, Fault, FromPlc, ToPlc, from_plc_of, to_plc_of, to_words, words_in
-from edgead.runtime.station import Station
+from edgead.runtime.loop.station import Station
+from edgead.runtime.plc import registers
+from edgead.runtime.plc.device import LinkError, PlcDevice, PlcLink
+from edgead.runtime.plc.handshake import Timing
+from edgead.runtime.plc.modbus import MAX_CONNECTIONS, ModbusClientLink, ModbusServerLink
+from edgead.runtime.plc.signals import (
+    SIGNALS,
+    Cause,
+    Direction,
+    Fault,
+    FromPlc,
+    ToPlc,
+    from_plc_of,
+    to_plc_of,
+    to_words,
+    words_in,
+)
 from edgead.testing import FakeCamera, FakeClock, FakeEngine
-from edgead.testing_plc import FakePlc, FakePlcLink
+from edgead.testing.plc import FakePlc, FakePlcLink
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
 from tests.runtime._rig import Loop, Rig, share_the_block, truth
 from tests.servers.plc import ModbusPlc

@@ -12,8 +12,8 @@ import weakref
 import pytest
 
 from edgead.errors import BadInput
-from edgead.runtime import process
-from edgead.runtime.process import Collector, ProcessOptions, tuned
+from edgead.runtime.supervision import process
+from edgead.runtime.supervision.process import Collector, ProcessOptions, tuned
 from tests.waiting import PATIENCE_S
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
@@ -30,7 +30,7 @@ def test_all_threads_are_pinned_also_those_that_run_already() -> None:
     cpu = min(os.sched_getaffinity(0))
     told = in_a_process(
         "import os, threading\n"
-        "from edgead.runtime.process import ProcessOptions, tuned\n"
+        "from edgead.runtime.supervision.process import ProcessOptions, tuned\n"
         "go, found = threading.Event(), []\n"
         "old = threading.Thread(target=lambda: (go.wait(), found.append(os.sched_getaffinity(0))))\n"
         "old.start()\n"

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from edgead.bundle import Bundle, rewrite_manifest
-from edgead.cli._lanes import Lane, Workshop, _first_recipe
 from edgead.clock import MonotonicClock
 from edgead.config import read_station
 from edgead.errors import BadInput, BundleError, EngineError
+from edgead.line.workshop import Lane, Workshop, _first_recipe
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.examiner import Answerer
-from edgead.runtime.plc import PlcDevice
-from edgead.runtime.recipes import Product, RecipeBook
-from edgead.runtime.signals import Cause, Fault
+from edgead.runtime.loop.examiner import Answerer
+from edgead.runtime.plc.device import PlcDevice
+from edgead.runtime.plc.signals import Cause, Fault
+from edgead.runtime.products.recipes import Product, RecipeBook
 from edgead.testing import FakeEngine
-from edgead.testing_plc import FakePlc, FakePlcLink
+from edgead.testing.plc import FakePlc, FakePlcLink
 from edgead.types import Inspection, Verdict
 from tests.cli.test_run import write_bundle
 from tests.runtime._line import GOOD, RECIPE, LineUnderTest, brightness
@@ -166,7 +166,7 @@ def test_a_file_tells_which_recipe_runs(shelf: Shelf, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("retry_s", [30.0, 0.1])
 def test_the_plc_is_told_what_runs_and_what_was_refused(shelf: Shelf, retry_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgead.runtime.recipes.RETRY_S", retry_s)
+    monkeypatch.setattr("edgead.runtime.products.recipes.RETRY_S", retry_s)
     plc = FakePlc()
     link = FakePlcLink(plc)
     device = PlcDevice(link)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgead.errors import StorageError
-from edgead.runtime.records import RecordFile, to_record
+from edgead.runtime.records.record import RecordFile, to_record
 from edgead.types import Frame, Inspection, StageTimes, Trigger, Verdict
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras import open_camera
-from edgead.runtime.station import Station
+from edgead.runtime.loop.station import Station
 from edgead.testing import FakeEngine
 from tests.servers import RtspServer, rtsp_is_missing
 from tests.waiting import PATIENCE_S, until

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import BadInput
-from edgead.runtime.outputs.s7 import DB_BYTES, FROM_PLC_BYTE, S7Link
-from edgead.runtime.plc import LinkError, PlcLink
-from edgead.runtime.signals import FromPlc, ToPlc
+from edgead.runtime.plc.device import LinkError, PlcLink
+from edgead.runtime.plc.s7 import DB_BYTES, FROM_PLC_BYTE, S7Link
+from edgead.runtime.plc.signals import FromPlc, ToPlc
 from tests.runtime._rig import LinkFaults
 from tests.servers.plc import S7Plc
 

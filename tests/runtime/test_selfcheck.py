@@ -11,8 +11,8 @@ from edgead.bundle import Bundle
 from edgead.engines import open_engine
 from edgead.errors import BadInput, EngineError
 from edgead.parity import Answers
-from edgead.runtime.examiner import Answerer
-from edgead.runtime.selfcheck import SelfCheck, SpareTime
+from edgead.runtime.loop.examiner import Answerer
+from edgead.runtime.loop.selfcheck import SelfCheck, SpareTime
 from edgead.testing import FakeClock, FakeEngine
 from edgead.types import Image, Inspection, StageTimes, Trigger, Verdict
 from tests.cli.test_run import write_bundle

@@ -11,8 +11,8 @@ import pytest
 from edgead.errors import UnreadableFrame
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras import gives_files, open_camera
-from edgead.runtime.overlay import HeatScale
-from edgead.runtime.shapes import NOTICE, ShapeWatch
+from edgead.runtime.loop.shapes import NOTICE, ShapeWatch
+from edgead.runtime.records.overlay import HeatScale
 from edgead.types import Frame, Inspection, StageTimes, Verdict
 
 RECIPE = PreprocessRecipe(64, 64, pictures=(640, 480))

@@ -25,8 +25,8 @@ from edgead.errors import (
     UnreadableFrame,
 )
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.station import Station
-from edgead.runtime.stats import Stats
+from edgead.runtime.loop.station import Station
+from edgead.runtime.loop.stats import Stats
 from edgead.testing import FakeCamera, FakeClock, FakeEngine, FakeOutput
 from edgead.types import Camera, Frame, Image, Inspection, Verdict
 from tests.waiting import PATIENCE_S

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead.errors import CameraLost, EngineError, OutputError, UnreadableFrame
-from edgead.runtime import sinks, station
+from edgead.runtime.loop import sinks, station
 from edgead.testing import AskedCamera, FakeCamera, FakeClock, FakeEngine, FakeOutput, Hang, PushedCamera
 from edgead.types import Image, Inspection, Verdict
 from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, words

@@ -10,9 +10,9 @@ import pytest
 from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import BadInput, CameraLost, EndOfStream, OutputError, UnreadableFrame
-from edgead.runtime.examiner import Answerer
-from edgead.runtime.station import Station
-from edgead.runtime.triggers import CameraTrigger, IntervalTrigger, SoftwareTrigger
+from edgead.runtime.loop.examiner import Answerer
+from edgead.runtime.loop.station import Station
+from edgead.runtime.loop.triggers import CameraTrigger, IntervalTrigger, SoftwareTrigger
 from edgead.testing import AskedCamera, FakeCamera, FakeClock, FakeEngine, FakeOutput, PushedCamera
 from edgead.types import Trigger
 from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, brightness, words

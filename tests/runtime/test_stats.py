@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from edgead.runtime.stats import BOUNDS_MS, STAGES, Stats, counts_of
+from edgead.runtime.loop.stats import BOUNDS_MS, STAGES, Stats, counts_of
 from edgead.types import Frame, Inspection, StageTimes, Verdict
 from tests.runtime._line import GOOD
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from edgead.errors import BadInput, StorageError
-from edgead.runtime import store as store_module
-from edgead.runtime.database import FILE_NAME
-from edgead.runtime.history import History, Selection
-from edgead.runtime.records import to_record
-from edgead.runtime.store import RecordStore
-from edgead.runtime.wallclock import WallClock
+from edgead.runtime.records import store as store_module
+from edgead.runtime.records.database import FILE_NAME
+from edgead.runtime.records.history import History, Selection
+from edgead.runtime.records.record import to_record
+from edgead.runtime.records.store import RecordStore
+from edgead.runtime.records.wallclock import WallClock
 from edgead.testing import FakeClock
 from edgead.types import Verdict
 from tests.runtime.disks import fill, remount
@@ -74,7 +74,7 @@ def test_numbering_and_order_go_on_after_a_restart_even_when_the_date_went_back(
 WRITER = """
 import sys, time
 from pathlib import Path
-from edgead.runtime.store import RecordStore
+from edgead.runtime.records.store import RecordStore
 from tests.runtime.disks import fill, remount
 from tests.runtime.parts import record
 

@@ -14,9 +14,9 @@ import pytest
 
 from edgead.errors import BadInput, CameraLost
 from edgead.preprocess import PreprocessRecipe
-from edgead.runtime.station import Station
-from edgead.runtime.stats import Health, Stats
-from edgead.runtime.supervision import Notifier, Supervisor
+from edgead.runtime.loop.station import Station
+from edgead.runtime.loop.stats import Health, Stats
+from edgead.runtime.supervision.supervisor import Notifier, Supervisor
 from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.types import Image
 from tests.waiting import PATIENCE_S

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from edgead.errors import BadInput, EndOfStream, OutputError
-from edgead.runtime.triggers import CameraTrigger, IntervalTrigger, SoftwareTrigger
+from edgead.runtime.loop.triggers import CameraTrigger, IntervalTrigger, SoftwareTrigger
 from edgead.testing import FakeClock
 from edgead.types import TriggerSource
 

@@ -18,10 +18,10 @@ from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.config import read_station
 from edgead.errors import BadInput, EndOfStream, OutputError
-from edgead.runtime.station import Station
-from edgead.runtime.store import RecordStore
-from edgead.runtime.triggers import SoftwareTrigger
-from edgead.runtime.views import Fanout, Views
+from edgead.runtime.loop.station import Station
+from edgead.runtime.loop.triggers import SoftwareTrigger
+from edgead.runtime.loop.views import Fanout, Views
+from edgead.runtime.records.store import RecordStore
 from edgead.testing import AskedCamera, FakeClock, FakeEngine, FakeOutput, Hang, PushedCamera
 from edgead.types import Camera, Engine, Image, Inspection, StageTimes, Trigger, Verdict
 from tests.runtime._line import BAD, GOOD, RECIPE, brightness, words

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import pytest
 
 from edgead.errors import OutputError
-from edgead.runtime.outputs._loops import LoopThread
-from edgead.runtime.outputs.ethernetip import EtherNetIpLink, to_dints
-from edgead.runtime.outputs.modbus import EXCEPTIONS, ModbusClientLink, ModbusServerLink
-from edgead.runtime.plc import FAILING_S, LinkError, PlcDevice
-from edgead.runtime.signals import FromPlc, ToPlc
+from edgead.runtime.plc.device import FAILING_S, LinkError, PlcDevice
+from edgead.runtime.plc.ethernetip import EtherNetIpLink, to_dints
+from edgead.runtime.plc.loops import LoopThread
+from edgead.runtime.plc.modbus import EXCEPTIONS, ModbusClientLink, ModbusServerLink
+from edgead.runtime.plc.signals import FromPlc, ToPlc
 from edgead.testing import FakeClock
 from tests.servers.wire import LogixPeer, ModbusPeer
 from tests.waiting import PATIENCE_S, until

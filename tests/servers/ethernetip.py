@@ -11,8 +11,8 @@ import time
 
 import pylogix
 
-from edgead.runtime.outputs.ethernetip import DINT, FROM_PLC_TAG, TO_PLC_TAG, length, to_dints, words_of
-from edgead.runtime.signals import Direction, FromPlc, to_plc_of
+from edgead.runtime.plc.ethernetip import DINT, FROM_PLC_TAG, TO_PLC_TAG, length, to_dints, words_of
+from edgead.runtime.plc.signals import Direction, FromPlc, to_plc_of
 from tests.servers.program import Program, parse
 
 

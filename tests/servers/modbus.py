@@ -22,8 +22,8 @@ from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from edgead.runtime.signals import Direction, FromPlc, from_plc_of, to_plc_of, to_words, words_in
-from edgead.testing_plc import FakePlc
+from edgead.runtime.plc.signals import Direction, FromPlc, from_plc_of, to_plc_of, to_words, words_in
+from edgead.testing.plc import FakePlc
 
 TO, FROM = 0, 100
 TO_WORDS, FROM_WORDS = words_in(Direction.TO_PLC), words_in(Direction.FROM_PLC)

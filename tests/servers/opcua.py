@@ -20,8 +20,8 @@ from asyncua.server.uaprocessor import UaProcessor
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from edgead.runtime.outputs.opcua import tags
-from edgead.runtime.signals import SIGNALS, Direction, ToPlc, signals
+from edgead.runtime.plc.opcua import tags
+from edgead.runtime.plc.signals import SIGNALS, Direction, ToPlc, signals
 from tests.servers.opcua_plc import PASSWORD, USER
 from tests.servers.program import Program, parse
 

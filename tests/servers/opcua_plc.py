@@ -7,8 +7,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from edgead.runtime.outputs.opcua import OpcUaClientLink
-from edgead.runtime.outputs.opcua_certificates import VALID, make_identity
+from edgead.runtime.plc.certificates import VALID, make_identity
+from edgead.runtime.plc.opcua import OpcUaClientLink
 from tests.servers.plc import ModbusPlc
 
 USER, PASSWORD = "edgead", "s3cret-of-the-plc"

@@ -8,8 +8,8 @@ import os
 import threading
 import time
 
-from edgead.runtime.signals import FromPlc, ToPlc
-from edgead.testing_plc import FakePlc
+from edgead.runtime.plc.signals import FromPlc, ToPlc
+from edgead.testing.plc import FakePlc
 
 
 def parse(**more: object) -> argparse.Namespace:

@@ -8,8 +8,8 @@ import time
 from snap7.server import Server
 from snap7.type import SrvArea
 
-from edgead.runtime.outputs.s7 import DB_BYTES, FROM_PLC_BYTE
-from edgead.runtime.signals import to_plc_of, to_words
+from edgead.runtime.plc.s7 import DB_BYTES, FROM_PLC_BYTE
+from edgead.runtime.plc.signals import to_plc_of, to_words
 from tests.servers.program import Program, parse
 
 DB = 7

@@ -14,7 +14,7 @@ from edgead.budget import LatencyBudget
 from edgead.cli.main import main
 from edgead.errors import BadInput
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
-from edgead.runtime.inspector import Inspector
+from edgead.runtime.loop.inspector import Inspector
 from edgead.testing import FakeClock, FakeEngine
 from edgead.training.alignment import AlignAsked, alignment_sheet, learn_alignment
 from edgead.training.dataset import load_good, load_labelled

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from edgead.errors import BadInput
+from edgead.families.patchcore.network import PatchCore
 from edgead.models.detector import load_detector, save_detector
-from edgead.models.patchcore import PatchCore
+from edgead.models.learning.progress import silent
 from edgead.models.patches import build_features
+from edgead.models.rows import collect_rows, load_features, to_pixels
 from edgead.training.evaluate import good_scores
 from edgead.training.fit import make_fit
-from edgead.training.patches import collect_rows, load_features, to_pixels
-from edgead.training.progress import silent
 from edgead.types import Image
 
 SIZE = 128

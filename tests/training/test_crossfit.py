@@ -12,20 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgead.calibration.conformal import from_good
-from edgead.calibration.thresholds import crossfit_rate, threshold_from_good
 from edgead.errors import BadInput
+from edgead.families.efficientad.fit import EfficientAdOptions, fold_fit
+from edgead.families.efficientad.network import EfficientAd
+from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
+from edgead.families.patchcore.network import PatchCore
 from edgead.models.detector import Detector
-from edgead.models.efficientad import EfficientAd
-from edgead.models.patchcore import PatchCore
+from edgead.models.learning.progress import Progress
 from edgead.preprocess import PreprocessRecipe
+from edgead.thresholds.choose import crossfit_rate, threshold_from_good
+from edgead.thresholds.conformal import from_good
 from edgead.training import crossfit
 from edgead.training.crossfit import LEAVE_ONE_OUT, cross_fit, leave_one_out
-from edgead.training.efficientad import EfficientAdOptions, fold_fit
 from edgead.training.evaluate import answers, good_scores
 from edgead.training.fit import TrainRequest, train
-from edgead.training.patchcore import PatchCoreOptions, fit_patchcore
-from edgead.training.progress import Progress
 from edgead.types import Image
 from tests.bundles import Tiny
 from tests.training._parts import draw_part, write_good

@@ -8,9 +8,9 @@ import torch
 from safetensors import safe_open
 
 from edgead.errors import BadInput
-from edgead.models.efficientad import load_teacher
-from edgead.training.distill import Distiller, DistillProgress, DistillRecipe, crop_batch, read_ahead
-from edgead.training.pictures import draw_picture
+from edgead.families.efficientad.distill import Distiller, DistillProgress, DistillRecipe, crop_batch, read_ahead
+from edgead.families.efficientad.network import load_teacher
+from edgead.models.learning.outside import draw_picture
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from edgead.errors import BadInput
-from edgead.models.pdn import build_pdn
-from edgead.training.efficientad import EfficientAdOptions, augment, fit_efficientad, ridge_regression
-from edgead.training.patches import to_pixels
-from edgead.training.pictures import Outside, draw_file, draw_picture, find_pictures
+from edgead.families.efficientad.fit import EfficientAdOptions, augment, fit_efficientad, ridge_regression
+from edgead.families.efficientad.pdn import build_pdn
+from edgead.models.learning.outside import Outside, draw_file, draw_picture, find_pictures
+from edgead.models.rows import to_pixels
 from tests.training._parts import draw_part
 
 SIZE = (128, 128)

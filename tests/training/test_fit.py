@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from edgead.errors import BadInput
+from edgead.families.patchcore.fit import MIN_ROWS, PatchCoreOptions, coreset_rows, fit_patchcore
 from edgead.models.detector import load_detector
+from edgead.models.rows import collect_rows, load_features
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
 from edgead.training.evaluate import answers, good_scores
 from edgead.training.fit import TrainRequest, train
-from edgead.training.patchcore import MIN_ROWS, PatchCoreOptions, coreset_rows, fit_patchcore
-from edgead.training.patches import collect_rows, load_features
 from tests.training._parts import draw_part, write_good, write_mvtec
 
 RECIPE = PreprocessRecipe(64, 64)
@@ -120,7 +120,7 @@ def test_rows_stay_within_the_limit_and_take_the_same_from_each_image(monkeypatc
     for i in range(10):
         mine = everything[64 * i : 64 * (i + 1)]
         assert all(bool((mine == row).all(1).any()) for row in limited[10 * i : 10 * (i + 1)])
-    monkeypatch.setattr("edgead.training.patches.MAX_BYTES", 50 * 4 * 152)
+    monkeypatch.setattr("edgead.models.rows.MAX_BYTES", 50 * 4 * 152)
     assert len(collect_rows(features, images, generator)[0]) == 50
 
 

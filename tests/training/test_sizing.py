@@ -13,13 +13,13 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgead.errors import BadInput
+from edgead.families.efficientad.fit import EfficientAdOptions
+from edgead.families.patchcore.fit import PatchCoreOptions
+from edgead.families.simplenet.fit import SimpleNetOptions
 from edgead.preprocess import PreprocessRecipe
 from edgead.training import sizing
 from edgead.training.alignment import AlignAsked
-from edgead.training.efficientad import EfficientAdOptions
 from edgead.training.fit import TrainRequest, train
-from edgead.training.patchcore import PatchCoreOptions
-from edgead.training.simplenet import SimpleNetOptions
 from edgead.training.sizing import Engine, Sizing, Subject, Tried, best, choose_size, ladder, timed
 from edgead.types import Image
 from tests.training._parts import draw_part

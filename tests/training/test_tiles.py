@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from edgead.errors import BadInput
-from edgead.models.coarse import CoarseToFine
 from edgead.models.detector import Detector, load_detector
-from edgead.models.tiled import Tiled
+from edgead.models.learning.progress import Progress
+from edgead.models.wrappers.coarse import CoarseToFine
+from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
 from edgead.training.dataset import native_size
 from edgead.training.evaluate import answers
 from edgead.training.fit import TrainRequest, train
-from edgead.training.progress import Progress
 from edgead.training.tiles import Tiling, evidence, fit_shrunk, fit_tiled, join, shrink, tile_scores
 from edgead.types import Image
 from tests.models._tiled import Bright, big_picture

@@ -17,14 +17,14 @@ import numpy.typing as npt
 import torch
 
 from edgead.bundle import file_digest
-from edgead.calibration.calibrate import calibrate
-from edgead.calibration.deviation import Yardstick, paired_error
-from edgead.calibration.half import to_half
-from edgead.calibration.layers import Graphs, layer_errors
-from edgead.calibration.observe import Ranges, observe
-from edgead.calibration.screening import Reference
-from edgead.calibration.sets import CalibrationSet
-from edgead.calibration.targets import QuantizeOptions, target_for
+from edgead.calibration.int8.calibrate import calibrate
+from edgead.calibration.int8.half import to_half
+from edgead.calibration.int8.observe import Ranges, observe
+from edgead.calibration.int8.targets import QuantizeOptions, target_for
+from edgead.calibration.judging.deviation import Yardstick, paired_error
+from edgead.calibration.judging.layers import Graphs, layer_errors
+from edgead.calibration.pictures.screening import Reference
+from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.decision import Rule
 from edgead.engines.timing import LatencyStats, interleaved
 from edgead.errors import BadInput, EngineError

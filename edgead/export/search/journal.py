@@ -46,7 +46,7 @@ class Accuracy:
         auroc: on good frames against defects, labelled or drawn.
         auroc_change: that minus the trained model's (negative: worse); the original one's also after training again.
         score_deviation, label_flips (of `frames`): from the trained model of the same input size, see
-            :class:`edgead.calibration.deviation.Deviation`.
+            :class:`edgead.calibration.judging.deviation.Deviation`.
         good, defect: scores behind the AUROC.
         auroc_error: one standard error of `auroc_change`; 0 in journals of before, which judges more strictly.
     """

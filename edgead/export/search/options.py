@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgead.calibration.deviation import Limits
+from edgead.calibration.judging.deviation import Limits
 from edgead.errors import BadInput
 from edgead.export.search.space import Size
 

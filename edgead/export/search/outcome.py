@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from edgead.calibration.deviation import Limits
+from edgead.calibration.judging.deviation import Limits
 from edgead.export.search.journal import Accuracy, Latency, Record
 from edgead.export.search.pareto import broken, front, meets, noise, within_loss
 

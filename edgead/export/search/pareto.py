@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgead.calibration.deviation import Deviation, Limits, paired_error
+from edgead.calibration.judging.deviation import Deviation, Limits, paired_error
 from edgead.export.search.journal import Accuracy, Record
 
 
 def noise(one: Accuracy, other: Accuracy) -> float:
-    """One standard error of the difference of two AUROCs on the same frames (:func:`edgead.calibration.deviation.paired_error`).
+    """One standard error of the difference of two AUROCs on the same frames
+    (:func:`edgead.calibration.judging.deviation.paired_error`).
 
     Both sides saw the same parts, so what is hard for both cancels out. It is at least what one swapped pair of frames is worth.
     """

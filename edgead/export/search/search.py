@@ -45,9 +45,9 @@ from edgead.export.search.space import (
     smaller_sizes,
     thread_counts,
 )
-from edgead.models.coarse import CoarseToFine
-from edgead.models.graph import IrDetector
+from edgead.families.foreign.network import IrDetector
 from edgead.models.rewrites import known
+from edgead.models.wrappers.coarse import CoarseToFine
 
 WORTH = 0.02
 """Share of the time that a rewrite's last setting must save to be tried further, and another number of threads as well."""

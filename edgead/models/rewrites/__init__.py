@@ -90,7 +90,7 @@ class Applied:
         return asdict(self)
 
 
-_MODULES = ("edgead.models.rewrites.patches", "edgead.models.rewrites.efficientad", "edgead.models.rewrites.maps")
+_MODULES = ("edgead.models.rewrites.patches", "edgead.families.efficientad.rewrites", "edgead.models.rewrites.maps")
 """Each has `REWRITES`, a tuple of Rewrite; they are applied in this order."""
 
 

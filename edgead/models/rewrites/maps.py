@@ -19,7 +19,7 @@ FAMILIES = ("patchcore", "simplenet", "efficientad")
 
 
 class _PadOnly(nn.Module):
-    """The first step alone of a :class:`edgead.models.efficientad.ToPicture`."""
+    """The first step alone of a :class:`edgead.families.efficientad.network.ToPicture`."""
 
     def __init__(self, to_picture: Any) -> None:
         super().__init__()

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from edgead.errors import BadInput
-from edgead.models.bank import BANKS, principal_axes, random_axes
-from edgead.models.coreset import greedy_coreset, project
+from edgead.families.patchcore.bank import BANKS, principal_axes, random_axes
+from edgead.families.patchcore.coreset import greedy_coreset, project
+from edgead.families.patchcore.network import PatchCore
+from edgead.families.simplenet.network import SimpleNet
 from edgead.models.detector import Detector
-from edgead.models.patchcore import PatchCore
 from edgead.models.patches import LinearFeatures, PatchFeatures
 from edgead.models.rewrites import Material, Rewrite, Setting
-from edgead.models.simplenet import SimpleNet
 
 _OWN_KEYS = ("backbone", "layers", "rows", "channels", "neighbours", "dims")
 """Config keys of a PatchCore that :meth:`PatchCore.from_bank` finds out."""

@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 
 from edgead.errors import BadInput
-from edgead.runtime.wallclock import clock_says
+from edgead.runtime.records.wallclock import clock_says
 
 
 class _Tidy(ssl.SSLSocket):

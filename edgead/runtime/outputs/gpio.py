@@ -1,7 +1,7 @@
 """Lines of this box: a trigger in, and pass, reject, kick, ready, busy, heartbeat and a tower light out.
 
 The only file that knows gpiod (libgpiod 2.x, the kernel's GPIO character device). Everything else works on the small
-:class:`Chip` protocol, which :class:`edgead.testing_plc.FakeChip` has too. Electrically: docs/handshake.md.
+:class:`Chip` protocol, which :class:`edgead.testing.plc.FakeChip` has too. Electrically: docs/handshake.md.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from edgead.errors import BadInput, OutputError
 from edgead.optional import require
 from edgead.runtime.outputs._tls import dated, tls_context
-from edgead.runtime.payload import encode
+from edgead.runtime.records.payload import encode
 from edgead.runtime.threads import Supervised
 from edgead.types import Inspection, Verdict
 

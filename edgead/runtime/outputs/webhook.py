@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from edgead import __version__
 from edgead.errors import BadInput, OutputError
 from edgead.runtime.outputs._tls import dated, is_about_dates, tls_context
-from edgead.runtime.payload import encode
+from edgead.runtime.records.payload import encode
 from edgead.runtime.threads import Supervised
 from edgead.runtime.worker import Worker
 from edgead.types import Inspection, Verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from edgead.calibration.deviation import Limits
+from edgead.calibration.judging.deviation import Limits
 from edgead.export.search.outcome import nothing, rows
 from tests.export.search.records import accuracy, record
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgead.calibration.deviation import Limits
+from edgead.calibration.judging.deviation import Limits
 from edgead.export.search.journal import Accuracy, Record
 from edgead.export.search.pareto import front, noise, ranking, within_loss
 from tests.export.search.records import accuracy, record

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from edgead.bundle import Bundle
-from edgead.calibration.deviation import Limits
-from edgead.calibration.guard import GuardOptions
+from edgead.calibration.judging.deviation import Limits
+from edgead.calibration.judging.guard import GuardOptions
 from edgead.engines import searched_threads
 from edgead.engines.verify import verify_engine
 from edgead.errors import BadInput, BudgetMissed, StorageError

@@ -1,0 +1,1 @@
+"""The pictures that an engine is calibrated by."""

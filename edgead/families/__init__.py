@@ -1,0 +1,1 @@
+"""The model families, each with a room of its own."""

@@ -1,0 +1,1 @@
+"""EfficientAD: a student that imitates a teacher, and an autoencoder."""

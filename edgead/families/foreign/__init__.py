@@ -1,0 +1,1 @@
+"""Somebody else's graph, taken as it is."""

@@ -1,0 +1,1 @@
+"""PatchCore: the distance of patches to those of good pictures."""

@@ -1,0 +1,1 @@
+"""SimpleNet: a small classifier that tells features from noisy ones."""

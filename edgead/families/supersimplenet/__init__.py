@@ -1,0 +1,1 @@
+"""SuperSimpleNet, imported only."""

@@ -1,0 +1,1 @@
+"""The work of each verb, for the command line and everybody else."""

@@ -1,0 +1,1 @@
+"""A station made from what its file says."""

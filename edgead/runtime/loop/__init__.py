@@ -1,0 +1,1 @@
+"""From a picture to exactly one verdict for each part."""

@@ -1,0 +1,1 @@
+"""The handshake with a PLC and the links that carry it."""

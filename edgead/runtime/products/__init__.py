@@ -1,0 +1,1 @@
+"""Change of product, and whether the pictures are still those of training."""

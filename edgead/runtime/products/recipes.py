@@ -1,0 +1,265 @@
+"""Change of product while the station runs: the new engine is loaded, proved and warmed beside the old one, then takes over.
+
+Who may ask: the PLC by its word `recipe`, a small file with the number in it, and whoever calls :meth:`RecipeBook.change`. What
+happens to the parts meanwhile is told in docs/recipes.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from edgead.errors import BadInput, EdgeadError, EngineError
+from edgead.runtime.loop.examiner import Answerer
+from edgead.runtime.loop.selfcheck import SelfCheck
+from edgead.runtime.threads import Supervised
+from edgead.words import told
+
+POLL_S = 0.05
+"""How often the PLC's word and the file are looked at."""
+
+RETRY_S = 30.0
+"""A recipe that was refused and is still asked for by the PLC is tried again so often: it may have been repaired."""
+
+_log = logging.getLogger("edgead.recipes")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """A recipe's engines, loaded and proved on this device.
+
+    Attributes:
+        number: the recipe's.
+        main, fallback, check: for :meth:`edgead.runtime.loop.station.Station.change`.
+        close: releases the engines; called once, when no part needs them any more.
+    """
+
+    number: int
+    main: Answerer
+    fallback: Answerer | None = None
+    check: SelfCheck | None = None
+    close: Callable[[], None] = lambda: None
+
+
+class Changeable(Protocol):
+    """What the book works on: a :class:`edgead.runtime.loop.station.Station`."""
+
+    def change(
+        self, main: Answerer, fallback: Answerer | None, *, check: SelfCheck | None, retired: Callable[[], None]
+    ) -> None: ...
+
+    def notice(self, name: str, text: str) -> None: ...
+
+
+class Asking(Protocol):
+    """A device that may ask for a recipe: a :class:`edgead.runtime.plc.device.PlcDevice`."""
+
+    @property
+    def recipe_request(self) -> int: ...
+
+    def set_recipe(self, recipe: int) -> None: ...
+
+    def refuse_recipe(self) -> None: ...
+
+
+class RecipeBook:
+    """Changes the recipe of one station, one change at a time, on a thread of its own between `start` and `close`.
+
+    A change that fails leaves everything as it was, and is told: in the log, by the station's notice "recipe", to the PLC by an
+    error, and to whoever called `change`.
+
+    Args:
+        station: is changed.
+        load: gives a recipe's engines, proved on this device; raises EdgeadError.
+        numbers: the recipes that there are, each from 1 to 65535.
+        running: what the station runs now; the book closes it when it is replaced, or at the end.
+        plc: may ask; as long as it names a recipe (not 0), its word is the only one that counts.
+        file: is looked at for a number, when it changes.
+
+    Raises:
+        BadInput: a number that is none.
+    """
+
+    def __init__(
+        self,
+        station: Changeable,
+        load: Callable[[int], Product],
+        numbers: Collection[int],
+        running: Product,
+        *,
+        plc: Asking | None = None,
+        file: Path | None = None,
+    ) -> None:
+        if not all(1 <= number <= 0xFFFF for number in numbers):
+            raise BadInput(f"recipe numbers {sorted(numbers)} are not all in 1..65535")
+        self._station, self._load, self._numbers, self._plc, self._file = station, load, frozenset(numbers), plc, file
+        self._running = running
+        self._old: list[Product] = []  # replaced, but a part may still need them
+        self._unused: list[Product] = []
+        self._lock = threading.Lock()
+        self._changing = threading.Lock()  # one change at a time
+        self._refused: tuple[int, int] = (0, 0)  # the PLC's request that failed, and the looks since
+        self._seen_file = self._look_at_file()
+        self._end = threading.Event()
+        self._thread: Supervised | None = None
+        if plc is not None:
+            plc.set_recipe(running.number)
+
+    @property
+    def running(self) -> int:
+        """Number of the recipe that answers parts that come now."""
+        return self._running.number
+
+    def change(self, number: int) -> None:
+        """Change to a recipe, or load the running one again (its bundle has changed), in the calling thread.
+
+        Raises:
+            BadInput: there is no such recipe, or the PLC asks for another one.
+            EdgeadError: it cannot be loaded, or answers otherwise than the trained model. The one before goes on.
+        """
+        with self._changing:
+            self._change(number)
+
+    def start(self) -> RecipeBook:
+        """Follow the PLC and the file."""
+        self._thread = Supervised("recipes", self._follow, kind=EngineError)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop following and release all engines; the station must not run any more. May be called twice."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        with self._lock:
+            left, self._old, self._unused = [*self._unused, *self._old], [], []
+            if self._running not in left:
+                left.append(self._running)
+        for product in left:
+            product.close()
+
+    def __enter__(self) -> RecipeBook:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _change(self, number: int) -> None:
+        """Raises EdgeadError; then nothing has changed."""
+        try:
+            self._check(number)
+            product = self._load(number)
+            try:
+                self._take_over(product)
+            except BaseException:
+                product.close()
+                raise
+        except BaseException as error:
+            self._station.notice("recipe", f"recipe {number} was refused, {self.running} goes on: {told(error)}")
+            if isinstance(error, EdgeadError):
+                raise
+            raise EngineError(f"recipe {number} does not load: {error!r}") from error
+        self._station.notice("recipe", "")
+        if self._plc is not None:
+            self._plc.set_recipe(number)
+        _log.info("recipe %d runs: %s", number, product.main.name)
+
+    def _check(self, number: int) -> None:
+        if number not in self._numbers:
+            known = ", ".join(map(str, sorted(self._numbers)))
+            raise BadInput(f"there is no recipe {number}", hint=f"there are: {known}")
+        wanted = self._plc.recipe_request if self._plc is not None else 0
+        if wanted not in (0, number):
+            raise BadInput(f"the PLC asks for recipe {wanted}", hint="let it ask for this one, or for none (0)")
+
+    def _take_over(self, product: Product) -> None:
+        old = self._running
+        with self._lock:
+            self._old.append(old)
+        try:
+            self._station.change(product.main, product.fallback, check=product.check, retired=lambda: self._retire(old))
+        except BaseException:
+            with self._lock:
+                self._old.remove(old)
+            raise
+        self._running = product
+
+    def _retire(self, product: Product) -> None:
+        """By the station's loop: it must not wait."""
+        with self._lock:
+            self._old.remove(product)
+            self._unused.append(product)
+
+    def _follow(self) -> None:
+        while not self._end.wait(POLL_S):
+            try:
+                self._release()
+                self._follow_plc()
+                self._follow_file()
+            except Exception:  # noqa: BLE001 - without its thread no recipe would ever be changed again
+                _log.exception("internal error while changing the recipe")
+
+    def _release(self) -> None:
+        with self._lock:
+            unused, self._unused = self._unused, []
+        for product in unused:
+            product.close()
+
+    def _follow_plc(self) -> None:
+        if self._plc is None:
+            return
+        wanted = self._plc.recipe_request
+        if wanted in (0, self.running):
+            if self._refused[0]:
+                self._station.notice("recipe", "")
+            self._refused = (0, 0)
+            return
+        refused, looks = self._refused
+        if wanted == refused and looks * POLL_S < RETRY_S:
+            self._refused = (refused, looks + 1)
+            return
+        try:
+            with self._changing:
+                self._change(wanted)
+            self._refused = (0, 0)
+        except EdgeadError:  # it is told already
+            if wanted != refused:
+                self._plc.refuse_recipe()
+            self._refused = (wanted, 0)
+
+    def _follow_file(self) -> None:
+        if self._file is None or (found := self._look_at_file()) == self._seen_file:
+            return
+        self._seen_file = found
+        if not found:
+            return
+        try:
+            number = number_in(found, self._file)
+        except BadInput as error:
+            self._station.notice("recipe", f"{told(error)}; {self.running} goes on")
+            return
+        with suppress(EdgeadError):  # it is told already
+            self.change(number)
+
+    def _look_at_file(self) -> str:
+        """What stands in it; "" when it is not there."""
+        if self._file is None:
+            return ""
+        try:
+            return self._file.read_text("utf-8", "replace")[:100].strip()
+        except OSError:
+            return ""
+
+
+def number_in(text: str, file: Path) -> int:
+    """The recipe number that a file holds. Raises BadInput."""
+    if not (text.isascii() and text.isdecimal()):
+        raise BadInput(f"{file} holds {text[:20]!r}, not the number of a recipe", hint="write a number into it, e.g. 2")
+    return int(text)

@@ -1,0 +1,203 @@
+"""Reading records: of a running station's database, a stopped one's, or a copy."""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edgead.errors import BadInput, StorageError
+from edgead.runtime.records.database import COLUMNS, FILE_NAME, check_schema
+
+PAGE = 2000  # rows read at once; between pages nothing is held, so a running station's log can shrink
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records are wanted.
+
+    Attributes:
+        since, until: ISO 8601 UTC as in the column ``time``, or a beginning of it (``2026-11-22``); from since on, before until.
+        verdicts: e.g. ``("NG", "UNKNOWN")``; empty is all.
+        part_id: of one part.
+        last: only the newest so many of them.
+    """
+
+    since: str | None = None
+    until: str | None = None
+    verdicts: tuple[str, ...] = ()
+    part_id: int | None = None
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a selection holds.
+
+    Attributes:
+        parts: records.
+        runs: of the station.
+        first, last: UTC of the first and last by order of writing.
+        verdicts, causes: counts; of a cause, what stands before a colon.
+        missing: part ids between the smallest and the largest without a record; None when only some were selected.
+        latency_ms: p50, p95, p99 and max from the frame's arrival to the verdict; empty when no part had a frame.
+    """
+
+    parts: int
+    runs: int
+    first: str
+    last: str
+    verdicts: dict[str, int]
+    causes: dict[str, int]
+    missing: int | None
+    latency_ms: dict[str, float]
+
+
+class History:
+    """Reads the records of a folder or a database file; never writes, and never holds up the station that writes.
+
+    Args:
+        path: the folder of a :class:`edgead.runtime.records.store.RecordStore`, its ``records.db``, or a copy.
+
+    Raises:
+        BadInput: there are no records.
+        StorageError: the file is damaged, not a record database, of a newer edgead, or may not be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / FILE_NAME if path.is_dir() else path
+        if not self.path.is_file():
+            below = sorted(str(found.parent) for found in path.glob(f"*/{FILE_NAME}")) if path.is_dir() else []
+            hint = "give a camera's folder in storage.folder, its records.db, or a copy of that"
+            raise BadInput(f"no records at {self.path}", hint=f"there are some in {', '.join(below)}" if below else hint)
+        # Without a log nobody writes (it exists from the first write to the last close), and nothing is left beside a copy.
+        log = self.path.with_name(self.path.name + "-wal")
+        mode = "mode=ro" if log.exists() else "immutable=1"
+        self._connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=5.0)
+        self._connection.row_factory = sqlite3.Row
+        try:
+            self._ours = self._guarded(lambda: check_schema(self._connection, self.path))
+        except StorageError:
+            self.close()
+            raise
+
+    def rows(self, selection: Selection | None = None) -> Iterator[dict[str, Any]]:
+        """The selected records by column name, in the order in which they were written. Raises StorageError."""
+        selection = selection or Selection()
+        where, values = _where(selection)
+        after = self._start(selection, where, values)
+        while True:
+            page = self._query(
+                f"SELECT {', '.join(COLUMNS)} FROM records WHERE seq > ? AND {where} ORDER BY seq LIMIT {PAGE}", (after, *values)
+            )
+            for row in page:
+                yield dict(row)
+            if len(page) < PAGE:
+                return
+            after = page[-1]["seq"]
+
+    def summary(self, selection: Selection | None = None) -> Summary:
+        """Counts and latency over a selection. Raises StorageError."""
+        selection = selection or Selection()
+        verdicts: Counter[str] = Counter()
+        causes: Counter[str] = Counter()
+        runs, parts, latencies = set(), set(), array("d")
+        first = last = ""
+        for row in self.rows(selection):
+            verdicts[row["verdict"]] += 1
+            if row["cause"]:
+                causes[row["cause"].partition(":")[0]] += 1
+            runs.add(row["run"])
+            parts.add(row["part_id"])
+            first, last = first or row["time"], row["time"]
+            if row["frame_id"] is not None and row["total_ms"] is not None:
+                latencies.append(row["total_ms"])
+        whole = not selection.verdicts and selection.part_id is None
+        missing = (max(parts) - min(parts) + 1 - len(parts) if parts else 0) if whole else None
+        return Summary(
+            sum(verdicts.values()),
+            len(runs),
+            first,
+            last,
+            dict(verdicts),
+            dict(causes.most_common()),
+            missing,
+            _percentiles(latencies),
+        )
+
+    def last_part_id(self) -> int:
+        """The largest part id of the last 1,000 records; 0 without any. Raises StorageError."""
+        latest = "SELECT part_id FROM records ORDER BY seq DESC LIMIT 1000"
+        rows = self._query(f"SELECT coalesce(max(part_id), 0) FROM ({latest})", ())
+        return int(rows[0][0]) if rows else 0
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self, selection: Selection, where: str, values: Sequence[Any]) -> int:
+        """The sequence number after which the selection begins."""
+        if selection.last is None:
+            return 0
+        newest = f"SELECT seq FROM records WHERE {where} ORDER BY seq DESC LIMIT ?"
+        rows = self._query(f"SELECT coalesce(min(seq), 1) - 1 FROM ({newest})", (*values, selection.last))
+        return int(rows[0][0]) if rows else 0
+
+    def _query(self, statement: str, values: Sequence[Any]) -> list[sqlite3.Row]:
+        return self._guarded(lambda: self._connection.execute(statement, tuple(values)).fetchall()) if self._ours else []
+
+    def _guarded(self, ask: Any) -> Any:
+        try:
+            return ask()
+        except sqlite3.OperationalError as error:
+            raise StorageError(
+                f"cannot read {self.path}: {error}",
+                hint="copy records.db and records.db-wal to a folder of yours and read them there",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            if _holds_json(self.path):
+                raise BadInput(
+                    f"{self.path} holds JSON records, one a line, and is no database",
+                    hint="`edgead run --records` writes such files, for JSON tools; a station with storage: keeps a records.db",
+                ) from error
+            raise StorageError(
+                f"{self.path} is damaged or not a database: {error}", hint="`sqlite3 FILE .recover` may save a part of it"
+            ) from error
+
+
+def _holds_json(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"{"
+
+
+def _where(selection: Selection) -> tuple[str, list[Any]]:
+    tests: list[str] = ["1"]
+    values: list[Any] = []
+    for test, value in (("time >= ?", selection.since), ("time < ?", selection.until), ("part_id = ?", selection.part_id)):
+        if value is not None:
+            tests.append(test)
+            values.append(value)
+    if selection.verdicts:
+        tests.append(f"verdict IN ({', '.join('?' * len(selection.verdicts))})")
+        values.extend(selection.verdicts)
+    return " AND ".join(tests), values
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    numbers = np.asarray(values)
+    p50, p95, p99 = np.percentile(numbers, (50, 95, 99))
+    return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(numbers.max())}

@@ -1,0 +1,1 @@
+"""Who notices that something stands still, and tells."""

@@ -1,0 +1,1 @@
+"""Thresholds and what they promise (NumPy only: the line box chooses them, too)."""

@@ -1,0 +1,171 @@
+"""The command line itself, whatever the verb: help, mistakes, values, the shell's completion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from edgead.cli._verb import Actions, Argument, Option, Verb
+from edgead.cli.main import VERBS, main, root
+
+HEAVY = ("torch", "onnx", "openvino", "onnxruntime", "cv2", "numpy", "pydantic", "rich", "sklearn", "yaml")
+
+
+def told(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
+    """What stands on standard error, or on standard output where all is well; the command ends with `code`."""
+    assert main(arguments) == code
+    shown = capsys.readouterr()
+    return shown.err if code else shown.out
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every verb, and every action of one."""
+    top = root()
+    context = click.Context(top)
+    for verb in VERBS:
+        command = top.get_command(context, verb)
+        if not isinstance(command, Verb | Actions):  # over the bridge
+            continue
+        yield verb, command
+        if isinstance(command, Actions):
+            yield from ((f"{verb} {name}", action) for name, action in command.commands.items())
+
+
+def test_help_names_every_verb_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(capsys, 0, "--help")
+    assert all(f"\n  {verb} " in text for verb in VERBS)
+    assert "130 interrupted" in text
+    assert told(capsys, 0, "-h") == text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["trian"], ["records", "--sinc"], ["doctor", "--help"]])
+def test_help_and_mistakes_load_nothing_heavy(arguments: list[str]) -> None:
+    code = f"import sys; from edgead.cli.main import main; main({arguments!r}); print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", [name for name, _ in commands()])
+def test_every_command_has_help_that_says_what_it_does_and_what_each_word_means(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = dict(commands())[name]
+    text = told(capsys, 0, *name.split(), "--help")
+    assert text.startswith(f"Usage: edgead {name} ")
+    assert command.help
+    assert command.help.splitlines()[0] in text
+    for param in command.params:
+        assert isinstance(param, Option | Argument), param.name
+        help = param.help if isinstance(param, Option) else param.told
+        assert help, param.name
+        assert max(param.opts, key=len) in text or param.metavar in text
+
+
+def test_the_same_word_means_the_same_thing_on_every_verb() -> None:
+    """By the kind of its values, and whether it may be given again."""
+    seen: dict[str, dict[tuple[object, ...], str]] = {}
+    for name, command in commands():
+        for param in command.params:
+            assert param.name is not None
+            if isinstance(param, Option):
+                kind = (param.type.name, param.is_flag, param.multiple)
+                for word in (*param.opts, *param.secondary_opts):
+                    seen.setdefault(word, {}).setdefault(kind, name)
+    assert {word: kinds for word, kinds in seen.items() if len(kinds) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "hint"),
+    [
+        ((), "edgead: a verb is missing", "one of: demo, train,"),
+        (("trian",), "edgead: there is no verb trian", "did you mean train?"),
+        (("RECORDS",), "edgead: there is no verb RECORDS", "did you mean records?"),
+        (("--verison",), "edgead: there is no option --verison", "did you mean --version?"),
+        (("records", "--sinc", "1d"), "edgead records: there is no option --sinc", "did you mean --since"),
+        (("records",), "edgead records: DIR|FILE is missing", "the station's records folder"),
+        (("records", "a", "b"), "edgead records: got unexpected extra argument (b)", "edgead records --help"),
+        (("records", "a", "--part", "1_0"), "edgead records: --part: '1_0' is not a whole number", "edgead records --help"),
+        (("records", "a", "--part", "9" * 5000), "edgead records: --part: '999", "edgead records --help"),
+        (("records", "a", "--since="), "edgead records: --since is empty", "give a value, or leave it out"),
+        (("records", ""), "edgead records: DIR|FILE: is empty", "give a path"),
+        (("records", "a", "--since", "--until"), "edgead records: --since needs a value, and --until follows", "--since=--until"),
+        (("records", "a", "--since"), "edgead records: option '--since' requires an argument", "edgead records --help"),
+        (("records", "a", "--summary=1"), "edgead records: option '--summary' does not take a value", "edgead records --help"),
+        (("records", "a", "--limit", "1", "--limit", "2"), "edgead records: --limit is given twice, as 1 and as 2", "once"),
+        (("weights",), "edgead weights: an action is missing", "one of: list, fetch, verify"),
+        (("weights", "lst"), "edgead weights: there is no action lst", "did you mean list?"),
+        (("weights", "fetch", "x", "--sha256", "y"), "edgead weights fetch: --sha256: 'y' is no SHA-256", "--help"),
+        (("distill", "a"), "edgead distill: --out is missing", "the teacher"),
+        (("distill", "a", "-o", "b", "--lr", "nan"), "edgead distill: --lr: 'nan' is not a number", "--help"),
+        (("distill", "a", "-o", "b", "--minutes", "inf"), "edgead distill: --minutes: 'inf' is not a number", "--help"),
+        (("plc-map", "--word-order", "middle"), "edgead plc-map: --word-order: 'middle' is not one of", "--help"),
+    ],
+)
+def test_a_mistake_is_one_line_that_starts_with_what_is_wrong_and_one_that_helps(
+    arguments: tuple[str, ...], first: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = told(capsys, 2, *arguments).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(first)
+    assert lines[1].startswith("  -> ") and hint in lines[1]
+
+
+def test_values_may_be_negative_given_again_as_they_were_and_look_like_options_when_they_are_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "register blocks at -5 and 100" in told(capsys, 2, "plc-map", "--to-plc-address", "-5")
+    assert told(capsys, 0, "plc-map", "--word-order", "big", "--word-order", "big")
+    assert f"no records at {tmp_path / 'none'}" in told(capsys, 2, "records", str(tmp_path / "none"), "--since=1d")
+    assert "--since --until is not a date" in told(capsys, 2, "records", str(tmp_path), "--since=--until")
+
+
+def test_debug_goes_after_the_verb_or_its_action_and_shows_the_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = str(tmp_path / "none")
+    for arguments in (["records", missing], ["bundle", "history", missing]):
+        assert "Traceback" not in told(capsys, 2, *arguments)
+        assert "Traceback" in told(capsys, 2, *arguments, "--debug")
+    assert "Traceback" in told(capsys, 2, "bundle", "--debug", "history", missing)
+
+
+def completed(words: str, shell: str = "bash") -> list[str]:
+    """What the completion's protocol offers for the last of these words, as the shell's own function asks for it."""
+    split = words.split(" ")
+    asked = {"COMP_WORDS": words, "COMP_CWORD": split[-1] if shell == "fish" else str(len(split) - 1)}
+    environment = {**os.environ, **asked, "_EDGEAD_COMPLETE": f"{shell}_complete"}
+    command = [sys.executable, "-m", "edgead.cli.main"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.splitlines()
+
+
+def test_the_shells_are_offered_verbs_actions_options_choices_and_files() -> None:
+    assert completed("edgead re") == ["plain,records"]
+    assert set(completed("edgead ")) >= {f"plain,{verb}" for verb in VERBS}
+    assert completed("edgead weights fe") == ["plain,fetch"]
+    assert completed("edgead records --si") == ["plain,--since"]
+    assert completed("edgead plc-map --word-order ") == ["plain,big", "plain,little"]
+    assert completed("edgead records x") == ["file,x"]
+    assert completed("edgead records re", "zsh") == ["file", "re", "_"]
+    assert completed("edgead rec", "zsh") == ["plain", "records", VERBS["records"]]
+    assert completed("edgead rec", "fish")[0].startswith("plain")
+
+
+def test_bash_completes_after_the_one_documented_line(tmp_path: Path) -> None:
+    """In a real bash, by the function that the line of the README defines."""
+    (tmp_path / "edgead").write_text(f'#!/bin/sh\nexec {sys.executable} -m edgead.cli.main "$@"\n')
+    (tmp_path / "edgead").chmod(0o755)
+    script = """
+eval "$(_EDGEAD_COMPLETE=bash_source edgead)"
+COMP_WORDS=(edgead rec); COMP_CWORD=1
+_edgead_completion edgead rec edgead
+echo "${COMPREPLY[@]}"
+complete -p edgead
+"""
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "PATH": path})
+    assert done.stdout.splitlines()[0] == "records"
+    assert done.stdout.splitlines()[1].endswith("edgead")
