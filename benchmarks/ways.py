@@ -1,7 +1,7 @@
 """Other ways to make PatchCore's bank and score, in image AUROC against the default's; every way sees the same pictures.
 
     python -m benchmarks.ways --json benchmarks/results/ways.json
-    python -m benchmarks.ways --half judge --seeds 20,21,22,23,24 --ways "default,whitened"
+    python -m benchmarks.ways --half judge --seeds 20,21,22,23,24 --ways "default;own 0.5" --json benchmarks/results/ways.json
 
 All pictures of a set (but screws, which has 27 good ones) are in two halves by their names' checksum: "choose" to look at ways,
 "judge" for what was chosen. Training and test pictures of a draw are of one half. 256 px; `edgead.models.patchcore` tells the scores
@@ -27,20 +27,20 @@ from torch import Tensor
 
 from benchmarks._sets import SETS, Entry, Sizes
 from benchmarks._spread import cell, spread
+from edgead.families.patchcore.coreset import greedy_coreset, nearest_rows
+from edgead.families.patchcore.fit import MIN_ROWS
 from edgead.machine import facts
 from edgead.models.backbones import load_backbone
-from edgead.models.coreset import greedy_coreset, nearest_rows
+from edgead.models.rows import to_pixels
 from edgead.preprocess import PreprocessRecipe
 from edgead.training.dataset import load_labelled
 from edgead.training.metrics import auroc
-from edgead.training.patches import to_pixels
-from edgead.training.patchcore import MIN_ROWS
 
-SIZE, NEIGHBOURS = 256, 9
+NEIGHBOURS = 9
 HALVES = ("choose", "judge")
 LITE0, LITE12 = "efficientnet_lite0", {"efficientnet_lite1", "efficientnet_lite2"}
 BLOCKS = {LITE0: ("blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.14")}
-BLOCKS |= {name: ("blocks.6", "blocks.14") for name in LITE12}
+BLOCKS |= dict.fromkeys(LITE12, ("blocks.6", "blocks.14"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ def half(file: Path) -> int:
 class Draw:
     """One seed's pictures; layers of backbones, half precision, when asked for."""
 
-    def __init__(self, name: str, seed: int, which: str, pictures: int) -> None:
-        recipe = PreprocessRecipe(SIZE, SIZE)
+    def __init__(self, name: str, seed: int, which: str, pictures: int, size: int) -> None:
+        recipe = PreprocessRecipe(size, size)
         files, entries = drawn(name, seed, which, pictures)
         self.train = [item.image for item in load_labelled([(file, "good", None) for file in files], recipe)]
         test = list(load_labelled(entries, recipe))
@@ -307,13 +307,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--half", choices=HALVES, default="choose")
     parser.add_argument("--seeds", default="10,11,12,13")
     parser.add_argument("--pictures", type=int, default=50, help="to train on, and to test of each label (default 50)")
+    parser.add_argument("--size", type=int, default=256, help="model input size in pixels (default 256)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results here; runs that are there are kept")
     args = parser.parse_args(argv)
     runs: list[dict[str, Any]] = []
     if args.json is not None and args.json.is_file():
         content = json.loads(args.json.read_text("utf-8"))
-        if content["pictures"] != args.pictures:
-            parser.error(f"{args.json} holds runs of {content['pictures']} pictures")
+        if (content["pictures"], content["size"]) != (args.pictures, args.size):
+            parser.error(f"{args.json} holds runs of {content['pictures']} pictures at {content['size']} px")
         runs = content["runs"]
     for seed in (int(seed) for seed in args.seeds.split(",")):
         for name in args.sets.split(","):
@@ -322,18 +323,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 told = {"half": args.half, "set": name, "seed": seed, "way": way}
                 if any(told.items() <= run.items() for run in runs):
                     continue
-                draw = draw or Draw(name, seed, args.half, args.pictures)
+                draw = draw or Draw(name, seed, args.half, args.pictures, args.size)
                 figures = {key: round(value, 4) for key, value in measure(WAYS[way], draw).items()}
                 runs.append({**told, "figures": figures})
                 print(name, seed, way, figures, file=sys.stderr, flush=True)
-                _write(args.json, args.pictures, runs)
+                _write(args.json, {"pictures": args.pictures, "size": args.size}, runs)
     _print_table(summarise(runs))
     return 0
 
 
-def _write(target: Path | None, pictures: int, runs: Sequence[Mapping[str, Any]]) -> None:
+def _write(target: Path | None, given: Mapping[str, int], runs: Sequence[Mapping[str, Any]]) -> None:
     if target is not None:
-        content = {"benchmark": "ways", "machine": facts(), "pictures": pictures, "summary": summarise(runs), "runs": runs}
+        content = {"benchmark": "ways", "machine": facts(), **given, "summary": summarise(runs), "runs": runs}
         target.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
 
 

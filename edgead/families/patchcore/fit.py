@@ -34,7 +34,7 @@ class PatchCoreOptions:
             of rows.
         neighbours: b of the score's re-weighting; 1 turns it off. Not for the tokens of a vision transformer (`TOKEN_SCORE`).
         seed: of projection, first row and subsampling.
-        features: "quiet_border", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
+        features: of :data:`edgead.models.patches.FEATURES`; "paper" before 30 November 2026, "quiet_border" for hours then.
         projected: dimensions in which the coreset is chosen (:func:`edgead.families.patchcore.coreset.project`); 64 before 30
         November 2026.
         max_rows: candidates for the coreset (see :data:`edgead.models.rows.MAX_ROWS`).

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgead.errors import BadInput
 from edgead.families.simplenet.network import LEAK, SimpleNet
 from edgead.models.learning.progress import Progress, silent
-from edgead.models.patches import TRAINED
+from edgead.models.patches import QuietBorderFeatures
 from edgead.models.rows import MAX_ROWS, collect_rows, load_features
 from edgead.types import Image
 
@@ -38,7 +38,8 @@ class SimpleNetOptions:
         margin: th.
         adaptor_lr, discriminator_lr, weight_decay: of Adam; both rates fall to 0 on a cosine.
         seed: of initial weights, order and noise.
-        features: "quiet_border", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
+        features: of :data:`edgead.models.patches.FEATURES`; "paper" before 30 November 2026. PatchCore's "own_cell" gained nothing
+            that is shown here (docs/decisions/0033-what-was-tried.md).
         max_rows: patches collected (see :data:`edgead.models.rows.MAX_ROWS`).
     """
 
@@ -55,7 +56,7 @@ class SimpleNetOptions:
     weight_decay: float = 1e-5
     seed: int = 0
     max_rows: int = MAX_ROWS
-    features: str = TRAINED
+    features: str = QuietBorderFeatures.kind
 
 
 class Discriminator(nn.Module):
