@@ -4,8 +4,9 @@
     python -m benchmarks.ways --half judge --seeds 20,21,22,23,24 --ways "default;own 0.5" --json benchmarks/results/ways.json
 
 All pictures of a set (but screws, which has 27 good ones) are in two halves by their names' checksum: "choose" to look at ways,
-"judge" for what was chosen. Training and test pictures of a draw are of one half. 256 px; `edgead.models.patchcore` tells the scores
-of the default, so "default, worst" is what a trained model says. 95 % intervals over seeds, which share pictures.
+"judge" for what was chosen. Training and test pictures of a draw are of one half. "default" is what decision 0026 chose. "worst",
+the score that a trained model tells, is beside other ways to make one number of a map. 95 % intervals over seeds, which share
+pictures.
 """
 
 from __future__ import annotations

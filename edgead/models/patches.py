@@ -220,18 +220,8 @@ class LinearFeatures(nn.Module):
         return sum(others, first + self.bias)
 
 
-FEATURES: Mapping[str, type[PatchFeatures]] = {
-    made.kind: made
-    for made in (
-        PatchFeatures,
-        QuietBorderFeatures,
-        OwnCellFeatures,
-        ZeroBorderFeatures,
-        DoubledFeatures,
-        BinnedFeatures,
-        TokenFeatures,
-    )  # fmt: skip
-}
+_KINDS = (PatchFeatures, QuietBorderFeatures, OwnCellFeatures, ZeroBorderFeatures, DoubledFeatures, BinnedFeatures, TokenFeatures)
+FEATURES: Mapping[str, type[PatchFeatures]] = {made.kind: made for made in _KINDS}
 TRAINED = "own_cell"
 """The kind that a PatchCore is trained with."""
 

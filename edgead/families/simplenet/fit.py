@@ -38,8 +38,8 @@ class SimpleNetOptions:
         margin: th.
         adaptor_lr, discriminator_lr, weight_decay: of Adam; both rates fall to 0 on a cosine.
         seed: of initial weights, order and noise.
-        features: of :data:`edgead.models.patches.FEATURES`; "paper" before 30 November 2026. PatchCore's "own_cell" gained nothing
-            that is shown here (docs/decisions/0033-what-was-tried.md).
+        features: of :data:`edgead.models.patches.FEATURES`; "paper" before 30 November 2026. PatchCore's "own_cell" is not shown
+            to gain anything here (docs/decisions/0033-what-was-tried.md).
         max_rows: patches collected (see :data:`edgead.models.rows.MAX_ROWS`).
     """
 
