@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from edgead.words import hide, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 
 def console(*, width: int | None = None, stderr: bool = False) -> Console:
@@ -30,3 +33,20 @@ def progress() -> Progress:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console(stderr=True), transient=True)
+
+
+@contextmanager
+def told_progress() -> Iterator[Callable[[str, float], None]]:
+    """A job's progress as a bar for each of its stages, where somebody looks on."""
+    if not sys.stderr.isatty():
+        yield lambda stage, done: None
+        return
+    with progress() as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=1.0)
+            bars.update(tasks[stage], completed=done)
+
+        yield report

@@ -5,15 +5,16 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
-from edgead.cli._rates import MOST_THREADS
 from edgead.cli._types import PATH, SEED, whole
 from edgead.cli._verb import option
 from edgead.errors import BadInput
 
+MOST_THREADS = 1024
 JSON = option("--json", "as_json", is_flag=True, help="print the result as JSON and nothing else (docs/json.md)")
 THREADS = option(
     "--threads", type=whole(1, MOST_THREADS), metavar="N", help="CPU threads of one inference (default: the engine's choice)"
 )
+ENGINE = option("--engine", metavar="NAME", help="one engine of the bundle (default: all that open here)")
 TRUSTED = option(
     "--trusted",
     type=PATH,

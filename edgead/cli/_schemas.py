@@ -16,8 +16,9 @@ from typing import Any
 from edgead.cli._json import schema
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
-    "demo": {"": "edgead.cli._demo_report:Facts"},
+    "demo": {"": "edgead.demo.report:Facts"},
     "distill": {"": "edgead.jobs.distill:Distilled"},
+    "verify": {"": "edgead.jobs.verify:VerifyResult"},
     "sign": {"sign": "edgead.cli.sign:Signed", "new-key": "edgead.cli.sign:NewKey"},
     "inspect": {"": "edgead.cli.inspect:Inspected + edgead.manifest:Manifest"},
     "bundle": {"history": "edgead.cli.bundle:History", "restore": "edgead.cli.bundle:Restored"},
@@ -26,8 +27,16 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "fetch": "edgead.jobs.weights:Fetched",
         "verify": "edgead.jobs.weights:Verified",
     },
+    "threshold": {"": "edgead.cli._thresholds:Thresholds"},
+    "bench": {"": "edgead.jobs.bench:BenchResult"},
+    "run": {"": "edgead.cli._told:Ran"},
+    "station": {
+        "check": "edgead.cli.station:Checked",
+        "schema": "edgead.cli.station:Schema",
+        "example": "edgead.cli.station:Example",
+    },
     "records": {"": "edgead.cli.records:Row", "summary": "edgead.runtime.records.history:Summary"},
-    "cameras": {"": "edgead.cli.cameras:Cameras"},
+    "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
     "doctor": {"": "edgead.jobs.doctor.check:Findings"},
 }

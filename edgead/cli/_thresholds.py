@@ -1,72 +1,99 @@
-"""What `edgead threshold` and `edgead inspect` tell about thresholds."""
+"""What `edgead threshold` and `edgead inspect` tell about thresholds, in words and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
-from edgead.bundle import Chosen, EngineRecord, Threshold
+from edgead.bundle import Bundle, EngineRecord, Threshold
+from edgead.bundle import Chosen as Facts
 from edgead.cli._console import console
+from edgead.jobs.progress import LeftOut
+from edgead.jobs.threshold import Chosen, Row, Written
 from edgead.layout import listed
 from edgead.thresholds.choose import FEW, Choice
-from edgead.thresholds.conformal import CONFIDENCE, GoodChoice, Statistics, images_needed, percent, upper_rate
+from edgead.thresholds.conformal import CONFIDENCE, GoodChoice, images_needed, percent, upper_rate
 from edgead.thresholds.operating import Counted, DefectChoice
 from edgead.thresholds.pictures import Asked
 
 TIGHTER = (0.01, 0.005, 0.001)
 """False-reject rates that users ask for; the table says how many pictures each needs."""
 
-
 NAMED = 5
 """Pictures named of each kind; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """Pictures by name, each list beginning with the one that matters most: the good ones of the largest statistics, which set
-    the threshold; those that are NG; and the defects that are OK."""
+class OfEngine:
+    """The threshold of one engine.
 
-    setting: tuple[str, ...] = ()
-    rejected: tuple[str, ...] = ()
-    missed: tuple[str, ...] = ()
+    Attributes:
+        engine: its name in the bundle.
+        threshold: the one in force; after a choice the new one, with --dry-run, too.
+        before: the one that it takes the place of; null where nothing was chosen or taken back.
+        history: earlier ones, the oldest first.
+        rejected, missed: of the given good pictures those that are NG, of the given defects those that are OK; null without.
+    """
 
-    @classmethod
-    def of(
-        cls, choice: Choice, good: Statistics, defects: Statistics, good_files: Sequence[Path], defect_files: Sequence[Path]
-    ) -> Named:
-        """By the statistics of the pictures in these files, in their order."""
-        low, high = choice.band or (choice.value, choice.value)
-        order = np.argsort(-good, kind="stable")
-        names = [_names(files) for files in (good_files, defect_files)]
-        told = [f"{names[0][i]} ({good[i]:.5g})" for i in order]
-        over = int(np.count_nonzero(good >= high))
-        by_good = choice.good is not None
-        setting = tuple(told[over : over + (2 if over else 3)]) if by_good else ()
-        missed = [f"{names[1][i]} ({defects[i]:.5g})" for i in np.argsort(defects, kind="stable") if defects[i] < low]
-        return cls(setting, tuple(told[:over]), tuple(missed))
+    engine: str
+    threshold: Threshold
+    before: Threshold | None
+    history: tuple[Threshold, ...]
+    rejected: Counted | None = None
+    missed: Counted | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One engine: its record before, its new threshold, how that was chosen, how many of the good pictures the old threshold
-    would have rejected (None: it cannot be compared), and the pictures to look at."""
+class Thresholds:
+    """The thresholds of a bundle.
 
-    record: EngineRecord
-    threshold: Threshold
-    choice: Choice
-    rejected_before: int | None
-    named: Named = Named()
+    Attributes:
+        bundle: its folder.
+        sha256: of it now.
+        written: whether it was changed.
+        engines: those that were asked for.
+        good, defects: pictures that were looked at, each counted once.
+        left_out: engines that do not open here; their thresholds stay.
+        warnings: of thresholds that find no defect, or hardly any.
+    """
+
+    bundle: str
+    sha256: str
+    written: bool
+    engines: tuple[OfEngine, ...]
+    good: int = 0
+    defects: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, bundle: Bundle, records: Sequence[EngineRecord]) -> Thresholds:
+        """As they are."""
+        found = tuple(OfEngine(record.name, record.threshold, None, record.history) for record in records)
+        return cls(str(bundle.path), bundle.digest, False, found)
+
+    @classmethod
+    def after(cls, written: Written) -> Thresholds:
+        """With what was chosen or taken back."""
+        bundle, chosen = written.bundle, written.chosen
+        rows = {} if chosen is None else {row.record.name: row.choice for row in chosen.rows}
+        found = []
+        for before, after in written.pairs:
+            choice = rows.get(after.name)
+            rejected = choice.rejected if choice is not None and choice.rejected.n else None
+            missed = choice.missed if choice is not None and choice.missed.n else None
+            found.append(OfEngine(after.name, after.threshold, before.threshold, after.history, rejected, missed))
+        counts = (0, 0, ()) if chosen is None else (chosen.good.count, chosen.defects.count, chosen.left_out)
+        return cls(str(bundle.path), bundle.digest, not written.dry_run, tuple(found), *counts, written.warnings())
 
 
-def show(rows: Sequence[Row], good: Asked, defects: Asked, map_shape: tuple[int, int]) -> None:
+def show(chosen: Chosen) -> None:
     """The new thresholds beside the old ones; the share of good parts that is NG at most, on average ("promise") and with 95 %
     confidence; and how many of the given pictures are NG, UNKNOWN, or defects that are OK ("missed")."""
     from rich import box
     from rich.table import Column, Table
 
+    rows, good, defects, map_shape = chosen.rows, chosen.good, chosen.defects, chosen.map_shape
     pictures, band = bool(good.count or defects.count), any(row.threshold.unknown_band for row in rows)
     names = ["was", "NG at"]
     names += ["promise", f"{percent(CONFIDENCE)} sure"] * pictures
@@ -106,12 +133,6 @@ def facts(threshold: Threshold) -> str:
     return f"{threshold.rule.describe()} ({threshold.method})" + (f"; {promise}" if promise else "")
 
 
-def _names(files: Sequence[Path]) -> list[str]:
-    """Names of files, with their folders where a name is there twice."""
-    names = [file.name for file in files]
-    return names if len(set(names)) == len(names) else [str(file) for file in files]
-
-
 def _dated(threshold: Threshold) -> str:
     chosen = threshold.chosen
     when = f"{chosen.at}, {chosen.tool}: " if chosen is not None else "at export: "
@@ -119,7 +140,7 @@ def _dated(threshold: Threshold) -> str:
     return f"{when}{facts(threshold)}{undone}"
 
 
-def _promise(chosen: Chosen) -> str:
+def _promise(chosen: Facts) -> str:
     words = []
     if chosen.expected_false_reject is not None:
         words.append(f"good parts NG: {percent(chosen.expected_false_reject)} expected, no guarantee ({chosen.crossfit})")

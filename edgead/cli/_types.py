@@ -97,4 +97,29 @@ def number(least: float | None = None, most: float | None = None) -> Parsed:
     return Parsed(parse, "number")
 
 
+def size(text: str) -> tuple[int, int]:
+    """``"256"`` -> (256, 256), ``"320x256"`` -> (320, 256): width and height in pixels."""
+    width, times, height = text.lower().partition("x")
+    if not all(re.fullmatch(r"[0-9]{1,9}", side) for side in ((width, height) if times else (width,))):
+        raise BadInput(f"{text[:80]!r} is not a size", hint="give pixels: 256, or 320x256 (width x height)")
+    return int(width), int(height if times else width)
+
+
+def rectangle(text: str) -> tuple[int, int, int, int]:
+    """``"10,20,300,200"``: x, y, width, height in pixels."""
+    parts = text.split(",")
+    if len(parts) != 4 or not all(re.fullmatch(r" *[+-]?[0-9]{1,9} *", part) for part in parts):
+        raise BadInput(f"{text[:80]!r} is not a rectangle", hint="give x,y,width,height in pixels: 0,0,640,480")
+    x, y, width, height = map(int, parts)
+    return x, y, width, height
+
+
+def _frame(text: str) -> tuple[int, int]:
+    width, times, height = text.lower().partition("x")
+    if not (times and all(re.fullmatch(r"[0-9]{1,5}", side) and 16 <= int(side) <= 16384 for side in (width, height))):
+        raise ValueError(f"{text[:80]!r} is not WIDTHxHEIGHT in pixels, such as 1920x1080")
+    return int(width), int(height)
+
+
 WHOLE, NUMBER, SEED = whole(), number(), whole(0, LARGEST_SEED)
+SIZE, RECTANGLE, FRAME = Parsed(size, "size"), Parsed(rectangle, "rectangle"), Parsed(_frame, "frame")

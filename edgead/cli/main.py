@@ -17,7 +17,7 @@ import click
 
 from edgead import __version__
 from edgead.cli._verb import Actions, complaint, debugging_of
-from edgead.errors import EdgeadError, StorageError
+from edgead.errors import BadInput, EdgeadError, StorageError
 from edgead.words import hide, plain, short
 
 VERBS = {
@@ -100,46 +100,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no fault
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    command = root()
+    context = click.Context(command, info_name="edgead", **command.context_settings)
     try:
-        context = root().make_context("edgead", list(sys.argv[1:] if argv is None else argv))
         with context:
-            return _run(context)
+            command.parse_args(context, list(sys.argv[1:] if argv is None else argv))
+            code: int = command.invoke(context)
+            return code
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.UsageError as error:
-        message, hint = complaint(error)
         verb = error.ctx.command_path.partition(" ")[2] if error.ctx else ""
-        _complain(told(verb, message, hint))
+        _complain(told(verb, *complaint(error)))
         return error.exit_code
-
-
-def _run(context: click.Context) -> int:
-    """The verb's exit code, or that of the error that ended it, which is told."""
-    try:
-        code: int = context.command.invoke(context)
-    except (click.exceptions.Exit, click.UsageError):
-        raise
-    except EdgeadError as error:
-        _trace(context)
-        _complain(told(context.invoked_subcommand, str(error), error.hint))
-        return error.exit_code
-    except KeyboardInterrupt:
-        _complain(f"edgead {context.invoked_subcommand}: interrupted")
-        return 130
     except BrokenPipeError:
         return 0
-    except OSError as error:  # a file or folder that nobody looked at before: the message of the system is the best there is
-        _trace(context)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
+        return _failed(context, error)
+
+
+def _failed(context: click.Context, error: BaseException) -> int:
+    """Tell of the error that ended a verb; returns the exit code."""
+    verb = context.invoked_subcommand
+    if isinstance(error, KeyboardInterrupt):
+        _complain(told(verb, "interrupted", ""))
+        return 130
+    if debugging_of(context):
+        _complain(plain(hide("".join(traceback.format_exception(error)))).rstrip("\n"))
+    if isinstance(error, EdgeadError):
+        _complain(told(verb, str(error), error.hint))
+        return error.exit_code
+    if isinstance(error, OSError):  # of a file that nobody looked at before: the message of the system is the best there is
         where = f"{error.filename}: " if error.filename else ""
-        hint = "check the path, its permissions and the disk"
-        _complain(told(context.invoked_subcommand, f"{where}{error.strerror or error}", hint))
+        _complain(told(verb, f"{where}{error.strerror or error}", "check the path, its permissions and the disk"))
         return StorageError.exit_code
-    except Exception as error:  # noqa: BLE001 - the last line of defence: never a bare trace for the user
-        _trace(context)
-        hint = "please report it; --debug shows the trace"
-        _complain(told(context.invoked_subcommand, f"internal error: {error!r}", hint))
-        return 1
-    return code
+    _complain(told(verb, f"internal error: {error!r}", "please report it; --debug shows the trace"))
+    return 1
 
 
 COMPLETE = "_EDGEAD_COMPLETE"
@@ -149,7 +145,11 @@ COMPLETE = "_EDGEAD_COMPLETE"
 def _completed(instruction: str) -> int:
     from click.shell_completion import shell_complete
 
-    return shell_complete(root(), {}, "edgead", COMPLETE, instruction)
+    if shell_complete(root(), {}, "edgead", COMPLETE, instruction):
+        known = "bash_source, zsh_source or fish_source: docs/command-line.md"
+        _complain(told("", f"{COMPLETE} is {instruction!r}, which no shell asks for", known))
+        return BadInput.exit_code
+    return 0
 
 
 def _open_streams() -> None:
@@ -186,11 +186,6 @@ def _short(text: str) -> str:
     from edgead.runtime.redact import redact_text
 
     return short(plain(redact_text(hide(text))))
-
-
-def _trace(context: click.Context) -> None:
-    if debugging_of(context):
-        _complain(plain(hide(traceback.format_exc())).rstrip("\n"))
 
 
 if __name__ == "__main__":

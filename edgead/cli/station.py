@@ -7,10 +7,16 @@ edgead run station.yaml
 
 from __future__ import annotations
 
-import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-SUMMARY = "check a station.yaml, print its schema or an example"
+from edgead.cli._json import print_json
+from edgead.cli._options import JSON
+from edgead.cli._types import PATH
+from edgead.cli._verb import actions, argument, verb
 
 EXAMPLE = """\
 # yaml-language-server: $schema=station.schema.json     (edgead station schema > station.schema.json)
@@ -35,34 +41,110 @@ supervision:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `edgead station`."""
-    what = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    check = what.add_parser("check", help="validate a file and the bundles it names")
-    check.add_argument("file", type=Path, metavar="FILE")
-    check.add_argument("--debug", action="store_true", help="show the trace of an error")
-    what.add_parser("schema", help="print the JSON schema")
-    what.add_parser("example", help="print a file to start from")
+@dataclass(frozen=True, slots=True)
+class CheckedBundle:
+    """A bundle that a camera of the file has.
+
+    Attributes:
+        camera: its name.
+        bundle: its folder.
+        engine: that would answer.
+        threshold: of the engine, raw model units.
+    """
+
+    camera: str
+    bundle: Path
+    engine: str
+    threshold: float
 
 
-def run(args: argparse.Namespace) -> int:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A file that is right.
+
+    Attributes:
+        file: the station.yaml.
+        cameras: names of its cameras.
+        bundles: those that they have, with fallbacks.
+        warnings: what should be looked at.
+    """
+
+    file: Path
+    cameras: tuple[str, ...]
+    bundles: tuple[CheckedBundle, ...]
+    warnings: tuple[str, ...]
+
+
+@verb("Validate a file and the bundles that it names; no camera is opened.", "validate a file and the bundles it names")
+@argument("file", type=PATH, metavar="FILE", help="a station.yaml")
+@JSON
+def check(file: Path, as_json: bool) -> int:
     """0 when the file is right."""
-    if args.what == "example":
-        print(EXAMPLE, end="")
-        return 0
-    if args.what == "schema":
-        import json
-
-        from edgead.config import schema
-
-        print(json.dumps(schema(), indent=2))
-        return 0
-    return _check(args.file)
-
-
-def _check(file: Path) -> int:
-    from edgead.bundle import Bundle
     from edgead.cli._console import console
+
+    found = check_file(file)
+    if as_json:
+        print_json("station", found, action="check")
+        return 0
+    for warning in found.warnings:
+        console().print(f"warning: {warning}", markup=False)
+    for one in found.bundles:
+        told = f"{one.camera}: {one.bundle} holds {one.engine}, threshold {one.threshold:.4g}"
+        console().print(told, markup=False)
+    count = len(found.cameras)
+    console().print(f"{file} is right: {count} camera{'s' if count > 1 else ''}", markup=False)
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What editors check a file by.
+
+    Attributes:
+        document: a JSON schema, draft 2020-12; without --json this alone is printed.
+    """
+
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A file to start from.
+
+    Attributes:
+        text: of it.
+    """
+
+    text: str
+
+
+@verb("Print the JSON schema of station.yaml, for editors.", "print the JSON schema")
+@JSON
+def schema(as_json: bool) -> int:
+    from edgead.config import schema as schema_of_files
+
+    found = schema_of_files()
+    print_json("station", Schema(found), action="schema") if as_json else print(json.dumps(found, indent=2))
+    return 0
+
+
+@verb("Print a file to start from.", "print a file to start from")
+@JSON
+def example(as_json: bool) -> int:
+    print_json("station", Example(EXAMPLE), action="example") if as_json else print(EXAMPLE, end="")
+    return 0
+
+
+command = actions(__doc__, check=check, schema=schema, example=example)
+
+
+def check_file(file: Path) -> Checked:
+    """Look at a station.yaml and its bundles.
+
+    Raises:
+        EdgeadError: what is wrong first.
+    """
+    from edgead.bundle import Bundle
     from edgead.config import read_station
     from edgead.decision import Rule
     from edgead.engines import check_device
@@ -72,7 +154,9 @@ def _check(file: Path) -> int:
 
     config = read_station(file)
     check_addresses(config)
-    out, trusted = console(), read_trusted(config.trusted)
+    trusted = read_trusted(config.trusted)
+    warnings: list[str] = []
+    bundles: list[CheckedBundle] = []
     for camera in config.cameras:
         wanted = [(path, camera.engine, sha256) for path, sha256 in camera.bundles]
         fallback = (camera.fallback_bundle, camera.fallback_engine, camera.fallback_sha256)
@@ -82,7 +166,6 @@ def _check(file: Path) -> int:
                 record = bundle.manifest.engine(engine)
                 check_device(record)
                 rule = record.threshold.rule if camera.threshold is None else Rule(camera.threshold)
-                check_reach(bundle, record, rule, bundle.golden(), lambda told: out.print(f"warning: {told}", markup=False))
-                out.print(f"{camera.name}: {path} holds {record.name}, threshold {record.threshold.value:.4g}", markup=False)
-    out.print(f"{file} is right: {len(config.cameras)} camera{'s' if len(config.cameras) > 1 else ''}", markup=False)
-    return 0
+                check_reach(bundle, record, rule, bundle.golden(), warnings.append)
+                bundles.append(CheckedBundle(camera.name, path, record.name, record.threshold.value))
+    return Checked(file, tuple(camera.name for camera in config.cameras), tuple(bundles), tuple(warnings))

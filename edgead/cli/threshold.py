@@ -15,271 +15,165 @@ regions, in parts (0 to 1) of the width and height of the picture that the bundl
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import os
-from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.cli._rates import area, band, check_threads, rate, region
-from edgead.errors import BadInput, BundleError, EdgeadError, StorageError
+import click
+
+from edgead.cli._console import told_progress
+from edgead.cli._json import print_json
+from edgead.cli._options import ENGINE, JSON, THREADS, refuse
+from edgead.cli._types import NUMBER, PATH, Parsed
+from edgead.cli._verb import argument, option, verb
+from edgead.errors import BadInput
+from edgead.thresholds.written import Band, area, band, rate, region
 
 if TYPE_CHECKING:
-    from edgead.bundle import Bundle, EngineRecord
-    from edgead.jobs.choosing import Task
-    from edgead.thresholds.pictures import Asked
-    from edgead.types import Engine
+    from edgead.decision import Region
+    from edgead.jobs.threshold import Written
 
-SUMMARY = "choose a bundle's thresholds on the line, with a guarantee"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.edgead folder")
-    parser.add_argument("--engine", metavar="NAME", help="one engine (default: all that open here)")
-    parser.add_argument("--good", type=Path, action="append", metavar="DIR", help="folder of good pictures; may be given again")
-    parser.add_argument("--defects", type=Path, action="append", metavar="DIR", help="folder of defects; may be given again")
-    wish = parser.add_argument_group("what is wished")
-    wish.add_argument("--max-false-reject", type=rate, metavar="RATE", help="good parts that may be NG (default: as before; 1%%)")
-    wish.add_argument("--max-miss", type=rate, metavar="RATE", help="defects that may be OK")
-    wish.add_argument("--cost-ratio", type=float, metavar="X", help="a miss costs so many false rejects: the cheapest threshold")
-    wish.add_argument(
-        "--defect-rate",
-        type=rate,
-        metavar="RATE",
-        help="defective parts on the line, for --cost-ratio (default: as given)",
-    )
-    wish.add_argument("--set", type=float, metavar="VALUE", help="this threshold, by hand (of pixels when by area)")
-    wish.add_argument(
-        "--unknown-band",
-        type=band,
-        metavar="BAND",
-        help="UNKNOWN instead of OK from where good parts reach a larger rate (5%%), or from LOW:HIGH, or between --max-miss "
-        "and --max-false-reject (rates); none",
-    )
-    pixels = parser.add_argument_group("pixels and areas of the anomaly map")
-    pixels.add_argument("--by", choices=("score", "area"), help="what decides: the score, or the area of a defect")
-    pixels.add_argument("--pixel-threshold", type=float, metavar="X", help="this one; the minimal area is chosen instead")
-    pixels.add_argument(
-        "--min-area", type=area, metavar="N", help="connected map pixels that are NG, or a share of the map (0.5%%); default 1"
-    )
-    pixels.add_argument("--region", type=region, action="append", metavar="R", help="where to look (above); may be given again")
-    parser.add_argument("--history", action="store_true", help="show the thresholds and all earlier ones")
-    parser.add_argument("--undo", action="store_true", help="take the last change back")
-    parser.add_argument("--dry-run", action="store_true", help="change nothing")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of one inference (default: the engine's choice)")
+RATE = Parsed(rate, "rate")
+WISH, PIXELS = "what is wished", "pixels and areas of the anomaly map"
 
 
-def run(args: argparse.Namespace) -> int:
-    from edgead.bundle import Bundle
-    from edgead.thresholds.choose import utc_now
+@verb(__doc__)
+@argument("bundle", type=PATH, metavar="BUNDLE", help="NAME.edgead folder")
+@ENGINE
+@option("--good", type=PATH, multiple=True, metavar="DIR", help="folder of good pictures; may be given again")
+@option("--defects", type=PATH, multiple=True, metavar="DIR", help="folder of defects; may be given again")
+@option("--max-false-reject", type=RATE, metavar="RATE", group=WISH, help="good parts that may be NG (default: as before; 1%)")
+@option("--max-miss", type=RATE, metavar="RATE", group=WISH, help="defects that may be OK")
+@option("--cost-ratio", type=NUMBER, metavar="X", group=WISH, help="a miss costs so many false rejects: the cheapest threshold")
+@option(
+    "--defect-rate",
+    type=RATE,
+    metavar="RATE",
+    group=WISH,
+    help="defective parts on the line, for --cost-ratio (default: as given)",
+)
+@option("--set", "value", type=NUMBER, metavar="VALUE", group=WISH, help="this threshold, by hand (of pixels when by area)")
+@option(
+    "--unknown-band",
+    type=Parsed(band, "band"),
+    metavar="BAND",
+    group=WISH,
+    help="UNKNOWN instead of OK from where good parts reach a larger rate (5%), or from LOW:HIGH, or between --max-miss "
+    "and --max-false-reject (rates); none",
+)
+@option("--by", type=click.Choice(("score", "area")), group=PIXELS, help="what decides: the score, or the area of a defect")
+@option("--pixel-threshold", type=NUMBER, metavar="X", group=PIXELS, help="this one; the minimal area is chosen instead")
+@option(
+    "--min-area",
+    type=Parsed(area, "area"),
+    metavar="N",
+    group=PIXELS,
+    help="connected map pixels that are NG, or a share of the map (0.5%); default 1",
+)
+@option(
+    "--region",
+    "regions",
+    type=Parsed(region, "region"),
+    multiple=True,
+    metavar="R",
+    group=PIXELS,
+    help="where to look (above); may be given again",
+)
+@option("--history", is_flag=True, help="show the thresholds and all earlier ones")
+@option("--undo", is_flag=True, help="take the last change back")
+@option("--dry-run", is_flag=True, help="change nothing")
+@THREADS
+@JSON
+def command(
+    bundle: Path,
+    engine: str | None,
+    good: tuple[Path, ...],
+    defects: tuple[Path, ...],
+    max_false_reject: float | None,
+    max_miss: float | None,
+    cost_ratio: float | None,
+    defect_rate: float | None,
+    value: float | None,
+    unknown_band: Band | None,
+    by: str | None,
+    pixel_threshold: float | None,
+    min_area: int | float | None,
+    regions: tuple[Region | None, ...],
+    history: bool,
+    undo: bool,
+    dry_run: bool,
+    threads: int | None,
+    as_json: bool,
+) -> int:
+    from edgead.jobs.choosing import ThresholdRequest
+    from edgead.jobs.threshold import choose_thresholds, undo_thresholds
 
-    _check(args)
-    bundle = Bundle.open(args.bundle)
-    records = bundle.manifest.engines if args.engine is None else (bundle.manifest.engine(args.engine),)
-    if args.history or not (args.undo or _asks(args)):
-        from edgead.cli._thresholds import show_history
+    where = _regions(regions)
+    request = ThresholdRequest(
+        bundle, engine, good, defects, max_false_reject, max_miss, cost_ratio, defect_rate, value, unknown_band, by,
+        pixel_threshold, min_area, where, dry_run, threads,
+    )  # fmt: skip
+    if undo and request.asks:
+        raise BadInput("--undo goes alone", hint="take the change back first, then choose anew")
+    if history and (undo or request.asks):
+        raise BadInput("--history goes alone", hint="look first, then choose anew or take the change back")
+    if undo:
+        refuse("threads", why="no engine is asked when a change is taken back", hint="leave it out")
+    if not undo and not request.asks:
+        refuse("dry_run", "threads", why="nothing is chosen", hint="say what to choose: --good DIR, --set VALUE")
+        return _history(bundle, engine, history, as_json)
+    with told_progress() as progress:
+        written = undo_thresholds(bundle, engine, dry_run=dry_run) if undo else choose_thresholds(request, progress)
+    if as_json:
+        from edgead.cli._thresholds import Thresholds
 
-        show_history(records, args.history)
-        return 0
-    if not args.dry_run and not os.access(bundle.path, os.W_OK):
-        raise StorageError(f"{bundle.path} is not writable", hint="run it as the bundle's owner, or look first with --dry-run")
-    now = utc_now()
-    changed = _undone(records, now) if args.undo else _chosen(args, bundle, records, now)
-    _write(args, bundle, changed)
+        print_json("threshold", Thresholds.after(written))
+    else:
+        _tell(written)
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Refuse what contradicts itself before anything is opened."""
-    wishes = [name for name in ("max_false_reject", "max_miss", "cost_ratio", "set") if getattr(args, name) is not None]
-    alone = [name for name in ("cost_ratio", "set") if name in wishes]
-    pictures = bool(args.good or args.defects)
-
-    def flag(name: str) -> str:
-        return "--" + name.replace("_", "-")
-
-    if alone and len(wishes) > 1:
-        raise BadInput(f"{flag(alone[0])} does not go together with {flag(next(w for w in wishes if w != alone[0]))}")
-    if args.set is not None and args.pixel_threshold is not None:
-        raise BadInput("--set and --pixel-threshold are two thresholds", hint="with --by area, --set is the pixel threshold")
-    if args.undo and (pictures or _asks(args)):
-        raise BadInput("--undo goes alone", hint="take the change back first, then choose anew")
-    if args.max_false_reject is not None and not args.good:
-        raise BadInput("--max-false-reject needs good pictures", hint="give --good DIR")
-    if args.max_miss is not None and not args.defects:
-        raise BadInput("--max-miss needs pictures of defects", hint="give --defects DIR")
-    if args.cost_ratio is not None and not (args.good and args.defects):
-        raise BadInput("--cost-ratio needs good pictures and defects", hint="give --good DIR and --defects DIR")
-    if args.defect_rate is not None and args.cost_ratio is None:
-        raise BadInput("--defect-rate says nothing without --cost-ratio")
-    if args.defects and not args.good and args.max_miss is None and args.set is None:
-        raise BadInput("--defects alone choose no threshold", hint="give --good DIR too, or --max-miss RATE")
-    if isinstance(args.unknown_band, float) and not args.good:
-        raise BadInput("an UNKNOWN band from a rate needs good pictures", hint="give --good DIR, or the band as LOW:HIGH")
-    if args.unknown_band == "rates" and (args.max_miss is None or args.max_false_reject is None):
-        raise BadInput("--unknown-band rates lies between two rates", hint="give --max-miss and --max-false-reject")
-    if args.by == "score" and (args.pixel_threshold is not None or args.min_area is not None or args.region):
-        raise BadInput("pixel thresholds, areas and regions decide nothing by score", hint="leave out --by score")
-    check_threads(args.threads)
+def _regions(given: tuple[Region | None, ...]) -> tuple[Region, ...] | None:
+    """None where the present ones stay."""
+    if None in given and len(given) > 1:
+        raise BadInput("--region none goes alone", hint="the regions given replace all that were there")
+    return tuple(one for one in given if one is not None) if given else None
 
 
-def _asks(args: argparse.Namespace) -> bool:
-    """Is anything to be chosen?"""
-    names = (
-        "good", "defects", "max_false_reject", "max_miss", "cost_ratio", "set", "unknown_band",
-        "by", "pixel_threshold", "min_area", "region",
-    )  # fmt: skip
-    return any(getattr(args, name) is not None for name in names)
+def _history(path: Path, engine: str | None, all_of_them: bool, as_json: bool) -> int:
+    from edgead.bundle import Bundle
+    from edgead.cli._thresholds import Thresholds, show_history
+
+    bundle = Bundle.open(path)
+    records = bundle.manifest.engines if engine is None else (bundle.manifest.engine(engine),)
+    if as_json:
+        print_json("threshold", Thresholds.of(bundle, records))
+    else:
+        show_history(records, all_of_them)
+    return 0
 
 
-def _chosen(
-    args: argparse.Namespace, bundle: Bundle, records: tuple[EngineRecord, ...], now: str
-) -> list[tuple[EngineRecord, EngineRecord]]:
-    """Old and new record of every engine, shown."""
-    import numpy as np
-
-    from edgead.bundle import ON_THE_LINE
-    from edgead.cli._thresholds import Named, Row, show
-    from edgead.jobs.choosing import task_for
-    from edgead.thresholds.choose import choose
-    from edgead.thresholds.pictures import digest_of
-
-    shape, grid = _map_sizes(bundle)
-    tasks = {record.name: task_for(args, record, shape, grid) for record in records}
-    good, defects = _ask(args, bundle, tasks)
-    digest = digest_of([*good.digests, *defects.digests]) if good.digests or defects.digests else ""
-    rows: list[Row] = []
-    none = np.empty(0)
-    files = tuple(good.digests.values()), tuple(defects.digests.values())
-    for name, task in tasks.items():
-        if (good.count or defects.count) and name not in good.statistics and name not in defects.statistics:
-            continue  # it does not open here
-        statistics = good.statistics.get(name, none), defects.statistics.get(name, none)
-        choice = choose(*statistics, task.wish, task.above)
-        facts = choice.chosen(task.wish, ON_THE_LINE, now, digest)
-        found = dataclasses.replace(task.finish(choice), method=choice.method, chosen=facts)
-        found.rule.check(shape)
-        before = int(np.count_nonzero(statistics[0] >= task.record.threshold.rule.level)) if task.comparable(found) else None
-        rows.append(Row(task.record, found, choice, before, Named.of(choice, *statistics, *files)))
-    show(rows, good, defects, grid or shape)
-    return [(row.record, row.record.changed(row.threshold)) for row in rows]
-
-
-def _map_sizes(bundle: Bundle) -> tuple[tuple[int, int], tuple[int, int] | None]:
-    """Height, width of the engines' maps, and of the trained model's where these are larger (the engines tell theirs at the
-    network's own resolution): areas are counted on those, else None."""
-    from edgead.decision import tells_no_map
-
-    if (size := bundle.manifest.map_size) is None:
-        raise BundleError(f"{bundle.path} does not state the size of its maps", hint="export it again")
-    height, width = size
-    trained_height, trained_width = bundle.golden().reference.maps.shape[-2:]
-    smaller = (height, width) != (trained_height, trained_width) and not tells_no_map((height, width))
-    return (height, width), (trained_height, trained_width) if smaller else None
-
-
-def _ask(args: argparse.Namespace, bundle: Bundle, tasks: Mapping[str, Task]) -> tuple[Asked, Asked]:
-    """What the engines that open here make of the good pictures and of the defects."""
-    from edgead.cli._console import progress
-    from edgead.thresholds.pictures import Asked, ask_pictures, list_pictures
-
-    files = [list_pictures(folders or []) for folders in (args.good, args.defects)]
-    if not any(files):
-        return Asked({}, {}, 0), Asked({}, {}, 0)
-    with ExitStack() as stack:
-        engines = _open(args, bundle, tasks, stack)
-        asked = {name: (engine, tasks[name].statistic) for name, engine in engines.items()}
-        bar = stack.enter_context(progress())
-        ticking = bar.add_task("asking the engines", total=sum(map(len, files)))
-        recipe = bundle.manifest.preprocess
-
-        def ask(some: list[Path], trained_on: frozenset[str] = frozenset()) -> Asked:
-            return ask_pictures(some, recipe, asked, lambda: bar.advance(ticking), trained_on)
-
-        good, defects = ask(files[0], bundle.trained_on()), ask(files[1])
-    if good.known and good.count < 2:
-        raise BadInput(
-            f"{len(good.known)} of the {len(files[0])} good pictures are those that the model was trained on, e.g. "
-            f"{good.known[0]}: it knows them by heart, so they say nothing about new parts, and guarantee nothing",
-            hint="give pictures of good parts that were taken since",
-        )
-    for digest, file in defects.digests.items():
-        if digest in good.digests:
-            raise BadInput(
-                f"{file} is also among the good pictures, as {good.digests[digest]}", hint="a picture is one or the other"
-            )
-    return good, defects
-
-
-def _open(args: argparse.Namespace, bundle: Bundle, tasks: Mapping[str, Task], stack: ExitStack) -> dict[str, Engine]:
-    """The engines that open here; those that do not are told of, unless one was asked for by name.
-
-    Raises:
-        EdgeadError: the wished engine, or none at all, opens here.
-    """
+def _tell(written: Written) -> None:
     from edgead.cli._console import console
-    from edgead.engines import open_engine
+    from edgead.cli._thresholds import show
 
-    engines: dict[str, Engine] = {}
-    left_out: dict[str, EdgeadError] = {}
-    for name in tasks:
-        try:
-            engines[name] = open_engine(bundle, name, args.threads)
-            stack.callback(engines[name].close)
-        except EdgeadError as error:  # not installed, not registered, or not for this device
-            left_out[name] = error
-    if not engines:
-        raise next(iter(left_out.values()))
-    for name, why in left_out.items():
-        console().print(f"left out, its threshold stays: {name}: {why}", markup=False)
-    return engines
+    def line(text: str) -> None:
+        console().print(text, markup=False)
 
-
-def _undone(records: tuple[EngineRecord, ...], now: str) -> list[tuple[EngineRecord, EngineRecord]]:
-    """Old and new record of the engines that the last change was for."""
-    from edgead.cli._console import console
-
-    changes = {record.name: record.threshold.chosen.at for record in records if record.history and record.threshold.chosen}
-    last = max(changes.values(), default="")
-    found = [record for record in records if not last or changes.get(record.name) == last]
-    pairs = [(record, record.undone(now)) for record in found]
-    for before, after in pairs:
-        console().print(f"{after.name}: back from {before.threshold.rule.describe()}", markup=False)
-        console().print(f"  to {after.threshold.rule.describe()} ({after.threshold.method})", markup=False)
-    return pairs
-
-
-def _write(args: argparse.Namespace, bundle: Bundle, pairs: list[tuple[EngineRecord, EngineRecord]]) -> None:
-    from edgead.bundle import rewrite_manifest
-    from edgead.cli._console import console
-
-    if args.dry_run:
-        console().print("nothing was changed (--dry-run)")
+    bundle, chosen = written.bundle, written.chosen
+    if chosen is None:
+        for before, after in written.pairs:
+            line(f"{after.name}: back from {before.threshold.rule.describe()}")
+            line(f"  to {after.threshold.rule.describe()} ({after.threshold.method})")
+    else:
+        for one in chosen.left_out:
+            line(f"left out, its threshold stays: {one.engine}: {one.why}")
+        show(chosen)
+    if written.dry_run:
+        line("nothing was changed (--dry-run)")
         return
-    manifest = bundle.manifest
-    for _, record in pairs:
-        manifest = manifest.with_engine(record)
-    signed = "; its signature was of the thresholds before: edgead sign it again" if bundle.is_signed else ""
-    bundle = rewrite_manifest(bundle, manifest)
-    undo = "" if args.undo else f"; to take it back: edgead threshold {bundle.path} --undo"
-    console().print(f"wrote {bundle.path}; a running station takes it at its next start{undo}{signed}", markup=False)
-    console().print(f"its sha256 is now {bundle.digest} (where a station file names it)", markup=False)
-    _tell_reach(bundle, [record for _, record in pairs])
-
-
-def _tell_reach(bundle: Bundle, records: list[EngineRecord]) -> None:
-    """Warn of thresholds by which every defect would be OK."""
-    from edgead.cli._console import console
-    from edgead.engines.golden import reach
-
-    if not (bundle.manifest.golden and bundle.manifest.measured.get("threshold")):
-        return
-    golden = bundle.golden()
-    for record in records:
-        found = reach(bundle, record, golden)
-        if found.fault:
-            console().print(f"warning: {record.name}: {found.fault}; edgead verify and run refuse it", markup=False)
-        elif found.warning:
-            console().print(f"warning: {record.name}: {found.warning}", markup=False)
+    signed = "; its signature was of the thresholds before: edgead sign it again" if written.unsigned else ""
+    undo = "" if chosen is None else f"; to take it back: edgead threshold {bundle.path} --undo"
+    line(f"wrote {bundle.path}; a running station takes it at its next start{undo}{signed}")
+    line(f"its sha256 is now {bundle.digest} (where a station file names it)")
+    for warning in written.warnings():
+        line(f"warning: {warning}")

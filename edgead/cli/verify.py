@@ -12,115 +12,81 @@ passed are timed, and the fastest becomes the default (--keep-default: not).
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.cli._rates import add_trusted, check_threads
-from edgead.errors import BadInput, EngineError, MissingExtra, ParityFailed
+from edgead.cli._console import told_progress
+from edgead.cli._json import print_json
+from edgead.cli._options import ENGINE, JSON, THREADS, TRUSTED
+from edgead.cli._types import PATH
+from edgead.cli._verb import argument, option, verb
 
 if TYPE_CHECKING:
-    from edgead.bundle import Bundle
     from edgead.engines.verify import Verification
-
-SUMMARY = "check on this device that a bundle answers as the trained model did"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME.edgead folder")
-    parser.add_argument("--engine", metavar="NAME", default="all", help="one engine (default: all whose backend is installed)")
-    add_trusted(parser)
-    parser.add_argument("--threads", type=int, help="CPU threads of one inference (default: the engine's choice)")
-    parser.add_argument("--keep-default", action="store_true", help="do not choose the default engine anew for this machine")
+    from edgead.jobs.verify import DefaultEngine, VerifyResult
 
 
-def run(args: argparse.Namespace) -> int:
-    from edgead.bundle import Bundle
-    from edgead.cli._console import console
-    from edgead.engines.cuda import NoGpu
-    from edgead.engines.verify import note, verify_engine
-    from edgead.signing import read_trusted
+@verb(__doc__)
+@argument("bundle", type=PATH, metavar="BUNDLE", help="NAME.edgead folder")
+@ENGINE
+@TRUSTED
+@THREADS
+@option("--keep-default", is_flag=True, help="do not choose the default engine anew for this machine")
+@JSON
+def command(
+    bundle: Path, engine: str | None, trusted: tuple[Path, ...], threads: int | None, keep_default: bool, as_json: bool
+) -> int:
+    from edgead.jobs.verify import VerifyRequest, verify
 
-    check_threads(args.threads)
-    if args.keep_default and args.engine != "all":
-        raise BadInput("--keep-default does not go with --engine", hint="with --engine no default is chosen")
-    bundle = Bundle.open(args.bundle, trusted=read_trusted(args.trusted))
-    opened = bundle.digest
-    known = [record.name for record in bundle.manifest.engines]
-    names = known if args.engine == "all" else [bundle.manifest.engine(args.engine).name]
-    results: list[Verification] = []
-    missing: dict[str, MissingExtra | EngineError] = {}
-    for name in names:
-        try:
-            results.append(verify_engine(bundle, name, args.threads))
-        except (MissingExtra, NoGpu) as error:
-            missing[bundle.manifest.engine(name).backend] = error
-    if not results:
-        raise next(iter(missing.values()))
-    show(results)
-    console().print(f"{bundle.manifest.golden} golden frames; errors relative to the range of the trained model's maps")
-    if camera := len(bundle.manifest.golden_camera):
-        console().print(f"the recipe makes of {camera} of them, as the camera gave them, what it made at export")
-    reached = {result.name: result.reach for result in results if result.reach is not None and result.reach.defects}
-    if reached:
-        counts = ", ".join(f"{name} {found.caught} of {found.defects}" for name, found in reached.items())
-        console().print(f"golden defects that are NG by the thresholds in force: {counts}", markup=False)
-    for name, found in reached.items():
-        if found.warning:
-            console().print(f"warning: {name}: {found.warning}", markup=False)
-    for skipped in missing.values():
-        console().print(f"left out: {skipped} -> {skipped.hint}", markup=False)
-    first = [r.name for r in results if r.passed and bundle.manifest.engine(r.name).parity is None]
-    if first:
-        signed = " (its signature was of the bundle before: sign it again)" if bundle.is_signed else ""
-        bundle = note(bundle, results)
-        console().print(f"measured for the first time, noted in the bundle: {', '.join(first)}{signed}", markup=False)
-    passed = [result.name for result in results if result.passed]
-    if args.engine == "all" and not args.keep_default:
-        bundle = _choose(bundle, passed, args.threads)
-    if bundle.digest != opened:
-        console().print(f"the bundle's sha256 is now {bundle.digest} (where a station file names it)", markup=False)
-    failed = [result.name for result in results if not result.passed]
-    if failed:
-        raise ParityFailed(
-            f"{', '.join(failed)} of {args.bundle} does not answer as the trained model did",
-            hint="do not run it here; use another --engine, or export on this device",
-        )
-    blind = [(result.name, result.reach.fault) for result in results if result.reach is not None and result.reach.fault]
-    if blind:
-        raise ParityFailed(
-            f"{blind[0][0]} of {args.bundle}: {blind[0][1]}",
-            hint=f"edgead threshold {args.bundle} --history shows how it came about; --undo takes the last change back",
-        )
+    request = VerifyRequest(bundle, engine, trusted, threads, keep_default)
+    with told_progress() as progress:
+        result = verify(request, progress)
+    if as_json:
+        print_json("verify", result)
+    else:
+        _tell(result)
+    result.check()
     return 0
 
 
-def _choose(bundle: Bundle, names: list[str], threads: int | None) -> Bundle:
-    """The default engine for this machine, when it was chosen on another and the bundle is not signed as it is."""
+def _tell(result: VerifyResult) -> None:
     from edgead.cli._console import console
-    from edgead.engines import choice
-    from edgead.errors import StorageError
 
-    if len(names) < 2 or not choice.chosen_elsewhere(bundle):
-        return bundle
-    if bundle.is_signed:
-        console().print("the default engine was chosen on another machine and stays: the bundle is signed", markup=False)
-        return bundle
-    stats = choice.measure(bundle, names, threads)
-    before = bundle.manifest.default_engine
-    try:
-        bundle = choice.choose(bundle, stats)
-    except StorageError as error:
-        console().print(f"the default engine stays {before}: {error}", markup=False)
-        return bundle
-    now = bundle.manifest.default_engine
-    times = ", ".join(f"{name} {found.min_ms:.1f} ms" for name, found in stats.items())
-    told = f"stays {now}" if now == before else f"is {now} from now on, it was {before}"
-    console().print(f"the default engine was chosen on another machine; here: {times}: it {told}", markup=False)
-    return bundle
+    def line(text: str) -> None:
+        console().print(text, markup=False)
+
+    show(result.engines)
+    line(f"{result.golden} golden frames; errors relative to the range of the trained model's maps")
+    if result.camera:
+        line(f"the recipe makes of {result.camera} of them, as the camera gave them, what it made at export")
+    reached = {found.name: found.reach for found in result.engines if found.reach is not None and found.reach.defects}
+    if reached:
+        counts = ", ".join(f"{name} {found.caught} of {found.defects}" for name, found in reached.items())
+        line(f"golden defects that are NG by the thresholds in force: {counts}")
+    for name, found in reached.items():
+        if found.warning:
+            line(f"warning: {name}: {found.warning}")
+    for skipped in {one.backend: one for one in result.left_out}.values():
+        line(f"left out: {skipped.why} -> {skipped.hint}")
+    if result.noted:
+        signed = " (its signature was of the bundle before: sign it again)" if result.unsigned else ""
+        line(f"measured for the first time, noted in the bundle: {', '.join(result.noted)}{signed}")
+    if result.default is not None:
+        line(_default(result.default))
+    if result.changed:
+        line(f"the bundle's sha256 is now {result.sha256} (where a station file names it)")
 
 
-def show(results: list[Verification]) -> None:
+def _default(found: DefaultEngine) -> str:
+    if not found.least_ms:
+        return f"the default engine was chosen on another machine; it stays {found.before}: {found.kept}"
+    times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in found.least_ms.items())
+    told = f"stays {found.now}" if found.now == found.before else f"is {found.now} from now on, it was {found.before}"
+    return f"the default engine was chosen on another machine; here: {times}: it {told}"
+
+
+def show(results: Sequence[Verification]) -> None:
     """One line an engine, with the limits it is held to."""
     from rich import box
     from rich.table import Column, Table

@@ -13,7 +13,7 @@ from edgead import machine
 from edgead.bundle import Bundle, EngineRecord
 from edgead.engines.cache import Kept
 from edgead.engines.coarse import SUFFIX, CoarseToFineEngine
-from edgead.errors import BundleMismatch, EngineError, MissingExtra
+from edgead.errors import BadInput, BundleMismatch, EngineError, MissingExtra
 from edgead.registry import resolve
 from edgead.types import AnomalyMap, Engine, Image
 
@@ -44,6 +44,8 @@ def open_engine(
         MissingExtra: the backend's package is not installed.
         EngineError: the backend cannot load the file.
     """
+    if threads is not None and threads < 1:
+        raise BadInput(f"{threads} threads are not usable", hint="give a number from 1 on")
     record = bundle.manifest.engine(name)
     threads = threads or searched_threads(bundle)
     factory = resolve("engine", record.backend)

@@ -1,223 +1,141 @@
-"""How fast engines answer: the same code as the station's loop, timed; shared by `edgead bench` and `edgead demo`.
-
-A fresh process for each engine (``python -m edgead.jobs.bench``) tells what only a fresh process can: cold start and memory.
-"""
+"""Latency, throughput, cold start and memory of bundles' engines on this machine, side by side."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgead import machine
-from edgead.budget import LatencyBudget
 from edgead.bundle import Bundle
-from edgead.clock import MonotonicClock
-from edgead.engines import infer_many, open_engine
-from edgead.engines.timing import LatencyStats
-from edgead.errors import EngineError
-from edgead.runtime.loop.inspector import Inspector
-from edgead.types import Engine, Frame, Image, StageTimes, Verdict
-
-BURST = 10  # parts that one engine inspects before the next one's turn
-STAGES = ("resize", "inference", "decision", "total")
-COLD_TIMEOUT_S = 300
+from edgead.errors import BadInput, EdgeadError
+from edgead.jobs.measure import BURST, Candidate, Result, cold, load, many, time_all, usual_frame
+from edgead.jobs.progress import LeftOut, Progress, Ticking, silent
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One engine of one bundle, loaded; `load_ms` is the time that took."""
-
-    bundle: Bundle
-    name: str
-    engine: Engine
-    inspector: Inspector
-    load_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What was measured of one engine.
+class BenchRequest:
+    """What to measure, and how.
 
     Attributes:
-        bundle: its folder.
-        engine, backend, precision: from the manifest.
-        samples: timed parts.
-        stages: "resize", "inference", "decision", "total" -> milliseconds.
-        throughput_per_s: parts per second, one after the other.
-        many_per_s: parts per second, several at once (see :func:`many`), or None when not measured.
-        load_ms: opening the engine in this process.
-        cold_start_ms: process start to the first verdict, or None when not measured.
-        resident_mb, peak_mb: memory of a fresh process after some verdicts in MiB, or None.
+        bundles: their folders.
+        engine: one engine of each bundle; null: all of them.
+        rounds: bursts of 10 parts for each engine.
+        warmup: parts for each engine that are not counted.
+        threads: CPU threads of one inference; null: the engine's choice.
+        frame: width, height of the camera's picture; null: 1920 x 1080, or that of the reference picture of a model that finds
+            the part in it.
+        throughput: also parts per second with several pictures at once.
+        cache: take compiled engines from the user's cache.
+        cold_runs: fresh processes for cold start and memory of each engine; 0 leaves them out.
     """
 
-    bundle: str
-    engine: str
-    backend: str
-    precision: str
-    samples: int
-    stages: dict[str, LatencyStats]
-    throughput_per_s: float
-    load_ms: float
-    cold_start_ms: float | None = None
-    resident_mb: float | None = None
-    peak_mb: float | None = None
-    many_per_s: float | None = None
+    bundles: tuple[Path, ...]
+    engine: str | None = None
+    rounds: int = 20
+    warmup: int = 10
+    threads: int | None = None
+    frame: tuple[int, int] | None = None
+    throughput: bool = False
+    cache: bool = True
+    cold_runs: int = 3
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def __post_init__(self) -> None:
+        if not self.bundles or min(self.rounds, self.warmup) < 1 or self.cold_runs < 0:
+            raise BadInput("there is nothing to measure", hint="give a bundle, 1 round and 1 part to warm up, or more")
 
 
-def load(bundle: Bundle, name: str, threads: int | None, *, keep: bool = True) -> Candidate:
-    """Open one engine; `keep`: as in :func:`edgead.engines.open_engine`.
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """What was measured.
+
+    Attributes:
+        results: of each engine.
+        skipped: engines that cannot run here.
+        settings: how it was measured.
+        machine: facts of this machine.
+    """
+
+    results: tuple[Result, ...]
+    skipped: tuple[LeftOut, ...]
+    settings: BenchRequest
+    machine: Mapping[str, Any]
+
+
+def bench(request: BenchRequest, progress: Progress = silent) -> BenchResult:
+    """Measure everything that was asked for.
 
     Raises:
-        EdgeadError: whatever :func:`edgead.engines.open_engine` raises.
+        EdgeadError: a bundle is refused, a named engine cannot run here, or none can.
     """
-    began = time.perf_counter_ns()
-    engine = open_engine(bundle, name, threads, keep=keep)
-    load_ms = (time.perf_counter_ns() - began) / 1e6
-    rule = replace(bundle.manifest.engine(name).threshold.rule, unknown_band=None)  # being unsure is no failure here
-    inspector = Inspector(engine, bundle.manifest.preprocess, rule, LatencyBudget(None), MonotonicClock())
-    return Candidate(bundle, name, engine, inspector, load_ms)
+    candidates, skipped = _open(request)
+    frame = request.frame or usual_frame(candidate.bundle for candidate in candidates)
+    try:
+        tick = Ticking(progress, "measuring", request.rounds * len(candidates))
+        results = time_all(candidates, frame=frame, rounds=request.rounds, warmup=request.warmup, tick=tick)
+        if request.throughput:
+            results = _with_many(candidates, results, request, frame, progress)
+    finally:
+        for candidate in candidates:
+            candidate.engine.close()
+    if request.cold_runs:
+        tick = Ticking(progress, "cold starts", len(results))
+        results = with_cold(
+            results, threads=request.threads, frame=frame, runs=request.cold_runs, keep=request.cache, tick=tick
+        )  # fmt: skip
+    return BenchResult(tuple(results), tuple(skipped), replace(request, frame=frame), machine.facts())
 
 
-def camera_picture(bundle: Bundle, size: tuple[int, int]) -> Image:
-    """A golden picture enlarged to the camera's (width, height), so that the content is the product's own; noise without one."""
-    width, height = size
-    golden = bundle.golden().images
-    if not golden:
-        return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    return bundle.manifest.preprocess.as_camera(golden[0], width, height)
-
-
-def usual_frame(bundles: Iterable[Bundle]) -> tuple[int, int]:
-    """Width, height of a camera's picture to measure with: 1920 x 1080, but a part that is found in it has its size in pixels, so
-    that of the first bundle that looks for one."""
-    recipes = (bundle.manifest.preprocess for bundle in bundles)
-    return next((recipe.align.frame for recipe in recipes if recipe.align is not None), (1920, 1080))
-
-
-def time_all(
-    candidates: Sequence[Candidate],
+def with_cold(
+    results: Sequence[Result],
     *,
+    threads: int | None,
     frame: tuple[int, int],
-    rounds: int,
-    warmup: int,
+    runs: int,
+    keep: bool = True,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Result]:
-    """Inspect `rounds` bursts of `BURST` parts with each engine in turn, so that noise from outside hits all alike.
-
-    Args:
-        candidates: loaded engines; they stay open.
-        frame: (width, height) of the camera's picture in pixels.
-        rounds: bursts per engine, 1 or more. The first part of a burst, which finds cold caches, is not counted.
-        warmup: parts for each engine before anything is counted.
-        tick: called after each burst.
-
-    Raises:
-        EngineError: an engine gave no verdict.
-    """
-    pictures = {c.bundle.path: camera_picture(c.bundle, frame) for c in candidates}
-    for candidate in candidates:
-        for _ in range(warmup):
-            _inspect(candidate, pictures[candidate.bundle.path])
-    samples: list[list[StageTimes]] = [[] for _ in candidates]
-    for _ in range(rounds):
-        for candidate, taken in zip(candidates, samples, strict=True):
-            burst = [_inspect(candidate, pictures[candidate.bundle.path]) for _ in range(BURST + 1)]
-            taken.extend(burst[1:])
-            tick()
-    return [_result(candidate, taken) for candidate, taken in zip(candidates, samples, strict=True)]
+    """The same results with cold start and memory, each from `runs` fresh processes; `tick` is called after each engine."""
+    done = []
+    for result in results:
+        seen = cold(Path(result.bundle), result.engine, threads=threads, frame=frame, runs=runs, keep=keep)
+        start, resident, peak = seen["cold_start_ms"], seen["resident_mb"], seen["peak_mb"]
+        done.append(replace(result, cold_start_ms=start, resident_mb=resident, peak_mb=peak))
+        tick()
+    return done
 
 
-def _inspect(candidate: Candidate, picture: Image) -> StageTimes:
-    inspection = candidate.inspector.inspect(1, Frame(picture, "bench", 0, time.monotonic_ns()))
-    if inspection.verdict is Verdict.UNKNOWN:
-        raise EngineError(f"engine {candidate.name} gives no verdict: {inspection.cause}", hint="run: edgead verify BUNDLE")
-    return inspection.times
+def _with_many(
+    candidates: Sequence[Candidate],
+    results: Sequence[Result],
+    request: BenchRequest,
+    frame: tuple[int, int],
+    progress: Progress,
+) -> list[Result]:
+    """The same results with the parts per second of several at once."""
+    tick, parts, done = Ticking(progress, "several at once", len(results)), max(BURST, request.rounds * BURST // 4), []
+    for candidate, result in zip(candidates, results, strict=True):
+        done.append(replace(result, many_per_s=many(candidate, frame=frame, threads=request.threads, parts=parts)))
+        tick()
+    return done
 
 
-def _result(candidate: Candidate, taken: Sequence[StageTimes]) -> Result:
-    stages = {stage: LatencyStats.of([getattr(times, f"{stage}_ms") for times in taken]) for stage in STAGES}
-    record = candidate.bundle.manifest.engine(candidate.name)
-    rate = 1000 / stages["total"].mean_ms
-    head = (str(candidate.bundle.path), record.name, record.backend, record.precision, len(taken))
-    return Result(*head, stages, rate, candidate.load_ms)
-
-
-def many(candidate: Candidate, *, frame: tuple[int, int], threads: int | None, parts: int, rounds: int = 3) -> float:
-    """Parts per second when several are worked on at once, one a core: resize, inference, decision; the median of `rounds`.
-
-    Each single part takes longer than alone, so this is for going through many recorded pictures.
-    """
-    bundle, cores = candidate.bundle, threads or machine.usable_cores()
-    recipe, rule = bundle.manifest.preprocess, candidate.inspector.rule
-    picture = camera_picture(bundle, frame)
-    engine = open_engine(bundle, candidate.name, cores, streams=cores)
-    try:
-        rates = []
-        for _ in range(rounds + 1):
-            began = time.perf_counter()
-            for score, anomaly_map in infer_many(engine, (recipe.apply(picture) for _ in range(parts))):
-                rule.decide(score, anomaly_map)
-            rates.append(parts / (time.perf_counter() - began))
-        return float(np.median(rates[1:]))
-    finally:
-        engine.close()
-
-
-def cold(
-    bundle: Path, name: str, *, threads: int | None, frame: tuple[int, int], runs: int, keep: bool = True
-) -> dict[str, float]:
-    """Start a fresh process `runs` times; medians of cold_start_ms, resident_mb and peak_mb.
-
-    With `keep` the first start may fill the cache of compiled engines; the others find it there.
-
-    Raises:
-        EngineError: it failed.
-    """
-    seen: list[dict[str, float]] = []
-    for _ in range(runs):
-        settings = (str(threads or 0), str(int(keep)), *map(str, frame))
-        command = [sys.executable, "-m", "edgead.jobs.bench", str(bundle), name, *settings]
-        try:
-            done = subprocess.run(
-                [*command, str(time.time_ns())], capture_output=True, text=True, check=True, timeout=COLD_TIMEOUT_S
-            )
-            seen.append(json.loads(done.stdout.splitlines()[-1]))
-        except (subprocess.SubprocessError, ValueError, IndexError) as error:
-            said = str(getattr(error, "stderr", "") or error).strip().splitlines()
-            raise EngineError(f"a fresh process could not run engine {name}: {said[-1] if said else error!r}") from error
-    return {key: float(np.median([one[key] for one in seen])) for key in seen[0]}
-
-
-def fresh_process(arguments: Sequence[str]) -> dict[str, float]:
-    """What the fresh process does: open, inspect one part, note the time; inspect some more, note the memory.
-
-    Args:
-        arguments: bundle, engine, threads (0: the backend's choice), 1 to use kept compiled engines, width, height, start (ns
-            since the epoch).
-    """
-    path, name, threads, keep, width, height, started_ns = arguments
-    bundle = Bundle.open(Path(path))
-    candidate = load(bundle, name, int(threads) or None, keep=keep == "1")
-    picture = camera_picture(bundle, (int(width), int(height)))
-    _inspect(candidate, picture)
-    cold_start_ms = (time.time_ns() - int(started_ns)) / 1e6
-    for _ in range(BURST):
-        _inspect(candidate, picture)
-    memory = {"resident_mb": machine.resident_mb(), "peak_mb": machine.peak_mb()}
-    candidate.engine.close()
-    return {"cold_start_ms": cold_start_ms, **memory}
-
-
-if __name__ == "__main__":
-    print(json.dumps(fresh_process(sys.argv[1:])))
+def _open(request: BenchRequest) -> tuple[list[Candidate], list[LeftOut]]:
+    """Load every wanted engine. One that cannot run here is skipped and told, unless it was asked for by name."""
+    candidates: list[Candidate] = []
+    skipped: list[LeftOut] = []
+    failure: EdgeadError | None = None
+    for bundle in [Bundle.open(path) for path in request.bundles]:
+        records = bundle.manifest.engines if request.engine is None else (bundle.manifest.engine(request.engine),)
+        for record in records:
+            try:
+                candidates.append(load(bundle, record.name, request.threads, keep=request.cache))
+            except EdgeadError as error:
+                if request.engine is not None:
+                    raise
+                failure = error
+                skipped.append(LeftOut(str(bundle.path), record.name, record.backend, str(error), error.hint))
+    if not candidates:
+        raise failure or BadInput("the bundles hold no engines", hint="export them again")
+    return candidates, skipped

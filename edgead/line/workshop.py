@@ -94,6 +94,7 @@ class Cell:
     """A part that several cameras look at."""
 
     name: str
+    cameras: tuple[str, ...]
     views: Views
     fanout: Fanout
     budget_ms: float
@@ -206,7 +207,7 @@ class Workshop:
         self.stack.callback(fanout.close)
         if store is not None:
             views.on_record(store.write, first=storage is not None and storage.records.first)
-        return Cell(part.name, self.stack.enter_context(views), fanout, part.budget_ms, store)
+        return Cell(part.name, part.cameras, self.stack.enter_context(views), fanout, part.budget_ms, store)
 
     def prepare(self, camera: CameraConfig) -> Prepared:
         """Engines and rule of a camera, before anything is opened that belongs to the line. Raises EdgeadError."""

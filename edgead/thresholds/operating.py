@@ -26,7 +26,13 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """`events` of `n` pictures, and the exact 95 % interval `low` to `high` of the rate behind it."""
+    """A count, and what it says of the rate behind it.
+
+    Attributes:
+        events: pictures of this kind,
+        n: of so many.
+        low, high: the exact 95 % interval of the rate.
+    """
 
     events: int
     n: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -10,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
-from edgead.cli.bench import frame_size
 from edgead.cli.main import main
 from edgead.jobs.doctor.box import PROBE
+from edgead.manifest import Origin
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import TensorSpec
@@ -32,7 +31,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="tiny",
         family="patchcore",
         model={},
-        origin={},
+        origin=Origin(),
         preprocess=PreprocessRecipe(16, 16),
         inputs=(TensorSpec("image", (1, 16, 16, 3), "uint8"),),
         outputs=(TensorSpec("anomaly_map", (1, 16, 16), "float32"), TensorSpec("score", (1,), "float32")),
@@ -55,10 +54,18 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 QUICK = ["--rounds", "1", "--warmup", "1", "--frame", "64x48"]
 
 
-def test_every_engine_is_measured_side_by_side(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report_file = tmp_path / "bench.json"
-    assert main(["bench", str(tiny_bundle), *QUICK, "--no-cold", "--json", str(report_file)]) == 0
-    report = json.loads(report_file.read_text())
+def test_every_engine_is_measured_side_by_side(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(tiny_bundle), *QUICK, "--no-cold"]) == 0
+    shown = capsys.readouterr().out
+    assert "openvino-fp32" in shown
+    assert "p99" in shown
+    assert "10 parts per engine of 64 x 48 px" in shown
+
+
+def test_json_holds_everything_that_was_measured(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(tiny_bundle), *QUICK, "--no-cold", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["schema"] == "edgead.bench/1"
     assert [result["engine"] for result in report["results"]] == ["onnxruntime-fp32", "openvino-fp32"]
     for result in report["results"]:
         assert set(result["stages"]) == {"resize", "inference", "decision", "total"}
@@ -70,25 +77,11 @@ def test_every_engine_is_measured_side_by_side(tiny_bundle: Path, tmp_path: Path
         assert result["many_per_s"] is None
     assert report["machine"]["cores"] >= 1
     assert report["settings"]["frame"] == [64, 48]
-    shown = capsys.readouterr().out
-    assert "openvino-fp32" in shown
-    assert "p99" in shown
 
 
-def test_throughput_of_several_parts_at_once_is_told(tiny_bundle: Path, tmp_path: Path) -> None:
-    file = tmp_path / "bench.json"
-    assert main(["bench", str(tiny_bundle), *QUICK, "--no-cold", "--throughput", "--no-cache", "--json", str(file)]) == 0
-    report = json.loads(file.read_text())
-    assert all(result["many_per_s"] > 0 for result in report["results"])
-    assert not report["settings"]["cache"]
-
-
-def test_cold_start_and_memory_come_from_a_fresh_process(tiny_bundle: Path, tmp_path: Path) -> None:
-    file = tmp_path / "bench.json"
-    assert main(["bench", str(tiny_bundle), "--engine", "onnxruntime-fp32", *QUICK, "--threads", "1", "--json", str(file)]) == 0
-    (result,) = json.loads(file.read_text())["results"]
-    assert result["cold_start_ms"] > result["stages"]["total"]["p50_ms"]
-    assert 10 < result["resident_mb"] <= result["peak_mb"] + 1
+def test_a_file_behind_json_is_told_where_it_goes(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(tiny_bundle), "--json", "bench.json"]) == 2
+    assert "--json > bench.json" in capsys.readouterr().err
 
 
 def test_an_engine_that_is_not_in_the_bundle_is_bad_input(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,15 +94,7 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "is not a bundle" in capsys.readouterr().err
 
 
-def test_a_report_that_cannot_be_written_is_one_line(
-    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    target = tmp_path / "none" / "bench.json"
-    assert main(["bench", str(tiny_bundle), *QUICK, "--no-cold", "--json", str(target)]) == 7
-    assert "cannot write" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("text", ["1920", "0x10", "axb", "1920x", "-5x20", "99999x20"])
-def test_frame_sizes_that_make_no_sense_are_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="WIDTHxHEIGHT"):
-        frame_size(text)
+def test_frame_sizes_that_make_no_sense_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "x.edgead", "--frame", text]) == 2
+    assert "WIDTHxHEIGHT" in capsys.readouterr().err

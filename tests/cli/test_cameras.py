@@ -41,7 +41,7 @@ def test_a_camera_that_gives_no_picture_is_told_and_the_exit_code_is_6(
 ) -> None:
     if reason := pylon_is_missing():
         pytest.skip(reason)
-    monkeypatch.setattr("edgead.cli.cameras.TIMEOUT_S", 0.0)
+    monkeypatch.setattr("edgead.jobs.cameras.TIMEOUT_S", 0.0)
     assert main(["cameras", "--thumbnails", str(tmp_path)]) == 6
     assert "no picture: camera basler:0815-0000 gave no frame" in capsys.readouterr().out
 

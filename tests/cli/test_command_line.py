@@ -133,6 +133,18 @@ def test_debug_goes_after_the_verb_or_its_action_and_shows_the_trace(tmp_path: P
     assert "Traceback" in told(capsys, 2, "bundle", "--debug", "history", missing)
 
 
+def test_help_that_nobody_reads_to_its_end_is_no_error() -> None:
+    for arguments in ("--help", "records --help"):
+        line = f"{sys.executable} -m edgead.cli.main {arguments} | true; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+        assert "Traceback" not in done.stderr
+
+
+def test_a_completion_that_no_shell_asks_for_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("_EDGEAD_COMPLETE", "tcsh_source")
+    assert "_EDGEAD_COMPLETE is 'tcsh_source'" in told(capsys, 2)
+
+
 def completed(words: str, shell: str = "bash") -> list[str]:
     """What the completion's protocol offers for the last of these words, as the shell's own function asks for it."""
     split = words.split(" ")
@@ -155,7 +167,7 @@ def test_the_shells_are_offered_verbs_actions_options_choices_and_files() -> Non
 
 
 def test_bash_completes_after_the_one_documented_line(tmp_path: Path) -> None:
-    """In a real bash, by the function that the line of the README defines."""
+    """In a real bash, by the function that the line in the README defines."""
     (tmp_path / "edgead").write_text(f'#!/bin/sh\nexec {sys.executable} -m edgead.cli.main "$@"\n')
     (tmp_path / "edgead").chmod(0o755)
     script = """
@@ -169,3 +181,26 @@ complete -p edgead
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "PATH": path})
     assert done.stdout.splitlines()[0] == "records"
     assert done.stdout.splitlines()[1].endswith("edgead")
+
+
+REFUSED = {
+    "records --summary": (["records", "DIR", "--csv", "a.csv", "--summary"], "--summary is shown"),
+    "records --json": (["records", "DIR", "--csv", "a.csv", "--json"], "--json is shown"),
+    "sign --key": (["sign", "--new-key", "a.pem", "--key", "b.pem"], "--new-key goes alone"),
+    "sign BUNDLE": (["sign", "DIR", "--new-key", "a.pem"], "--new-key goes alone"),
+    "sign": (["sign", "DIR"], "a bundle and the key"),
+    "bundle history N": (["bundle", "history", "DIR", "3"], "got unexpected extra argument (3)"),
+    "weights list NAME": (["weights", "list", "resnet18"], "got unexpected extra argument (resnet18)"),
+    "distill": (["distill", "DIR", "-o", "a.safetensors", "--steps", "1", "--minutes", "1"], "--minutes and --steps"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_apply_is_refused_by_name_before_anything_is_done(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, says = REFUSED[case]
+    (tmp_path / "DIR").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert says in told(capsys, 2, *arguments)
+    assert [path.name for path in tmp_path.rglob("*")] == ["DIR"]

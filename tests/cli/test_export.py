@@ -153,7 +153,8 @@ def test_inspect_shows_everything_and_json_is_the_manifest(tiny: Tiny, capsys: p
     assert main(["inspect", str(tiny.bundle()), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown.pop("sha256") == Bundle.open(tiny.bundle()).digest
-    assert shown == json.loads((tiny.bundle() / "manifest.json").read_text())
+    assert shown.pop("schema") == "edgead.inspect/1"
+    assert {"schema": shown.pop("manifest_schema"), **shown} == json.loads((tiny.bundle() / "manifest.json").read_text())
 
 
 BLOCKED = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 import typing
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -14,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from edgead.cli._json import plain_of
 from edgead.cli._schemas import RESULTS, markdown, results
 from edgead.cli.main import VERBS, main
+from edgead.jobs.plain import plain_of
 from edgead.runtime.records.database import COLUMNS
 from edgead.runtime.records.store import RecordStore
 from tests.bundles import Tiny
@@ -101,7 +102,7 @@ def test_records_are_an_object_a_line(capsys: pytest.CaptureFixture[str], tmp_pa
 
 
 def test_bundles_and_keys(capsys: pytest.CaptureFixture[str], tiny: Tiny, tmp_path: Path) -> None:
-    bundle = tiny.bundle()
+    bundle = shutil.copytree(tiny.bundle(), tmp_path / "part.edgead")
     seen = printed(capsys, "inspect", bundle)
     history = printed(capsys, "bundle", "history", bundle, action="history")
     assert (seen["created_at"], seen["family"]) == (history["made"], "patchcore")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
-from edgead.cli import run
+from edgead.cli._told import summary
 from edgead.cli.main import main
-from edgead.cli.run import only_camera, summary
+from edgead.cli.run import Wanted, camera_of
 from edgead.config import CameraConfig, CommandOutput
 from edgead.jobs.doctor.box import PROBE
+from edgead.manifest import Origin
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.loop.stats import Stats
@@ -44,7 +45,7 @@ def write_bundle(target: Path, *, wrong_by: float = 0.0) -> Path:
         name="tiny",
         family="patchcore",
         model={},
-        origin={},
+        origin=Origin(),
         preprocess=PreprocessRecipe(16, 16),
         inputs=(TensorSpec("image", (1, 16, 16, 3), "uint8"),),
         outputs=(TensorSpec("anomaly_map", (1, 16, 16), "float32"), TensorSpec("score", (1,), "float32")),
@@ -190,7 +191,7 @@ def test_an_engine_that_answers_otherwise_is_refused(tmp_path: Path, capsys: pyt
     [
         (["--camera", "no/such/folder"], 2, "no/such/folder does not exist"),
         (["--camera", "sim", "--engine", "tensorrt"], 2, "no engine 'tensorrt'"),
-        (["--camera", "sim", "--max-parts", "0"], 2, "--max-parts 0"),
+        (["--camera", "sim", "--max-parts", "0"], 2, "--max-parts: '0' is not a whole number from 1 on"),
         (["--camera", "sim", "--budget-ms", "0"], 2, "budget"),
         (["--camera", "sim", "--threshold", "nan"], 2, "threshold"),
         (["--camera", "sim", "--on-ng", "no-such-program"], 2, "no-such-program"),
@@ -214,10 +215,9 @@ def test_the_runtime_imports_no_lab() -> None:
 
 def test_a_camera_of_the_command_line_has_the_defaults_of_a_station_file() -> None:
     wanted = CameraConfig(name="camera", address="0", bundle=Path("part.edgead")).model_dump()
-    parser = argparse.ArgumentParser()
-    run.add_arguments(parser)
-    args = parser.parse_args(["part.edgead", "--camera", "0", "--on-ng", "true", "--records", "-"])
-    found = vars(only_camera(args))
+    nothing = dict.fromkeys(field.name for field in fields(Wanted))
+    given = {"bundle": Path("part.edgead"), "camera": "0", "on_ng": "true", "records": "-", "realtime": False}
+    found = vars(camera_of(Wanted(**{**nothing, **given})))  # type: ignore[arg-type]
     assert set(found) == set(wanted)
     for name, value in found.items():
         if isinstance(value, SimpleNamespace):
@@ -253,3 +253,42 @@ def test_a_speed_of_its_own_is_for_video_files(tmp_path: Path, camera: str, caps
     address = str(tmp_path / camera) if camera == "pictures" else camera
     assert main(["run", str(write_bundle(tmp_path / "part.edgead")), "--camera", address, "--realtime"]) == 2
     assert "is no video file: realtime plays those at their own speed" in capsys.readouterr().err
+
+
+def test_without_a_bundle_the_only_one_here_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--camera", "sim:parts=1"]) == 2
+    assert f"there is no bundle in {tmp_path}" in capsys.readouterr().err
+    write_bundle(tmp_path / "part.edgead")
+    (tmp_path / "part.edgead.versions").mkdir()
+    (tmp_path / "notes.edgead").write_text("a file")
+    assert main(["run", "--camera", "sim:parts=1,width=64,height=64"]) == 0
+    assert "1 parts: " in capsys.readouterr().err
+    write_bundle(tmp_path / "another.edgead")
+    assert main(["run", "--camera", "sim:parts=1"]) == 2
+    told = capsys.readouterr().err
+    assert "another.edgead, part.edgead" in told and "edgead run another.edgead --camera 0" in told
+
+
+def test_what_is_missing_is_named(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in ([], "BUNDLE|station.yaml is missing"), ([str(bundle)], "--camera is missing"):
+        assert main(["run", *arguments]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_options_of_a_bundle_are_refused_by_name_with_a_station_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--camera", "0", "--threads", "2", "--no-cache", "--save-ng", "x"]
+    assert main(["run", str(tmp_path / "station.yaml"), *options]) == 2
+    assert "--camera, --save-ng, --threads, --no-cache: not with a station file" in capsys.readouterr().err
+
+
+def test_the_result_as_json_leaves_standard_output_to_itself(bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgead", "run", str(bundle), "--camera", str(pictures), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE_S, check=True)
+    found = json.loads(done.stdout)
+    assert found["schema"] == "edgead.run/1" and found["died"] == []
+    assert [(lane["name"], lane["verdicts"]) for lane in found["lanes"]] == [("camera", {"OK": 1, "NG": 1, "UNKNOWN": 1})]
+    refused = subprocess.run([*command, "--records", "-"], capture_output=True, text=True, timeout=5 * PATIENCE_S, check=False)
+    assert refused.returncode == 2 and "standard output is for the result" in refused.stderr

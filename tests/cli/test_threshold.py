@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from edgead.bundle import TRAINED_ON, Bundle, EngineRecord, Threshold, file_digest, rewrite_manifest
-from edgead.cli._rates import area, band, rate, region
 from edgead.cli.main import main
 from edgead.preprocess import frame_digest, read_image
 from edgead.types import Verdict
@@ -280,9 +279,12 @@ def float_picture(folder: Path) -> Path:
         (["--unknown-band", "5:9"], 2, "does not hold the threshold"),
         (["--undo", "--set", "5"], 2, "--undo goes alone"),
         (["--undo"], 2, "no earlier threshold"),
-        (["--set", "nan"], 2, "threshold of nan"),
+        (["--set", "nan"], 2, "--set: 'nan' is not a number"),
+        (["--dry-run"], 2, "--dry-run: nothing is chosen"),
+        (["--undo", "--threads", "1"], 2, "--threads: no engine is asked"),
+        (["--history", "--set", "5"], 2, "--history goes alone"),
         (["--by", "area"], 2, "no threshold is given"),
-        (["--pixel-threshold", "inf"], 2, "threshold of inf"),
+        (["--pixel-threshold", "inf"], 2, "--pixel-threshold: 'inf' is not a number"),
     ],
 )
 def test_mistakes_are_one_clear_line_and_change_nothing(
@@ -308,18 +310,6 @@ def test_mistakes_are_one_clear_line_and_change_nothing(
 def test_rates_out_of_bounds_are_refused_when_read(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["threshold", "x.edgead", flag, value]) == 2
     assert f"{value!r} is not a rate above 0 and below 1" in capsys.readouterr().err
-
-
-def test_numbers_as_people_write_them() -> None:
-    assert rate("0.1%") == rate("0.001") == 0.001
-    assert (band("5%"), band("5 %"), band("1:2.5"), band("rates")) == (0.05, 0.05, (1.0, 2.5), "rates")
-    assert (area("12"), area("0.5%"), area("0.005")) == (12, 0.005, 0.005)
-    box, triangle = region("include=0.1,0.2,0.3,0.4@1.5"), region("exclude=0,0,1,0,0,1")
-    assert box is not None
-    assert triangle is not None
-    assert (box.points[0], box.threshold, box.include) == ((0.1, 0.2), 1.5, True)
-    assert (len(triangle.points), triangle.include) == (3, False)
-    assert region("none") is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgead.budget import LatencyBudget
-from edgead.cli.run import summary
+from edgead.cli._told import summary
 from edgead.config import Records
 from edgead.errors import BadInput
 from edgead.runtime.loop.first import LIMIT_S

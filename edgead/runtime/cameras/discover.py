@@ -32,7 +32,13 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class NotLooked:
-    """A kind of camera that was not looked for, and why."""
+    """A kind of camera that was not looked for.
+
+    Attributes:
+        kind: of camera.
+        reason: why not.
+        hint: how to have it looked for; "" for nothing.
+    """
 
     kind: str
     reason: str

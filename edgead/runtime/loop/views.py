@@ -155,8 +155,8 @@ class Views:
         self._cameras, self._budget, self._outputs, self._clock = tuple(cameras), budget, tuple(outputs), clock
         self._combine = Combine.named(len(cameras), combine)
         self._output_capacity = output_capacity
-        self._listeners: list[Callable[[Inspection], None]] = []
-        self._record_listeners: list[Callable[[dict[str, Any]], None]] = []
+        self._listeners: list[Callable[[], Sink]] = []
+        self._told: ExitStack | None = None  # of the listeners, while it runs
         self._first: RecordFirst | None = None
         self._keepers: list[Any] = []  # who says what is wrong with records
         self._held: list[Sink] = []  # those of the sinks that are told when the record is safe
@@ -179,12 +179,12 @@ class Views:
             first_part_id=first_part_id,
         )
 
-    def on_inspection(self, callback: Callable[[Inspection], None]) -> Views:
-        """Call `callback` with each part's verdict, on a thread of its own."""
-        self._listeners.append(callback)
+    def on_inspection(self, callback: Callable[[Inspection], None], *, capacity: int = 64) -> Views:
+        """Call `callback` with each part's verdict from now on, on a thread of its own."""
+        self._listen(lambda: Sink("inspection", callback, self.stats, capacity))
         return self
 
-    def on_record(self, callback: Callable[[dict[str, Any]], None], *, first: bool = False) -> Views:
+    def on_record(self, callback: Callable[[dict[str, Any]], None], *, capacity: int = 1024, first: bool = False) -> Views:
         """As `on_inspection`, with the part's record; see :meth:`edgead.runtime.loop.station.Station.on_record`."""
         owner: Any = getattr(callback, "__self__", None)
         if hasattr(owner, "owe"):
@@ -193,8 +193,14 @@ class Views:
         if first:
             self._first = RecordFirst(owner, _record, self._tell_outputs, self.stats, self._clock)
         else:
-            self._record_listeners.append(callback)
+            self._listen(lambda: Sink("record", callback, self.stats, capacity, prepare=_record))
         return self
+
+    def _listen(self, make: Callable[[], Sink]) -> None:
+        self._listeners.append(make)
+        if self._told is not None:
+            with self._crew.own():
+                self._sinks = [*self._sinks, self._told.enter_context(make())]
 
     def told(self) -> int:
         """Verdicts that there were, by the ledger's own count."""
@@ -213,9 +219,8 @@ class Views:
 
     def _start(self) -> Views:
         sinks = [Sink.of_output(o, self.stats, self._clock, self._output_capacity) for o in self._outputs]
-        sinks += [Sink("inspection", told, self.stats, 64) for told in self._listeners]
-        sinks += [Sink("record", told, self.stats, 1024, prepare=_record) for told in self._record_listeners]
-        self._sinks = Sink.entered(sinks, self._stack)
+        self._sinks = Sink.entered([*sinks, *(make() for make in self._listeners)], self._stack)
+        self._told = self._stack.enter_context(ExitStack())  # they end after the ledger, which tells what is open still
         if self._first is not None:
             self._held = [sink for sink in self._sinks if sink.is_output]
             self._stack.enter_context(self._first)
@@ -227,7 +232,7 @@ class Views:
     def close(self) -> None:
         """After the stations have ended: open parts are UNKNOWN(stopped), outputs safe and closed. May be called twice."""
         self._stack.close()
-        self._sinks, self._held = [], []
+        self._sinks, self._held, self._told = [], [], None
         for output in self._outputs:
             output.close()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgead import __version__, machine
 from edgead.bundle import Bundle
-from edgead.jobs.bench import Result
+from edgead.jobs.measure import Result
 from edgead.runtime.loop.stats import Stats
 from edgead.types import Inspection
 

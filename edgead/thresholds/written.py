@@ -1,33 +1,21 @@
-"""Rates, bands, areas and regions as people write them; for argparse, so mistakes are ArgumentTypeError."""
+"""Rates, bands, areas and regions as people write them; what cannot be understood is a ValueError with the whole message."""
 
 from __future__ import annotations
 
-import argparse
 import math
-from pathlib import Path
+import re
 from typing import TYPE_CHECKING
 
 from edgead.errors import BadInput
-from edgead.typed import shown
-
-MOST_THREADS = 1024
 
 if TYPE_CHECKING:
     from edgead.decision import Region
 
+MOST_DIGITS = 18
+"""Of a number of map pixels."""
 
-def add_trusted(parser: argparse.ArgumentParser) -> None:
-    """The option of verbs that take signed bundles only, when they are told whose."""
-    parser.add_argument(
-        "--trusted", type=Path, action="append", default=[], metavar="KEY.pub",
-        help="take the bundle only when this key signed it (edgead sign); may be given again",
-    )  # fmt: skip
-
-
-def check_threads(threads: int | None) -> None:
-    """Refuse a number of threads that no engine can have. Raises BadInput."""
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise BadInput(f"{shown(threads)} threads are not usable", hint=f"give a number from 1 to {MOST_THREADS}")
+Band = float | tuple[float, float] | str
+"""An UNKNOWN band: a rate, from and to, ``"rates"`` (between two rates) or ``"none"``."""
 
 
 def rate(text: str) -> float:
@@ -38,11 +26,11 @@ def rate(text: str) -> float:
         value = math.nan
     if not 0.0 < value < 1.0:
         percent = f"; for {text} percent write {text}%" if 1.0 <= value < 100.0 and not text.endswith("%") else ""
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rate above 0 and below 1 (0.001 or 0.1%){percent}")
+        raise ValueError(f"{text!r} is not a rate above 0 and below 1 (0.001 or 0.1%){percent}")
     return value
 
 
-def band(text: str) -> float | tuple[float, float] | str:
+def band(text: str) -> Band:
     """``"5%"``, ``"2.1:2.6"``, ``"rates"`` or ``"none"``."""
     if text in ("rates", "none"):
         return text
@@ -54,21 +42,21 @@ def band(text: str) -> float | tuple[float, float] | str:
     except ValueError:
         ends = math.nan, math.nan
     if not (math.isfinite(ends[0]) and math.isfinite(ends[1]) and ends[0] < ends[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not LOW:HIGH, two numbers, the lower first")
+        raise ValueError(f"{text!r} is not LOW:HIGH, two numbers, the lower first")
     return ends
 
 
 def area(text: str) -> int | float:
     """``"12"`` map pixels, or a share of the map, ``"0.5%"`` or ``"0.005"``."""
-    if text.lstrip("+-").isdigit():
-        if int(text) < 1:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an area of 1 map pixel or more")
+    if re.fullmatch(r"[+-]?[0-9]+", text):
+        if len(text) > MOST_DIGITS or int(text) < 1:
+            raise ValueError(f"{text[:80]!r} is not an area of 1 map pixel or more")
         return int(text)
     return rate(text)
 
 
 def region(text: str) -> Region | None:
-    """``"include=x,y,w,h"``, ``"exclude=x,y,x,y,x,y"``, with ``"@THRESHOLD"``, or ``"none"``."""
+    """``"include=x,y,w,h"``, ``"exclude=x,y,x,y,x,y"``, with ``"@THRESHOLD"``, or ``"none"``. Raises BadInput, too."""
     from edgead.decision import Region
 
     if text == "none":
@@ -81,7 +69,7 @@ def region(text: str) -> Region | None:
     except ValueError:
         values, threshold = [], None
     if kind not in ("include", "exclude") or len(values) < 4 or len(values) % 2:
-        raise argparse.ArgumentTypeError(
+        raise ValueError(
             f"{text!r} is not include= or exclude= and x,y,width,height or the corners x,y of a polygon, from 0 to 1"
         )
     try:
@@ -90,4 +78,4 @@ def region(text: str) -> Region | None:
             return Region.rectangle(x, y, width, height, kind == "include", threshold)
         return Region(tuple(zip(values[::2], values[1::2], strict=True)), kind == "include", threshold)
     except BadInput as error:
-        raise argparse.ArgumentTypeError(f"{error}; {error.hint}") from error
+        raise BadInput(f"{text!r}: {error}", hint=error.hint) from error
