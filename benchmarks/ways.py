@@ -40,7 +40,7 @@ from edgead.training.metrics import auroc
 NEIGHBOURS = 9
 HALVES = ("choose", "judge")
 LITE0, LITE12 = "efficientnet_lite0", {"efficientnet_lite1", "efficientnet_lite2"}
-BLOCKS = {LITE0: ("blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.14")}
+BLOCKS: dict[str, tuple[str, ...]] = {LITE0: ("blocks.2", "blocks.4", "blocks.7", "blocks.10", "blocks.14")}
 BLOCKS |= dict.fromkeys(LITE12, ("blocks.6", "blocks.14"))
 
 
@@ -238,7 +238,7 @@ def measure(way: Way, draw: Draw) -> dict[str, float]:
     bank = rows[chosen]
     bias = bank.square().sum(1)
     if way.spread:
-        own, place = torch.cat([_nearest(c, bank, bias) for c in rows.split(8192)], 1)
+        own, place = torch.cat([_nearest(c, bank, bias) for c in torch.split(rows, 8192)], 1)
         total = torch.zeros(len(bank)).index_add_(0, place.long(), own)
         bias = bias - way.spread * total / torch.zeros(len(bank)).index_add_(0, place.long(), torch.ones(len(rows))).clamp(min=1)
     test = placed(way, scale(patches(way, draw.layers(way.backbone, "test"))[0]), unit)
