@@ -29,7 +29,7 @@ from torch import Tensor
 from benchmarks._sets import SETS, Entry, Sizes
 from benchmarks._spread import cell, spread
 from edgead.families.patchcore.coreset import greedy_coreset, nearest_rows
-from edgead.families.patchcore.fit import MIN_ROWS
+from edgead.families.patchcore.options import MIN_ROWS
 from edgead.machine import facts
 from edgead.models.backbones import load_backbone
 from edgead.models.rows import to_pixels

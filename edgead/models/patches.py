@@ -222,8 +222,6 @@ class LinearFeatures(nn.Module):
 
 _KINDS = (PatchFeatures, QuietBorderFeatures, OwnCellFeatures, ZeroBorderFeatures, DoubledFeatures, BinnedFeatures, TokenFeatures)
 FEATURES: Mapping[str, type[PatchFeatures]] = {made.kind: made for made in _KINDS}
-TRAINED = "own_cell"
-"""The kind that a PatchCore is trained with."""
 
 
 def build_features(

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from edgead.errors import BadInput
+from edgead.families import find
+from edgead.families.contract import FitData
 from edgead.families.patchcore.network import PatchCore
-from edgead.models.learning.progress import silent
 from edgead.models.patches import build_features
 from edgead.models.rows import collect_rows, load_features, to_pixels
 from edgead.trained import load_model
 from edgead.training.evaluate import good_scores
-from edgead.training.fit import make_fit
 from edgead.types import Image
 from tests.bundles import saved
 
@@ -50,7 +50,7 @@ HELD = [sheet(100 + seed) for seed in range(12)]
 )
 def test_the_coreset_is_not_made_of_the_border(features: str, low: float, high: float) -> None:
     """Trained as before 30 November 2026 it is: so the bound means something."""
-    made = make_fit("patchcore", {"coreset": 128, "features": features}, 0)(GOOD, (SIZE, SIZE), silent)
+    made = find("patchcore").bound({"coreset": 128, "features": features})(FitData(GOOD, (SIZE, SIZE)))
     assert isinstance(made, PatchCore)
     rows, _ = collect_rows(load_features("efficientnet_lite0", None, None, features), GOOD, torch.Generator().manual_seed(0))
     owner = torch.cdist(made.bank() + made.centre, rows).argmin(1) % CELLS**2
@@ -62,7 +62,7 @@ def test_the_coreset_is_not_made_of_the_border(features: str, low: float, high: 
 @pytest.mark.parametrize("family", ["patchcore", "simplenet"])
 def test_a_defect_at_the_edge_is_still_seen(family: str) -> None:
     options = {"coreset": 256} if family == "patchcore" else {"steps": 150}
-    made = make_fit(family, options, 0)(GOOD, (SIZE, SIZE), silent)
+    made = find(family).bound(options)(FitData(GOOD, (SIZE, SIZE)))
     assert made.config["features"]["weight"] == 0.8
     good = good_scores(made, HELD)
     for x in (3, SIZE // 2, SIZE - 4):
@@ -106,7 +106,7 @@ def test_a_model_answers_as_its_features_say(wanted: dict[str, object], own: flo
 
 def test_a_nick_of_a_few_pixels_stands_out_more_than_from_means_alone() -> None:
     def stands_out(features: str) -> float:
-        made = make_fit("patchcore", {"coreset": 256, "features": features}, 0)(GOOD, (SIZE, SIZE), silent)
+        made = find("patchcore").bound({"coreset": 256, "features": features})(FitData(GOOD, (SIZE, SIZE)))
         nicked = [image.copy() for image in HELD]
         for image in nicked:
             image[60:63, 64:67] = 20
