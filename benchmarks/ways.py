@@ -329,6 +329,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 runs.append({**told, "figures": figures})
                 print(name, seed, way, figures, file=sys.stderr, flush=True)
                 _write(args.json, {"pictures": args.pictures, "size": args.size}, runs)
+    _write(args.json, {"pictures": args.pictures, "size": args.size}, runs)
     _print_table(summarise(runs))
     return 0
 
