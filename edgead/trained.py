@@ -69,7 +69,7 @@ class CrossFitted:
     scores: tuple[Single, ...]
     files: tuple[FileName, ...]
     odd: tuple[FileName, ...]
-    why: Annotated[str, Always()] = ""
+    why: str = ""
     rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
 
 
@@ -108,7 +108,7 @@ class ModelCard:
         rest: keys of other tools and newer edgeads.
     """
 
-    edgead_model: Annotated[Count, Always()] = 1
+    edgead_model: Count = 1
     family: str
     config: dict[str, Any]
     image_size: tuple[InputSide, InputSide]
@@ -116,7 +116,7 @@ class ModelCard:
     preprocess: PreprocessRecipe
     threshold: Annotated[Threshold, Lenient()]
     origin: Origin
-    metrics: Annotated[dict[str, float | None], Always()] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
     labelled_root: Annotated[FileName | None, Always()] = None
     findings: tuple[Annotated[Finding, Lenient()], ...] = ()
     oddest: tuple[OddPicture, ...] = ()

@@ -52,12 +52,12 @@ class Lenient:
 @dataclass(frozen=True, slots=True)
 class Rest:
     """For ``Annotated``: the field of a dataclass that keeps, and writes back, what its other fields do not name: keys of other
-    tools and of a newer edgead. Such a dataclass does not write what is at its default."""
+    tools and of a newer edgead. What is None by default is not written by such a dataclass where it is None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Always:
-    """For ``Annotated``: a field that is written also where it is at its default."""
+    """For ``Annotated``: a field that is written also where it is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def plain(value: Any) -> Any:
         one = getattr(value, field.name)
         if field.name == rest:
             written |= plain(one)
-        elif rest is None or one != _default(field) or _marked(type(value), field.name, Always):
+        elif one is not None or rest is None or field.default is not None or _marked(type(value), field.name, Always):
             written[field.name] = plain(one)
     return written
 
@@ -224,10 +224,6 @@ def _dataclass(kind: Any, value: Any, place: str, *, lenient: bool) -> Any:
 def _rest(kind: Any) -> str | None:
     """The field of a dataclass that keeps what it does not name."""
     return next((name for name in _hints(kind) if _marked(kind, name, Rest)), None)
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _marked(kind: Any, name: str, mark: type) -> bool:

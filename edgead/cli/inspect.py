@@ -67,8 +67,8 @@ def _show(bundle: Bundle) -> None:
         console().print(f"[bold]{key:<13}[/bold]", escape(value))
     for key, value in _vouched(bundle):
         console().print(f"[bold]{key:<13}[/bold]", escape(value))
-    for finding in bundle.manifest.measured.get("judgement", ()):
-        console().print(f"{finding['severity']}: {finding['message']}", markup=False)
+    for noticed in bundle.manifest.measured.judgement:
+        console().print(f"{noticed.severity}: {noticed.message}", markup=False)
     show(bundle)
 
 
@@ -82,7 +82,7 @@ def _vouched(bundle: Bundle) -> list[tuple[str, str]]:
     elif bundle.is_signed:
         signed = "by a key that was not asked for (--trusted KEY.pub checks it)"
     lines = [("sha256", bundle.digest), ("signed", signed)]
-    if not (bundle.manifest.golden and bundle.manifest.measured.get("threshold")):
+    if not (bundle.manifest.golden and bundle.manifest.measured.threshold):
         return lines
     golden = bundle.golden()
     for record in bundle.manifest.engines:
@@ -99,7 +99,7 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     from edgead.cli._thresholds import facts
 
     recipe, sizing = manifest.preprocess, manifest.origin.sizing
-    frames = manifest.measured.get("frames", {})
+    frames = manifest.measured.frames
     lines = [
         ("name", manifest.name),
         ("model", f"{manifest.family}: {_pairs(manifest.model)}"),
@@ -117,9 +117,8 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("measured on", _pairs(manifest.machine)),
         ("runs", _choice(manifest)),
     ]
-    search = manifest.measured.get("search", {})
-    if search.get("chosen") and any(row["chosen"] and row["accuracy"] for row in search.get("candidates", ())):
-        lines.append(("search", search_summary(search)))
+    if searched := search_summary(manifest.measured.search):
+        lines.append(("search", searched))
     for engine in manifest.engines:
         since = f", {len(engine.history)} earlier" if engine.history else ""
         lines.append(("threshold", f"{engine.name}: {facts(engine.threshold)}{since}"))
@@ -140,12 +139,12 @@ def _recipe(recipe: PreprocessRecipe) -> str:
 
 def _choice(manifest: Manifest) -> str:
     """The engine that `edgead run` takes, and why."""
-    choice = manifest.measured.get("choice") or {}
-    times = choice.get("least_ms") or {}
+    choice = manifest.measured.choice
+    times = choice.least_ms or {}
     if manifest.default_engine not in times:
         return f"{manifest.default_engine} unless --engine says otherwise"
     told = ", ".join(f"{name} {ms:g} ms" for name, ms in sorted(times.items(), key=lambda item: item[1]))
-    where = choice.get("machine") or {}
+    where = choice.machine or {}
     box = f"{where.get('cpu', '?')} with {where.get('cores', '?')} cores"
     return f"{manifest.default_engine} unless --engine says otherwise: the fastest on {box} ({told})"
 

@@ -38,7 +38,7 @@ def export_bundle(
 ) -> Bundle:
     """Export, build, measure, and write the bundle of the engines that answer as the trained model did.
 
-    Engines that do not are left out; ``measured["refused"]`` of the manifest says which and why.
+    Engines that do not are left out; `measured.refused` of the manifest says which and why.
 
     Args:
         model_dir: written by ``edgead train``.
@@ -117,7 +117,7 @@ class _Export:
             stats = in_bursts(engines, self.subject.frames.all[0])
             first = next(iter(engines.values()))
             speed = {name: round(found.p50_ms, 3) for name, found in stats.items()}
-            return Timed(first.inputs, first.outputs, fastest(stats), speed, choice.to_json(stats))
+            return Timed(first.inputs, first.outputs, fastest(stats), speed, choice.told(stats))
 
     def tell(self, bundle: str = "", failure: str = "") -> None:
         """Write the report that was asked for, if one was; of a failure before anything was measured, the failure."""

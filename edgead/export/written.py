@@ -13,14 +13,16 @@ from edgead import machine
 from edgead.bundle import TRAINED_ON, EngineRecord, Manifest, write_golden, write_manifest
 from edgead.calibration.findings import Finding
 from edgead.calibration.int8.targets import target_for
+from edgead.calibration.judging.guarded import Refusal
 from edgead.export.builds import BUILDS, facts
 from edgead.export.measure import golden_camera, pick_golden
 from edgead.export.options import Job, name_of
 from edgead.export.subject import Subject
 from edgead.export.workshop import FP32_LIMIT, Workshop
 from edgead.golden import MAX_MAP_BYTES
+from edgead.measured import Choice, Deviated, Guarded, Measured, Noticed, Refused, Rewritten, TrainedThreshold
 from edgead.parity import Answers
-from edgead.typed import plain
+from edgead.typed import plain, read
 from edgead.types import TensorSpec
 
 
@@ -33,7 +35,7 @@ class Timed:
     outputs: tuple[TensorSpec, ...]
     default: str
     speed: Mapping[str, float] = field(default_factory=dict)
-    choice: Mapping[str, Any] = field(default_factory=dict)
+    choice: Choice = field(default_factory=Choice)
 
 
 def write(subject: Subject, shop: Workshop, timed: Timed, findings: Sequence[Finding]) -> None:
@@ -106,35 +108,37 @@ def _calibration(subject: Subject, shop: Workshop) -> dict[str, Any] | None:
     }
 
 
-def _measured(subject: Subject, shop: Workshop, timed: Timed, findings: Sequence[Finding]) -> dict[str, Any]:
+def _measured(subject: Subject, shop: Workshop, timed: Timed, findings: Sequence[Finding]) -> Measured:
     frames, options = subject.frames, subject.options
     counts = {"held_out": len(frames.held_out), "good": len(frames.good), "defect": len(frames.defect)}
     kept = {name_of(job): shop.deviations[name_of(job)] for job in shop.kept}
-    doubts = {name: list(options.limits.doubts(found, subject.yardstick.pairs)) for name, found in kept.items()}
-    return {
-        "threshold": asdict(subject.rule.trained),
-        "auroc": frames.auroc(subject.reference),
-        "frames": counts | ({"drawn": len(frames.drawn)} if frames.drawn else {}),
-        "limits": {"fp32": FP32_LIMIT, **asdict(options.limits)},
-        "rewrites": [done.to_json() for done in subject.applied],
-        "search": dict(options.search),
-        "deviations": {name: deviation.to_json() for name, deviation in kept.items()},
-        "doubts": {name: words for name, words in doubts.items() if words},
-        "refused": [_refusal(shop, refusal.to_json()) for refusal in shop.refused],
-        "guard": [told.to_json() for told in shop.guarded],
-        "literal": {name_of(job): asdict(shop.measured[job].parity) for job in shop.kept if job not in shop.here},
-        "latency_ms": dict(timed.speed),
-        "choice": dict(timed.choice),
-        "threads": options.threads or machine.usable_cores(),
-        "training": subject.card.metrics,
-        "labels": list(frames.labels),
-        "judgement": [finding.to_json() for finding in findings],
-        "oddest": plain(subject.card.oddest),
-    }
+    doubts = {name: tuple(options.limits.doubts(found, subject.yardstick.pairs)) for name, found in kept.items()}
+    trained = subject.rule.trained
+    return Measured(
+        threshold=read(TrainedThreshold, plain(trained)),
+        auroc=frames.auroc(subject.reference),
+        frames=counts | ({"drawn": len(frames.drawn)} if frames.drawn else {}),
+        limits={"fp32": FP32_LIMIT, **asdict(options.limits)},
+        rewrites=read(tuple[Rewritten, ...], [done.to_json() for done in subject.applied]),
+        search=options.search,
+        deviations=read(dict[str, Deviated], {name: deviation.to_json() for name, deviation in kept.items()}),
+        doubts={name: words for name, words in doubts.items() if words},
+        refused=tuple(_refusal(shop, refusal) for refusal in shop.refused),
+        guard=read(tuple[Guarded, ...], [told.to_json() for told in shop.guarded]),
+        literal={name_of(job): shop.measured[job].parity for job in shop.kept if job not in shop.here},
+        latency_ms=dict(timed.speed),
+        choice=timed.choice,
+        threads=options.threads or machine.usable_cores(),
+        training=dict(subject.card.metrics),
+        labels=frames.labels,
+        judgement=read(tuple[Noticed, ...], [finding.to_json() for finding in findings]),
+        rest={"oddest": plain(subject.card.oddest)},
+    )
 
 
-def _refusal(shop: Workshop, told: dict[str, str]) -> dict[str, Any]:
+def _refusal(shop: Workshop, refusal: Refusal) -> Refused:
     """With the figures, where there are finite ones."""
-    found = shop.deviations.get(told["engine"])
+    found = shop.deviations.get(refusal.engine)
     figures = found.to_json() if found is not None and found.score_deviation < float("inf") else None
-    return {**told, "figures": figures}
+    told: Refused = read(Refused, {**refusal.to_json(), "figures": figures})
+    return told
