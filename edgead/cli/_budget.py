@@ -296,12 +296,12 @@ def options_like(bundle: Bundle, options: ExportOptions) -> ExportOptions:
     from pathlib import Path as File
 
     from edgead.calibration.judging.deviation import Limits
-    from edgead.models.rewrites import known
+    from edgead.families.rewriting import known
 
     manifest = bundle.manifest
     measured, calibration = manifest.measured, manifest.calibration or {}
     applied = {one.name: one for one in measured.rewrites}
-    usual = [one.name for one in known() if manifest.family in one.families and one.default is not None]
+    usual = [one.name for one in known(manifest.family) if one.default is not None]
     search = measured.search
     guarded = [name for told in measured.guard for name in told.keep_float]
     chosen = search.chosen

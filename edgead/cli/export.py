@@ -232,7 +232,7 @@ def _pictures(args: argparse.Namespace) -> argparse.Namespace:
 def _options(args: argparse.Namespace) -> ExportOptions:
     from edgead.calibration.judging.deviation import Limits
     from edgead.export import ExportOptions
-    from edgead.models.rewrites import parse
+    from edgead.families.rewriting import parse
 
     return ExportOptions(
         backends=_backends(args),
