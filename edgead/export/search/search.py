@@ -142,7 +142,7 @@ class _Search:
                 hint="export it without --budget-ms; the time shown is that of the slowest picture",
             )
         began = time.monotonic()
-        self.bench.ask_trained()
+        self.bench.ask()
         self.reserve_s = min(RESERVE * self.total_s, RESERVE_S + 3 * (time.monotonic() - began))
         self.benches: dict[Size | None, Bench] = {None: self.bench}
         head = {"model": file.stem, "frames": self.bench.frames_digest(), "frames_per_class": self.per_class}
@@ -356,7 +356,7 @@ class _Search:
         self.benches[size] = bench = Bench(
             model_dir, self.options, self._folder(name), self.asked.frame, self.per_class, self.report
         )
-        bench.ask_trained()
+        bench.ask()
 
     def _fallback(self) -> None:
         """Nothing keeps both: judge the fastest, so that the message can tell what there is."""

@@ -203,7 +203,7 @@ def by_rule(ms: Callable[[Any], float]) -> Callable[..., Any]:
 
 def test_a_first_look_costs_a_few_pictures_and_leaves_what_is_built_as_it_is(tiny: Tiny, tmp_path: Path) -> None:
     bench = Bench(tiny.model(), options(), tmp_path, FRAME, 6, lambda stage, done: None)
-    bench.ask_trained()
+    bench.ask()
     choice = Choice("onnxruntime", "int8", threads=1)
     look = bench.sketch()
     assert bench.calibration is not None and look.calibration is not None
