@@ -245,9 +245,7 @@ def load_model(folder: Path) -> tuple[Detector, ModelCard]:
 
 
 def _network(folder: Path, card: ModelCard) -> type[Detector]:
-    if card.family not in families.names():
-        package = card.origin.package
-        brought = f"pip install {package}" if package else "install the edgead or the package that made it"
+    if brought := families.unknown(card.family, card.origin.package):
         raise BadInput(
             f"{folder} holds a model of the family {card.family[:40]!r}, which this edgead {__version__} does not know",
             hint=f"{brought}, or train one that is known here: {', '.join(sorted(families.names()))}",

@@ -102,7 +102,7 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     frames = manifest.measured.frames
     lines = [
         ("name", manifest.name),
-        ("model", f"{manifest.family}: {_pairs(manifest.model)}"),
+        ("model", f"{manifest.family}{_unknown(manifest)}: {_pairs(manifest.model)}"),
         ("made", f"{manifest.created_at}, {size / 2**20:.1f} MiB, {len(manifest.files)} files, digests checked"),
         ("origin", _pairs({k: v for k, v in plain(manifest.origin).items() if not isinstance(v, Mapping)})),
         ("trained on", _pairs(plain(manifest.origin.data or {}))),
@@ -123,6 +123,14 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         since = f", {len(engine.history)} earlier" if engine.history else ""
         lines.append(("threshold", f"{engine.name}: {facts(engine.threshold)}{since}"))
     return lines
+
+
+def _unknown(manifest: Manifest) -> str:
+    """Engines of a family that is not known here run all the same; only making them anew needs it."""
+    from edgead.families import unknown
+
+    brought = unknown(manifest.family, manifest.origin.package)
+    return f" (a family that is not known here: its engines run, to export it again {brought})" if brought else ""
 
 
 def _recipe(recipe: PreprocessRecipe) -> str:
