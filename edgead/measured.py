@@ -162,16 +162,16 @@ class Search:
     """
 
     budget_ms: NotNegative | None = None
-    chosen: SearchChoice | None = None
+    chosen: Annotated[SearchChoice | None, Always()] = None
     built: Timed | None = None
     candidates: tuple[Candidate, ...] | None = None
     trained: SearchTrained | None = None
     limits: dict[str, float] | None = None
     frame: tuple[int, int] | None = None
     frames_per_class: Count | None = None
-    calibration: FileName | None = None
+    calibration: Annotated[FileName | None, Always()] = None
     calibration_count: Count | None = None
-    labelled: FileName | None = None
+    labelled: Annotated[FileName | None, Always()] = None
     notes: tuple[FileName, ...] | None = None
     rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
 

@@ -52,7 +52,8 @@ class Lenient:
 @dataclass(frozen=True, slots=True)
 class Rest:
     """For ``Annotated``: the field of a dataclass that keeps, and writes back, what its other fields do not name: keys of other
-    tools and of a newer edgead. What is None by default is not written by such a dataclass where it is None."""
+    tools and of a newer edgead. What is None by default is not written by such a dataclass where it is None, and one that says
+    nothing at all is written as {}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ def plain(value: Any) -> Any:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
     rest = _rest(type(value))
+    if rest is not None and all(getattr(value, field.name) == _default(field) for field in dataclasses.fields(value)):
+        return {}
     written: dict[str, Any] = {}
     for field in dataclasses.fields(value):
         one = getattr(value, field.name)
@@ -224,6 +227,11 @@ def _dataclass(kind: Any, value: Any, place: str, *, lenient: bool) -> Any:
 def _rest(kind: Any) -> str | None:
     """The field of a dataclass that keeps what it does not name."""
     return next((name for name in _hints(kind) if _marked(kind, name, Rest)), None)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """MISSING where there is none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _marked(kind: Any, name: str, mark: type) -> bool:
