@@ -26,7 +26,6 @@ from edgead.families.rewriting import plan_for, rewrite
 from edgead.manifest import IMPORTED
 from edgead.models.detector import Detector
 from edgead.models.rewrites import Applied, Material, Setting
-from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.parity import Answers, ask
 from edgead.registry import resolve
 from edgead.trained import CALIBRATION, load_model
@@ -62,7 +61,7 @@ class Kitchen:
         self.model_dir, self.options, self.report = model_dir, options, report
         self.detector: Detector
         self.detector, self.card = load_model(model_dir)
-        if options.tool == "nncf" and isinstance(self.detector, CoarseToFine):
+        if options.tool == "nncf" and self.detector.two_graphs:
             raise BadInput("NNCF does not quantise coarse-to-fine engines", hint="leave --calibration-tool away")
         self.recipe = self.card.preprocess
         known = self.card.labelled_root
