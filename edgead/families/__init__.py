@@ -96,13 +96,18 @@ def names() -> list[str]:
     return [*FAMILIES, *(point.name for point in points("edgead.families") if point.name not in FAMILIES)]
 
 
+def known(name: str) -> bool:
+    """Whether there is a family of this name; ours cost no look at other packages."""
+    return name in FAMILIES or name in names()
+
+
 def unknown(name: str, package: str | None) -> str:
     """How to come by a family that a model or bundle names and nobody here knows; "" when it is known.
 
     Args:
         package: that brings it, where the file says so.
     """
-    if name in names():
+    if known(name):
         return ""
     return f"pip install {package}" if package else "install the edgead or the package that made it"
 
