@@ -245,7 +245,7 @@ def load_model(folder: Path) -> tuple[Detector, ModelCard]:
 
 
 def _network(folder: Path, card: ModelCard) -> type[Detector]:
-    if card.family not in families.names():
+    if not families.known(card.family):
         package = card.origin.package
         brought = f"pip install {package}" if package else "install the edgead or the package that made it"
         raise BadInput(

@@ -271,6 +271,12 @@ class ToModelSize(nn.Module):
         return out
 
 
+def plain_enlarging(detector: nn.Module) -> str:
+    """:attr:`edgead.models.detector.Detector.enlarging` of one with a `to_model_size`: a blur is no plain enlarging."""
+    module = detector.to_model_size
+    return "to_model_size" if isinstance(module, ToModelSize) and module.smooth is None else ""
+
+
 def to_model_size(patch_map: Tensor, image_size: Sequence[int]) -> Tensor:
     """Bilinear map at the model's input size: N x h x w -> N x H x W."""
     return _resize(patch_map.unsqueeze(1), (image_size[0], image_size[1])).squeeze(1)
