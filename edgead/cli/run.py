@@ -155,7 +155,6 @@ def only_bundle(folder: Path) -> Path:
 
 def _run_file(file: Path, max_parts: int | None, as_json: bool) -> int:
     """What a station.yaml says, until it is stopped."""
-    from edgead.cli._told import died, ran, summary
     from edgead.config.reading import read_station
     from edgead.line.service import Station, exit_code
     from edgead.line.stopping import stopped_by_signals
@@ -169,6 +168,8 @@ def _run_file(file: Path, max_parts: int | None, as_json: bool) -> int:
             with Station.of(config) as station:
                 stopper.attach(station)
                 station.run(max_parts)
+            from edgead.cli._told import died, ran, summary
+
             outcomes = station.outcomes()
             texts = [f"{found.name}: {summary(found.stats, found.kept, found.health.devices)}" for found in outcomes]
             say("\n".join((*texts, *died(station.crew))), sys.stderr)
@@ -180,7 +181,6 @@ def _run_file(file: Path, max_parts: int | None, as_json: bool) -> int:
 def _run_bundle(
     wanted: Wanted, max_parts: int | None, threads: int | None, *, allow_unverified: bool, keep: bool, trusted: tuple[Path, ...]
 ) -> int:
-    from edgead.cli._told import died, ran, summary
     from edgead.line.service import Station, exit_code
     from edgead.line.stopping import stopped_by_signals
     from edgead.runtime.outlet import say
@@ -196,6 +196,8 @@ def _run_bundle(
         stopper.attach(station)
         say(one_line(_headline(wanted, station)), sys.stderr)
         station.run(max_parts)
+    from edgead.cli._told import died, ran, summary  # not on the way to the first verdict
+
     outcome = replace(station.outcomes()[0], kept=sinks)
     say("\n".join((summary(outcome.stats, sinks), *died(station.crew))), sys.stdout if wanted.human else sys.stderr)
     if wanted.as_json:

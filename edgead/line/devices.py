@@ -76,14 +76,14 @@ class Devices:
         return LateOutput(later) if later is not None else made
 
     def _triggers(self, camera: CameraConfig | PartConfig, plc: PlcDevice | OpcUaServer | None) -> TriggerSource | None:
-        from edgead.runtime.later import LateTriggers
-        from edgead.runtime.loop import triggers
-
         config = camera.trigger
         if config.source == "free":
             return None
         if config.source == "plc":
             return plc
+        from edgead.runtime.later import LateTriggers
+        from edgead.runtime.loop import triggers
+
         if config.source == "interval":
             return triggers.IntervalTrigger(config.every_ms / 1000, self.clock)
         if config.source == "gpio":

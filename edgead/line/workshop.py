@@ -251,10 +251,10 @@ class Workshop:
         )
 
     def _store(self, camera: CameraConfig | PartConfig, storage: Storage | None) -> RecordStore | None:
-        from edgead.runtime.records.store import RecordStore
-
         if storage is None:
             return None
+        from edgead.runtime.records.store import RecordStore
+
         limits = storage.records
         folder = storage.folder / camera.name
         store = RecordStore(
@@ -301,14 +301,14 @@ def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:
 
 def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Faces) -> None:
     """Records and pictures, as far as they are wanted."""
-    from edgead.runtime.records.pictures import PictureFolder
-
     if storage is None or lane.store is None:
         return
     lane.store.watch(lane.station.notice)
     lane.station.on_record(lane.store.write, first=storage.records.first)
     if storage.pictures is None:
         return
+    from edgead.runtime.records.pictures import PictureFolder
+
     limits = storage.pictures
     lane.pictures = PictureFolder(
         storage.folder / camera.name / "pictures",
