@@ -5,13 +5,12 @@ Weights of heads are random and banks are drawn, not chosen; a network's time an
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
+from edgead import trained
 from edgead.bundle import Bundle
 from edgead.calibration.judging.deviation import Limits
 from edgead.calibration.judging.guard import GuardOptions
@@ -19,12 +18,14 @@ from edgead.export import ExportOptions, export_bundle
 from edgead.families.efficientad.network import EfficientAd
 from edgead.families.patchcore.network import PatchCore
 from edgead.families.simplenet.network import SimpleNet
+from edgead.manifest import Origin
 from edgead.models.backbones import load_backbone
-from edgead.models.detector import Detector, save_detector
+from edgead.models.detector import Detector
 from edgead.models.patches import PatchFeatures
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras.conveyor import draw_part
 from edgead.thresholds.choose import threshold_from_good
+from edgead.trained import ModelCard, Pictures
 from edgead.types import Image
 
 FAMILIES = ("patchcore", "simplenet", "efficientad")
@@ -53,20 +54,12 @@ def detector_of(family: str, size_px: int = SIZE_PX, rows: int = ROWS) -> Detect
 def write_model(folder: Path, family: str, size_px: int = SIZE_PX, rows: int = ROWS) -> Path:
     """A folder like that of `edgead train`."""
     detector = detector_of(family, size_px, rows).requires_grad_(False).eval()
-    for name in ("heldout", "calibration"):
-        (folder / name).mkdir(parents=True)
-        for i, picture in enumerate(pictures(FRAMES, size_px, len(name))):
-            if not cv2.imwrite(str(folder / name / f"{i:04d}.png"), picture):
-                raise OSError(f"cannot write to {folder / name}")
     scores = np.array([float(detector(torch.from_numpy(picture)[None])[1]) for picture in pictures(3, size_px)])
-    info = {
-        "name": f"untrained {family} {size_px} px",
-        "preprocess": PreprocessRecipe(size_px, size_px).to_json(),
-        "threshold": dataclasses.asdict(threshold_from_good(scores)),
-        "origin": {"tool": "benchmarks", "version": "0", "created_at": "", "arguments": {}, "data": {}},
-        "metrics": {},
-    }
-    save_detector(folder, detector, info)
+    card = ModelCard.of(
+        detector, name=f"untrained {family} {size_px} px", preprocess=PreprocessRecipe(size_px, size_px),
+        threshold=threshold_from_good(scores), origin=Origin("benchmarks", "0"),
+    )  # fmt: skip
+    trained.write_model(folder, detector, card, Pictures(pictures(FRAMES, size_px, 7), pictures(FRAMES, size_px, 11)))
     return folder
 
 

@@ -43,11 +43,11 @@ from edgead.engines.openvino import OpenVinoEngine, write_ir
 from edgead.engines.timing import interleaved_ms
 from edgead.export.graph import write_onnx
 from edgead.machine import facts
-from edgead.models.detector import load_detector
 from edgead.optional import require
 from edgead.parity import Answers, ask
 from edgead.preprocess import list_images, read_image
 from edgead.thresholds.choose import threshold_from_good
+from edgead.trained import load_model
 from edgead.training.fit import FAMILIES, TrainRequest, train
 from edgead.types import Image
 
@@ -66,7 +66,7 @@ def run(name: str, model: str, seed: int, sizes: Sizes, threads: int, scratch: P
     write_folder(split, scratch / "data")
     train(TrainRequest(model, scratch / "data", scratch / "model", recipe, seed=seed))
     graph = scratch / "model.onnx"
-    write_onnx(load_detector(scratch / "model")[0], graph)
+    write_onnx(load_model(scratch / "model")[0], graph)
     validation, tested = _halves(split)
     held_out = [read_image(file) for file in list_images(scratch / "model/heldout")]
     good_set = CalibrationSet.from_folder(scratch / "model/calibration", recipe, 64)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -14,15 +14,32 @@ from edgead.decision import PixelRule, Rule
 from edgead.errors import BadInput, BundleError, BundleMismatch
 from edgead.parity import ParityReport
 from edgead.preprocess import PreprocessRecipe
-from edgead.typed import FLOAT32_MAX, As, Between, Count, Lenient, NotNegative, Share, Side, Single, Wrong, loads, read, shown
+from edgead.typed import (
+    FLOAT32_MAX,
+    As,
+    Between,
+    Count,
+    FileName,
+    Lenient,
+    NotNegative,
+    Rest,
+    Share,
+    Side,
+    Single,
+    Wrong,
+    loads,
+    plain,
+    read,
+    shown,
+)
 from edgead.types import TensorSpec
 
 SCHEMA = 3
 READABLE = (1, 2, 3)
 """Schema 1 knows neither pixel rules nor how and when a threshold was chosen; schema 2 takes pictures as they are: no
 alignment, no proportions kept, no depth. A bundle is written in the lowest schema that says all of it."""
-ON_THE_LINE = "edgead threshold"
-"""The tool that changes thresholds after the export."""
+ON_THE_LINE, TRAINED, IMPORTED = "edgead threshold", "edgead train", "edgead import"
+"""The tool that changes thresholds after the export, and those that make a trained model's folder."""
 
 MOST_GOLDEN = 1000
 MOST_CELLS = 1 << 29
@@ -321,15 +338,74 @@ class Sizing(TypedDict):
     tried: list[TriedSize]
 
 
-class Origin(TypedDict, total=False):
-    """Where the trained model came from."""
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What a model was trained with; `rest` are the options of its family.
 
-    tool: str
-    version: str
-    created_at: str
-    source: str
-    data: dict[str, Any]
-    sizing: Sizing
+    Attributes:
+        heldout: share of the good pictures that was held out.
+        seed: of split and fit.
+        crossfit: False: the threshold comes from the held-out pictures alone.
+        leave_out: good pictures that were none, by their paths below the folder.
+        tiling: how the pictures were cut into tiles (:class:`edgead.training.tiles.Tiling`).
+    """
+
+    heldout: Share | None = None
+    seed: int | None = None
+    crossfit: bool | None = None
+    leave_out: tuple[FileName, ...] | None = None
+    tiling: dict[str, Any] | None = None
+    rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The good pictures that a model was made with: their folder, how many, and a digest of them all; None: there were none."""
+
+    path: FileName | None = None
+    images: Count | None = None
+    digest: str | None = None
+    rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the trained model came from.
+
+    Attributes:
+        tool, version: that made it, e.g. ``"edgead train"``.
+        created_at: ISO 8601, UTC.
+        package: that brings its family, when that is not edgead.
+        source: what was imported, in one line.
+        files: their names and SHA-256.
+        assumptions: what they did not say.
+        arguments: of the training.
+        sizing: how the input size was chosen.
+        data: the good pictures; None where nothing is said of them.
+        rest: keys of other tools and newer edgeads.
+    """
+
+    tool: str = ""
+    version: str = ""
+    created_at: str = ""
+    package: str | None = None
+    source: str | None = None
+    files: dict[FileName, str] | None = None
+    assumptions: tuple[FileName, ...] | None = None
+    arguments: Arguments | None = None
+    sizing: Annotated[dict[str, Any] | None, As(Sizing)] = None
+    data: Data | None = None
+    rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether pictures of the product took part."""
+        return self.data is not None and self.data.path is not None
+
+    @property
+    def without_pictures(self) -> bool:
+        """Whether the model was imported without good pictures: those held out are generated."""
+        return self.tool == IMPORTED and not self.has_pictures
 
 
 GoldenKind = Literal["good", "defect", "drawn defect"]
@@ -362,7 +438,7 @@ class Manifest:
     name: str
     family: str
     model: dict[str, Any]
-    origin: Annotated[dict[str, Any], As(Origin)]
+    origin: Origin
     preprocess: PreprocessRecipe
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -406,7 +482,7 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         recipe = self.preprocess.to_json()
         newest = recipe.keys() & {"align", "aspect", "bits"}
-        return {"schema": SCHEMA if newest else 2, **asdict(self), "preprocess": recipe}
+        return {"schema": SCHEMA if newest else 2, **plain(self), "preprocess": recipe}
 
     @classmethod
     def from_json(cls, data: Any, file: str = "manifest.json") -> Manifest:

@@ -3,7 +3,7 @@
 Strict: UTF-8, no key twice (of two, Python would take the last one in silence), no NaN or Infinity, bounded in bytes, values and
 depth before anything is made of it. Typed: dataclasses, TypedDicts and what they are made of, by their annotations; numbers are
 finite and, where ``Annotated[float, Between(0, 1)]`` says so, in a range. What is wrong is told by its place, what was found and
-what belongs there.
+what belongs there. :func:`plain` is the way back.
 """
 
 from __future__ import annotations
@@ -50,6 +50,22 @@ class Lenient:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """For ``Annotated``: the field of a dataclass that keeps, and writes back, what its other fields do not name: keys of other
+    tools and of a newer edgead. Such a dataclass does not write what is at its default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Always:
+    """For ``Annotated``: a field that is written also where it is at its default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """For ``Annotated``: any text, such as the name of a file, which may hold whatever it likes."""
+
+
+@dataclass(frozen=True, slots=True)
 class As:
     """For ``Annotated``: read as this narrower type (a TypedDict, a Literal), which the code that uses it need not know."""
 
@@ -61,6 +77,7 @@ Count = Annotated[int, Between(0, 2**31 - 1)]
 Single = Annotated[float, Between(-FLOAT32_MAX, FLOAT32_MAX)]
 """Scores, thresholds and all that is computed in float32."""
 NotNegative = Annotated[float, Between(0.0, FLOAT32_MAX)]
+FileName = Annotated[str, Verbatim()]
 Side = Annotated[int, Between(1, 1 << 16)]
 """Pixels of a picture's or a map's side."""
 
@@ -116,7 +133,8 @@ def read(kind: Any, value: Any, place: str = "") -> Any:
     if origin is list:
         return list(_tuple((arguments[0], ...), value, place))
     if origin is dict:
-        return {key: read(arguments[1], one, _at(place, key)) for key, one in _mapping(value, place).items()}
+        given = _mapping(value, place, arguments[0] is str)
+        return {key: read(arguments[1], one, _at(place, key)) for key, one in given.items()}
     if is_typeddict(kind):
         known = _hints(kind)
         for key in sorted(kind.__required_keys__):
@@ -126,6 +144,25 @@ def read(kind: Any, value: Any, place: str = "") -> Any:
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, value, place, lenient=False)
     return _plain(kind, value, place)
+
+
+def plain(value: Any) -> Any:
+    """What :func:`read` makes the value of again: dicts, lists, texts, numbers, True, False and None."""
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    rest = _rest(type(value))
+    written: dict[str, Any] = {}
+    for field in dataclasses.fields(value):
+        one = getattr(value, field.name)
+        if field.name == rest:
+            written |= plain(one)
+        elif rest is None or one != _default(field) or _marked(type(value), field.name, Always):
+            written[field.name] = plain(one)
+    return written
 
 
 def shown(value: Any) -> str:
@@ -141,6 +178,10 @@ def shown(value: Any) -> str:
 def _annotated(kind: Any, notes: tuple[Any, ...], value: Any, place: str) -> Any:
     if any(isinstance(note, Lenient) for note in notes):
         return _dataclass(kind, value, place, lenient=True)
+    if any(isinstance(note, Verbatim) for note in notes):
+        if not isinstance(value, str):
+            raise _wrong(place, value, "a text")
+        return value
     found = read(next((note.kind for note in notes if isinstance(note, As)), kind), value, place)
     for note in notes:
         if isinstance(note, Between) and found is not None and not note.low <= found <= note.high:
@@ -161,12 +202,15 @@ def _tuple(kinds: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
 
 
 def _dataclass(kind: Any, value: Any, place: str, *, lenient: bool) -> Any:
-    given, hints = _mapping(value, place), _hints(kind)
-    if not lenient and (unknown := [key for key in given if key not in hints]):
-        raise Wrong(f"{_at(place, unknown[0])} is an unknown key")
-    values = {}
+    given, hints, rest = _mapping(value, place), _hints(kind), _rest(kind)
+    unknown = {key: one for key, one in given.items() if key not in hints or key == rest}
+    if unknown and rest is None and not lenient:
+        raise Wrong(f"{_at(place, next(iter(unknown)))} is an unknown key")
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
-        if field.name in given:
+        if field.name == rest:
+            values[rest] = unknown
+        elif field.name in given:
             values[field.name] = read(hints[field.name], given[field.name], _at(place, field.name))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise Wrong(f"{_at(place, field.name)} is missing")
@@ -174,6 +218,20 @@ def _dataclass(kind: Any, value: Any, place: str, *, lenient: bool) -> Any:
         return kind(**values)
     except EdgeadError as error:
         raise Wrong(f"{place}: {error}" if place else str(error)) from error
+
+
+@lru_cache
+def _rest(kind: Any) -> str | None:
+    """The field of a dataclass that keeps what it does not name."""
+    return next((name for name in _hints(kind) if _marked(kind, name, Rest)), None)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _marked(kind: Any, name: str, mark: type) -> bool:
+    return any(isinstance(note, mark) for note in getattr(_hints(kind)[name], "__metadata__", ()))
 
 
 def _plain(kind: Any, value: Any, place: str) -> Any:
@@ -198,10 +256,10 @@ def _plain(kind: Any, value: Any, place: str) -> Any:
     raise TypeError(f"no reader for {kind!r}")
 
 
-def _mapping(value: Any, place: str) -> Mapping[str, Any]:
+def _mapping(value: Any, place: str, checked: bool = True) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise _wrong(place, value, "an object")
-    if bad := next((key for key in value if len(key) > MAX_TEXT or _control(key)), None):
+    if checked and (bad := next((key for key in value if len(key) > MAX_TEXT or _control(key)), None)):
         raise Wrong(f"{_at(place, bad)} is a key with control characters, or too long")
     return value
 

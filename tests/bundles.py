@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from edgead.bundle import Bundle
+from edgead.manifest import Origin, Threshold
+from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image
+
+if TYPE_CHECKING:
+    from edgead.models.detector import Detector
 
 FAMILIES = ("patchcore", "simplenet", "efficientad")
 SIZES = {"patchcore": 64, "simplenet": 64, "efficientad": 128}
@@ -41,9 +46,7 @@ def train_tiny(folder: Path, family: str) -> Path:
     from edgead.families.efficientad.network import EfficientAd
     from edgead.families.patchcore.network import PatchCore
     from edgead.families.simplenet.network import SimpleNet
-    from edgead.models.detector import Detector, save_detector
     from edgead.models.rows import load_features
-    from edgead.preprocess import PreprocessRecipe
     from edgead.thresholds.choose import threshold_from_good
 
     torch.manual_seed(0)
@@ -73,16 +76,21 @@ def train_tiny(folder: Path, family: str) -> Path:
     write_parts(folder / "labelled/test/good", range(200, 208), size)
     write_parts(folder / "labelled/test/scratch", range(300, 308), size, defect=True)
     scores = [float(detector(torch.from_numpy(part(seed, size))[None])[1]) for seed in range(100, 112)]
-    info = {
-        "name": f"tiny {family}",
-        "preprocess": PreprocessRecipe(size, size).to_json(),
-        "threshold": dataclasses.asdict(threshold_from_good(np.array(scores))),
-        "origin": {"tool": "tests", "version": "0", "created_at": "2026-11-22T00:00:00+00:00", "arguments": {}, "data": {}},
-        "metrics": {},
-        "labelled_root": str(folder / "labelled"),
-    }
-    save_detector(folder, detector, info)
+    saved(folder, detector, f"tiny {family}", threshold_from_good(np.array(scores)), str(folder / "labelled"))
     return folder
+
+
+def saved(
+    folder: Path, detector: Detector, name: str = "part", threshold: Threshold | None = None, labelled_root: str | None = None
+) -> None:
+    """Weights and card of a model, without pictures."""
+    from edgead.trained import ModelCard, write_model
+
+    card = ModelCard.of(
+        detector, name=name, preprocess=PreprocessRecipe(*detector.image_size[::-1]), labelled_root=labelled_root,
+        threshold=threshold or Threshold(1.0, "tests"), origin=Origin("tests", "0", "2026-11-22T00:00:00+00:00"),
+    )  # fmt: skip
+    write_model(folder, detector, card)
 
 
 def export_tiny(model_dir: Path, target: Path) -> Bundle:

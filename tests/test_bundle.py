@@ -31,6 +31,7 @@ from edgead.bundle import (
 )
 from edgead.decision import PixelRule, Region
 from edgead.errors import BadInput, BundleError, BundleMismatch, EdgeadError, StorageError
+from edgead.manifest import Origin
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import TensorSpec
@@ -117,7 +118,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         name=draw(NAMES),
         family=draw(NAMES),
         model=draw(FREE),
-        origin=draw(FREE),
+        origin=Origin(rest=draw(FREE)),
         preprocess=draw(RECIPES),
         inputs=draw(SPECS),
         outputs=draw(SPECS),

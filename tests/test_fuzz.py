@@ -148,7 +148,7 @@ def test_golden_frames_with_anything_in_them(bundle: Path, rng: random.Random) -
 @bounded(300)
 @given(RANDOM)
 def test_a_model_card_with_anything_in_it(tiny: Tiny, tmp_path: Path, rng: random.Random) -> None:
-    from edgead.models.detector import load_detector
+    from edgead.trained import load_model
 
     model = tiny.model()
     folder = tmp_path / "model"
@@ -161,7 +161,7 @@ def test_a_model_card_with_anything_in_it(tiny: Tiny, tmp_path: Path, rng: rando
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # torch: nothing to initialise in a layer of size 0
-                load_detector(folder, to_export=True)
+                load_model(folder)
         except BadInput as error:
             assert len(str(error)) < SCREEN
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
 from edgead.jobs.doctor.box import PROBE
+from edgead.manifest import Origin
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image, TensorSpec
@@ -43,7 +44,7 @@ def write_vouched(target: Path, **changes: object) -> Path:
         name="vouched",
         family="patchcore",
         model={},
-        origin={},
+        origin=Origin(),
         preprocess=RECIPE,
         inputs=(TensorSpec("image", (1, 16, 16, 3), "uint8"),),
         outputs=(TensorSpec("anomaly_map", (1, 16, 16), "float32"), TensorSpec("score", (1,), "float32")),

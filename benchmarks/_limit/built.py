@@ -17,8 +17,9 @@ from edgead.calibration.judging.deviation import Limits
 from edgead.export import ExportOptions, export_bundle
 from edgead.export.graph import OPSET, write_onnx
 from edgead.families.efficientad.network import EfficientAd
-from edgead.models.detector import Detector, load_detector
+from edgead.models.detector import Detector
 from edgead.models.rewrites import Setting
+from edgead.trained import load_model
 
 EXPORT_FRAMES = 20
 
@@ -34,7 +35,7 @@ class Built:
 
     @classmethod
     def of(cls, family: str, model_dir: Path, cache: Path) -> Built:
-        detector, _ = load_detector(model_dir)
+        detector, _ = load_model(model_dir)
         digest = hashlib.sha256((model_dir / "model.safetensors").read_bytes()).hexdigest()[:12]
         folder = cache / f"{family}-{digest}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,9 @@ from torch import Tensor
 from edgead.errors import BadInput
 from edgead.families.efficientad.fit import ridge_regression
 from edgead.families.efficientad.network import EfficientAd, last_layer
-from edgead.models.detector import load_detector, save_detector
 from edgead.models.rows import to_pixels
 from edgead.preprocess import list_images, read_image
+from edgead.trained import load_model, write_model
 from edgead.types import Image
 
 DISTURBED = 0.15
@@ -40,7 +41,7 @@ def separate(shared: Path, folder: Path, seed: int) -> None:
     Raises:
         BadInput: `shared` holds no EfficientAD with a shared trunk.
     """
-    detector, info = load_detector(shared)
+    detector, card = load_model(shared)
     if not isinstance(detector, EfficientAd) or not detector.shared_trunk:
         raise BadInput(f"{shared} is no EfficientAD with a shared trunk", hint="train one with the default options")
     made = EfficientAd.build({**detector.config, "shared_trunk": False}, detector.image_size).eval().requires_grad_(False)
@@ -56,7 +57,7 @@ def separate(shared: Path, folder: Path, seed: int) -> None:
     _set_quantiles(made, held[:HELD_OUT])
     for kind in ("calibration", "heldout"):
         shutil.copytree(shared / kind, folder / kind, dirs_exist_ok=True)
-    save_detector(folder, made, {k: v for k, v in info.items() if k not in ("edgead_model", "family", "config", "image_size")})
+    write_model(folder, made, replace(card, config=dict(made.config)))
 
 
 def _patches(detector: EfficientAd, images: Sequence[Image], rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:

@@ -22,9 +22,8 @@ from edgead.budget import LatencyBudget
 from edgead.bundle import Bundle
 from edgead.clock import MonotonicClock
 from edgead.engines import open_engine
-from edgead.models.detector import load_detector
-from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.loop.inspector import Inspector
+from edgead.trained import load_model
 from edgead.training.evaluate import answers
 from edgead.types import Frame, Image, Verdict
 
@@ -105,9 +104,8 @@ def imported(case: Case, theirs: Theirs, keep: bool, exact: bool = False) -> Mad
 
 def reference(case: Case, model: Path) -> tuple[Answers, float]:
     """What edgead's trained torch model answers, and its own threshold, which the labels are by."""
-    detector, info = load_detector(model)
-    recipe = PreprocessRecipe.from_json(info["preprocess"])
-    threshold = float(info["threshold"]["value"])
+    detector, card = load_model(model)
+    recipe, threshold = card.preprocess, card.threshold.value
 
     def ask(frame: Image) -> tuple[float, bool]:
         score = answers(detector, recipe.apply(frame))[0]

@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgead import disk
 from edgead.errors import BadInput, MissingExtra
-from edgead.typed import MAX_BYTES, Wrong, loads
+from edgead.manifest import TRAINED
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
     from edgead.calibration.judging.deviation import Limits
     from edgead.export import ExportOptions
     from edgead.export.search.options import Retrain, SearchOptions
+    from edgead.manifest import Arguments
+    from edgead.trained import ModelCard
 
 FRAME = "1920x1080"
 MINUTES = 10.0
@@ -100,8 +101,9 @@ def search_options(args: argparse.Namespace, model_dir: Path) -> SearchOptions:
 
 def _usual_frame(model_dir: Path) -> str:
     """`FRAME`, but of a model that finds the part in the picture the size of its reference picture."""
-    found = _part(_part(_info(model_dir), "preprocess"), "align").get("frame")
-    return f"{found[0]}x{found[1]}" if isinstance(found, list) and len(found) == 2 else FRAME
+    card = _card(model_dir)
+    found = card.preprocess.align if card else None
+    return "{}x{}".format(*found.frame) if found else FRAME
 
 
 def within_device(args: argparse.Namespace, options: ExportOptions) -> ExportOptions:
@@ -139,64 +141,65 @@ def retrainer(model_dir: Path) -> tuple[Retrain | None, str]:
 
     The pictures must be the same ones: their digest is checked before the first training.
     """
-    info = _info(model_dir)
-    origin = _part(info, "origin")
-    path = str(_part(origin, "data").get("path", ""))
-    if origin.get("tool") != "edgead train" or "family" not in info:
+    card = _card(model_dir)
+    if card is None or card.origin.tool != TRAINED or card.origin.arguments is None:
         return None, "this model was not trained by edgead train"
-    if not Path(path).is_dir():
-        return None, f"the pictures that it was trained on are not at {path} any more"
-    if _part(origin, "arguments").get("tiling"):
+    folder = card.origin.data.path if card.origin.data else None
+    path = Path(folder or "")
+    if folder is None or not path.is_dir():
+        return None, f"the pictures that it was trained on are not at {folder or ''} any more"
+    if card.origin.arguments.tiling:
         return None, "this model looks at tiles, whose size is part of its training"
+    known, arguments = card, card.origin.arguments
     checked: list[bool] = []
 
     def again(size: tuple[int, int], folder: Path, stop: Callable[[], bool]) -> None:
         if not checked:
-            _check_pictures(info, Path(path))
+            _check_pictures(known, arguments, path)
             checked.append(True)
-        _train(info, Path(path), size, folder, stop)
+        _train(known, arguments, path, size, folder, stop)
 
     return again, ""
 
 
-def _info(model_dir: Path) -> dict[str, Any]:
+def _card(model_dir: Path) -> ModelCard | None:
+    from edgead.trained import read_card
+
     try:
-        info = loads(disk.read_file(model_dir / "model.json", MAX_BYTES), nan_is_none=True)
-    except (OSError, Wrong):
-        return {}  # load_detector says what is wrong
-    return info if isinstance(info, dict) else {}
+        return read_card(model_dir)
+    except BadInput:
+        return None  # the export says what is wrong
 
 
-def _part(whole: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """What stands at `key`, when it has keys of its own."""
-    found = whole.get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def _check_pictures(info: Mapping[str, Any], path: Path) -> None:
-    from edgead.preprocess import PreprocessRecipe
+def _check_pictures(card: ModelCard, arguments: Arguments, path: Path) -> None:
     from edgead.training.dataset import load_good
 
-    recipe, arguments = PreprocessRecipe.from_json(info["preprocess"]), info["origin"]["arguments"]
-    left_out = arguments.get("leave_out", ())
-    found = load_good(path, recipe, float(arguments["heldout"]), int(arguments["seed"]), leave_out=left_out).digest
-    if found != info["origin"]["data"]["digest"]:
+    heldout, seed = _split(arguments)
+    found = load_good(path, card.preprocess, heldout, seed, leave_out=arguments.leave_out or ()).digest
+    if card.origin.data is None or found != card.origin.data.digest:
         raise BadInput(f"the pictures in {path} are not those that the model was trained on", hint="train the model again")
 
 
-def _train(info: Mapping[str, Any], path: Path, size: tuple[int, int], folder: Path, stop: Callable[[], bool]) -> None:
+def _split(arguments: Arguments) -> tuple[float, int]:
+    """Share and seed of what was held out. Raises BadInput."""
+    if arguments.heldout is None or arguments.seed is None:
+        raise BadInput("the model's card does not say how its pictures were split", hint="train the model again")
+    return arguments.heldout, arguments.seed
+
+
+def _train(
+    card: ModelCard, arguments: Arguments, path: Path, size: tuple[int, int], folder: Path, stop: Callable[[], bool]
+) -> None:
     from edgead.optional import require
-    from edgead.preprocess import PreprocessRecipe
     from edgead.training.fit import TrainRequest, train
 
     require("sklearn", extra="train", why="Training at another input size")
-    recipe = dataclasses.replace(PreprocessRecipe.from_json(info["preprocess"]), width=size[0], height=size[1], crop_from=None)
-    arguments = info["origin"]["arguments"]
-    own = ("heldout", "seed", "crossfit", "leave_out")
-    options = {key: _value(key, value) for key, value in arguments.items() if key not in own}
+    recipe = dataclasses.replace(card.preprocess, width=size[0], height=size[1], crop_from=None)
+    heldout, seed = _split(arguments)
+    options = {key: _value(key, value) for key, value in arguments.rest.items()}
     request = TrainRequest(
-        info["family"], path, folder, recipe, options, str(info["name"]), float(arguments["heldout"]), int(arguments["seed"]),
-        crossfit=bool(arguments.get("crossfit", True)), leave_out=tuple(arguments.get("leave_out", ())),
+        card.family, path, folder, recipe, options, card.name, heldout, seed,
+        crossfit=arguments.crossfit is not False, leave_out=arguments.leave_out or (),
     )  # fmt: skip
 
     def progress(stage: str, done: float) -> None:

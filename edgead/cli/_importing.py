@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.cli.train import parse_roi, parse_size
 from edgead.errors import BadInput
+from edgead.manifest import Data
+from edgead.trained import Pictures, is_model, read_card
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from edgead.bundle import Threshold
     from edgead.importers import Imported
-    from edgead.training.dataset import GoodImages
     from edgead.types import Image
 
 LOOKED_AT = 12  # held out pictures that show what rounding changes
@@ -87,7 +87,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
 
     from edgead.bundle import Threshold
     from edgead.importers import import_model
-    from edgead.importers.folder import NO_PICTURES, generated_frames, write_model
+    from edgead.importers.folder import NO_PICTURES, generated_frames, write_imported
     from edgead.layout import find_good
     from edgead.survey import settle
     from edgead.thresholds.choose import threshold_from_good
@@ -97,7 +97,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     imported = import_model(source, _options(args), _graph_options(args))
     notes: list[str] = []
     good: list[Image] = []
-    data: dict[str, Any] = {}
+    data = Data()
     root: Path | None = None
     camera: list[Path] = []
     if args.images is not None:
@@ -105,7 +105,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
         imported.recipe = images.recipe
         notes += [*images.survey.lines(), *images.survey.warnings(images.recipe, shapes=False)]
         good, held_out, camera = images.train, images.heldout, images.heldout_files
-        data = _data(images)
+        data = images.told()
         root = find_good(args.images)[1]
         imported.complete(good, held_out)
     else:
@@ -135,7 +135,7 @@ def import_to(args: argparse.Namespace, source: Path, out: Path) -> tuple[Import
     if scores is not None:
         notes.append(f"{int((scores >= threshold.value).sum())} of {len(scores)} held out good pictures are above the threshold")
         notes += _rounded(args, source, imported, camera, answers, threshold.value)
-    write_model(out, imported, threshold, held_out, good, args.name or _name(source), data, root, camera)
+    write_imported(out, imported, threshold, Pictures(held_out, good, camera=camera), args.name or _name(source), data, root)
     return imported, threshold, notes
 
 
@@ -204,9 +204,8 @@ def refuse_import_arguments(args: argparse.Namespace) -> None:
 def imported_without_pictures(model: Path) -> bool:
     """Whether `model` is a folder that ``edgead import`` wrote without good pictures: those held out in it are generated."""
     try:
-        origin = json.loads((model / "model.json").read_text("utf-8"))["origin"]
-        return bool(origin["tool"] == "edgead import" and not origin["data"])
-    except (OSError, ValueError, KeyError, TypeError):  # no such folder: told where it is read
+        return read_card(model).origin.without_pictures
+    except BadInput:  # no such folder: told where it is read
         return False
 
 
@@ -217,21 +216,15 @@ def with_good_pictures(model: Path, out: Path, folder: Path) -> None:
         BadInput: no usable pictures.
     """
     from edgead.importers.folder import with_pictures
-    from edgead.models.detector import load_detector
-    from edgead.preprocess import PreprocessRecipe
     from edgead.training.dataset import load_good
 
-    images = load_good(folder, PreprocessRecipe.from_json(load_detector(model)[1]["preprocess"]))
-    with_pictures(model, out, images.heldout, images.train, _data(images))
-
-
-def _data(images: GoodImages) -> dict[str, Any]:
-    return {"path": str(images.folder), "images": images.count, "digest": images.digest}
+    images = load_good(folder, read_card(model).preprocess)
+    with_pictures(model, out, Pictures(images.heldout, images.train), images.told())
 
 
 def is_foreign(source: Path) -> bool:
     """Whether `source` is anything but a folder written by ``edgead train`` or ``edgead import``."""
-    return source.exists() and not (source / "model.json").is_file()
+    return source.exists() and not is_model(source)
 
 
 def summary(imported: Imported, threshold: Threshold, notes: list[str]) -> str:

@@ -15,6 +15,7 @@ from edgead.cli._json import print_json
 from edgead.cli._options import JSON, TRUSTED
 from edgead.cli._types import PATH
 from edgead.cli._verb import argument, verb
+from edgead.typed import plain
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, Manifest
@@ -97,14 +98,14 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     from edgead.cli._sizing import told
     from edgead.cli._thresholds import facts
 
-    recipe, sizing = manifest.preprocess, manifest.origin.get("sizing")
+    recipe, sizing = manifest.preprocess, manifest.origin.sizing
     frames = manifest.measured.get("frames", {})
     lines = [
         ("name", manifest.name),
         ("model", f"{manifest.family}: {_pairs(manifest.model)}"),
         ("made", f"{manifest.created_at}, {size / 2**20:.1f} MiB, {len(manifest.files)} files, digests checked"),
-        ("origin", _pairs({k: v for k, v in manifest.origin.items() if not isinstance(v, Mapping)})),
-        ("trained on", _pairs(manifest.origin.get("data", {}))),
+        ("origin", _pairs({k: v for k, v in plain(manifest.origin).items() if not isinstance(v, Mapping)})),
+        ("trained on", _pairs(plain(manifest.origin.data or {}))),
         ("recipe", _recipe(recipe)),
         *(("input size" if i == 0 else "", line) for i, line in enumerate(told(sizing) if sizing else ())),
         *(("input", f"{t.name}: {t.dtype} {' x '.join(map(str, t.shape))}") for t in manifest.inputs),

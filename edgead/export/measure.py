@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +23,7 @@ from edgead.parity import Answers, ParityReport, compare
 from edgead.preprocess import PreprocessRecipe, list_images, read_image, to_bgr8
 from edgead.survey import Survey
 from edgead.thresholds.choose import threshold_from_good
+from edgead.trained import HELD_OUT, ModelCard
 from edgead.types import Image
 
 FEWEST_LEFT = 3
@@ -97,19 +97,19 @@ class ThresholdRule:
 
     @classmethod
     def of(
-        cls, info: Mapping[str, Any], reference: npt.NDArray[np.float32], held_out: int, max_false_reject: float | None
+        cls, card: ModelCard, reference: npt.NDArray[np.float32], held_out: int, max_false_reject: float | None
     ) -> ThresholdRule:
         """From the trained model's folder, its scores of all frames, the held-out ones first, and the rate that the user asks for
         (None: keep what training chose)."""
-        known = info.get("crossfit") or {}
-        how = str(known.get("how", ""))
-        crossfit = np.array(known["scores"] if how else (), np.float64)
+        known = card.crossfit
+        how = known.how if known else ""
+        crossfit = np.array(known.scores if known and how else (), np.float64)
         automatic = threshold_from_good(crossfit if how else reference[:held_out], max_false_reject, crossfit=how)
         assert automatic.chosen is not None
         rate = automatic.chosen.max_false_reject
         if max_false_reject is not None:
             return cls(automatic, rate, held_out, reference, crossfit)
-        stored = Threshold(float(info["threshold"]["value"]), str(info["threshold"]["method"]))
+        stored = Threshold(card.threshold.value, card.threshold.method)
         if np.isclose(stored.value, automatic.value, rtol=1e-4, atol=1e-6):
             return cls(automatic, rate, held_out, reference, crossfit)
         return cls(stored, None, held_out, reference)
@@ -175,12 +175,12 @@ def read_frames(
         BadInput: fewer than two held-out frames, an unreadable picture (all are named), or `labelled` is not in that layout.
     """
     rng = np.random.default_rng(seed)
-    held_out = _some(list_images(model_dir / "heldout"), per_class, rng)
+    held_out = _some(list_images(model_dir / HELD_OUT), per_class, rng)
     size = (recipe.height, recipe.width, 3)
     images = tuple(read_image(file) for file in held_out)
     wrong = [file for file, image in zip(held_out, images, strict=True) if image.shape != size]
     if wrong or len(images) < 2:
-        what = f"{wrong[0]} is not at model size" if wrong else f"{model_dir / 'heldout'} holds fewer than 2 pictures"
+        what = f"{wrong[0]} is not at model size" if wrong else f"{model_dir / HELD_OUT} holds fewer than 2 pictures"
         raise BadInput(what, hint="train the model again")
     labels = None if labelled is None else layout.labelled(labelled)
     found = [] if labels is None else labels.files

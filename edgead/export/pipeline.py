@@ -127,19 +127,19 @@ class _Export:
             return
         self.report("report", 0.0)
         if not subject.asked:
-            write_failure(file, str(subject.info["name"]), failure)
+            write_failure(file, subject.card.name, failure)
             return
         answers = {name: told for report in shop.guarded for name, told in report.answers.items()}
         write_report(
             file,
             ReportData(
-                name=str(subject.info["name"]), family=subject.detector.family, bundle=bundle, failure=failure,
+                name=subject.card.name, family=subject.detector.family, bundle=bundle, failure=failure,
                 frames=subject.frames.all, kinds=subject.frames.kinds(), reference=subject.reference,
                 threshold=subject.rule.trained, auroc=subject.yardstick.auroc(subject.reference),
                 drawn=bool(subject.frames.drawn), limits=subject.options.limits,
                 engines=[self._row(job) for job in shop.jobs if job in shop.measured], answers=answers, guards=shop.guarded,
                 calibrations=shop.calibrated, machine=machine.facts(), search=subject.options.search, judgement=self.findings,
-                oddest=oddest_of(subject.model_dir, subject.info), refused=shop.refused, pairs=subject.yardstick.pairs,
+                oddest=oddest_of(subject.model_dir, subject.card), refused=shop.refused, pairs=subject.yardstick.pairs,
             ),
         )  # fmt: skip
 

@@ -21,6 +21,7 @@ from edgead.export.pages import Block, Heading, Picture, Table, Text, Tiles, wri
 from edgead.parity import Answers
 from edgead.preprocess import read_image
 from edgead.thresholds.conformal import images_needed
+from edgead.trained import ODDEST, ModelCard
 from edgead.types import Image
 from edgead.words import plain
 
@@ -136,16 +137,17 @@ def write_failure(target: Path, name: str, failure: str, search: Mapping[str, An
     write(target, f"{name}: export report", f"edgead {__version__}", blocks)
 
 
-def oddest_of(model_dir: Path, info: Mapping[str, Any]) -> list[tuple[str, Image]]:
+def oddest_of(model_dir: Path, card: ModelCard) -> list[tuple[str, Image]]:
     """The oddest good pictures that training put aside, each with a caption; none in models of before."""
     found = []
-    for i, told in enumerate(info.get("oddest", ())):
-        file = model_dir / "oddest" / f"{i:04d}.png"
+    for i, told in enumerate(card.oddest):
+        file = model_dir / ODDEST / f"{i:04d}.png"
         if file.is_file():
-            where = "held out" if told["heldout"] else "trained on"
-            mark = "\nunlike all others" if told["odd"] else ""
-            name = plain(str(told["file"])[-40:].replace("\n", "\\n").replace("\t", "\\t"))
-            caption = f"{name}\n{told['times']:.2f} x as far as usual, score {told['score']:.4g}, {where}{mark}"
+            score = "" if told.score is None else f", score {told.score:.4g}"
+            where = "held out" if told.heldout else "trained on"
+            mark = "\nunlike all others" if told.odd else ""
+            name = plain(told.file[-40:].replace("\n", "\\n").replace("\t", "\\t"))
+            caption = f"{name}\n{told.times:.2f} x as far as usual{score}, {where}{mark}"
             found.append((caption, read_image(file)))
     return found
 

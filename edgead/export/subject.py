@@ -16,10 +16,11 @@ from edgead.errors import BadInput
 from edgead.export.builds import BUILDS
 from edgead.export.measure import ThresholdRule, read_frames, trained_answers
 from edgead.export.options import ExportOptions, Job
-from edgead.models.detector import Detector, load_detector
+from edgead.manifest import IMPORTED
+from edgead.models.detector import Detector
 from edgead.models.rewrites import Applied, Material, plan_for, rewrite
 from edgead.models.wrappers.coarse import CoarseToFine
-from edgead.preprocess import PreprocessRecipe
+from edgead.trained import CALIBRATION, load_model
 
 Told = Callable[[str], Callable[[float], None]]
 """Stage -> what is told the share of it that is done."""
@@ -30,7 +31,7 @@ class Subject:
 
     Attributes:
         detector: the model; after :meth:`rewrite` what engines are made of.
-        info, recipe: of its folder.
+        card, recipe: of its folder.
         frames: pictures that it was not trained on.
         calibration: pictures for INT8, None where none is asked for.
         reference, rule, yardstick: its answers on all frames, how thresholds come about, and what engines are measured with.
@@ -45,16 +46,16 @@ class Subject:
     def __init__(self, model_dir: Path, options: ExportOptions, jobs: Sequence[Job]) -> None:
         self.model_dir, self.options = model_dir, options
         self.detector: Detector
-        self.detector, self.info = load_detector(model_dir, to_export=True)
+        self.detector, self.card = load_model(model_dir)
         if options.tool == "nncf" and isinstance(self.detector, CoarseToFine):
             raise BadInput("NNCF does not quantise coarse-to-fine engines", hint="leave --calibration-tool away")
         self.plan = plan_for(self.detector.family, options.rewrites, options.left_out)
         self.applied: tuple[Applied, ...] = ()
-        self.recipe = PreprocessRecipe.from_json(self.info["preprocess"])
+        self.recipe = self.card.preprocess
         lossy = bool(options.rewrites) or any(precision != "fp32" for _, precision in jobs)
         self.frames = read_frames(model_dir, self.recipe, self._labelled_root(), options.frames_per_class, draw=lossy)
         self.calibration: CalibrationSet | None = None
-        folder = options.calibration or model_dir / "calibration"
+        folder = options.calibration or model_dir / CALIBRATION
         if any(BUILDS[job].graph == "int8" for job in jobs) or (self.plan and folder.is_dir()):
             own = options.calibration  # goes through the whole recipe; what training set aside already went through it
             recipe = self.recipe if own else self.recipe.of_inputs
@@ -66,11 +67,11 @@ class Subject:
         images = self.frames.all
         self.reference = self.exact = trained_answers(self.detector, images, told("trained model"))
         if not np.ptp(self.reference.scores) > 0.0:
-            imported = self.info["origin"].get("tool") == "edgead import"
+            imported = self.card.origin.tool == IMPORTED
             hint = "import another output (--score, --map), or train it again" if imported else "train it again"
             raise BadInput("the trained model gives every picture the same score", hint=hint)
         held_out = len(self.frames.held_out)
-        self.rule = ThresholdRule.of(self.info, self.reference.scores, held_out, self.options.max_false_reject)
+        self.rule = ThresholdRule.of(self.card, self.reference.scores, held_out, self.options.max_false_reject)
         own, drawn = (lambda s: self.rule.own(s).value), bool(self.frames.drawn)
         self.yardstick = Yardstick(images, self.reference, self.rule.trained.value, own, *self.frames.judged(), drawn)
         self.asked = True
@@ -78,14 +79,14 @@ class Subject:
     def findings(self) -> list[Finding]:
         """What must be said of the trained model: by the frames here, or, where no defect is among them, as training said it;
         nothing where there are no pictures of the product."""
-        if not self.info["origin"].get("data"):
+        if not self.card.origin.has_pictures:
             return []
         figures = figures_of(
             self.frames.all, self.reference.scores, len(self.frames.held_out), len(self.frames.good), self.rule.trained.value,
             self.rule.without_largest(), bool(self.frames.drawn),
         )  # fmt: skip
-        found = judge(figures) if figures else [Finding(**told) for told in self.info.get("findings", ())]
-        return found + odd_pictures(self.info.get("crossfit", {}).get("odd", ()))
+        found = judge(figures) if figures else [*self.card.findings]
+        return found + odd_pictures(self.card.crossfit.odd if self.card.crossfit else ())
 
     def rewrite(self, told: Told) -> None:
         """Change the detector as planned."""
@@ -110,5 +111,5 @@ class Subject:
     def _labelled_root(self) -> Path | None:
         if self.options.labelled is not None:
             return self.options.labelled
-        known = self.info.get("labelled_root")
+        known = self.card.labelled_root
         return Path(known) if known and (Path(known) / "test").is_dir() else None

@@ -20,6 +20,7 @@ from edgead.export.subject import Subject
 from edgead.export.workshop import FP32_LIMIT, Workshop
 from edgead.golden import MAX_MAP_BYTES
 from edgead.parity import Answers
+from edgead.typed import plain
 from edgead.types import TensorSpec
 
 
@@ -45,10 +46,10 @@ def write(subject: Subject, shop: Workshop, timed: Timed, findings: Sequence[Fin
     kinds = subject.frames.kinds()
     here = machine.facts()
     manifest = Manifest(
-        name=str(subject.info["name"]),
+        name=subject.card.name,
         family=subject.detector.family,
         model={**subject.detector.config, "image_size": list(subject.detector.image_size)},
-        origin=dict(subject.info["origin"]),
+        origin=subject.card.origin,
         preprocess=subject.recipe,
         inputs=timed.inputs,
         outputs=timed.outputs,
@@ -125,10 +126,10 @@ def _measured(subject: Subject, shop: Workshop, timed: Timed, findings: Sequence
         "latency_ms": dict(timed.speed),
         "choice": dict(timed.choice),
         "threads": options.threads or machine.usable_cores(),
-        "training": subject.info.get("metrics", {}),
+        "training": subject.card.metrics,
         "labels": list(frames.labels),
         "judgement": [finding.to_json() for finding in findings],
-        "oddest": subject.info.get("oddest", []),
+        "oddest": plain(subject.card.oddest),
     }
 
 

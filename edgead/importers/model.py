@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from edgead import __version__
 from edgead.bundle import Threshold, file_digest
 from edgead.errors import BadInput
+from edgead.manifest import IMPORTED, Data, Origin
 from edgead.models.detector import Detector
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image
@@ -70,21 +70,21 @@ class Imported:
             good, held_out: H x W x 3 uint8 BGR at model size.
         """
 
-    def origin(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def origin(self, data: Data) -> Origin:
         """Where the model came from, for model.json and the manifest.
 
         Args:
-            data: path, count and digest of the good pictures; empty without.
+            data: the good pictures.
         """
-        return {
-            "tool": "edgead import",
-            "version": __version__,
-            "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "source": self.source,
-            "files": {file.name: file_digest(file) for file in self.files},
-            "assumptions": list(self.assumptions),
-            "data": dict(data),
-        }
+        return Origin(
+            tool=IMPORTED,
+            version=__version__,
+            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            source=self.source,
+            files={file.name: file_digest(file) for file in self.files},
+            assumptions=tuple(self.assumptions),
+            data=data,
+        )
 
 
 def recipe_for(image_size: tuple[int, int], antialias: bool, options: ImportOptions) -> PreprocessRecipe:

@@ -29,6 +29,7 @@ from edgead.families.patchcore.network import PatchCore
 from edgead.models.detector import Detector
 from edgead.models.learning.progress import Progress, silent
 from edgead.thresholds.choose import odd_places, threshold_from_good
+from edgead.trained import CrossFitted
 from edgead.training.evaluate import answers
 from edgead.training.tiles import Fit
 from edgead.types import Image
@@ -112,13 +113,11 @@ class Scored:
         """Places of those whose score chance does not explain, the largest first."""
         return odd_places(self.scores)
 
-    def to_json(self, folder: Path) -> dict[str, Any]:
+    def told(self, folder: Path) -> CrossFitted:
         """For the trained model's card."""
-        names = [file.relative_to(folder).as_posix() for file in self.files]
-        return {
-            "how": self.how, "why": self.why, "heldout": self.heldout, "scores": [float(score) for score in self.scores],
-            "files": names, "odd": [names[i] for i in self.odd()],
-        }  # fmt: skip
+        names = tuple(file.relative_to(folder).as_posix() for file in self.files)
+        odd = tuple(names[i] for i in self.odd())
+        return CrossFitted(self.how, self.heldout, tuple(map(float, self.scores)), names, odd, self.why)
 
 
 def cross_fit(

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import BadInput, PartNotFound
 from edgead.layout import Found, find_good, good_pictures, not_taken
 from edgead.layout import leave_out as without
+from edgead.manifest import Data
 from edgead.models.learning.progress import Progress, silent
 from edgead.preprocess import PreprocessRecipe, naming, read_image
 from edgead.survey import Survey
@@ -72,6 +72,10 @@ class GoodImages:
     @property
     def count(self) -> int:
         return len(self.train) + len(self.heldout)
+
+    def told(self) -> Data:
+        """For the trained model's card."""
+        return Data(str(self.folder), self.count, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +271,3 @@ def load_labelled(files: Iterable[tuple[Path, str, Path | None]], recipe: Prepro
                 binary = np.where(raw_mask > 127, np.uint8(255), np.uint8(0))
                 mask = recipe.apply(binary, placement=placement)[:, :, 0] > 127
         yield Labelled(file, kind, image, mask)
-
-
-def encode_png(image: Image) -> bytes:
-    """A frame as PNG, lossless."""
-    return bytes(cv2.imencode(".png", image)[1].tobytes())

@@ -17,19 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead import __version__
-from edgead.bundle import TRAINED_ON, Threshold, new_bundle, storage_errors
+from edgead.bundle import Threshold
 from edgead.calibration.findings import Finding
 from edgead.calibration.judging.worth import judge
 from edgead.errors import BadInput
-from edgead.golden import MOST_CAMERA, camera_pngs, write_camera
 from edgead.layout import Labels, find_good, labelled
-from edgead.models.detector import Detector, save_detector
+from edgead.manifest import TRAINED, Arguments, Origin
+from edgead.models.detector import Detector
 from edgead.models.learning.progress import Progress, silent
-from edgead.preprocess import PreprocessRecipe, frame_digest
+from edgead.preprocess import PreprocessRecipe
 from edgead.survey import Survey
+from edgead.trained import CALIBRATION_FRAMES, ModelCard, Pictures, encode_png, new_model, package_of, write_model
 from edgead.training.alignment import AlignAsked, alignment_sheet
 from edgead.training.crossfit import CrossFit, Scored, cross_fit
-from edgead.training.dataset import GoodImages, Settle, encode_png, load_good
+from edgead.training.dataset import GoodImages, Settle, load_good
 from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores, light_of
 from edgead.training.oddest import Oddest, find_oddest
 from edgead.training.sizing import SizeChoice, Sizing, Subject, choose_size
@@ -66,7 +67,6 @@ FAMILIES: Mapping[str, Family] = {
 
 ALIGNED = "aligned.png"
 """In a trained model's folder: what was aligned, for people."""
-CALIBRATION_FRAMES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     make_fit(request.family, request.options, request.seed)  # refuses what it does not know before anything is read
     if request.tiling is not None:
         request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
-    with new_bundle(request.out, marker="model.json", kind="a trained model") as work:
+    with new_model(request.out) as work:
         images = _loaded(request, progress)
         root = find_good(request.good_dir)[1]
         labels = None if root is None else _readable(root, images.recipe)
@@ -202,21 +202,17 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         train, held = (list(zip(files, frames, strict=True)) for files, frames in sides)
         oddest = find_oddest(detector, train, held, request.seed, progress, scored)
         findings = judge(metrics)
-        _write_frames(work / "heldout", images.heldout)
-        kept = range(0, len(images.heldout_files), max(1, len(images.heldout_files) // MOST_CAMERA))
-        write_camera(work, camera_pngs({i: images.heldout_files[i] for i in kept}, bits=images.recipe.bits))
-        _write_frames(work / "calibration", _spread(images.train, CALIBRATION_FRAMES, request.seed))
-        _write_frames(work / "oddest", [one.image for one in oddest])
         if images.recipe.align is not None:
             lost = [file for file, _ in images.survey.not_found]
             (work / ALIGNED).write_bytes(encode_png(alignment_sheet([*lost, *images.train_files], images.recipe)))
-        (work / TRAINED_ON).write_text("".join(f"{frame_digest(image)}\n" for image in images.train), "utf-8")
-        told = {
-            "findings": [f.to_json() for f in findings],
-            "oddest": [_odd_json(one, images.folder) for one in oddest],
-            "crossfit": scored.to_json(images.folder),
-        }
-        save_detector(work, detector, {**_info(request, images, threshold, metrics, root, size), **told})
+        card = _card(
+            request, detector, images, threshold, size, metrics=_finite(metrics),
+            labelled_root=None if root is None else str(root), findings=tuple(findings),
+            oddest=tuple(one.told(images.folder) for one in oddest), crossfit=scored.told(images.folder),
+        )  # fmt: skip
+        calibration = _spread(images.train, CALIBRATION_FRAMES, request.seed)
+        odd = [one.image for one in oddest]
+        write_model(work, detector, card, Pictures(images.heldout, calibration, odd, images.heldout_files, images.train))
     elapsed_s = time.monotonic() - began
     return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, scored, labels, size)
 
@@ -280,9 +276,9 @@ def _measured(
     return found
 
 
-def _odd_json(one: Oddest, folder: Path) -> dict[str, Any]:
-    file = one.file.relative_to(folder).as_posix()
-    return {"file": file, "times": one.times, "odd": one.odd, "heldout": one.heldout, "score": one.score, "without": one.without}
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """NaN: there was nothing to measure."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _fit(request: TrainRequest, fit: Fit, images: GoodImages, progress: Progress) -> tuple[Detector, dict[str, float]]:
@@ -312,36 +308,34 @@ def _cross_fit(request: TrainRequest, detector: Detector, images: GoodImages, fi
     return cross_fit(detector, again, images.train, detector.image_size, share * fit_s, request.seed, progress)
 
 
-def _info(
+def _card(
     request: TrainRequest,
+    detector: Detector,
     images: GoodImages,
     threshold: Threshold,
-    metrics: dict[str, float],
-    root: Path | None,
-    size: SizeChoice | None = None,
-) -> dict[str, Any]:
-    arguments = {
-        "heldout": request.heldout, "seed": request.seed,
-        **({} if request.crossfit else {"crossfit": False}),
-        **({"leave_out": list(request.leave_out)} if request.leave_out else {}),
-        **({} if request.tiling is None else {"tiling": dataclasses.asdict(request.tiling)}),
-        **{k: os.fspath(v) if isinstance(v, Path) else v for k, v in request.options.items()},
-    }  # fmt: skip
-    return {
-        "name": request.name or _default_name(images.folder),
-        "preprocess": images.recipe.to_json(),
-        "threshold": dataclasses.asdict(threshold),
-        "origin": {
-            "tool": "edgead train",
-            "version": __version__,
-            "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "arguments": arguments,
-            **({} if size is None else {"sizing": size.to_json()}),
-            "data": {"path": str(images.folder), "images": images.count, "digest": images.digest},
-        },
-        "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},  # NaN: there was nothing to measure
-        "labelled_root": None if root is None else str(root),
-    }
+    size: SizeChoice | None,
+    **told: Any,
+) -> ModelCard:
+    """`told` are the fields of the card that this does not know."""
+    arguments = Arguments(
+        heldout=request.heldout,
+        seed=request.seed,
+        crossfit=None if request.crossfit else False,
+        leave_out=request.leave_out or None,
+        tiling=None if request.tiling is None else dataclasses.asdict(request.tiling),
+        rest={k: os.fspath(v) if isinstance(v, Path) else v for k, v in request.options.items()},
+    )
+    origin = Origin(
+        tool=TRAINED,
+        version=__version__,
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        package=package_of(request.family),
+        arguments=arguments,
+        sizing=None if size is None else size.to_json(),
+        data=images.told(),
+    )
+    name = request.name or _default_name(images.folder)
+    return ModelCard.of(detector, name=name, preprocess=images.recipe, threshold=threshold, origin=origin, **told)
 
 
 def _default_name(good: Path) -> str:
@@ -353,10 +347,3 @@ def _default_name(good: Path) -> str:
 def _spread(images: Sequence[Image], count: int, seed: int) -> list[Image]:
     chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:count])
     return [images[i] for i in chosen]
-
-
-def _write_frames(folder: Path, images: Sequence[Image]) -> None:
-    with storage_errors(folder):
-        folder.mkdir()
-        for i, image in enumerate(images):
-            (folder / f"{i:04d}.png").write_bytes(encode_png(image))

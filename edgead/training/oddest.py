@@ -25,6 +25,7 @@ from edgead.models.detector import Detector
 from edgead.models.learning.progress import Progress, silent
 from edgead.models.rows import to_pixels
 from edgead.thresholds.chance import limit_above
+from edgead.trained import OddPicture
 from edgead.training.crossfit import Scored
 from edgead.training.evaluate import answers
 from edgead.types import Image
@@ -66,6 +67,11 @@ class Oddest:
     heldout: bool
     score: float
     without: float | None = None
+
+    def told(self, folder: Path) -> OddPicture:
+        """For the trained model's card."""
+        file, score = self.file.relative_to(folder).as_posix(), self.score if math.isfinite(self.score) else None
+        return OddPicture(file, self.times, self.odd, self.heldout, score, self.without)
 
 
 def find_oddest(

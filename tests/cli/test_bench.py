@@ -11,6 +11,7 @@ import pytest
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
 from edgead.cli.main import main
 from edgead.jobs.doctor.box import PROBE
+from edgead.manifest import Origin
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import TensorSpec
@@ -30,7 +31,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="tiny",
         family="patchcore",
         model={},
-        origin={},
+        origin=Origin(),
         preprocess=PreprocessRecipe(16, 16),
         inputs=(TensorSpec("image", (1, 16, 16, 3), "uint8"),),
         outputs=(TensorSpec("anomaly_map", (1, 16, 16), "float32"), TensorSpec("score", (1,), "float32")),

@@ -20,6 +20,7 @@ from edgead.cli.main import main
 from edgead.cli.run import Wanted, camera_of
 from edgead.config import CameraConfig, CommandOutput
 from edgead.jobs.doctor.box import PROBE
+from edgead.manifest import Origin
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.loop.stats import Stats
@@ -44,7 +45,7 @@ def write_bundle(target: Path, *, wrong_by: float = 0.0) -> Path:
         name="tiny",
         family="patchcore",
         model={},
-        origin={},
+        origin=Origin(),
         preprocess=PreprocessRecipe(16, 16),
         inputs=(TensorSpec("image", (1, 16, 16, 3), "uint8"),),
         outputs=(TensorSpec("anomaly_map", (1, 16, 16), "float32"), TensorSpec("score", (1,), "float32")),

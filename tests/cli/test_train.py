@@ -7,7 +7,7 @@ import pytest
 
 from edgead.cli._sizing import told
 from edgead.cli.main import main
-from edgead.models.detector import load_detector
+from edgead.trained import load_model
 from tests.training._parts import draw_part, write_good, write_mvtec
 
 QUICK = ["--size", "64", "--coreset", "100"]
@@ -19,7 +19,7 @@ def test_train_tells_what_came_out_and_what_is_next(tmp_path: Path, capsys: pyte
     said = capsys.readouterr().out
     for part in ("10 trained on, 2 held out", "threshold", "image AUROC", "PRO", f"edgead export {out}"):
         assert part in said
-    assert load_detector(out)[1]["name"] == "bracket"
+    assert load_model(out)[1].name == "bracket"
 
 
 def test_grey_and_16_bit_pictures_and_a_region_are_accepted(tmp_path: Path) -> None:
@@ -28,9 +28,9 @@ def test_grey_and_16_bit_pictures_and_a_region_are_accepted(tmp_path: Path) -> N
     cv2.imwrite(str(folder / "deep.png"), draw_part(51).astype(np.uint16) * 257)
     arguments = ["train", "patchcore", str(folder), "-o", str(out), "--coreset", "50", "--size", "64x48", "--roi", "0,8,64,48"]
     assert main(arguments) == 0
-    detector, info = load_detector(out)
+    detector, card = load_model(out)
     assert detector.image_size == (48, 64)
-    assert info["preprocess"]["roi"] == [0, 8, 64, 48]
+    assert card.preprocess.roi == (0, 8, 64, 48)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_twelve_bits_are_found_told_and_kept(tmp_path: Path, capsys: pytest.Capt
     assert "taken as" not in trained(capsys, plain, tmp_path / "b")
     frames = [sorted((tmp_path / name / "heldout").iterdir())[0].read_bytes() for name in "ab"]
     assert frames[0] == frames[1]
-    assert load_detector(tmp_path / "a")[1]["preprocess"]["bits"] == 12
+    assert load_model(tmp_path / "a")[1].preprocess.bits == 12
 
 
 def test_a_given_depth_that_is_too_small_names_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,8 +116,8 @@ def test_pictures_of_other_proportions_are_told_and_kept_when_asked_or_mixed(
         cv2.imwrite(str(wide / f"{i}.png"), cv2.resize(draw_part(i), (96, 64)))
     said = trained(capsys, wide, tmp_path / "a")
     assert "6 of 6 pictures have other proportions than the model's input and are squeezed in width by up to 1.5" in said
-    assert "aspect" not in load_detector(tmp_path / "a")[1]["preprocess"]
-    assert load_detector(tmp_path / "a")[1]["preprocess"]["pictures"] == [96, 64]
+    assert load_model(tmp_path / "a")[1].preprocess.aspect == "stretch"
+    assert load_model(tmp_path / "a")[1].preprocess.pictures == (96, 64)
     assert "proportions kept (crop)" in trained(capsys, wide, tmp_path / "b", "--keep-aspect", "crop")
     cv2.imwrite(str(wide / "high.png"), cv2.resize(draw_part(9), (64, 96)))
     assert "proportions kept (letterbox)" in trained(capsys, wide, tmp_path / "c")
@@ -157,7 +157,7 @@ def test_a_coreset_of_1_0_is_all_patches_and_of_1_one_row(tmp_path: Path) -> Non
     for asked in ("1.0", "100%", "1"):
         out = tmp_path / asked
         assert main(["train", "patchcore", str(folder), "-o", str(out), "--size", "64", "--coreset", asked]) == 0
-        rows[asked] = load_detector(out)[0].state_dict()["product.weight"].shape[0]
+        rows[asked] = load_model(out)[0].state_dict()["product.weight"].shape[0]
     assert rows["1"] == 1
     assert rows["1.0"] == rows["100%"] == 3 * 64
 
@@ -188,8 +188,8 @@ def test_names_that_are_no_unicode_go_all_the_way(tmp_path: Path, capsys: pytest
     for i, file in enumerate(sorted(folder.iterdir())):
         file.rename(folder / os.fsdecode(b"latin\xe9\n\x1b[31m%d.png" % i))
     assert "\x1b" not in trained(capsys, folder, tmp_path / "model")
-    card = load_detector(tmp_path / "model", to_export=True)[1]
-    assert {odd["file"][:9] for odd in card["oddest"]} == {"latin\\xe9"}
+    card = load_model(tmp_path / "model")[1]
+    assert {odd.file[:9] for odd in card.oddest} == {"latin\\xe9"}
 
 
 def test_a_folder_that_is_called_as_one_of_defects_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,11 +203,12 @@ def test_a_size_that_nobody_gave_is_chosen_and_explained(tmp_path: Path, capsys:
     for part in ("input size", "of pictures of 64 x 64 px: no size keeps the budget", "budget 0.001 ms (given)"):
         assert part in said
     assert "no input size keeps 0.001 ms on this machine" in said.split("warning")[1]
-    detector, info = load_detector(out)
+    detector, card = load_model(out)
     assert detector.image_size == (64, 64)
-    sizing = info["origin"]["sizing"]
+    sizing = card.origin.sizing
+    assert sizing is not None and card.origin.arguments is not None
     assert [one["fits"] for one in sizing["tried"]] == [False] * len(sizing["tried"])
-    assert info["origin"]["arguments"]["coreset"] == 100
+    assert card.origin.arguments.rest["coreset"] == 100
 
 
 def test_a_chosen_size_is_told_with_what_others_bring_and_cost() -> None:

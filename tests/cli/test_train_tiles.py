@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from edgead.cli.main import main
-from edgead.models.detector import load_detector
-from edgead.preprocess import PreprocessRecipe
+from edgead.trained import load_model
 from tests.training._parts import write_good
 from tests.training.test_tiles import write_sheet_set, write_sheets
 
@@ -17,7 +16,7 @@ def test_tiles_are_cut_at_native_resolution_and_told(tmp_path: Path, capsys: pyt
     assert "patchcore, 128 x 96 px" in said
     assert "6 of 64 x 64 px, overlapping by 8 px or more" in said
     assert "run on good pictures, none lost of" in said
-    recipe = PreprocessRecipe.from_json(load_detector(out)[1]["preprocess"])
+    recipe = load_model(out)[1].preprocess
     assert (recipe.width, recipe.height) == (128, 96)
 
 

@@ -13,16 +13,21 @@ from edgead.cli._thresholds import facts
 from edgead.errors import BadInput
 from edgead.export.measure import NEAREST, ThresholdRule, carried
 from edgead.export.pipeline import ExportOptions, export_bundle
+from edgead.manifest import Origin, Threshold
 from edgead.preprocess import PreprocessRecipe
+from edgead.trained import CrossFitted, ModelCard
 from edgead.training.fit import TrainRequest, train
 from tests.training._parts import draw_part, write_good
 
 REFERENCE = np.linspace(0, 10, 80, dtype=np.float32)
-CARD = {"how": "leave-one-out", "heldout": 5, "scores": [float(i) for i in range(80)], "files": [], "odd": []}
+CROSSFIT = CrossFitted("leave-one-out", 5, tuple(float(i) for i in range(80)), (), ())
 
 
-def info(value: float, **more: object) -> dict[str, object]:
-    return {"threshold": {"value": value, "method": "m"}, "crossfit": CARD, **more}
+def card(value: float, crossfit: CrossFitted | None = CROSSFIT) -> ModelCard:
+    return ModelCard(
+        family="f", config={}, image_size=(16, 16), name="n", preprocess=PreprocessRecipe(16, 16),
+        threshold=Threshold(value, "m"), origin=Origin(), crossfit=crossfit,
+    )  # fmt: skip
 
 
 def test_an_engine_that_answers_as_the_model_does_gets_its_threshold() -> None:
@@ -39,18 +44,18 @@ def test_one_that_says_something_else_gets_what_it_says_there() -> None:
 
 
 def test_engines_follow_the_threshold_of_training_and_the_rate_that_is_asked_for() -> None:
-    automatic = ThresholdRule.of(info(76.0), REFERENCE, 5, None)
+    automatic = ThresholdRule.of(card(76.0), REFERENCE, 5, None)
     assert automatic.trained.value == pytest.approx(76.0) and automatic.trained.chosen is not None
     assert (automatic.trained.chosen.good, automatic.trained.chosen.crossfit) == (80, "leave-one-out")
     own = automatic.own(REFERENCE + np.float32(1))
     assert own.value == pytest.approx(77.0) and own.method.endswith("where this engine says the same")
     assert automatic.without_largest() == pytest.approx(76.0)
-    asked = ThresholdRule.of(info(76.0), REFERENCE, 5, 0.25)
+    asked = ThresholdRule.of(card(76.0), REFERENCE, 5, 0.25)
     assert asked.trained.value == pytest.approx(60.0)
-    by_hand = ThresholdRule.of(info(5.0), REFERENCE, 5, None)
+    by_hand = ThresholdRule.of(card(5.0), REFERENCE, 5, None)
     assert by_hand.own(REFERENCE + np.float32(1)).value == 5.0
     assert by_hand.without_largest() is None
-    before = ThresholdRule.of({"threshold": {"value": 1.0, "method": "m"}}, REFERENCE, 20, 0.05)  # a model of before
+    before = ThresholdRule.of(card(1.0, None), REFERENCE, 20, 0.05)  # a model of before
     assert before.trained.chosen is not None and (before.trained.chosen.good, before.trained.chosen.crossfit) == (20, "")
     assert before.own(REFERENCE * 2).value == pytest.approx(2 * before.trained.value)
 
@@ -70,9 +75,9 @@ def test_a_bundle_says_what_its_threshold_comes_from(tmp_path: Path) -> None:
     said = [finding["message"] for finding in bundle.manifest.measured["judgement"]]  # `edgead inspect` tells them
     assert [line for line in said if "a score that chance does not explain: odd.png" in line]
 
-    card = tmp_path / "model/model.json"
-    spoilt = json.loads(card.read_text())
+    file = tmp_path / "model/model.json"
+    spoilt = json.loads(file.read_text())
     spoilt["crossfit"]["scores"] = ["many"]
-    card.write_text(json.dumps(spoilt))
+    file.write_text(json.dumps(spoilt))
     with pytest.raises(BadInput, match=r"crossfit\.scores"):
         export_bundle(tmp_path / "model", tmp_path / "other.edgead", options)

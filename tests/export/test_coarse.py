@@ -13,8 +13,8 @@ from edgead.engines import open_engine
 from edgead.engines.coarse import SUFFIX, CoarseToFineEngine
 from edgead.errors import BadInput, EngineError
 from edgead.export import ExportOptions, export_bundle
-from edgead.models.detector import load_detector
 from edgead.preprocess import list_images, read_image
+from edgead.trained import load_model
 from edgead.training.fit import TrainRequest, train
 from edgead.training.tiles import Tiling
 from tests.models._tiled import ask
@@ -37,9 +37,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
 
 def test_each_engine_answers_as_the_trained_model(made: tuple[Path, Bundle]) -> None:
     model, bundle = made
-    detector, info = load_detector(model)
+    detector, card = load_model(model)
     pictures = [
-        read_image(file) for kind in ("good", "gash") for file in list_images(Path(info["labelled_root"]) / "test" / kind)
+        read_image(file) for kind in ("good", "gash") for file in list_images(Path(card.labelled_root or "") / "test" / kind)
     ]
     maps, scores = ask(detector, *pictures)
     span = np.ptp(maps)
@@ -76,7 +76,7 @@ def test_the_whole_model_is_there_as_one_graph_too(made: tuple[Path, Bundle]) ->
 
     model, bundle = made
     picture = read_image(list_images(model / "heldout")[0])
-    (anomaly_map,), (score,) = ask(load_detector(model)[0], picture)
+    (anomaly_map,), (score,) = ask(load_model(model)[0], picture)
     engine = OnnxRuntimeEngine(bundle.path / "model.onnx", threads=1)
     told, told_map = engine.infer(picture)
     engine.close()

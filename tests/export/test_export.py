@@ -19,8 +19,8 @@ from edgead.engines import open_engine
 from edgead.engines.verify import verify_engine
 from edgead.errors import BadInput, MissingExtra, ParityFailed, StorageError
 from edgead.export import ExportOptions, export_bundle, measure, pipeline, workshop
-from edgead.models.detector import load_detector
 from edgead.parity import Answers
+from edgead.trained import load_model
 from tests.bundles import FAMILIES, SIZES, Tiny, part
 
 NAMES = ("openvino-fp32", "onnxruntime-fp32", "openvino-int8", "onnxruntime-int8")
@@ -29,7 +29,7 @@ NAMES = ("openvino-fp32", "onnxruntime-fp32", "openvino-int8", "onnxruntime-int8
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_engine_answers_as_the_trained_model(family: str, tiny: Tiny) -> None:
     bundle = Bundle.open(tiny.bundle(family))
-    detector = load_detector(tiny.model(family))[0]
+    detector = load_model(tiny.model(family))[0]
     picture = part(777, SIZES[family], defect=True)  # not one of those that export has seen
     with torch.no_grad():
         anomaly_map, score = (output[0].numpy() for output in detector(torch.from_numpy(picture)[None]))

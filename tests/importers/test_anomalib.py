@@ -15,7 +15,8 @@ from edgead.engines.openvino import OpenVinoEngine
 from edgead.errors import BadInput
 from edgead.export.graph import write_onnx
 from edgead.importers import ImportOptions, import_model
-from edgead.models.detector import load_detector, save_detector
+from edgead.trained import load_model
+from tests.bundles import saved
 from tests.importers import _reference as reference
 
 SOME = [0, 2, 4]
@@ -72,8 +73,8 @@ def test_resizing_to_uint8_first_keeps_the_labels_and_costs_less_than_half_a_per
 def test_the_exported_graph_answers_alike_after_saving_and_loading(checkpoints: Path, tmp_path: Path, model: str) -> None:
     stored = np.load(checkpoints / f"{model}_ref.npz")
     imported = import_model(checkpoints / f"{model}.ckpt", ImportOptions(frame_size=(320, 320)))
-    save_detector(tmp_path / "model", imported.detector, {})
-    detector, _ = load_detector(tmp_path / "model")
+    saved(tmp_path / "model", imported.detector)
+    detector, _ = load_model(tmp_path / "model")
     write_onnx(detector, tmp_path / "model.onnx")
     frame = np.ascontiguousarray(stored["image_rgb_u8"][4][:, :, ::-1])
     for engine in (OnnxRuntimeEngine(tmp_path / "model.onnx", threads=1), OpenVinoEngine(tmp_path / "model.onnx", threads=1)):

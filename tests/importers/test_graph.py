@@ -16,7 +16,8 @@ from edgead.errors import BadInput
 from edgead.export.graph import write_onnx
 from edgead.importers import ImportOptions, import_model
 from edgead.importers.graph import GraphOptions
-from edgead.models.detector import load_detector, save_detector
+from edgead.trained import load_model
+from tests.bundles import saved
 from tests.importers import _reference as reference
 
 WEIGHT = np.random.default_rng(0).normal(size=(1, 3, 5, 5)).astype(np.float32)
@@ -98,8 +99,8 @@ def test_anomalibs_export_is_recognised_and_called_normalised(tmp_path: Path) ->
 
 def test_the_model_is_saved_loaded_and_exported_as_the_same_graph(tmp_path: Path) -> None:
     imported = import_model(write_graph(tmp_path / "m.onnx"), inputs=GraphOptions(score="worst", map="heat"))
-    save_detector(tmp_path / "model", imported.detector, {})
-    detector, _ = load_detector(tmp_path / "model")
+    saved(tmp_path / "model", imported.detector)
+    detector, _ = load_model(tmp_path / "model")
     write_onnx(detector, tmp_path / "out.onnx")
     assert [value.name for value in onnx.load(tmp_path / "out.onnx").graph.output] == ["anomaly_map", "score"]
     assert np.array_equal(answer(imported)[1], detector(torch.from_numpy(np.ascontiguousarray(IMAGE))[None])[0][0].numpy())
@@ -140,8 +141,8 @@ def write_ir(onnx_file: Path) -> Path:
 def test_an_openvino_ir_answers_alike_and_survives_saving(tmp_path: Path, options: GraphOptions) -> None:
     path = write_ir(write_graph(tmp_path / "m.onnx", shape=("n", 3, "h", "w")))
     imported = import_model(path, ImportOptions(size=(64, 48)), options)
-    save_detector(tmp_path / "model", imported.detector, {})
-    for detector in (imported.detector, load_detector(tmp_path / "model")[0]):
+    saved(tmp_path / "model", imported.detector)
+    for detector in (imported.detector, load_model(tmp_path / "model")[0]):
         anomaly_map, score = detector(torch.from_numpy(np.ascontiguousarray(IMAGE))[None])
         wanted = expected(IMAGE, options.mean[0], options.std[0], rgb=options.colour == "rgb")
         assert np.abs(anomaly_map[0].numpy() - wanted).max() < 1e-4 * max(1.0, np.ptp(wanted))

@@ -184,13 +184,13 @@ def test_calibration_pictures_alone_serve_as_the_parts_pictures(tmp_path: Path, 
     line = ["export", source, "-o", str(tmp_path / "one.edgead"), "--backend", "onnxruntime", "--threads", "1"]
     assert main([*line, *told, "--calibration", str(good), "--max-flips", "1"]) == 0
     manifest = Bundle.open(tmp_path / "one.edgead").manifest
-    assert manifest.origin["data"]["images"] == 24
+    assert manifest.origin.data is not None and manifest.origin.data.images == 24
     assert {record.name for record in manifest.engines} == {"onnxruntime-fp32", "onnxruntime-int8"}
     assert main(["import", source, *told, "-o", str(tmp_path / "model")]) == 0  # the same in two steps
     line = ["export", str(tmp_path / "model"), "-o", str(tmp_path / "two.edgead"), "--backend", "onnxruntime", "--threads", "1"]
     assert main([*line, "--calibration", str(good), "--max-flips", "1"]) == 0
     again = Bundle.open(tmp_path / "two.edgead").manifest
-    assert again.origin["data"] == manifest.origin["data"]
+    assert again.origin.data == manifest.origin.data
     assert "another product" not in capsys.readouterr().err
     assert main([*line[:3], str(tmp_path / "three.edgead"), *line[4:]]) == 0
     assert [record.name for record in Bundle.open(tmp_path / "three.edgead").manifest.engines] == ["onnxruntime-fp32"]

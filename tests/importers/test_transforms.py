@@ -15,9 +15,11 @@ from edgead.errors import BadInput
 from edgead.importers import ImportOptions, import_model
 from edgead.importers.steps import read_steps
 from edgead.importers.transforms import follow
-from edgead.models.detector import Detector, load_detector, save_detector
+from edgead.models.detector import Detector
 from edgead.models.streams import Record
 from edgead.preprocess import PreprocessRecipe
+from edgead.trained import load_model
+from tests.bundles import saved
 from tests.importers import _reference as reference
 from tests.importers.test_anomalib import _patchcore_checkpoint, _preprocessing
 
@@ -231,12 +233,12 @@ def test_a_checkpoint_scores_as_its_own_steps_say(tmp_path: Path, name: str) -> 
     steps = FIXED[name]
     content = _patchcore_checkpoint(tmp_path / "m.ckpt", anomalib_pre_processor_config=_preprocessing(*steps))
     imported = import_model(tmp_path / "m.ckpt")
-    save_detector(tmp_path / "model", imported.detector, {})
+    saved(tmp_path / "model", imported.detector)
     image = picture((96, 240))
     image[20:76, 30:90] = (0, 0, 255)
     with torch.inference_mode():
         wanted = _bank_score(literal(steps, image), content["state_dict"]["model.memory_bank"])
-        for detector in (imported.detector, load_detector(tmp_path / "model")[0]):
+        for detector in (imported.detector, load_model(tmp_path / "model")[0]):
             _, score = detector(torch.from_numpy(imported.recipe.apply(image))[None])
             assert float(score[0]) == pytest.approx(wanted, rel=5e-3)
 

@@ -10,7 +10,7 @@ import torch
 from edgead.bundle import Bundle
 from edgead.cli.main import main
 from edgead.families.patchcore.network import PatchCore
-from edgead.models.detector import load_detector
+from edgead.trained import load_model
 from tests.models.test_backbones import official
 from tests.training._parts import write_good
 
@@ -42,7 +42,7 @@ def cosine_distances(detector: PatchCore, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_trained_model_is_anomalydino(model: Path) -> None:
-    detector, _ = load_detector(model)
+    detector, _ = load_model(model)
     assert isinstance(detector, PatchCore) and detector.image_size == (42, 56)
     rng = np.random.default_rng(5)
     pixels = torch.from_numpy(rng.integers(0, 256, (2, 3, 42, 56))).float()
@@ -54,7 +54,7 @@ def test_the_trained_model_is_anomalydino(model: Path) -> None:
 
 
 def test_the_score_is_the_mean_of_the_worst_hundredth(model: Path) -> None:
-    detector, _ = load_detector(model)
+    detector, _ = load_model(model)
     assert isinstance(detector, PatchCore)
     distance = torch.rand(2, 345, generator=torch.Generator().manual_seed(1))
     wanted = distance.sort(1, descending=True).values[:, :3].mean(1)
@@ -75,7 +75,7 @@ def test_its_bundle_answers_as_the_model_did_on_every_engine(model: Path, capsys
 def test_projecting_the_bank_commutes_with_making_tokens_of_length_one(model: Path) -> None:
     from edgead.models.rewrites import Material, plan_for, rewrite
 
-    detector, _ = load_detector(model)
+    detector, _ = load_model(model)
     images = [cv2.imread(str(file)) for file in sorted((model / "calibration").glob("*.png"))[:4]]
     changed, applied = rewrite(detector, plan_for("patchcore", {"dims": 384}), Material.of(images))  # all: nothing is lost
     assert [one.name for one in applied] == ["dims"]
@@ -90,7 +90,7 @@ def test_simplenet_trains_on_tokens_and_its_split_is_exact(model: Path, weights:
     out = model.parent / "simplenet"
     arguments = ["simplenet", str(model.parent / "pictures"), "-o", str(out), "--backbone", NAME, "--weights", str(weights)]
     assert main(["train", *arguments, "--size", "42", "--layers", "blocks.0,blocks.1", "--steps", "5"]) == 0
-    detector, _ = load_detector(out)
+    detector, _ = load_model(out)
     images = [cv2.imread(str(file)) for file in sorted((out / "calibration").glob("*.png"))[:4]]
     _, applied = rewrite(detector, plan_for("simplenet", {}), Material.of(images))
     assert [(one.name, one.kept) for one in applied] == [("split", True)]
@@ -121,5 +121,5 @@ def test_a_size_that_nobody_gave_is_whole_patches(
     write_good(tmp_path / "few", 7)
     arguments = ["train", "patchcore", str(tmp_path / "few"), "-o", str(tmp_path / "out"), "--backbone", NAME]
     assert main([*arguments, "--weights", str(weights), "--layers", "blocks.0", "--coreset", "16"]) == 0, capsys.readouterr().err
-    detector, _ = load_detector(tmp_path / "out")
+    detector, _ = load_model(tmp_path / "out")
     assert all(side % 14 == 0 for side in detector.image_size)

@@ -17,10 +17,12 @@ from edgead.families.patchcore.coreset import greedy_coreset, project
 from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
 from edgead.families.patchcore.network import PatchCore
 from edgead.families.simplenet.network import SimpleNet
-from edgead.models.detector import Detector, load_detector, save_detector
+from edgead.models.detector import Detector
 from edgead.models.patches import FEATURES, LinearFeatures, PatchFeatures, build_features
 from edgead.models.rewrites import Material, Setting, parse, plan_for, rewrite
 from edgead.models.rows import load_features, to_pixels
+from edgead.trained import load_model
+from tests.bundles import saved
 
 SIZE = (64, 96)
 rng = np.random.default_rng(0)
@@ -134,8 +136,8 @@ def test_all_three_compose_are_saved_and_loaded(trained: PatchCore, tmp_path: Pa
     compressed = changed(trained, "rows=40", "dims=16", "bank=int8")
     wanted = {"rows": 40, "channels": 152, "dims": 16, "bank": "int8", "nested": True}
     assert json.loads(json.dumps(compressed.config)) == {**trained.config, **wanted}
-    save_detector(tmp_path, compressed, {})
-    for mine, theirs in zip(compressed.detect(PIXELS), load_detector(tmp_path)[0].detect(PIXELS), strict=True):
+    saved(tmp_path, compressed)
+    for mine, theirs in zip(compressed.detect(PIXELS), load_model(tmp_path)[0].detect(PIXELS), strict=True):
         assert torch.equal(mine, theirs)
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from edgead.engines.coarse import Gate
-from edgead.models.detector import load_detector, save_detector
 from edgead.models.wrappers.coarse import CoarseToFine, Shrunk
 from edgead.models.wrappers.tiled import Tiled
-from tests.bundles import Tiny
+from edgead.trained import load_model
+from tests.bundles import Tiny, saved
 from tests.models._tiled import ask, big_picture, bright_coarse_to_fine
 
 SIZE = (90, 122)
@@ -55,16 +55,16 @@ def test_shrinking_averages_boxes_and_repeats_the_last_pixels() -> None:
 
 def test_a_saved_one_loads_with_its_gate(tiny: Tiny, tmp_path: Path) -> None:
     model = tiny.model("patchcore")
-    tiled = Tiled(load_detector(model)[0], (128, 96), 16)
-    inner = load_detector(model)[0]
+    tiled = Tiled(load_model(model)[0], (128, 96), 16)
+    inner = load_model(model)[0]
     coarse = type(inner).build(inner.config, (64, 48))
     coarse.load_state_dict(inner.state_dict())
     detector = CoarseToFine(tiled, Shrunk(coarse, (128, 96), 2)).eval()
     detector.set_gate(Gate(20.0, 1.5, -2.0, 30.0))
-    save_detector(tmp_path, detector, {})
-    loaded, info = load_detector(tmp_path)
+    saved(tmp_path, detector)
+    loaded, card = load_model(tmp_path)
     assert isinstance(loaded, CoarseToFine)
-    assert info["family"] == "patchcore"
+    assert card.family == "patchcore"
     assert loaded.gate == Gate(20.0, 1.5, -2.0, 30.0)
     picture = big_picture(2, 128, 96)
     assert np.array_equal(ask(loaded, picture)[0], ask(detector, picture)[0])

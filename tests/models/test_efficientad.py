@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from edgead.errors import BadInput
 from edgead.families.efficientad.network import EfficientAd, load_teacher
 from edgead.families.efficientad.pdn import build_pdn
-from edgead.models.detector import load_detector, save_detector
+from edgead.trained import load_model
+from tests.bundles import saved
 
 
 def _small(image_size: tuple[int, int] = (128, 128)) -> EfficientAd:
@@ -80,10 +81,10 @@ def test_medium_has_the_same_map() -> None:
 def test_saved_and_loaded_answers_are_equal(tmp_path: Path) -> None:
     detector = _small()
     detector.quantiles.qb_st.fill_(0.3)
-    save_detector(tmp_path, detector, {"name": "part"})
-    loaded, info = load_detector(tmp_path)
+    saved(tmp_path, detector, "part")
+    loaded, card = load_model(tmp_path)
     image = torch.randint(0, 256, (1, 128, 128, 3), dtype=torch.uint8)
-    assert info["name"] == "part"
+    assert card.name == "part"
     torch.testing.assert_close(loaded(image), detector(image), rtol=0, atol=0)
 
 

@@ -18,12 +18,13 @@ from edgead.export import ExportOptions, export_bundle
 from edgead.families.efficientad.network import EfficientAd
 from edgead.families.patchcore.network import PatchCore
 from edgead.line.proof import prove
-from edgead.models.detector import Detector, load_detector
+from edgead.models.detector import Detector
 from edgead.models.patches import PatchFeatures
 from edgead.models.rewrites import Material, Rewrite, Setting
 from edgead.models.rewrites.maps import REWRITES
 from edgead.models.rows import load_features
 from edgead.models.wrappers.resized import Resized
+from edgead.trained import load_model
 from tests.bundles import FAMILIES, SIZES, Tiny, part, write_parts
 
 FEATURE_MAP, SCORE_ONLY = REWRITES
@@ -55,7 +56,7 @@ def same_but_small(detector: Detector, size: int, grid: int) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_score_stays_and_the_enlarged_map_is_the_map(tiny: Tiny, family: str) -> None:
-    same_but_small(load_detector(tiny.model(family))[0], SIZES[family], GRIDS[family])
+    same_but_small(load_model(tiny.model(family))[0], SIZES[family], GRIDS[family])
 
 
 @pytest.mark.parametrize(("pad_maps", "grid"), [(False, 24), ("normalized", 32)])
@@ -75,7 +76,7 @@ def test_a_blurred_map_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_score_only_is_one_cell_with_the_same_score(tiny: Tiny, family: str) -> None:
-    detector = load_detector(tiny.model(family))[0]
+    detector = load_model(tiny.model(family))[0]
     both = changed(changed(detector) or detector, SCORE_ONLY)
     for told in (changed(detector, SCORE_ONLY), both):
         assert told is not None
@@ -86,7 +87,7 @@ def test_score_only_is_one_cell_with_the_same_score(tiny: Tiny, family: str) -> 
 
 
 def test_the_given_detector_is_not_touched(tiny: Tiny) -> None:
-    detector = load_detector(tiny.model("efficientad"))[0]
+    detector = load_model(tiny.model("efficientad"))[0]
     before = answers(detector, 128)
     for one in REWRITES:
         changed(detector, one)
@@ -95,7 +96,7 @@ def test_the_given_detector_is_not_touched(tiny: Tiny) -> None:
 
 
 def test_behind_a_resize_too(tiny: Tiny) -> None:
-    inner = load_detector(tiny.model("simplenet"))[0]
+    inner = load_model(tiny.model("simplenet"))[0]
     small = changed(inner)
     assert small is not None
     (_, score), (after, same) = _behind(inner), _behind(small)

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from edgead.families.patchcore.network import PatchCore
-from edgead.models.detector import load_detector, save_detector
 from edgead.models.patches import PatchFeatures
 from edgead.models.rows import load_features, to_pixels
+from edgead.trained import load_model
+from tests.bundles import saved
 
 SIZE = (64, 96)
 
@@ -81,8 +82,8 @@ def test_more_neighbours_than_rows_are_as_many_as_there_are(features: PatchFeatu
 
 def test_saved_and_loaded_answers_are_equal(features: PatchFeatures, pixels: torch.Tensor, tmp_path: Path) -> None:
     detector = PatchCore.from_bank(features, bank_of(features, pixels[:1]), 9, SIZE)
-    save_detector(tmp_path, detector, {"name": "noise"})
-    loaded, info = load_detector(tmp_path)
-    assert (info["name"], info["family"], loaded.image_size) == ("noise", "patchcore", SIZE)
+    saved(tmp_path, detector, "noise")
+    loaded, card = load_model(tmp_path)
+    assert (card.name, card.family, loaded.image_size) == ("noise", "patchcore", SIZE)
     for mine, theirs in zip(detector.detect(pixels), loaded.detect(pixels), strict=True):
         assert torch.equal(mine, theirs)

@@ -8,8 +8,9 @@ from torch import nn
 
 from edgead.errors import BadInput
 from edgead.families.simplenet.fit import Discriminator, SimpleNetOptions, fit_simplenet, fold, truncated_l1
-from edgead.models.detector import load_detector, save_detector
 from edgead.models.rows import to_pixels
+from edgead.trained import load_model
+from tests.bundles import saved
 from tests.training._parts import draw_part
 
 
@@ -35,8 +36,8 @@ def test_trained_saved_and_loaded_answers_are_equal(tmp_path: Path) -> None:
     images = [draw_part(seed) for seed in range(6)]
     detector = fit_simplenet(images, (64, 64), SimpleNetOptions(steps=5))
     again = fit_simplenet(images, (64, 64), SimpleNetOptions(steps=5))
-    save_detector(tmp_path, detector, {})
-    loaded, _ = load_detector(tmp_path)
+    saved(tmp_path, detector)
+    loaded, _ = load_model(tmp_path)
     pixels = to_pixels(images)
     anomaly_map, score = detector.detect(pixels)
     assert anomaly_map.shape == (6, 64, 64)

@@ -8,11 +8,11 @@ from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine
 from edgead.errors import BadInput
 from edgead.export.graph import write_onnx
-from edgead.models.detector import load_detector, save_detector
 from edgead.models.rewrites import Material, parse, plan_for, rewrite
 from edgead.models.wrappers.tiled import Tiled
+from edgead.trained import load_model
 from edgead.types import AnomalyMap, Image
-from tests.bundles import FAMILIES, SIZES, Tiny
+from tests.bundles import FAMILIES, SIZES, Tiny, saved
 from tests.models._tiled import Bright, ask, big_picture
 
 OVERLAP = 16
@@ -21,7 +21,7 @@ OVERLAP = 16
 def tiled_of(tiny: Tiny, family: str) -> Tiled:
     size = SIZES[family]
     height = size if family == "efficientad" else 2 * size - OVERLAP  # which takes its time
-    return Tiled(load_detector(tiny.model(family))[0], (height, 2 * size - OVERLAP - 10), OVERLAP).eval()
+    return Tiled(load_model(tiny.model(family))[0], (height, 2 * size - OVERLAP - 10), OVERLAP).eval()
 
 
 def by_hand(tiled: Tiled, picture: Image) -> tuple[AnomalyMap, float]:
@@ -69,9 +69,9 @@ def test_blending_maps_cut_from_one_picture_gives_the_picture_back(overlap: int)
 
 def test_a_saved_tiled_model_loads_with_its_tiles(tiny: Tiny, tmp_path: Path) -> None:
     tiled = tiled_of(tiny, "simplenet")
-    save_detector(tmp_path, tiled, {})
-    loaded, info = load_detector(tmp_path)
-    assert info["config"]["tiles"] == {"size": [64, 64], "overlap": OVERLAP}
+    saved(tmp_path, tiled)
+    loaded, card = load_model(tmp_path)
+    assert card.config["tiles"] == {"size": [64, 64], "overlap": OVERLAP}
     picture = big_picture(1, *tiled.image_size)
     assert isinstance(loaded, Tiled)
     assert np.array_equal(ask(loaded, picture)[0], ask(tiled, picture)[0])

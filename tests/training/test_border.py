@@ -11,13 +11,14 @@ import torch.nn.functional as F
 
 from edgead.errors import BadInput
 from edgead.families.patchcore.network import PatchCore
-from edgead.models.detector import load_detector, save_detector
 from edgead.models.learning.progress import silent
 from edgead.models.patches import build_features
 from edgead.models.rows import collect_rows, load_features, to_pixels
+from edgead.trained import load_model
 from edgead.training.evaluate import good_scores
 from edgead.training.fit import make_fit
 from edgead.types import Image
+from tests.bundles import saved
 
 SIZE = 128
 CELLS = SIZE // 8
@@ -73,12 +74,12 @@ def test_a_model_that_names_no_features_answers_as_it_was_trained(tmp_path: Path
     with torch.no_grad():
         rows = features(to_pixels(GOOD[:2])).flatten(2).transpose(1, 2).flatten(0, 1)[::8]
     made = PatchCore.from_bank(features, rows, 1, (SIZE, SIZE))
-    save_detector(tmp_path, made, {})
+    saved(tmp_path, made)
     file = tmp_path / "model.json"
     info = json.loads(file.read_text("utf-8"))
     assert info["config"].pop("features") == {"kind": "paper"}
     file.write_text(json.dumps(info), "utf-8")
-    old, _ = load_detector(tmp_path)
+    old, _ = load_model(tmp_path)
     with torch.no_grad():
         maps = [F.avg_pool2d(m, 3, 1, 1, count_include_pad=False) for m in features.backbone(to_pixels(HELD[:1]))]
         fine = torch.cat([maps[0], F.interpolate(maps[1], maps[0].shape[2:], mode="bilinear")], 1).flatten(2)[0].T

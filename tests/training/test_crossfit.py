@@ -104,9 +104,9 @@ def test_where_trainings_take_long_there_are_fewer_folds_or_none() -> None:
 
 
 def test_a_new_student_for_a_fold_leaves_the_model_as_it_is(tiny: Tiny) -> None:
-    from edgead.models.detector import load_detector
+    from edgead.trained import load_model
 
-    detector, _ = load_detector(tiny.model("efficientad"))
+    detector, _ = load_model(tiny.model("efficientad"))
     assert isinstance(detector, EfficientAd)
     px = detector.image_size[0]
     images = [draw_part(i, px=px) for i in range(4)]

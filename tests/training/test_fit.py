@@ -8,9 +8,10 @@ import torch
 
 from edgead.errors import BadInput
 from edgead.families.patchcore.fit import MIN_ROWS, PatchCoreOptions, coreset_rows, fit_patchcore
-from edgead.models.detector import load_detector
+from edgead.manifest import Data
 from edgead.models.rows import collect_rows, load_features
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
+from edgead.trained import load_model
 from edgead.training.evaluate import answers, good_scores
 from edgead.training.fit import TrainRequest, train
 from tests.training._parts import draw_part, write_good, write_mvtec
@@ -25,7 +26,7 @@ def test_a_trained_folder_finds_the_gash_and_says_what_it_is(family: str, tmp_pa
     stages: list[str] = []
     request = TrainRequest(family, root, tmp_path / "out", RECIPE, QUICK[family], heldout=0.3)
     result = train(request, lambda stage, done: stages.append(stage))
-    detector, info = load_detector(tmp_path / "out")
+    detector, card = load_model(tmp_path / "out")
 
     assert result.metrics["image_auroc"] == 1.0
     assert result.metrics["pixel_auroc"] > 0.8
@@ -33,16 +34,16 @@ def test_a_trained_folder_finds_the_gash_and_says_what_it_is(family: str, tmp_pa
     assert {"reading", "features", "evaluating"} <= set(stages)
     defect = draw_part(3000, defect=True)
     (score, anomaly_map), (score_before, map_before) = answers(detector, defect), answers(result.detector, defect)
-    assert score == score_before >= info["threshold"]["value"]
+    assert score == score_before >= card.threshold.value
     assert np.array_equal(anomaly_map, map_before)
 
-    assert (info["name"], info["family"], info["labelled_root"]) == ("plate", family, str(root))
-    assert PreprocessRecipe.from_json(info["preprocess"]) == RECIPE
-    assert info["origin"]["data"] == {"path": str(root / "train/good"), "images": 16, "digest": result.images.digest}
-    assert info["metrics"] == result.metrics
+    assert (card.name, card.family, card.labelled_root) == ("plate", family, str(root))
+    assert card.preprocess == RECIPE
+    assert card.origin.data == Data(str(root / "train/good"), 16, result.images.digest)
+    assert card.metrics == result.metrics
     held = [read_image(p) for p in list_images(tmp_path / "out/heldout")]
     assert all(np.array_equal(a, b) for a, b in zip(held, result.images.heldout, strict=True))
-    assert max(good_scores(detector, held)) < info["threshold"]["value"]
+    assert max(good_scores(detector, held)) < card.threshold.value
     assert len(list_images(tmp_path / "out/calibration")) == 11
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.models.detector import load_detector
 from edgead.preprocess import PreprocessRecipe
+from edgead.trained import load_model
 from edgead.training.crossfit import Scored
 from edgead.training.fit import TrainRequest, train
 from edgead.training.oddest import find_oddest
@@ -19,7 +19,7 @@ from tests.training._parts import draw_part, write_good
 
 @pytest.mark.parametrize("family", ["patchcore", "simplenet", "efficientad"])
 def test_a_defect_is_the_oddest_in_the_features_of_every_family(family: str, tiny: Tiny) -> None:
-    detector, _ = load_detector(tiny.model(family))
+    detector, _ = load_model(tiny.model(family))
     px = detector.image_size[0]
     pairs = [(Path(f"{i}.png"), draw_part(i, px=px)) for i in range(12)]
     spoilt = (Path("spoilt.png"), draw_part(3000, defect=True, px=px))
@@ -38,4 +38,4 @@ def test_a_defect_among_the_good_ones_is_named_by_training(tmp_path: Path) -> No
     assert (first.file.name, first.odd) == ("777.png", True)
     assert not any(one.odd for one in result.oddest[1:])
     assert result.scored.files[result.scored.order()[0]] in {one.file for one in result.oddest}
-    assert load_detector(tmp_path / "out")[1]["oddest"][0]["file"] == "777.png"
+    assert load_model(tmp_path / "out")[1].oddest[0].file == "777.png"

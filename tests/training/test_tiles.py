@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from edgead.errors import BadInput
-from edgead.models.detector import Detector, load_detector
+from edgead.models.detector import Detector
 from edgead.models.learning.progress import Progress
 from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
+from edgead.trained import load_model
 from edgead.training.dataset import native_size
 from edgead.training.evaluate import answers
 from edgead.training.fit import TrainRequest, train
@@ -53,16 +54,17 @@ def test_a_model_of_tiles_finds_the_gash_on_whole_sheets(tmp_path: Path, coarse:
     stages: set[str] = set()
     request = TrainRequest("patchcore", root, tmp_path / "out", RECIPE, FEW, heldout=0.3, tiling=tiling)
     result = train(request, lambda stage, done: stages.add(stage))
-    detector, info = load_detector(tmp_path / "out")
+    detector, card = load_model(tmp_path / "out")
     assert type(detector) is (Tiled if coarse is None else CoarseToFine)
     assert result.metrics["image_auroc"] == 1.0
     assert result.metrics["tiles"] == 6
     assert ("tiles_run_good" in result.metrics, "gate" in stages) == (coarse is not None,) * 2
-    assert info["origin"]["arguments"]["tiling"] == {"height": 64, "width": 64, "overlap": 16, "coarse": coarse}
+    assert card.origin.arguments is not None
+    assert card.origin.arguments.tiling == {"height": 64, "width": 64, "overlap": 16, "coarse": coarse}
     held = [read_image(p) for p in list_images(tmp_path / "out/heldout")]
     assert all(image.shape == (*SHEET, 3) for image in held)
     score, anomaly_map = answers(detector, read_image(list_images(root / "test/gash")[0]))
-    assert score >= info["threshold"]["value"] > max(answers(detector, image)[0] for image in held)
+    assert score >= card.threshold.value > max(answers(detector, image)[0] for image in held)
     assert anomaly_map.shape == SHEET
 
 

@@ -34,11 +34,11 @@ from edgead.export.measure import ThresholdRule, read_frames, trained_answers
 from edgead.export.options import ExportOptions
 from edgead.export.search.journal import Accuracy, Latency
 from edgead.export.search.space import Choice, Size
-from edgead.models.detector import Detector, load_detector
+from edgead.models.detector import Detector
 from edgead.models.rewrites import Material, Setting, plan_for, rewrite
 from edgead.parity import Answers, ask
-from edgead.preprocess import PreprocessRecipe
 from edgead.registry import resolve
+from edgead.trained import CALIBRATION, HELD_OUT, WEIGHTS, load_model, read_card
 from edgead.types import Engine, Image
 
 BURST, QUICK_ROUNDS, FULL_ROUNDS = 5, 3, 40
@@ -76,8 +76,8 @@ class Bench:
 
     def __init__(self, model_dir: Path, options: ExportOptions, scratch: Path, frame: Size, per_class: int, told: Told) -> None:
         self.model_dir, self.options, self.scratch, self.told = model_dir, options, scratch, told
-        self.detector, self.info = load_detector(model_dir, to_export=True)
-        self.recipe = PreprocessRecipe.from_json(self.info["preprocess"])
+        self.detector, self.card = load_model(model_dir)
+        self.recipe = self.card.preprocess
         self.frames = read_frames(model_dir, self.recipe, self._labelled_root(), per_class, draw=True)
         self.calibration = self._calibration_set()
         self.picture: Image = self.recipe.as_camera(self.frames.held_out[0], *frame)
@@ -113,7 +113,7 @@ class Bench:
         self.reference = trained_answers(self.detector, images, lambda done: self.told("trained model", done))
         if not np.ptp(self.reference.scores) > 0.0:
             raise BadInput("the trained model gives every picture the same score", hint="train it again")
-        self.rule = ThresholdRule.of(self.info, self.reference.scores, len(self.frames.held_out), self.options.max_false_reject)
+        self.rule = ThresholdRule.of(self.card, self.reference.scores, len(self.frames.held_out), self.options.max_false_reject)
         own, judged, drawn = (lambda s: self.rule.own(s).value), self.frames.judged(), bool(self.frames.drawn)
         self.yardstick = Yardstick(images, self.reference, self.rule.trained.value, own, *judged, drawn)
         self.trained = self.accuracy_of(self.reference)
@@ -238,11 +238,11 @@ class Bench:
     def _labelled_root(self) -> Path | None:
         if self.options.labelled is not None:
             return self.options.labelled
-        known = self.info.get("labelled_root")
+        known = self.card.labelled_root
         return Path(known) if known and (Path(known) / "test").is_dir() else None
 
     def _calibration_set(self) -> CalibrationSet | None:
-        folder = self.options.calibration or self.model_dir / "calibration"
+        folder = self.options.calibration or self.model_dir / CALIBRATION
         if not folder.is_dir() and self.options.calibration is None:
             return None
         own = self.options.calibration  # goes through the whole recipe; what training set aside already went through it
@@ -307,7 +307,7 @@ def _int8_name(options: QuantizeOptions, keep_float: tuple[str, ...]) -> str:
 
 def affordable_frames(model_dir: Path, wanted: int, search_s: float) -> int:
     """Frames of each kind that the trained model can answer in `SHARE_FOR_FRAMES` of the time, `FEWEST_FRAMES` at least."""
-    detector, _ = load_detector(model_dir)
+    detector, _ = load_model(model_dir)
     height, width = detector.image_size
     picture = torch.zeros((1, height, width, 3), dtype=torch.uint8)
     with torch.inference_mode():
@@ -321,11 +321,11 @@ def affordable_frames(model_dir: Path, wanted: int, search_s: float) -> int:
 def model_digest(model_dir: Path) -> str:
     """SHA-256 of everything in a trained model's folder that an export looks at, but for the time at which it was made: other
     tools' files are imported anew each time."""
-    _, info = load_detector(model_dir)
-    origin = {key: value for key, value in info["origin"].items() if key != "created_at"}
-    sha = hashlib.sha256(json.dumps({**info, "origin": origin}, sort_keys=True).encode())
+    card = read_card(model_dir)
+    told = replace(card, origin=replace(card.origin, created_at="")).to_json()
+    sha = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for file in sorted(p for p in model_dir.rglob("*") if p.is_file()):
-        if file.name == "model.safetensors" or file.parent.name in ("heldout", "calibration"):
+        if file.name == WEIGHTS or file.parent.name in (HELD_OUT, CALIBRATION):
             sha.update(file.relative_to(model_dir).as_posix().encode() + b"\0" + file_digest(file).encode())
     return sha.hexdigest()
 

@@ -48,6 +48,7 @@ from edgead.export.search.space import (
 from edgead.families.foreign.network import IrDetector
 from edgead.models.rewrites import known
 from edgead.models.wrappers.coarse import CoarseToFine
+from edgead.trained import is_model
 
 WORTH = 0.02
 """Share of the time that a rewrite's last setting must save to be tried further, and another number of threads as well."""
@@ -350,7 +351,7 @@ class _Search:
 
     def _train(self, size: Size, retrain: Retrain) -> None:
         model_dir = self.folder / f"{self.journal.file.stem}-{size[0]}x{size[1]}"
-        if not (model_dir / "model.json").is_file():
+        if not is_model(model_dir):
             self.report(f"training at {size[0]} x {size[1]} px", 0.0)
             retrain(size, model_dir, lambda: self._left_s() < 0)
         name = f"{size[0]}x{size[1]}"
