@@ -18,6 +18,8 @@ from edgead.cli._json import schema
 RESULTS: Mapping[str, Mapping[str, str]] = {
     "demo": {"": "edgead.cli._demo_report:Facts"},
     "distill": {"": "edgead.jobs.distill:Distilled"},
+    "import": {"": "edgead.cli.import_:ImportedModel"},
+    "export": {"": "edgead.cli._exported:Exported", "on-device": "edgead.cli._on_device:OnDevice"},
     "verify": {"": "edgead.jobs.verify:VerifyResult"},
     "sign": {"sign": "edgead.cli.sign:Signed", "new-key": "edgead.cli.sign:NewKey"},
     "inspect": {"": "edgead.cli.inspect:Inspected + edgead.manifest:Manifest"},
