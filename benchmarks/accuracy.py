@@ -28,11 +28,12 @@ import numpy as np
 from benchmarks._gallery import Shown, sheet
 from benchmarks._sets import SETS, Entry, Sizes
 from benchmarks._spread import cell, spread
+from edgead.families import trained
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe
 from edgead.training.dataset import load_labelled
 from edgead.training.evaluate import answers
-from edgead.training.fit import FAMILIES, TrainRequest, train
+from edgead.training.fit import TrainRequest, train
 from edgead.training.metrics import auroc, brightness_auroc, pixel_auroc, pro
 
 FEATURES = ("patchcore", "simplenet")
@@ -138,7 +139,7 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default=",".join(SETS), help=f"of {', '.join(SETS)}")
-    parser.add_argument("--models", default=",".join(FEATURES), help=f"of {', '.join(FAMILIES)}")
+    parser.add_argument("--models", default=",".join(FEATURES), help=f"of {', '.join(trained())}")
     parser.add_argument("--choices", default=",".join(CHOICES), help=f"of {', '.join(CHOICES)}")
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--size", type=int, default=256, help="model input size in pixels (default 256)")
@@ -150,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--max-minutes", type=float, default=math.inf, help="start no run after so much time")
     args = parser.parse_args(argv)
-    for given, known in ((args.sets, SETS), (args.models, FAMILIES), (args.choices, CHOICES)):
+    for given, known in ((args.sets, SETS), (args.models, trained()), (args.choices, CHOICES)):
         if unknown := set(given.split(",")) - set(known):
             parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     runs, skipped = _run_all(args)

@@ -43,7 +43,9 @@ import numpy.typing as npt
 from benchmarks._sets import SETS
 from edgead.alignment import KINDS, Alignment, Placement
 from edgead.errors import BadInput, PartNotFound
-from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
+from edgead.families.contract import FitData
+from edgead.families.patchcore.fit import fit
+from edgead.families.patchcore.options import PatchCoreOptions
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe, read_image
 from edgead.training.alignment import AlignAsked, alignment_sheet, learn_alignment
@@ -166,7 +168,7 @@ def judge(
 ) -> dict[str, float]:
     """AUROC of PatchCore; `lost` good and defective pictures were not found."""
     size = train[0].shape[:2]
-    detector = fit_patchcore(train, (size[0], size[1]), PatchCoreOptions(seed=seed))
+    detector = fit(FitData(train, (size[0], size[1]), seed), PatchCoreOptions())
     scores = np.array([answers(detector, image)[0] for image in (*good, *defects)])
     truth = np.arange(len(scores)) >= len(good)
     line = np.concatenate([scores, np.full(sum(lost), np.inf)])

@@ -30,7 +30,8 @@ from edgead.families.patchcore.fit import TOKEN_SCORE
 from edgead.families.patchcore.network import PatchCore
 from edgead.machine import facts
 from edgead.models.backbones import Backbone, build_backbone
-from edgead.models.patches import FEATURES, TRAINED
+from edgead.models.patches import FEATURES
+from edgead.models.usual import TRAINED
 from edgead.published import PUBLISHED, fitting_side
 from edgead.types import Image
 

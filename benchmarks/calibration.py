@@ -42,13 +42,14 @@ from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.engines.openvino import OpenVinoEngine, write_ir
 from edgead.engines.timing import interleaved_ms
 from edgead.export.graph import write_onnx
+from edgead.families import trained
 from edgead.machine import facts
 from edgead.optional import require
 from edgead.parity import Answers, ask
 from edgead.preprocess import list_images, read_image
 from edgead.thresholds.choose import threshold_from_good
 from edgead.trained import load_model
-from edgead.training.fit import FAMILIES, TrainRequest, train
+from edgead.training.fit import TrainRequest, train
 from edgead.types import Image
 
 SETTINGS = {"smallest": Sizes(60, 30, 30), "small": Sizes(120, 60, 40), "full": Sizes(200, 150, 150)}
@@ -162,7 +163,7 @@ def _ask(file: Path, frames: Sequence[Image], threads: int) -> Answers:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default="elpv,magnetic_tile,casting", help=f"of {', '.join(SETS)}")
-    parser.add_argument("--models", default=",".join(FAMILIES), help=f"of {', '.join(FAMILIES)}")
+    parser.add_argument("--models", default=",".join(trained()), help=f"of {', '.join(trained())}")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--size", default="small", choices=list(SETTINGS), help="how many pictures (default small)")
     parser.add_argument("--threads", type=int, default=1)
@@ -171,8 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     jobs = [(n, m, int(s)) for n in args.sets.split(",") for s in args.seeds.split(",") for m in args.models.split(",")]
     for name, model, _ in jobs:
-        if name not in SETS or model not in FAMILIES:
-            parser.error(f"unknown: {name} {model}; known: {', '.join([*SETS, *FAMILIES])}")
+        if name not in SETS or model not in trained():
+            parser.error(f"unknown: {name} {model}; known: {', '.join([*SETS, *trained()])}")
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     began = time.monotonic()

@@ -39,9 +39,10 @@ from edgead.engines.timing import interleaved
 from edgead.export.graph import write_onnx
 from edgead.families.patchcore.coreset import greedy_coreset, project
 from edgead.families.patchcore.network import PatchCore
+from edgead.families.rewriting import rewrite
 from edgead.machine import facts
 from edgead.models.patches import LinearFeatures, PatchFeatures
-from edgead.models.rewrites import Material, Setting, rewrite
+from edgead.models.rewrites import Material, Setting
 from edgead.models.rows import collect_rows, load_features
 from edgead.training.metrics import auroc
 from edgead.types import Engine

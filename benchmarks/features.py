@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from benchmarks._sets import SETS, Sizes
 from benchmarks._spread import cell, spread
 from edgead.families.patchcore.coreset import greedy_coreset, project
-from edgead.families.patchcore.fit import MIN_ROWS
 from edgead.families.patchcore.network import PatchCore
+from edgead.families.patchcore.options import MIN_ROWS
 from edgead.machine import facts
 from edgead.models.backbones import load_backbone
 from edgead.models.patches import FEATURES, PatchFeatures

@@ -23,9 +23,10 @@ import cv2
 from benchmarks._sets import SETS, Split
 from edgead.calibration.judging.deviation import Limits
 from edgead.export import ExportOptions, export_bundle
+from edgead.families import trained
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe
-from edgead.training.fit import FAMILIES, TrainRequest, train
+from edgead.training.fit import TrainRequest, train
 
 ROW = "{:<13}{:<20}{:<8}{:>8}{:>12}{:>12}{:>12}{:>10}".format
 
@@ -63,7 +64,7 @@ def measure(model: str, model_dir: Path, bundle: Path, weight_bits: int, cpu: st
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", default="elpv", choices=list(SETS))
-    parser.add_argument("--models", default=",".join(FAMILIES))
+    parser.add_argument("--models", default=",".join(trained()))
     parser.add_argument("--weight-bits", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-vnni", action="store_true", help="measure once more without AVX-512 and VNNI in OpenVINO")

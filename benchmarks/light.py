@@ -21,12 +21,13 @@ import torch
 
 from benchmarks._sets import SETS
 from benchmarks.thresholds import Drawn, draw
+from edgead.families import find
+from edgead.families.contract import FitData
 from edgead.machine import facts
 from edgead.runtime.products.drift import STEADY, Look, TrainedLight
 from edgead.training.crossfit import Scored, cross_fit
 from edgead.training.dataset import split
 from edgead.training.evaluate import good_scores, light_of
-from edgead.training.fit import make_fit
 from edgead.types import Image
 
 SHIFTS = (0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3)
@@ -55,9 +56,9 @@ def answered(model: str, drawn: Drawn, seed: int) -> list[dict[str, float]]:
     """False rejects and misses at the default threshold, for each of `ASKED`."""
     train, held = split([*range(len(drawn.train))], 0.15, seed)
     images, size = [drawn.train[i] for i in train], drawn.train[0].shape[:2]
-    fit = make_fit(model, {}, seed)
-    detector = fit(images, (size[0], size[1]), lambda stage, done: None)
-    found = cross_fit(detector, fit, images, (size[0], size[1]), 0.0, seed)
+    fit, data = find(model).bound({}), FitData(images, (size[0], size[1]), seed)
+    detector = fit(data)
+    found = cross_fit(detector, fit, data, 0.0)
     files = [drawn.files[i] for i in held], [drawn.files[i] for i in train]
     threshold = Scored.of(files[0], good_scores(detector, [drawn.train[i] for i in held]), files[1], found).threshold().value
     rows = []

@@ -29,9 +29,11 @@ import torch
 from benchmarks._sets import SETS, Entry, _draw
 from benchmarks._spread import spread
 from edgead.calibration.judging.deviation import auroc, auroc_error, paired_error
-from edgead.families.efficientad.fit import EfficientAdOptions
-from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
-from edgead.families.simplenet.fit import SimpleNetOptions
+from edgead.families.contract import FitData
+from edgead.families.efficientad.options import EfficientAdOptions
+from edgead.families.patchcore.fit import fit
+from edgead.families.patchcore.options import PatchCoreOptions
+from edgead.families.simplenet.options import SimpleNetOptions
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe, read_image, same_aspect
 from edgead.training.evaluate import answers
@@ -148,7 +150,7 @@ def measure(name: str, seed: int, folder: Path, sides: Sequence[int]) -> list[di
     square = not all(same_aspect(next(iter(sizes)), size) for size in sizes)
     native = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
     recipe = PreprocessRecipe(USUAL_PX, USUAL_PX, aspect="letterbox" if square else "stretch")
-    subject = Subject("patchcore", PatchCoreOptions(seed=seed), False, recipe, native, square, drawn.train, seed)
+    subject = Subject("patchcore", PatchCoreOptions(), False, recipe, native, square, drawn.train, seed)
     features = patch_features(subject)
     ratio = 1.0 if square else native[0] / native[1]
     shapes = [shaped(side, ratio, 16, 32) for side in sides]
@@ -161,8 +163,8 @@ def measure(name: str, seed: int, folder: Path, sides: Sequence[int]) -> list[di
         bank = banks(subject, features, width * height)[0]
         larger = width * height > USUAL_PX**2
         sized = PreprocessRecipe(width, height, aspect=recipe.aspect)
-        options = PatchCoreOptions(seed=seed, coreset=bank) if larger and bank else PatchCoreOptions(seed=seed)
-        detector = fit_patchcore([sized.apply(read_image(file)) for file in drawn.train], (height, width), options)
+        options = PatchCoreOptions(coreset=bank) if larger and bank else PatchCoreOptions()
+        detector = fit(FitData([sized.apply(read_image(file)) for file in drawn.train], (height, width), seed), options)
         told = np.array([answers(detector, sized.apply(read_image(file)))[0] for file, _ in drawn.test], np.float32)
         bad = np.array([defect for _, defect in drawn.test])
         rows.append({

@@ -114,10 +114,12 @@ def _features(way: str) -> Any:
 def _simplenet(way: str) -> Any:
     """20 steps of a SimpleNet."""
     _torch(way)
-    from edgead.families.simplenet.fit import SimpleNetOptions, fit_simplenet
+    from edgead.families.contract import FitData
+    from edgead.families.simplenet.fit import fit
+    from edgead.families.simplenet.options import SimpleNetOptions
 
     pictures, options = _pictures(8), SimpleNetOptions(steps=20)
-    return lambda: f"{float(fit_simplenet(pictures, (128, 128), options).state_dict()['hidden.weight'].double().sum()):.9g}"
+    return lambda: f"{float(fit(FitData(pictures, (128, 128)), options).state_dict()['hidden.weight'].double().sum()):.9g}"
 
 
 def _literal(way: str) -> Any:

@@ -33,15 +33,17 @@ import torch
 from torch import Tensor
 
 from benchmarks._sets import SETS
+from edgead.families import find, trained
+from edgead.families.contract import FitData
 from edgead.machine import facts
-from edgead.models.patches import TRAINED, PatchFeatures
+from edgead.models.patches import PatchFeatures
+from edgead.models.usual import TRAINED
 from edgead.preprocess import PreprocessRecipe
 from edgead.survey import Survey, settle
 from edgead.thresholds.choose import threshold_from_good
 from edgead.training.crossfit import Scored, cross_fit
 from edgead.training.dataset import split
 from edgead.training.evaluate import answers, good_scores
-from edgead.training.fit import FAMILIES, make_fit, make_fold_fit
 from edgead.training.metrics import auroc
 from edgead.types import Image
 
@@ -114,14 +116,13 @@ def measure(model: str, name: str, seed: int, planted: int, drawn: Drawn) -> Run
     """Train, choose both thresholds, count."""
     train, held = split([*range(len(drawn.train))], 0.15, seed)
     size = (drawn.train[0].shape[0], drawn.train[0].shape[1])
-    fit = make_fit(model, {}, seed)
-    images = [drawn.train[i] for i in train]
+    data = FitData([drawn.train[i] for i in train], size, seed)
     began = time.monotonic()
-    detector = fit(images, size, _silent)
+    detector = find(model).bound({})(data)
     fit_s = time.monotonic() - began
     scores = good_scores(detector, [drawn.train[i] for i in held])
-    again, _ = make_fold_fit(model, {}, seed, detector)
-    found = cross_fit(detector, again, images, size, 0.0, seed)  # however slow this box is just now
+    again, _ = find(model).fold_fit({}, detector)
+    found = cross_fit(detector, again, data, 0.0)  # however slow this box is just now
     crossfit_s = time.monotonic() - began - fit_s
     scored = Scored.of([drawn.files[i] for i in held], scores, [drawn.files[i] for i in train], found)
     good, defects = (np.array([answers(detector, image)[0] for image in some]) for some in (drawn.good, drawn.defects))
@@ -195,14 +196,10 @@ def _some(items: Sequence[Any], count: int, rng: np.random.Generator) -> list[An
     return [items[i] for i in rng.permutation(len(items))[:count]]
 
 
-def _silent(stage: str, done: float) -> None:
-    pass
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--models", default="patchcore,simplenet", help=f"of {', '.join(FAMILIES)}")
+    parser.add_argument("--models", default="patchcore,simplenet", help=f"of {', '.join(trained())}")
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--planted", type=int, default=0, help="defects among the good pictures of training")
     parser.add_argument("--px", type=int, default=256)

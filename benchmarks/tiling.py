@@ -39,11 +39,12 @@ from edgead.engines.timing import interleaved
 from edgead.export.coarse import TwoGraphs
 from edgead.export.graph import write_onnx
 from edgead.export.tensorrt import BuildOptions
+from edgead.families import find
+from edgead.families.contract import FitData
 from edgead.machine import facts
 from edgead.models.detector import Detector
 from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import read_image
-from edgead.training.fit import make_fit
 from edgead.training.metrics import auroc
 from edgead.training.tiles import Tiling, fit_shrunk, fit_tiled, join
 from edgead.types import Engine, Image
@@ -67,6 +68,10 @@ class Modules:
     @property
     def side(self) -> int:
         return self.cells * CELL_PX
+
+    @property
+    def data(self) -> FitData:
+        return FitData(self.train, (self.side, self.side))
 
 
 def compose(cells: int, train: int, held_out: int, test: int, seed: int) -> Modules:
@@ -126,12 +131,12 @@ class Family:
 
     def __init__(self, model: str, modules: Modules, folder: Path, tile: int, factor: int) -> None:
         self.model, self.modules, self.folder, self.tile, self.factor = model, modules, folder, tile, factor
-        self.fit = make_fit(model, OPTIONS.get(model, {}), 0)
+        self.fit = find(model).bound(OPTIONS.get(model, {}))
         self.target: Target = target_for("openvino", facts=facts())
 
     def ways(self, overlaps: Sequence[int], wholes: Sequence[int]) -> list[Way]:
         found = [self.whole(px, int8=px == max(wholes)) for px in wholes]
-        fitted = fit_tiled(self.fit, self.modules.train, Tiling(self.tile, self.tile, overlaps[0]))
+        fitted = fit_tiled(self.fit, self.modules.data, Tiling(self.tile, self.tile, overlaps[0]))
         if self.model != "efficientad":  # its autoencoder takes pictures of one size
             found.append(self.untiled(fitted.inner))
         side = (self.modules.side, self.modules.side)
@@ -144,7 +149,7 @@ class Family:
 
     def whole(self, px: int, int8: bool) -> Way:
         small = [np.asarray(cv2.resize(image, (px, px), interpolation=cv2.INTER_AREA), np.uint8) for image in self.modules.train]
-        return self.way(f"whole at {px} px", self.fit(small, (px, px), lambda stage, done: None).eval(), 0, int8)
+        return self.way(f"whole at {px} px", self.fit(FitData(small, (px, px))).eval(), 0, int8)
 
     def untiled(self, tile: Detector) -> Way:
         """The tiles' model on the whole module at once: convolutions take any size."""
@@ -164,7 +169,7 @@ class Family:
 
     def coarse(self, tiled: Tiled) -> Way:
         modules = self.modules
-        detector, told = join(tiled, fit_shrunk(self.fit, modules.train, self.factor), modules.held_out)
+        detector, told = join(tiled, fit_shrunk(self.fit, modules.data, self.factor), modules.held_out)
         folder = self.folder / "coarse"
         (folder / "openvino").mkdir(parents=True)
         two = TwoGraphs.write(detector, folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.errors import BadInput, MissingExtra
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoints
+    from importlib.metadata import EntryPoint, EntryPoints
 
 ENGINES: Mapping[str, str] = {
     "onnxruntime": "edgead.engines.onnxruntime:OnnxRuntimeEngine",
@@ -59,7 +59,7 @@ _GROUPS = {
 def names(kind: str) -> list[str]:
     """The known names of a kind ("engine", "camera", "output", "link"), ours first."""
     table, group = _GROUPS[kind]
-    return [*table, *(point.name for point in _others(group) if point.name not in table)]
+    return [*table, *(point.name for point in points(group) if point.name not in table)]
 
 
 def resolve(kind: str, name: str) -> Callable[..., Any]:
@@ -74,20 +74,25 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
         module, _, attribute = table[name].partition(":")
         factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
         return factory
-    for point in _others(group):
+    for point in points(group):
         if point.name == name:
-            try:
-                loaded: Callable[..., Any] = point.load()
-            except Exception as error:  # whatever another package does when it is imported
-                raise MissingExtra(
-                    f"{kind} {name!r} cannot be loaded from {point.value}: {type(error).__name__}: {error}"[:300],
-                    hint="mend or install the package that registers it",
-                ) from error
+            loaded: Callable[..., Any] = load_point(kind, point)
             return loaded
     raise BadInput(f"unknown {kind} {name!r}", hint=f"known: {', '.join(names(kind))}")
 
 
-def _others(group: str) -> EntryPoints:
+def load_point(kind: str, point: EntryPoint) -> Any:
+    """What another package registered. Raises MissingExtra when it cannot be imported."""
+    try:
+        return point.load()
+    except Exception as error:  # whatever another package does when it is imported
+        raise MissingExtra(
+            f"{kind} {point.name!r} cannot be loaded from {point.value}: {type(error).__name__}: {error}"[:300],
+            hint="mend or install the package that registers it",
+        ) from error
+
+
+def points(group: str) -> EntryPoints:
     """What other packages registered; reading that costs some ten milliseconds, which a start with our own names does without."""
     from importlib.metadata import entry_points
 

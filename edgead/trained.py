@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 
-from edgead import __version__, disk
+from edgead import __version__, disk, families
 from edgead.bundle import TRAINED_ON, new_bundle
 from edgead.calibration.findings import Finding
 from edgead.errors import BadInput, EdgeadError
@@ -246,15 +245,14 @@ def load_model(folder: Path) -> tuple[Detector, ModelCard]:
 
 
 def _network(folder: Path, card: ModelCard) -> type[Detector]:
-    known = _families()
-    if card.family not in known:
+    if card.family not in families.names():
         package = card.origin.package
         brought = f"pip install {package}" if package else "install the edgead or the package that made it"
         raise BadInput(
             f"{folder} holds a model of the family {card.family[:40]!r}, which this edgead {__version__} does not know",
-            hint=f"{brought}, or train one that is known here: {', '.join(sorted(known))}",
+            hint=f"{brought}, or train one that is known here: {', '.join(sorted(families.names()))}",
         )
-    return known[card.family]
+    return families.find(card.family).detector()
 
 
 def _built(make: Any, family: type[Detector], card: ModelCard) -> Detector:
@@ -265,19 +263,3 @@ def _built(make: Any, family: type[Detector], card: ModelCard) -> Detector:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise ValueError(f"{CARD}: config: {what}") from error
     return detector
-
-
-def package_of(family: str) -> str | None:
-    """The package to install for a family that is not edgead's own."""
-    top = _families()[family].__module__.partition(".")[0]
-    return None if top == "edgead" else packages_distributions().get(top, [top])[0]
-
-
-def _families() -> Mapping[str, type[Detector]]:
-    from edgead.families.efficientad.network import EfficientAd
-    from edgead.families.foreign.network import GraphDetector, IrDetector
-    from edgead.families.patchcore.network import PatchCore
-    from edgead.families.simplenet.network import SimpleNet
-    from edgead.families.supersimplenet.network import SuperSimpleNet
-
-    return {family.family: family for family in (PatchCore, SimpleNet, EfficientAd, SuperSimpleNet, GraphDetector, IrDetector)}

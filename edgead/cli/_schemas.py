@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from edgead.cli._json import schema
+from edgead.typed import Rest
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
-    "demo": {"": "edgead.cli._demo_report:Facts"},
+    "demo": {"": "edgead.demo.report:Facts"},
     "distill": {"": "edgead.jobs.distill:Distilled"},
     "import": {"": "edgead.cli.import_:ImportedModel"},
     "export": {"": "edgead.cli._exported:Exported", "on-device": "edgead.cli._on_device:OnDevice"},
@@ -98,6 +99,9 @@ def rows_of(cls: type, before: str, seen: dict[type, str]) -> Iterator[tuple[str
     hints, meanings = typing.get_type_hints(cls), attributes(cls)
     for field in dataclasses.fields(cls):
         name, meaning = f"{before}{field.name}", meanings.get(field.name, "")
+        if field.name == rest_of(cls):
+            yield f"{before}*", "any", meaning or "keys of other tools and newer edgeads"
+            continue
         kind, inner = kind_of(hints[field.name])
         place = f"{name}[]" if kind.startswith("list") else name
         if inner in seen:
@@ -106,6 +110,12 @@ def rows_of(cls: type, before: str, seen: dict[type, str]) -> Iterator[tuple[str
         if inner is not None and inner not in seen:
             seen[inner] = place
             yield from rows_of(inner, f"{place}.", seen)
+
+
+def rest_of(cls: type) -> str | None:
+    """The field that holds all keys that the dataclass does not name: they stand beside the others."""
+    hints = typing.get_type_hints(cls, include_extras=True).items()
+    return next((name for name, hint in hints if any(isinstance(note, Rest) for note in getattr(hint, "__metadata__", ()))), None)
 
 
 def kind_of(hint: Any) -> tuple[str, type | None]:

@@ -270,7 +270,7 @@ def _search(model: Path, asked: dict[str, Any]) -> SearchOptions:
 def _options(backend: tuple[str, ...] | None, precision: tuple[str, ...] | None, asked: dict[str, Any]) -> ExportOptions:
     from edgead.calibration.judging.deviation import Limits
     from edgead.export import ExportOptions
-    from edgead.models.rewrites import parse
+    from edgead.families.rewriting import parse
 
     return ExportOptions(
         backends=backend,

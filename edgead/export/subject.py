@@ -16,9 +16,10 @@ from edgead.errors import BadInput
 from edgead.export.builds import BUILDS
 from edgead.export.measure import ThresholdRule, read_frames, trained_answers
 from edgead.export.options import ExportOptions, Job
+from edgead.families.rewriting import plan_for, rewrite
 from edgead.manifest import IMPORTED
 from edgead.models.detector import Detector
-from edgead.models.rewrites import Applied, Material, plan_for, rewrite
+from edgead.models.rewrites import Applied, Material
 from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.trained import CALIBRATION, load_model
 

@@ -1,1 +1,119 @@
-"""The model families, each with a room of its own."""
+"""The families of models: one entry each, all text, so that this table costs nothing and needs no torch.
+
+A family is a folder here and one entry; other packages bring theirs by an entry point of the group ``edgead.families`` (its name
+the family's, its value a :class:`edgead.families.contract.Family`). docs/architecture.md: how to add one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from edgead.errors import BadInput, MissingExtra
+from edgead.families.contract import Family
+
+_ROOM = "edgead.families"
+
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            "patchcore",
+            "PatchCore",
+            "the distance of each patch to its nearest neighbour among those of good pictures; trained in seconds",
+            "Roth et al. 2022, Towards Total Recall in Industrial Anomaly Detection, arXiv:2106.08265",
+            f"{_ROOM}.patchcore.network:PatchCore",
+            options=f"{_ROOM}.patchcore.options:PatchCoreOptions",
+            fit=f"{_ROOM}.patchcore.fit:fit",
+            rewrites=f"{_ROOM}.patchcore.rewrites",
+            tried=("feature_map", "bank", "dims", "rows"),
+            store=f"{_ROOM}.patchcore.rows:store_rows",
+        ),
+        Family(
+            "simplenet",
+            "SimpleNet",
+            "a small discriminator that tells good patches from noisy copies of them",
+            "Liu et al. 2023, SimpleNet: A Simple Network for Image Anomaly Detection and Localization, arXiv:2303.15140",
+            f"{_ROOM}.simplenet.network:SimpleNet",
+            options=f"{_ROOM}.simplenet.options:SimpleNetOptions",
+            fit=f"{_ROOM}.simplenet.fit:fit",
+            rewrites=f"{_ROOM}.simplenet.rewrites",
+            shorter={"steps": 300},
+        ),
+        Family(
+            "efficientad",
+            "EfficientAD",
+            "a student that knows only good parts disagrees with its teacher on defects; also sees parts in a wrong place",
+            "Batzner, Heckler, König 2024, EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level Latencies,"
+            " arXiv:2303.14535",
+            f"{_ROOM}.efficientad.network:EfficientAd",
+            options=f"{_ROOM}.efficientad.options:EfficientAdOptions",
+            fit=f"{_ROOM}.efficientad.fit:fit",
+            rewrites=f"{_ROOM}.efficientad.rewrites",
+            tried=("feature_map", "rotate", "conv2"),
+            fold=f"{_ROOM}.efficientad.fit:fold_fit",
+        ),
+        Family(
+            "supersimplenet",
+            "SuperSimpleNet",
+            "a segmentation and a classification head, for models trained with anomalib",
+            "Rolih, Fučka, Skočaj 2024, SuperSimpleNet, arXiv:2408.03143",
+            f"{_ROOM}.supersimplenet.network:SuperSimpleNet",
+            tried=(),
+        ),
+        Family(
+            "graph",
+            "an ONNX graph",
+            "the ONNX file of another tool, behind the graph contract",
+            "",
+            f"{_ROOM}.foreign.network:GraphDetector",
+            rewritten=False,
+            tried=(),
+        ),
+        Family(
+            "openvino_ir",
+            "an OpenVINO IR",
+            "the OpenVINO IR of another tool, behind the graph contract",
+            "",
+            f"{_ROOM}.foreign.network:IrDetector",
+            rewritten=False,
+            tried=(),
+        ),
+    )
+}
+
+
+def names() -> list[str]:
+    """All families, ours first; those of other packages are not imported for it."""
+    from edgead.registry import points
+
+    return [*FAMILIES, *(point.name for point in points("edgead.families") if point.name not in FAMILIES)]
+
+
+def trained() -> list[str]:
+    """Those that ``edgead train`` may be asked for. Whether one of another package can be trained shows when it is loaded."""
+    return [name for name in names() if name not in FAMILIES or FAMILIES[name].fit]
+
+
+def find(name: str) -> Family:
+    """A family by its name.
+
+    Raises:
+        BadInput: nobody here knows it.
+        MissingExtra: the package that brings it cannot be imported.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]
+    from edgead.registry import load_point, points
+
+    for point in points("edgead.families"):
+        if point.name == name:
+            found = load_point("family", point)
+            if not isinstance(found, Family) or found.name != name:
+                raise MissingExtra(
+                    f"family {name!r}: {point.value} is no edgead.families.contract.Family of this name",
+                    hint="mend the package that registers it",
+                )
+            brings = found.package or (point.dist.name if point.dist is not None else point.module)
+            return dataclasses.replace(found, package=brings)
+    raise BadInput(f"unknown model family {name!r}", hint=f"known: {', '.join(names())}")

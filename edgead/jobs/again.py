@@ -100,12 +100,12 @@ def _value(key: str, value: Any) -> Any:
 def options_like(bundle: Bundle, options: ExportOptions) -> ExportOptions:
     """The export options that make a bundle's engines once more, from its manifest."""
     from edgead.calibration.judging.deviation import Limits
-    from edgead.models.rewrites import known
+    from edgead.families.rewriting import known
 
     manifest = bundle.manifest
     measured, calibration = manifest.measured, manifest.calibration or {}
     applied = {one["name"]: one for one in measured.get("rewrites", ())}
-    usual = [one.name for one in known() if manifest.family in one.families and one.default is not None]
+    usual = [one.name for one in known(manifest.family) if one.default is not None]
     search = dict(measured.get("search") or {})
     guarded = [name for told in measured.get("guard", ()) for name in told["keep_float"]]
     chosen = search.get("chosen") or {}

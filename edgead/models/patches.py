@@ -204,8 +204,6 @@ FEATURES: Mapping[str, type[PatchFeatures]] = {
     made.kind: made
     for made in (PatchFeatures, QuietBorderFeatures, ZeroBorderFeatures, DoubledFeatures, BinnedFeatures, TokenFeatures)
 }
-TRAINED = "quiet_border"
-"""The kind that models are trained with."""
 
 
 def build_features(

@@ -12,12 +12,9 @@ from torch import Tensor
 from edgead.errors import BadInput
 from edgead.models.backbones import load_backbone
 from edgead.models.learning.progress import Progress, silent
-from edgead.models.patches import TRAINED, PatchFeatures, build_features
+from edgead.models.patches import PatchFeatures, build_features
+from edgead.models.usual import MAX_ROWS, TRAINED
 from edgead.types import Image
-
-MAX_ROWS = 400_000
-"""More patches than these are subsampled at random, the same number from each image. 400,000 rows of EfficientNet-Lite0 (152
-channels) are 243 MB."""
 
 MAX_BYTES = 1 << 30
 """Nor may the table be larger than this, whatever the backbone's channels (175,000 rows of WideResNet-50-2)."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from edgead.bundle import Threshold
+from edgead.families.contract import Fit, FitData
 from edgead.families.patchcore.network import PatchCore
 from edgead.models.detector import Detector
 from edgead.models.learning.progress import Progress, silent
 from edgead.thresholds.choose import odd_places, threshold_from_good
 from edgead.trained import CrossFitted
 from edgead.training.evaluate import answers
-from edgead.training.tiles import Fit
 from edgead.types import Image
 
 LEAVE_ONE_OUT = "leave-one-out"
@@ -120,31 +120,20 @@ class Scored:
         return CrossFitted(self.how, self.heldout, tuple(map(float, self.scores)), names, odd, self.why)
 
 
-def cross_fit(
-    detector: Detector,
-    fit: Fit,
-    images: Sequence[Image],
-    image_size: tuple[int, int],
-    fit_s: float,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> CrossFit:
+def cross_fit(detector: Detector, fit: Fit, data: FitData, fit_s: float) -> CrossFit:
     """Scores of the pictures that `detector` was trained on, as if it had not seen the one that it is asked about.
 
     Args:
-        detector: trained on all of `images`.
-        fit: what trains the model of a fold on pictures.
-        images: H x W x 3 uint8 BGR at model size.
-        image_size: (H, W).
+        detector: trained on `data`.
+        fit: what trains the model of a fold.
+        data: its seed is that of the folds, and of which pictures are scored; it is told the stage "leave-one-out" or "folds".
         fit_s: how long `fit` takes, about; see `FOLDS_S`.
-        seed: of the folds, and of which pictures are scored.
-        progress: told the stage "leave-one-out" or "folds".
     """
-    rng = np.random.default_rng(seed)
+    rng, images = np.random.default_rng(data.seed), data.images
     banks = [module for module in detector.modules() if isinstance(module, PatchCore)]
     if banks and all(isinstance(bank.product, nn.Linear) for bank in banks):
         chosen = sorted(int(i) for i in rng.permutation(len(images))[:MOST])
-        found = leave_one_out(detector, banks, [images[i] for i in chosen], progress)
+        found = leave_one_out(detector, banks, [images[i] for i in chosen], data.report)
         seen = np.flatnonzero(np.isfinite(found))
         return CrossFit(LEAVE_ONE_OUT, tuple(chosen[i] for i in seen), found[seen])
     folds = min(len(images) if len(images) <= FEW else FOLDS, int(FOLDS_S / max(fit_s, 1e-3)))
@@ -154,11 +143,11 @@ def cross_fit(
     place[rng.permutation(len(images))] = np.arange(len(images)) % folds
     scores = np.empty(len(images))
     for k in range(folds):
-        part = _share(progress, k, folds)
-        without = fit([image for image, at in zip(images, place, strict=True) if at != k], image_size, part)
+        others = [image for image, at in zip(images, place, strict=True) if at != k]
+        without = fit(replace(data, images=others, progress=_share(data.progress, k, folds)))
         for i in np.flatnonzero(place == k).tolist():
             scores[i] = answers(without, images[i])[0]
-    progress("folds", 1.0)
+    data.report("folds", 1.0)
     return CrossFit(f"{folds} folds", tuple(range(len(images))), scores)
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,50 +18,24 @@ from edgead import __version__
 from edgead.bundle import Threshold
 from edgead.calibration.findings import Finding
 from edgead.calibration.judging.worth import judge
-from edgead.errors import BadInput
+from edgead.families import find
+from edgead.families.contract import Fit, FitData
+from edgead.families.options import to_json
 from edgead.layout import Labels, find_good, labelled
 from edgead.manifest import TRAINED, Arguments, Origin
 from edgead.models.detector import Detector
 from edgead.models.learning.progress import Progress, silent
 from edgead.preprocess import PreprocessRecipe
 from edgead.survey import Survey
-from edgead.trained import CALIBRATION_FRAMES, ModelCard, Pictures, encode_png, new_model, package_of, write_model
+from edgead.trained import CALIBRATION_FRAMES, ModelCard, Pictures, encode_png, new_model, write_model
 from edgead.training.alignment import AlignAsked, alignment_sheet
 from edgead.training.crossfit import CrossFit, Scored, cross_fit
 from edgead.training.dataset import GoodImages, Settle, load_good
 from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores, light_of
 from edgead.training.oddest import Oddest, find_oddest
 from edgead.training.sizing import SizeChoice, Sizing, Subject, choose_size
-from edgead.training.tiles import Fit, Tiling, fit_shrunk, fit_tiled, join
+from edgead.training.tiles import Tiling, fit_shrunk, fit_tiled, join
 from edgead.types import Image
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Where a family's fit function and options live; imported only when it is trained.
-
-    Attributes:
-        shorter: options of which the trainings of folds (:mod:`edgead.training.crossfit`) take no more than this.
-        fold: function (detector, options) -> what trains the model of a fold, and the share of a training's time that it takes;
-            "" is the whole training.
-    """
-
-    module: str
-    fit: str
-    options: str
-    shorter: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    fold: str = ""
-
-    def load(self) -> tuple[Callable[..., Detector], type[Any]]:
-        module = importlib.import_module(self.module)
-        return getattr(module, self.fit), getattr(module, self.options)
-
-
-FAMILIES: Mapping[str, Family] = {
-    "patchcore": Family("edgead.families.patchcore.fit", "fit_patchcore", "PatchCoreOptions"),
-    "simplenet": Family("edgead.families.simplenet.fit", "fit_simplenet", "SimpleNetOptions", {"steps": 300}),
-    "efficientad": Family("edgead.families.efficientad.fit", "fit_efficientad", "EfficientAdOptions", fold="fold_fit"),
-}
 
 ALIGNED = "aligned.png"
 """In a trained model's folder: what was aligned, for people."""
@@ -74,7 +46,7 @@ class TrainRequest:
     """What to train, on what, and where to.
 
     Attributes:
-        family: of `FAMILIES`.
+        family: of :data:`edgead.families.FAMILIES`, or of another package.
         good_dir: folder of good images or MVTec root.
         out: folder of the trained model; an older model there is replaced at the very end.
         recipe: from camera picture to model input.
@@ -89,6 +61,7 @@ class TrainRequest:
             it is.
         sizing: chooses the model's input size (:mod:`edgead.training.sizing`), not with `tiling`; None takes the recipe's.
         align: learn how the part is found, and shift and turn it to its place; None takes pictures as they are.
+        device: torch device that trains.
     """
 
     family: str
@@ -105,6 +78,7 @@ class TrainRequest:
     crossfit: bool = True
     leave_out: tuple[str, ...] = ()
     align: AlignAsked | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,41 +108,6 @@ class TrainResult:
     size: SizeChoice | None = None
 
 
-def make_fit(family: str, options: Mapping[str, Any], seed: int) -> Fit:
-    """The fit function of a family with its options bound.
-
-    Raises:
-        BadInput: unknown family, or an option that it does not have.
-    """
-    fit, bound = _bound(family, options, seed)
-    return lambda images, image_size, progress: fit(images, image_size, bound, progress)
-
-
-def _bound(family: str, options: Mapping[str, Any], seed: int) -> tuple[Callable[..., Detector], Any]:
-    """A family's fit function, and its options with these values. Raises BadInput."""
-    if family not in FAMILIES:
-        raise BadInput(f"unknown model family {family!r}", hint=f"known: {', '.join(FAMILIES)}")
-    fit, options_type = FAMILIES[family].load()
-    known = {f.name for f in dataclasses.fields(options_type)}
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise BadInput(f"{family} has no option {', '.join(unknown)}", hint=f"its options: {', '.join(sorted(known))}")
-    return fit, options_type(**{"seed": seed, **options})
-
-
-def make_fold_fit(family: str, options: Mapping[str, Any], seed: int, detector: Detector) -> tuple[Fit, float]:
-    """What trains the model of a fold (:mod:`edgead.training.crossfit`), and about which share of the time of `detector`'s
-    training it takes (errors as :func:`make_fit`)."""
-    known = FAMILIES[family]
-    _, options_type = known.load()
-    bound = options_type(**{"seed": seed, **options})
-    if known.fold and detector.family == family:
-        found: tuple[Fit, float] = getattr(importlib.import_module(known.module), known.fold)(detector, bound)
-        return found
-    shorter = {name: most for name, most in known.shorter.items() if getattr(bound, name) > most}
-    return make_fit(family, {**options, **shorter}, seed), 0.5 if shorter else 1.0
-
-
 def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     """Train a model and write its folder. Nothing is left at `request.out` when it fails or is interrupted; an older model stays.
 
@@ -178,7 +117,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     """
     began = time.monotonic()
     recipe = request.recipe
-    make_fit(request.family, request.options, request.seed)  # refuses what it does not know before anything is read
+    find(request.family).bound(request.options)  # refuses what it does not know before anything is read
     if request.tiling is not None:
         request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
     with new_model(request.out) as work:
@@ -188,11 +127,11 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         size = None
         if request.sizing is not None:
             request, size, images = _sized(request, request.sizing, images, progress)
-        fit = make_fit(request.family, request.options, request.seed)
+        data = FitData(images.train, (request.recipe.height, request.recipe.width), request.seed, request.device, progress)
         began_fit = time.monotonic()
-        detector, figures = _fit(request, fit, images, progress)
+        detector, figures = _fit(request, find(request.family).bound(request.options), data, images.heldout)
         scores = good_scores(detector, images.heldout)
-        found = _cross_fit(request, detector, images, time.monotonic() - began_fit, progress)
+        found = _cross_fit(request, detector, data, images.heldout, time.monotonic() - began_fit)
         scored = Scored.of(images.heldout_files, scores, images.train_files, found)
         threshold = scored.threshold()
         without = scored.without(scored.order()[:1].tolist())
@@ -229,7 +168,7 @@ def _sized(
     request: TrainRequest, sizing: Sizing, images: GoodImages, progress: Progress
 ) -> tuple[TrainRequest, SizeChoice, GoodImages]:
     """The request with the input size that suits the pictures, how it was chosen, and the pictures at that size."""
-    recipe, options = images.recipe, _bound(request.family, request.options, request.seed)[1]
+    recipe, options = images.recipe, find(request.family).options_type().of(request.family, request.options)
     usual = images.survey.sizes.most_common(1)[0][0]
     pictures = recipe.inspected(*usual)[2:]
     square = (pictures == usual and images.survey.usual is None) or recipe.aspect == "crop"
@@ -281,31 +220,26 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
-def _fit(request: TrainRequest, fit: Fit, images: GoodImages, progress: Progress) -> tuple[Detector, dict[str, float]]:
+def _fit(request: TrainRequest, fit: Fit, data: FitData, heldout: Sequence[Image]) -> tuple[Detector, dict[str, float]]:
     """The detector that was asked for, and what is worth knowing of its tiles."""
-    tiling, size = request.tiling, (request.recipe.height, request.recipe.width)
+    tiling = request.tiling
     if tiling is None:
-        return fit(images.train, size, progress), {}
-    coarse = None if tiling.coarse is None else fit_shrunk(fit, images.train, tiling.coarse, progress)
-    tiled = fit_tiled(fit, images.train, tiling, request.seed, progress)
+        return fit(data), {}
+    coarse = None if tiling.coarse is None else fit_shrunk(fit, data, tiling.coarse)
+    tiled = fit_tiled(fit, data, tiling)
     figures = {"tiles": float(len(tiled.grid))}
     if coarse is None:
         return tiled, figures
-    detector, facts = join(tiled, coarse, images.heldout, request.seed, progress)
+    detector, facts = join(tiled, coarse, heldout, data.seed, data.report)
     told = {"tiles_run_good": facts.run_share, "drawn_found": float(facts.found), "drawn": float(facts.drawn)}
     return detector, figures | told
 
 
-def _cross_fit(request: TrainRequest, detector: Detector, images: GoodImages, fit_s: float, progress: Progress) -> CrossFit:
+def _cross_fit(request: TrainRequest, detector: Detector, data: FitData, heldout: Sequence[Image], fit_s: float) -> CrossFit:
     if not request.crossfit:
         return CrossFit("", why="asked for")
-
-    fit, share = make_fold_fit(request.family, request.options, request.seed, detector)
-
-    def again(train: Sequence[Image], size: tuple[int, int], report: Progress) -> Detector:
-        return _fit(request, fit, dataclasses.replace(images, train=list(train)), report)[0]
-
-    return cross_fit(detector, again, images.train, detector.image_size, share * fit_s, request.seed, progress)
+    fit, share = find(request.family).fold_fit(request.options, detector)
+    return cross_fit(detector, lambda part: _fit(request, fit, part, heldout)[0], data, share * fit_s)
 
 
 def _card(
@@ -323,13 +257,13 @@ def _card(
         crossfit=None if request.crossfit else False,
         leave_out=request.leave_out or None,
         tiling=None if request.tiling is None else dataclasses.asdict(request.tiling),
-        rest={k: os.fspath(v) if isinstance(v, Path) else v for k, v in request.options.items()},
+        rest={**({} if request.device == "cpu" else {"device": request.device}), **to_json(request.options)},
     )
     origin = Origin(
         tool=TRAINED,
         version=__version__,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        package=package_of(request.family),
+        package=find(request.family).package or None,
         arguments=arguments,
         sizing=None if size is None else size.to_json(),
         data=images.told(),

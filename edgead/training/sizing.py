@@ -25,9 +25,11 @@ import torch
 from edgead.calibration.judging.defects import KINDS, STRENGTHS, draw_defect, foreground
 from edgead.calibration.judging.deviation import auroc, auroc_error, paired_error
 from edgead.errors import BadInput
+from edgead.families.contract import FitData
 from edgead.families.efficientad.network import SIZE_MULTIPLE, SMALLEST_PX, EfficientAd
-from edgead.families.patchcore.fit import PatchCoreOptions, coreset_rows, fit_patchcore
+from edgead.families.patchcore.fit import fit as fit_patchcore
 from edgead.families.patchcore.network import PatchCore
+from edgead.families.patchcore.options import PatchCoreOptions, coreset_rows
 from edgead.families.simplenet.network import SimpleNet
 from edgead.machine import cpu_flags, has_int8_dot, usable_cores
 from edgead.models.detector import Detector
@@ -388,7 +390,8 @@ class Quick:
     def __init__(self, subject: Subject, sizes: Sequence[tuple[int, int]]) -> None:
         patches = subject.family != "efficientad"
         same = {name: getattr(subject.options, name) for name in ("backbone", "layers", "weights", "features")} if patches else {}
-        self._options = PatchCoreOptions(**same, coreset=QUICK_ROWS, max_rows=QUICK_PATCHES, seed=subject.seed)
+        self._options = PatchCoreOptions(**same, coreset=QUICK_ROWS, max_rows=QUICK_PATCHES)
+        self._seed = subject.seed
         whole = subject.recipe.of_inputs
         self._recipes = [replace(whole, width=width, height=height) for width, height in sizes]
         order = np.random.default_rng([subject.seed, 1]).permutation(len(subject.files))
@@ -413,7 +416,7 @@ class Quick:
     def scores(self, place: int) -> Scores:
         """At one of the sizes."""
         size = (self._recipes[place].height, self._recipes[place].width)
-        detector = fit_patchcore([inputs[place] for inputs in self._bank], size, self._options)
+        detector = fit_patchcore(FitData([inputs[place] for inputs in self._bank], size, self._seed), self._options)
         good, drawn = (
             np.array([answers(detector, inputs[place])[0] for inputs in side], np.float32) for side in (self._good, self._drawn)
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from edgead.calibration.judging.defects import KINDS, STRENGTHS, draw_defect
 from edgead.engines.coarse import Gate
 from edgead.errors import BadInput
-from edgead.models.detector import Detector
+from edgead.families.contract import Fit, FitData
 from edgead.models.learning.progress import Progress, silent
 from edgead.models.wrappers.coarse import CoarseToFine, Shrunk, coarse_size
 from edgead.models.wrappers.tiled import Tiled
@@ -21,7 +21,6 @@ from edgead.thresholds.choose import threshold_from_good
 from edgead.tiles import TileGrid
 from edgead.types import Image
 
-Fit = Callable[[Sequence[Image], tuple[int, int], Progress], Detector]
 FloatArray = npt.NDArray[np.float32]
 
 MAX_TILES = 2048
@@ -82,32 +81,27 @@ class GateFacts:
     by_defects: bool
 
 
-def fit_tiled(fit: Fit, images: Sequence[Image], tiling: Tiling, seed: int = 0, progress: Progress = silent) -> Tiled:
+def fit_tiled(fit: Fit, data: FitData, tiling: Tiling) -> Tiled:
     """A family fitted on the tiles of good pictures.
-
-    Args:
-        fit: (images, (height, width), progress) -> detector.
-        images: H x W x 3 uint8 BGR, all of one size.
 
     Raises:
         BadInput: the tiles do not fit the pictures, or what `fit` raises.
     """
-    height, width = images[0].shape[:2]
-    grid = tiling.grid((height, width))
-    each = min(len(grid), max(1, MAX_TILES // len(images)))
-    rng = np.random.default_rng(seed)
+    grid = tiling.grid(data.size)
+    each = min(len(grid), max(1, MAX_TILES // len(data.images)))
+    rng = np.random.default_rng(data.seed)
     cut = []
-    for image in images:
+    for image in data.images:
         chosen = np.sort(rng.permutation(len(grid))[:each])
         cut += [image[box] for box in _boxes(grid, chosen.tolist())]
-    return Tiled(fit(cut, (tiling.height, tiling.width), progress), (height, width), tiling.shared).eval()
+    inner = fit(replace(data, images=cut, size=(tiling.height, tiling.width)))
+    return Tiled(inner, data.size, tiling.shared).eval()
 
 
-def fit_shrunk(fit: Fit, images: Sequence[Image], factor: int, progress: Progress = silent) -> Shrunk:
-    """A family fitted on whole pictures, shrunk by `factor`. Arguments and errors as :func:`fit_tiled`."""
-    picture = (images[0].shape[0], images[0].shape[1])
-    inner = fit([shrink(image, factor) for image in images], coarse_size(picture, factor), progress)
-    return Shrunk(inner, picture, factor).eval()
+def fit_shrunk(fit: Fit, data: FitData, factor: int) -> Shrunk:
+    """A family fitted on whole pictures, shrunk by `factor`. Raises what `fit` raises."""
+    small = [shrink(image, factor) for image in data.images]
+    return Shrunk(fit(replace(data, images=small, size=coarse_size(data.size, factor))), data.size, factor).eval()
 
 
 def join(

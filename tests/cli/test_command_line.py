@@ -14,6 +14,14 @@ import pytest
 from edgead.cli._verb import Actions, Argument, Option, Verb
 from edgead.cli.main import VERBS, main, root
 
+OTHER_WORDS = {
+    "-o": "where the result goes: what that is, each verb says",
+    "--out": "the same",
+    "--engine": "one of the bundle's: run has a default, the others take all",
+    "--no-cache": "run says what it keeps, and where",
+}
+"""Words whose help is not the same on every verb, and what they mean on all of them."""
+
 HEAVY = ("torch", "onnx", "openvino", "onnxruntime", "cv2", "numpy", "pydantic", "rich", "sklearn", "yaml")
 
 
@@ -44,9 +52,10 @@ def test_help_names_every_verb_and_the_exit_codes(capsys: pytest.CaptureFixture[
     assert told(capsys, 0, "-h") == text
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["trian"], ["records", "--sinc"], ["doctor", "--help"]])
-def test_help_and_mistakes_load_nothing_heavy(arguments: list[str]) -> None:
-    code = f"import sys; from edgead.cli.main import main; main({arguments!r}); print([m for m in {HEAVY} if m in sys.modules])"
+def test_help_and_mistakes_load_nothing_heavy() -> None:
+    asked = [["--help"], ["--version"], ["trian"], ["records", "--sinc"], *([*name.split(), "--help"] for name, _ in commands())]
+    code = f"import sys; from edgead.cli.main import main; [main(a) for a in {asked}]"
+    code += f"; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -68,16 +77,16 @@ def test_every_command_has_help_that_says_what_it_does_and_what_each_word_means(
 
 
 def test_the_same_word_means_the_same_thing_on_every_verb() -> None:
-    """By the kind of its values, and whether it may be given again."""
-    seen: dict[str, dict[tuple[object, ...], str]] = {}
-    for name, command in commands():
+    """The kind of its values, whether it may be given again, and what its help says."""
+    kinds: dict[str, set[object]] = {}
+    helps: dict[str, set[str | None]] = {}
+    for _, command in commands():
         for param in command.params:
-            assert param.name is not None
-            if isinstance(param, Option):
-                kind = (param.type.name, param.is_flag, param.multiple)
-                for word in (*param.opts, *param.secondary_opts):
-                    seen.setdefault(word, {}).setdefault(kind, name)
-    assert {word: kinds for word, kinds in seen.items() if len(kinds) > 1} == {}
+            for word in (*param.opts, *param.secondary_opts) if isinstance(param, Option) else ():
+                kinds.setdefault(word, set()).add((param.type.name, param.is_flag, param.multiple))
+                helps.setdefault(word, set()).add(param.help)
+    assert {word for word, found in kinds.items() if len(found) > 1} == set()
+    assert {word for word, found in helps.items() if len(found) > 1} <= set(OTHER_WORDS)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +176,7 @@ def test_the_shells_are_offered_verbs_actions_options_choices_and_files() -> Non
 
 
 def test_bash_completes_after_the_one_documented_line(tmp_path: Path) -> None:
-    """In a real bash, by the function that the line of the README defines."""
+    """In a real bash, by the function that the line in the README defines."""
     (tmp_path / "edgead").write_text(f'#!/bin/sh\nexec {sys.executable} -m edgead.cli.main "$@"\n')
     (tmp_path / "edgead").chmod(0o755)
     script = """
@@ -181,3 +190,35 @@ complete -p edgead
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env={**os.environ, "PATH": path})
     assert done.stdout.splitlines()[0] == "records"
     assert done.stdout.splitlines()[1].endswith("edgead")
+
+
+REFUSED = {
+    "records --summary": (["records", "DIR", "--csv", "a.csv", "--summary"], "--summary is shown"),
+    "records --json": (["records", "DIR", "--csv", "a.csv", "--json"], "--json is shown"),
+    "sign --key": (["sign", "--new-key", "a.pem", "--key", "b.pem"], "--new-key goes alone"),
+    "sign BUNDLE": (["sign", "DIR", "--new-key", "a.pem"], "--new-key goes alone"),
+    "sign": (["sign", "DIR"], "a bundle and the key"),
+    "bundle history N": (["bundle", "history", "DIR", "3"], "got unexpected extra argument (3)"),
+    "weights list NAME": (["weights", "list", "resnet18"], "got unexpected extra argument (resnet18)"),
+    "verify": (["verify", "DIR", "--engine", "a", "--keep-default"], "--keep-default"),
+    "threshold --undo": (["threshold", "DIR", "--undo", "--set", "1"], "--undo goes alone"),
+    "threshold --history": (["threshold", "DIR", "--history", "--undo"], "--history goes alone"),
+    "threshold --threads": (["threshold", "DIR", "--history", "--threads", "1"], "--threads: nothing is chosen"),
+    "threshold --dry-run": (["threshold", "DIR", "--dry-run"], "--dry-run: nothing is chosen"),
+    "run --camera": (["run", "a.yaml", "--camera", "sim"], "--camera: not with a station file"),
+    "run --threads": (["run", "a.yaml", "--threads", "1"], "--threads: not with a station file"),
+    "run --records": (["run", "DIR", "--camera", "sim", "--records", "-", "--json"], "--records -"),
+    "station example": (["station", "example", "a.yaml"], "got unexpected extra argument (a.yaml)"),
+    "distill": (["distill", "DIR", "-o", "a.safetensors", "--steps", "1", "--minutes", "1"], "--minutes and --steps"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_apply_is_refused_by_name_before_anything_is_done(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, says = REFUSED[case]
+    (tmp_path / "DIR").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert says in told(capsys, 2, *arguments)
+    assert [path.name for path in tmp_path.rglob("*")] == ["DIR"]

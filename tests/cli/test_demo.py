@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgead.cli._gallery import TILE, choose, gallery, write_data_set
-from edgead.cli.demo import MARKER, _prepare
 from edgead.cli.main import main
+from edgead.demo.gallery import TILE, choose, gallery, write_data_set
+from edgead.demo.steps import MARKER, prepare
 from edgead.errors import BadInput, StorageError
 from edgead.preprocess import list_images, read_image
 from edgead.runtime.cameras.conveyor import DEFECTS
@@ -68,9 +68,9 @@ def test_a_picture_without_parts_is_still_a_picture() -> None:
 
 def test_its_own_folder_is_taken_again_and_the_old_data_go(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    _prepare(out, 0)
+    prepare(out, 0)
     (out / "data/train/good").mkdir(parents=True)
-    assert _prepare(out, 0) == out
+    assert prepare(out, 0) == out
     assert not (out / "data").exists()
     assert (out / MARKER).is_file()
 
@@ -78,16 +78,16 @@ def test_its_own_folder_is_taken_again_and_the_old_data_go(tmp_path: Path) -> No
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(BadInput, match="not a demo's folder"):
-        _prepare(tmp_path, 0)
+        prepare(tmp_path, 0)
     with pytest.raises(BadInput, match="is a file"):
-        _prepare(tmp_path / "thesis.txt", 0)
+        prepare(tmp_path / "thesis.txt", 0)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        _prepare(tmp_path / "file" / "demo", 0)
+        prepare(tmp_path / "file" / "demo", 0)
 
 
 def test_a_seed_below_0_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

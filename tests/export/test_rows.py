@@ -19,9 +19,12 @@ from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine, write_ir
 from edgead.export.graph import write_onnx
 from edgead.export.tensorrt import BuildOptions, build_engine
-from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
+from edgead.families.contract import FitData
+from edgead.families.patchcore.fit import fit
 from edgead.families.patchcore.network import PatchCore
-from edgead.models.rewrites import Material, parse, plan_for, rewrite
+from edgead.families.patchcore.options import PatchCoreOptions
+from edgead.families.rewriting import parse, plan_for, rewrite
+from edgead.models.rewrites import Material
 from edgead.models.wrappers.resized import Resized
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras.conveyor import draw_part
@@ -33,7 +36,7 @@ ROWS, DIMS = 100, 64
 
 @pytest.fixture(scope="module")
 def trained() -> PatchCore:
-    return fit_patchcore(PICTURES, SIZE, PatchCoreOptions(coreset=300))
+    return fit(FitData(PICTURES, SIZE), PatchCoreOptions(coreset=300))
 
 
 def compressed(trained: Any, *texts: str) -> Any:

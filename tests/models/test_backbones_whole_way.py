@@ -73,7 +73,8 @@ def test_its_bundle_answers_as_the_model_did_on_every_engine(model: Path, capsys
 
 
 def test_projecting_the_bank_commutes_with_making_tokens_of_length_one(model: Path) -> None:
-    from edgead.models.rewrites import Material, plan_for, rewrite
+    from edgead.families.rewriting import plan_for, rewrite
+    from edgead.models.rewrites import Material
 
     detector, _ = load_model(model)
     images = [cv2.imread(str(file)) for file in sorted((model / "calibration").glob("*.png"))[:4]]
@@ -85,7 +86,8 @@ def test_projecting_the_bank_commutes_with_making_tokens_of_length_one(model: Pa
 
 
 def test_simplenet_trains_on_tokens_and_its_split_is_exact(model: Path, weights: Path) -> None:
-    from edgead.models.rewrites import Material, plan_for, rewrite
+    from edgead.families.rewriting import plan_for, rewrite
+    from edgead.models.rewrites import Material
 
     out = model.parent / "simplenet"
     arguments = ["simplenet", str(model.parent / "pictures"), "-o", str(out), "--backbone", NAME, "--weights", str(weights)]

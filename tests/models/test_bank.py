@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from edgead.errors import BadInput
+from edgead.families.contract import FitData
 from edgead.families.patchcore.bank import ROW_LEVELS, integers_of, principal_axes, random_axes, rounded
 from edgead.families.patchcore.coreset import greedy_coreset, project
-from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
+from edgead.families.patchcore.fit import fit
 from edgead.families.patchcore.network import PatchCore
+from edgead.families.patchcore.options import PatchCoreOptions
+from edgead.families.rewriting import parse, plan_for, rewrite
 from edgead.families.simplenet.network import SimpleNet
 from edgead.models.detector import Detector
 from edgead.models.patches import FEATURES, LinearFeatures, PatchFeatures, build_features
-from edgead.models.rewrites import Material, Setting, parse, plan_for, rewrite
+from edgead.models.rewrites import Material, Setting
 from edgead.models.rows import load_features, to_pixels
 from edgead.trained import load_model
 from tests.bundles import saved
@@ -45,7 +48,7 @@ def patches(features: PatchFeatures) -> Tensor:
 
 @pytest.fixture(scope="module")
 def trained(features: PatchFeatures) -> PatchCore:
-    return fit_patchcore(PICTURES[:2], SIZE, PatchCoreOptions(coreset=64))
+    return fit(FitData(PICTURES[:2], SIZE), PatchCoreOptions(coreset=64))
 
 
 def changed(detector: Detector, *texts: str) -> Any:
@@ -53,7 +56,7 @@ def changed(detector: Detector, *texts: str) -> Any:
 
 
 def test_fewer_rows_are_the_model_trained_with_fewer(trained: PatchCore) -> None:
-    smaller = fit_patchcore(PICTURES[:2], SIZE, PatchCoreOptions(coreset=20))
+    smaller = fit(FitData(PICTURES[:2], SIZE), PatchCoreOptions(coreset=20))
     compressed = changed(trained, "rows=20")
     assert compressed.config == smaller.config
     assert compressed.config["rows"] == 20

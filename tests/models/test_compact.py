@@ -21,8 +21,9 @@ from edgead.export.graph import write_onnx
 from edgead.families.efficientad.compact import CompactEfficientAd, thin
 from edgead.families.efficientad.network import EfficientAd, load_teacher
 from edgead.families.efficientad.rewrites import disturbed
+from edgead.families.rewriting import parse, plan_for, rewrite
 from edgead.models.detector import Detector
-from edgead.models.rewrites import Material, parse, plan_for, rewrite
+from edgead.models.rewrites import Material
 from edgead.models.wrappers.resized import Resized
 from edgead.types import Image
 

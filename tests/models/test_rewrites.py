@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from edgead.errors import BadInput
-from edgead.models import rewrites
+from edgead.families import rewriting
+from edgead.families.rewriting import parse, plan_for, rewrite
 from edgead.models.detector import Detector
-from edgead.models.rewrites import Material, Rewrite, Setting, parse, plan_for, rewrite
+from edgead.models.rewrites import Material, Rewrite, Setting
 from edgead.models.wrappers.resized import Resized
 
 SIZE = (8, 8)
@@ -46,17 +47,17 @@ def scaled(factor: float) -> Callable[[Detector, Setting, Material], Detector | 
 
 
 TABLE = (
-    Rewrite("idle", ("gain",), True, "does nothing", bool, lambda d, s, m: None, default=True),
-    Rewrite("same", ("gain",), True, "rounding only", bool, scaled(1 + 1e-6), default=True),
-    Rewrite("liar", ("gain",), True, "says that it is exact", bool, scaled(1.01), default=True),
-    Rewrite("less", ("gain",), False, "a number", int, scaled(0.5)),
-    Rewrite("other", ("pear",), True, "of another family", bool, scaled(1.0), default=True),
+    Rewrite("idle", True, "does nothing", bool, lambda d, s, m: None, default=True),
+    Rewrite("same", True, "rounding only", bool, scaled(1 + 1e-6), default=True),
+    Rewrite("liar", True, "says that it is exact", bool, scaled(1.01), default=True),
+    Rewrite("less", False, "a number", int, scaled(0.5)),
 )
 
 
 @pytest.fixture(autouse=True)
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewrites, "known", lambda: TABLE)
+    monkeypatch.setattr(rewriting, "known", lambda family: TABLE if family == "gain" else ())
+    monkeypatch.setattr(rewriting, "by_name", lambda wanted: {one.name: one for one in TABLE})
 
 
 @pytest.fixture

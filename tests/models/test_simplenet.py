@@ -1,13 +1,14 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from edgead.errors import BadInput
-from edgead.families.simplenet.fit import Discriminator, SimpleNetOptions, fit_simplenet, fold, truncated_l1
+from edgead.families.contract import FitData
+from edgead.families.simplenet.fit import Discriminator, fit, fold, truncated_l1
+from edgead.families.simplenet.options import SimpleNetOptions
 from edgead.models.rows import to_pixels
 from edgead.trained import load_model
 from tests.bundles import saved
@@ -34,8 +35,8 @@ def test_folding_changes_nothing() -> None:
 
 def test_trained_saved_and_loaded_answers_are_equal(tmp_path: Path) -> None:
     images = [draw_part(seed) for seed in range(6)]
-    detector = fit_simplenet(images, (64, 64), SimpleNetOptions(steps=5))
-    again = fit_simplenet(images, (64, 64), SimpleNetOptions(steps=5))
+    detector = fit(FitData(images, (64, 64)), SimpleNetOptions(steps=5))
+    again = fit(FitData(images, (64, 64)), SimpleNetOptions(steps=5))
     saved(tmp_path, detector)
     loaded, _ = load_model(tmp_path)
     pixels = to_pixels(images)
@@ -48,4 +49,4 @@ def test_trained_saved_and_loaded_answers_are_equal(tmp_path: Path) -> None:
 
 def test_no_steps_are_refused() -> None:
     with pytest.raises(BadInput, match="0 training steps"):
-        fit_simplenet([np.zeros((64, 64, 3), np.uint8)], (64, 64), SimpleNetOptions(steps=0))
+        SimpleNetOptions(steps=0)

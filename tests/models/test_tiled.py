@@ -8,7 +8,8 @@ from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.openvino import OpenVinoEngine
 from edgead.errors import BadInput
 from edgead.export.graph import write_onnx
-from edgead.models.rewrites import Material, parse, plan_for, rewrite
+from edgead.families.rewriting import parse, plan_for, rewrite
+from edgead.models.rewrites import Material
 from edgead.models.wrappers.tiled import Tiled
 from edgead.trained import load_model
 from edgead.types import AnomalyMap, Image

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from edgead.errors import BadInput
+from edgead.families import find
+from edgead.families.contract import FitData
 from edgead.families.patchcore.network import PatchCore
-from edgead.models.learning.progress import silent
 from edgead.models.patches import build_features
 from edgead.models.rows import collect_rows, load_features, to_pixels
 from edgead.trained import load_model
 from edgead.training.evaluate import good_scores
-from edgead.training.fit import make_fit
 from edgead.types import Image
 from tests.bundles import saved
 
@@ -48,7 +48,7 @@ HELD = [sheet(100 + seed) for seed in range(12)]
 @pytest.mark.parametrize(("features", "low", "high"), [("quiet_border", 0.0, 2 * RING), ("paper", 2 * RING, 1.0)])
 def test_the_coreset_is_not_made_of_the_border(features: str, low: float, high: float) -> None:
     """Trained as before 30 November 2026 it is: so the bound means something."""
-    made = make_fit("patchcore", {"coreset": 128, "features": features}, 0)(GOOD, (SIZE, SIZE), silent)
+    made = find("patchcore").bound({"coreset": 128, "features": features})(FitData(GOOD, (SIZE, SIZE)))
     assert isinstance(made, PatchCore)
     rows, _ = collect_rows(load_features("efficientnet_lite0", None, None, features), GOOD, torch.Generator().manual_seed(0))
     owner = torch.cdist(made.bank() + made.centre, rows).argmin(1) % CELLS**2
@@ -60,7 +60,7 @@ def test_the_coreset_is_not_made_of_the_border(features: str, low: float, high: 
 @pytest.mark.parametrize("family", ["patchcore", "simplenet"])
 def test_a_defect_at_the_edge_is_still_seen(family: str) -> None:
     options = {"coreset": 256} if family == "patchcore" else {"steps": 150}
-    made = make_fit(family, options, 0)(GOOD, (SIZE, SIZE), silent)
+    made = find(family).bound(options)(FitData(GOOD, (SIZE, SIZE)))
     assert made.config["features"] == {"kind": "quiet_border", "weight": 0.8}
     good = good_scores(made, HELD)
     for x in (3, SIZE // 2, SIZE - 4):

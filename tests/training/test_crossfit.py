@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from edgead.errors import BadInput
-from edgead.families.efficientad.fit import EfficientAdOptions, fold_fit
+from edgead.families.contract import FitData
+from edgead.families.efficientad.fit import fold_fit
 from edgead.families.efficientad.network import EfficientAd
-from edgead.families.patchcore.fit import PatchCoreOptions, fit_patchcore
+from edgead.families.efficientad.options import EfficientAdOptions
+from edgead.families.patchcore.fit import fit as fit_patchcore
 from edgead.families.patchcore.network import PatchCore
+from edgead.families.patchcore.options import PatchCoreOptions
 from edgead.models.detector import Detector
-from edgead.models.learning.progress import Progress
 from edgead.preprocess import PreprocessRecipe
 from edgead.thresholds.choose import crossfit_rate, threshold_from_good
 from edgead.thresholds.conformal import from_good
@@ -39,7 +41,7 @@ def parts(count: int) -> list[Image]:
 
 
 def fit(images: Sequence[Image], **options: float) -> PatchCore:
-    return fit_patchcore(images, SIZE, PatchCoreOptions(**{"coreset": 1.0, "neighbours": 1, **options}))  # type: ignore[arg-type]
+    return fit_patchcore(FitData(images, SIZE), PatchCoreOptions(**{"coreset": 1.0, "neighbours": 1, **options}))  # type: ignore[arg-type]
 
 
 def test_with_all_patches_kept_a_picture_is_scored_as_by_a_model_without_it() -> None:
@@ -53,7 +55,7 @@ def test_with_all_patches_kept_a_picture_is_scored_as_by_a_model_without_it() ->
 
 def test_the_model_answers_afterwards_as_before() -> None:
     images = parts(5)
-    detector = fit_patchcore(images, SIZE, PatchCoreOptions(coreset=100))
+    detector = fit_patchcore(FitData(images, SIZE), PatchCoreOptions(coreset=100))
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
     leave_one_out(detector, [detector], images)
     assert all(torch.equal(tensor, before[name]) for name, tensor in detector.state_dict().items())
@@ -62,8 +64,8 @@ def test_the_model_answers_afterwards_as_before() -> None:
 
 def test_a_picture_that_all_rows_are_of_is_not_scored() -> None:
     images = parts(4)
-    detector = fit_patchcore(images, SIZE, PatchCoreOptions(coreset=1))
-    found = cross_fit(detector, _never, images, SIZE, 1.0)
+    detector = fit_patchcore(FitData(images, SIZE), PatchCoreOptions(coreset=1))
+    found = cross_fit(detector, _never, FitData(images, SIZE), 1.0)
     assert (found.how, len(found.indices)) == (LEAVE_ONE_OUT, 3)
 
 
@@ -80,25 +82,25 @@ class Knows(Detector):
         return torch.zeros(1, *SIZE), torch.tensor([1.0 if image.numpy().tobytes() in self.known else 2.0])
 
 
-def _knows(images: Sequence[Image], size: tuple[int, int], progress: Progress) -> Knows:
-    return Knows(images)
+def _knows(data: FitData) -> Knows:
+    return Knows(data.images)
 
 
-def _never(images: Sequence[Image], size: tuple[int, int], progress: Progress) -> Detector:
+def _never(data: FitData) -> Detector:
     raise AssertionError("no training was to be done")
 
 
 @pytest.mark.parametrize(("count", "folds"), [(7, 7), (33, 5)])
 def test_other_families_are_trained_again_without_each_fold(count: int, folds: int) -> None:
-    found = cross_fit(Knows([]), _knows, parts(count), SIZE, 1.0)
+    found = cross_fit(Knows([]), _knows, FitData(parts(count), SIZE), 1.0)
     assert (found.how, found.indices) == (f"{folds} folds", tuple(range(count)))
     assert set(found.scores) == {2.0}
 
 
 def test_where_trainings_take_long_there_are_fewer_folds_or_none() -> None:
     images = parts(30)
-    assert cross_fit(Knows([]), _knows, images, SIZE, crossfit.FOLDS_S / 3).how == "3 folds"
-    none = cross_fit(Knows([]), _never, images, SIZE, crossfit.FOLDS_S)
+    assert cross_fit(Knows([]), _knows, FitData(images, SIZE), crossfit.FOLDS_S / 3).how == "3 folds"
+    none = cross_fit(Knows([]), _never, FitData(images, SIZE), crossfit.FOLDS_S)
     assert (none.how, len(none.scores)) == ("", 0)
     assert "would take more than 600 s" in none.why
 
@@ -112,7 +114,7 @@ def test_a_new_student_for_a_fold_leaves_the_model_as_it_is(tiny: Tiny) -> None:
     images = [draw_part(i, px=px) for i in range(4)]
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
     refit, share = fold_fit(detector, EfficientAdOptions(patches=500))
-    made = refit(images, detector.image_size, lambda stage, done: None)
+    made = refit(FitData(images, detector.image_size))
     assert share < 1
     assert all(torch.equal(tensor, before[name]) for name, tensor in detector.state_dict().items())
     same = [name for name, tensor in made.state_dict().items() if torch.equal(tensor, before[name])]

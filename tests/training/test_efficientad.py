@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from edgead.errors import BadInput
-from edgead.families.efficientad.fit import EfficientAdOptions, augment, fit_efficientad, ridge_regression
+from edgead.families.contract import FitData
+from edgead.families.efficientad.fit import augment, fit, ridge_regression
+from edgead.families.efficientad.options import EfficientAdOptions
 from edgead.families.efficientad.pdn import build_pdn
 from edgead.models.learning.outside import Outside, draw_file, draw_picture, find_pictures
 from edgead.models.rows import to_pixels
@@ -33,7 +35,7 @@ def _parts(count: int, first: int = 0, defect: bool = False) -> list[np.ndarray]
 def test_a_fitted_student_tells_defects_from_good_parts(teacher: Path) -> None:
     stages: list[str] = []
     options = EfficientAdOptions(teacher=teacher, ae_steps=3, patches=4000)
-    detector = fit_efficientad(_parts(8), SIZE, options, lambda stage, done: stages.append(stage))
+    detector = fit(FitData(_parts(8), SIZE, progress=lambda stage, done: stages.append(stage)), options)
     assert list(dict.fromkeys(stages)) == ["teacher", "autoencoder", "student", "quantiles"]
     good_map, good = detector.detect(to_pixels(_parts(3, 100)))
     defect_map, defect = detector.detect(to_pixels(_parts(3, 100, defect=True)))
@@ -46,14 +48,14 @@ def test_a_fitted_student_tells_defects_from_good_parts(teacher: Path) -> None:
 
 def test_the_same_seed_gives_the_same_detector(teacher: Path) -> None:
     options = EfficientAdOptions(teacher=teacher, start="random", steps=1, batch=1)
-    first, second = (fit_efficientad(_parts(4), SIZE, options).state_dict() for _ in range(2))
+    first, second = (fit(FitData(_parts(4), SIZE), options).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_the_papers_training_from_random_weights_learns(teacher: Path) -> None:
     def student_map(steps: int) -> float:
         options = EfficientAdOptions(teacher=teacher, start="random", steps=steps, batch=1, lr=2e-2)
-        return float(fit_efficientad(_parts(4), SIZE, options).raw_maps(to_pixels(_parts(1, 50)))[0].mean())
+        return float(fit(FitData(_parts(4), SIZE), options).raw_maps(to_pixels(_parts(1, 50)))[0].mean())
 
     assert student_map(8) < 0.95 * student_map(1)
 

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +6,9 @@ import pytest
 import torch
 
 from edgead.errors import BadInput
-from edgead.families.patchcore.fit import MIN_ROWS, PatchCoreOptions, coreset_rows, fit_patchcore
+from edgead.families.contract import FitData
+from edgead.families.patchcore.fit import fit
+from edgead.families.patchcore.options import MIN_ROWS, PatchCoreOptions, coreset_rows
 from edgead.manifest import Data
 from edgead.models.rows import collect_rows, load_features
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
@@ -131,7 +132,6 @@ def test_fit_calls_back_with_growing_shares() -> None:
     def report(stage: str, done: float) -> None:
         told.setdefault(stage, []).append(done)
 
-    made: Callable[..., object] = fit_patchcore
-    made([draw_part(seed) for seed in range(4)], (64, 64), PatchCoreOptions(coreset=100), report)
+    fit(FitData([draw_part(seed) for seed in range(4)], (64, 64), progress=report), PatchCoreOptions(coreset=100))
     assert list(told) == ["features", "coreset"]
     assert all(shares == sorted(shares) and shares[-1] <= 1.0 for shares in told.values())

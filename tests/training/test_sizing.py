@@ -13,9 +13,9 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgead.errors import BadInput
-from edgead.families.efficientad.fit import EfficientAdOptions
-from edgead.families.patchcore.fit import PatchCoreOptions
-from edgead.families.simplenet.fit import SimpleNetOptions
+from edgead.families.efficientad.options import EfficientAdOptions
+from edgead.families.patchcore.options import PatchCoreOptions
+from edgead.families.simplenet.options import SimpleNetOptions
 from edgead.preprocess import PreprocessRecipe
 from edgead.training import sizing
 from edgead.training.alignment import AlignAsked

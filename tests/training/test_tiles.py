@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from edgead.errors import BadInput
+from edgead.families.contract import FitData
 from edgead.models.detector import Detector
-from edgead.models.learning.progress import Progress
 from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import PreprocessRecipe, list_images, read_image
@@ -43,8 +43,8 @@ def write_sheet_set(root: Path) -> Path:
     return root
 
 
-def bright_fit(images: object, size: tuple[int, int], progress: Progress) -> Detector:
-    return Bright({}, size).eval()
+def bright_fit(data: FitData) -> Detector:
+    return Bright({}, data.size).eval()
 
 
 @pytest.mark.parametrize("coarse", [None, 2])
@@ -71,16 +71,16 @@ def test_a_model_of_tiles_finds_the_gash_on_whole_sheets(tmp_path: Path, coarse:
 def test_the_family_sees_tiles_of_all_places_and_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Image] = []
 
-    def fit(images: list[Image], size: tuple[int, int], progress: Progress) -> Detector:
-        seen[:] = images
-        return Bright({}, size)
+    def fit(data: FitData) -> Detector:
+        seen[:] = data.images
+        return Bright({}, data.size)
 
     sheets = [big_picture(seed, *SHEET) for seed in range(5)]
-    fit_tiled(fit, sheets, TILING)  # type: ignore[arg-type]
+    fit_tiled(fit, FitData(sheets, SHEET), TILING)
     assert len(seen) == 30
     assert np.array_equal(seen[5], sheets[0][32:, 64:])
     monkeypatch.setattr("edgead.training.tiles.MAX_TILES", 12)
-    fit_tiled(fit, sheets, TILING)  # type: ignore[arg-type]
+    fit_tiled(fit, FitData(sheets, SHEET), TILING)
     assert len(seen) == 10
     assert all(tile.shape == (64, 64, 3) for tile in seen)
 
@@ -88,8 +88,8 @@ def test_the_family_sees_tiles_of_all_places_and_not_too_many(monkeypatch: pytes
 def test_the_gate_loses_no_drawn_defect_that_the_tiles_find() -> None:
     rng = np.random.default_rng(0)
     sheets = [np.clip(rng.normal(120, 4, (*SHEET, 3)), 0, 255).astype(np.uint8) for _ in range(6)]
-    tiled = fit_tiled(bright_fit, sheets, TILING)
-    detector, facts = join(tiled, fit_shrunk(bright_fit, sheets, 4), sheets)
+    tiled = fit_tiled(bright_fit, FitData(sheets, SHEET), TILING)
+    detector, facts = join(tiled, fit_shrunk(bright_fit, FitData(sheets, SHEET), 4), sheets)
     assert 0 < facts.found <= facts.drawn
     gate = detector.gate
     clean = [tile_scores(tiled, sheet, range(6)).max() for sheet in sheets]
@@ -104,7 +104,7 @@ def test_the_gate_loses_no_drawn_defect_that_the_tiles_find() -> None:
 
 def test_shrinking_is_what_the_graph_does_but_for_rounding() -> None:
     picture = big_picture(0, 90, 122)
-    coarse = fit_shrunk(bright_fit, [picture], 4)
+    coarse = fit_shrunk(bright_fit, FitData([picture], (90, 122)), 4)
     pixels = torch.from_numpy(picture)[None].permute(0, 3, 1, 2).float()
     inside = coarse.inner_pixels(pixels)[0].permute(1, 2, 0).numpy()
     assert np.abs(shrink(picture, 4) - inside).max() <= 0.501

@@ -34,8 +34,9 @@ from edgead.export.measure import ThresholdRule, read_frames, trained_answers
 from edgead.export.options import ExportOptions
 from edgead.export.search.journal import Accuracy, Latency
 from edgead.export.search.space import Choice, Size
+from edgead.families.rewriting import plan_for, rewrite
 from edgead.models.detector import Detector
-from edgead.models.rewrites import Material, Setting, plan_for, rewrite
+from edgead.models.rewrites import Material, Setting
 from edgead.parity import Answers, ask
 from edgead.registry import resolve
 from edgead.trained import CALIBRATION, HELD_OUT, WEIGHTS, load_model, read_card

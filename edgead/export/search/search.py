@@ -46,7 +46,6 @@ from edgead.export.search.space import (
     thread_counts,
 )
 from edgead.families.foreign.network import IrDetector
-from edgead.models.rewrites import known
 from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.trained import is_model
 
@@ -279,8 +278,7 @@ class _Search:
         save at most; then combinations, the mildest first."""
         bases = [replace(base, size=size) for base in self._bases()]
         family, config = self.bench.detector.family, self.benches[size].detector.config
-        names = [one.name for one in known() if family in one.families and one.default is None]
-        axes = axes_for(family, config, names, (*self.options.rewrites, *self.options.left_out))
+        axes = axes_for(family, config, (*self.options.rewrites, *self.options.left_out))
         if not axes:
             return
         floors = {base: self._consider(base.rewritten(settings_at(axes, _deepest(axes)))) for base in bases}

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgead.families import find
+from edgead.families.rewriting import known
 from edgead.models.rewrites import Setting
 
 Size = tuple[int, int]
@@ -101,32 +103,16 @@ Levels = tuple[int, ...]
 """For each axis: 0 leaves the rewrite out, k takes its k-th setting."""
 
 
-def axes_for(family: str, config: Mapping[str, Any], known: Iterable[str], taken: Iterable[str] = ()) -> tuple[Axis, ...]:
-    """The rewrites of a family that are worth trying and not on by default, with settings that suit this model.
+def axes_for(family: str, config: Mapping[str, Any], taken: Iterable[str] = ()) -> tuple[Axis, ...]:
+    """The rewrites of a family that are worth trying, the least lossy first, with settings that suit this model.
 
     Args:
         config: of the trained detector.
-        known: names of the rewrites that there are for the family.
         taken: those that the user chose or left out himself.
     """
-    found = [Axis(name, settings) for name, settings in _settings(family, config) if settings]
-    return tuple(axis for axis in found if axis.name in set(known) - set(taken))
-
-
-def _settings(family: str, config: Mapping[str, Any]) -> list[tuple[str, tuple[Setting, ...]]]:
-    """Least lossy rewrites first. The settings are those between which accuracy was seen to move (docs/budget.md)."""
-    smaller_map: tuple[str, tuple[Setting, ...]] = ("feature_map", (True,))
-    if family == "patchcore":
-        rows, channels = int(config.get("rows", 0)), int(config.get("channels", 0))
-        return [
-            smaller_map,
-            ("bank", ("int8",)),
-            ("dims", tuple(d for d in (64, 32, 16) if d < channels)),
-            ("rows", tuple(r for r in (rows // 2, rows // 4, rows // 8, rows // 16) if r >= 64)),
-        ]
-    if family == "efficientad":
-        return [smaller_map, ("rotate", ("128,32", "64,16", "48,16")), ("conv2", (96, 64, 48))]
-    return [smaller_map]
+    rewrites = {one.name: one for one in known(family)}
+    found = [Axis(name, rewrites[name].tries(config)) for name in find(family).tried if name not in set(taken)]
+    return tuple(axis for axis in found if axis.settings)
 
 
 def combinations(axes: Sequence[Axis]) -> list[Levels]:

@@ -20,28 +20,25 @@ the learning rate falls on a cosine, and losses are taken on random 128 px crops
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.errors import BadInput
-from edgead.families.efficientad.network import SIZES, EfficientAd, last_layer, load_teacher
+from edgead.families.contract import Fit, FitData
+from edgead.families.efficientad.network import EfficientAd, last_layer, load_teacher
+from edgead.families.efficientad.options import EfficientAdOptions
 from edgead.families.efficientad.pdn import STRIDE, TEACHER_CHANNELS
 from edgead.machine import cpu_flags
 from edgead.models.learning.muon import MuonTrainer
 from edgead.models.learning.outside import Outside
-from edgead.models.learning.progress import Progress, silent
 from edgead.models.rows import to_pixels
-from edgead.training.tiles import Fit
 from edgead.types import Image
 
-STARTS = ("fitted", "random")
 CROP_PX = 128
 BLOCK = 2048
 """Patches summed at a time in the fitted start: fewer would only move the D x D matrix through memory."""
@@ -53,96 +50,35 @@ HARD_SHARE = 0.001
 """1 - p_hard: the loss takes the worst imitated 0.1 % of all output numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class EfficientAdOptions:
-    """How to fit.
+def fit(data: FitData, options: EfficientAdOptions) -> EfficientAd:
+    """An EfficientAD of good images at multiples of 32 px from 128 up.
 
-    Attributes:
-        pdn: network size, ``"small"`` or ``"medium"``.
-        teacher, outside: see :func:`edgead.families.efficientad.network.load_teacher` and
-        :class:`edgead.models.learning.outside.Outside`.
-        start: ``"fitted"`` or ``"random"`` (see the module's text).
-        steps: joint training steps after the start.
-        ae_steps: steps of the autoencoder alone before a fitted start.
-        batch: crops in a step; half as many outside crops and autoencoder pictures are added.
-        lr: peak learning rate of Muon.
-        ridge: l of the fitted start as a share of the mean variance of the hidden activations.
-        patches: good patches that the fitted start sees.
-        seed: of initial weights, order, crops and drawn pictures.
-        bf16: matrix products of the training in bfloat16; None: where the CPU has instructions for it.
-        device: torch device that trains; the result is on the CPU.
-    """
-
-    pdn: str = "small"
-    teacher: Path | None = None
-    outside: Path | None = None
-    start: str = "fitted"
-    steps: int = 0
-    ae_steps: int = 300
-    batch: int = 4
-    lr: float = 2e-3
-    ridge: float = 0.01
-    patches: int = 20_000
-    seed: int = 0
-    bf16: bool | None = None
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.pdn not in SIZES or self.start not in STARTS:
-            raise BadInput(
-                f"PDN size {self.pdn!r} with start {self.start!r} is not known", hint=f"choose from {SIZES} and {STARTS}"
-            )
-        if (
-            self.steps < 0
-            or self.ae_steps < 1
-            or self.batch < 1
-            or self.patches < 1
-            or (self.start == "random" and not self.steps)
-        ):
-            raise BadInput(f"{self.steps} steps with start {self.start!r} cannot train", hint="give --steps 1 or more")
-        if not (self.lr > 0 and self.ridge > 0):
-            raise BadInput(f"learning rate {self.lr:g} and ridge {self.ridge:g} must be above 0")
-
-
-def fit_efficientad(
-    images: Sequence[Image],
-    image_size: tuple[int, int],
-    options: EfficientAdOptions,
-    progress: Progress = silent,
-    heldout: Sequence[Image] = (),
-) -> EfficientAd:
-    """An EfficientAD of these good images.
-
-    Args:
-        images: H x W x 3 uint8 BGR at model size.
-        image_size: (H, W), multiples of 32 from 128 up.
-        options: see :class:`EfficientAdOptions`.
-        progress: told the stages "teacher", "autoencoder", "student", "training" and "quantiles".
-        heldout: good images for the quantiles of the maps; without any, a tenth of `images` (1 to 32) is kept for it.
+    A tenth of the images (1 to 32) is kept for the quantiles of the maps. It tells the stages "teacher", "autoencoder",
+    "student", "training" and "quantiles".
 
     Raises:
-        BadInput: unusable options, image size, teacher or outside pictures.
+        BadInput: unusable image size, teacher or outside pictures.
     """
-    if not heldout:
-        order = np.random.default_rng(options.seed).permutation(len(images))
-        count = min(32, max(1, len(images) // 10), len(images) - 1)
-        heldout, images = [images[i] for i in order[:count]], [images[i] for i in order[count:]]
+    order = np.random.default_rng(data.seed).permutation(len(data.images))
+    count = min(32, max(1, len(data.images) // 10), len(data.images) - 1)
+    heldout = [data.images[i] for i in order[:count]]
+    data = dataclasses.replace(data, images=[data.images[i] for i in order[count:]])
     outside = Outside(options.outside)
     teacher = load_teacher(options.teacher, options.pdn)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
+        torch.manual_seed(data.seed)
         shared = options.start == "fitted" and options.steps == 0 and options.pdn == "small"  # medium's student is wider
-        detector = EfficientAd.build({"size": options.pdn, "shared_trunk": shared}, image_size)
+        detector = EfficientAd.build({"size": options.pdn, "shared_trunk": shared}, data.size)
         detector.teacher.load_state_dict(teacher)
         detector.teacher.requires_grad_(False)
-        fit = _Fit(detector.to(options.device), images, options, outside, progress)
-        fit.measure_teacher()
+        fitting = _Fit(detector.to(data.device), data, options, outside)
+        fitting.measure_teacher()
         if options.start == "fitted":
-            fit.train_autoencoder()
-            fit.place_student()
-        fit.train_together()
+            fitting.train_autoencoder()
+            fitting.place_student()
+        fitting.train_together()
         detector.eval()
-        fit.set_quantiles(heldout)
+        fitting.set_quantiles(heldout)
     return detector.cpu().requires_grad_(False)
 
 
@@ -154,30 +90,27 @@ def fold_fit(detector: EfficientAd, options: EfficientAdOptions) -> tuple[Fit, f
     trained on needs the whole training again.
     """
     if options.start == "fitted" and not options.steps:
-        return lambda images, size, progress: refit_student(detector, images, options, progress), REFIT_SHARE
-    return lambda images, size, progress: fit_efficientad(images, size, options, progress), 1.0
+        return lambda data: refit_student(detector, data, options), REFIT_SHARE
+    return lambda data: fit(data, options), 1.0
 
 
-def refit_student(
-    detector: EfficientAd, images: Sequence[Image], options: EfficientAdOptions, progress: Progress = silent
-) -> EfficientAd:
+def refit_student(detector: EfficientAd, data: FitData, options: EfficientAdOptions) -> EfficientAd:
     """A copy of a model with a fitted start whose student is fitted on these images alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        copied = copy.deepcopy(detector).to(options.device).requires_grad_(False)
-        _Fit(copied, images, options, Outside(None), progress).place_student()
+        torch.manual_seed(data.seed)
+        copied = copy.deepcopy(detector).to(data.device).requires_grad_(False)
+        _Fit(copied, data, options, Outside(None)).place_student()
     return copied.eval().cpu()
 
 
 class _Fit:
     """One training: the detector, the images and one random generator."""
 
-    def __init__(
-        self, detector: EfficientAd, images: Sequence[Image], options: EfficientAdOptions, outside: Outside, progress: Progress
-    ) -> None:
-        self.detector, self.images, self.options, self.outside, self.progress = detector, images, options, outside, progress
-        self.rng = np.random.default_rng(options.seed)
-        self.device = torch.device(options.device)
+    def __init__(self, detector: EfficientAd, data: FitData, options: EfficientAdOptions, outside: Outside) -> None:
+        self.detector, self.images, self.options, self.outside = detector, data.images, options, outside
+        self.report = data.report
+        self.rng = np.random.default_rng(data.seed)
+        self.device = torch.device(data.device)
         native = self.device.type != "cpu" or "avx512_bf16" in cpu_flags()
         self.bf16 = native if options.bf16 is None else options.bf16
 
@@ -201,7 +134,7 @@ class _Fit:
                 out = self.detector.teacher(self.detector.normalize(self.pixels([self.images[index]])))
             flat = out.double().cpu().transpose(0, 1).flatten(1)
             count, total, squares = count + flat.shape[1], total + flat.sum(1), squares + flat.square().sum(1)
-            self.progress("teacher", done / len(chosen))
+            self.report("teacher", done / len(chosen))
         mean = total / count
         deviation = (squares / count - mean.square()).clamp_min(1e-12).sqrt()
         self.detector.mean_std.mean.copy_(mean.view(1, -1, 1, 1))
@@ -220,7 +153,7 @@ class _Fit:
                 foreseen = torch.func.functional_call(self.detector.ae, trainer.weights(), x)
             loss = F.mse_loss(self.cut_cells(foreseen.float(), corners), described)
             trainer.step(loss, cosine(self.options.lr, step / steps))
-            self.progress("autoencoder", (step + 1) / steps)
+            self.report("autoencoder", (step + 1) / steps)
         trainer.write_back()
 
     @torch.no_grad()
@@ -234,7 +167,7 @@ class _Fit:
         weight, bias = ridge_regression(self._patches(), self.options.ridge)
         last.load_state_dict({"weight": weight.view_as(last.weight), "bias": bias})
         self.detector.ae.train()
-        self.progress("student", 1.0)
+        self.report("student", 1.0)
 
     def _patches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Random good patches in blocks: what the student's last layer sees, and what it shall say."""
@@ -252,7 +185,7 @@ class _Fit:
             if done == len(order) or sum(len(rows) for rows, _ in block) >= BLOCK:
                 yield torch.cat([rows for rows, _ in block]), torch.cat([rows for _, rows in block])
                 block = []
-            self.progress("student", 0.9 * done / len(order))
+            self.report("student", 0.9 * done / len(order))
 
     def train_together(self) -> None:
         """The paper's training: hard-feature loss, penalty, autoencoder and student-autoencoder loss."""
@@ -264,7 +197,7 @@ class _Fit:
         trainer = MuonTrainer(network, self.options.lr, {f"student.{last}.weight": 2})
         for step in range(steps):
             trainer.step(self._joint_loss(trainer.weights()), cosine(self.options.lr, step / steps))
-            self.progress("training", (step + 1) / steps)
+            self.report("training", (step + 1) / steps)
         trainer.write_back()
 
     def _joint_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
@@ -295,7 +228,7 @@ class _Fit:
         for done, image in enumerate(heldout, 1):
             maps = self.detector.raw_maps(self.pixels([image]))
             found.append([m.flatten().cpu().numpy()[::4] for m in maps])
-            self.progress("quantiles", done / len(heldout))
+            self.report("quantiles", done / len(heldout))
         for kind, values in zip(("st", "ae"), zip(*found, strict=True), strict=True):
             low, high = np.quantile(np.concatenate(values), (0.9, 0.995))
             getattr(self.detector.quantiles, f"qa_{kind}").fill_(float(low))

@@ -22,7 +22,6 @@ from edgead.families.efficientad.pdn import TEACHER_CHANNELS, build_pdn, pad_map
 from edgead.models.backbones import TORCHVISION_MEAN, TORCHVISION_STD, read_state
 from edgead.models.detector import Detector
 
-SIZES = ("small", "medium")
 SIZE_MULTIPLE = 32
 SMALLEST_PX = 128
 DEFAULT_TEACHER = Path(__file__).parent / "data" / "pdn_small_teacher.safetensors"

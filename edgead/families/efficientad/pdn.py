@@ -15,7 +15,6 @@ from edgead.errors import BadInput
 
 TEACHER_CHANNELS = 384
 STRIDE = 4
-RECEPTIVE_FIELD = 33
 
 
 def build_pdn(size: str, out_channels: int = TEACHER_CHANNELS) -> nn.Sequential:

@@ -1,6 +1,6 @@
-"""Rewrites of EfficientAD (docs/rewrites.md). All work on a :class:`edgead.families.efficientad.compact.CompactEfficientAd`,
-which the first of
-them makes; the others make it when that one is left out."""
+"""Rewrites of EfficientAD (docs/rewrites.md). All work on a
+:class:`edgead.families.efficientad.compact.CompactEfficientAd`, which the first of them makes; the others make it when that one
+is left out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from edgead.families.efficientad.network import EfficientAd
 from edgead.families.efficientad.pdn import TEACHER_CHANNELS
 from edgead.models.detector import Detector
 from edgead.models.rewrites import Material, Rewrite, Setting
+from edgead.models.rewrites.settings import count, flag
 
 PICTURES = 32
 """At most so many are fitted on."""
@@ -157,40 +158,23 @@ def _cropped(pixels: Tensor) -> Tensor:
     return torch.stack(crops)
 
 
-def _zero_mean(compact: CompactEfficientAd, pixels: Tensor) -> Tensor:
-    return pixels.flip(1) - compact.mean
-
-
-def _parse_flag(text: str) -> Setting:
-    if text:
-        raise ValueError("it takes no value")
-    return True
-
-
-def _parse_rank(text: str) -> Setting:
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError("give a whole number from 1 on")
-    return int(text)
-
-
 def _parse_ranks(text: str) -> Setting:
     if text != "auto":
         _ranks(text)
     return text
 
 
-_ONLY = ("efficientad",)
-
 REWRITES: tuple[Rewrite, ...] = (
     Rewrite(
-        "fold", _ONLY, True, "normalisation, teacher statistics and quantiles in the weights; one map is enlarged, not two",
-        _parse_flag, _fold, default=True,
+        "fold", True, "normalisation, teacher statistics and quantiles in the weights; one map is enlarged, not two",
+        flag, _fold, default=True,
     ),
-    Rewrite("first_conv", _ONLY, True, "the first convolutions of teacher and student as one", _parse_flag, _first_conv),
-    Rewrite("conv2", _ONLY, False, "the second convolution as two thin ones: conv2=64 channels between", _parse_rank, _conv2),
+    Rewrite("first_conv", True, "the first convolutions of teacher and student as one", flag, _first_conv),
+    Rewrite("conv2", False, "the second convolution as two thin ones: conv2=64 channels between", count, _conv2,
+        tries=lambda config: (96, 64, 48)),
     Rewrite(
-        "rotate", _ONLY, False,
+        "rotate", False,
         "the last layers with fewer outputs of the same energy: rotate=64, rotate=64,16 (student, autoencoder) or rotate=auto",
-        _parse_ranks, _rotate,
+        _parse_ranks, _rotate, tries=lambda config: ("128,32", "64,16", "48,16"),
     ),
 )  # fmt: skip

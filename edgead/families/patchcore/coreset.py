@@ -14,10 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-PROJECTED = 192
-"""Dimensions after projection; rows that have no more are taken as they are, as those of the EfficientNet-Lite backbones are. 64
-were twice as fast and lost a point of AUROC on average (docs/decisions/0026-features.md); without an end, a backbone of 1,536
-channels would take a gigabyte more and minutes."""
+from edgead.families.patchcore.options import PROJECTED
 
 _CHUNK = 65536
 

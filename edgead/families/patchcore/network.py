@@ -37,8 +37,8 @@ class PatchCore(Detector):
     distance, as the authors' code does, and ``refine``: the distance to the nearest row is computed again by subtraction, which
     is exact near zero, in place of a floor.
 
-    A compressed one (:mod:`edgead.models.rewrites.patches`) also has ``dims`` D: patches and rows are projected to D dimensions,
-    each layer at its own resolution; and ``bank``: how rows are stored in the exported graph
+    A compressed one (:mod:`edgead.families.patchcore.rewrites`) also has ``dims`` D: patches and rows are projected to D
+    dimensions, each layer at its own resolution; and ``bank``: how rows are stored in the exported graph
     (:data:`edgead.families.patchcore.bank.BANKS`).
     Its weight holds rounded rows, and it has no table of neighbours, which would be larger than the rows: the neighbours of the
     one row that the score asks about are looked up.

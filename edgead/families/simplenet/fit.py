@@ -10,52 +10,15 @@ every backbone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from edgead.errors import BadInput
+from edgead.families.contract import FitData, on_cpu
 from edgead.families.simplenet.network import LEAK, SimpleNet
-from edgead.models.learning.progress import Progress, silent
-from edgead.models.patches import TRAINED
-from edgead.models.rows import MAX_ROWS, collect_rows, load_features
-from edgead.types import Image
-
-
-@dataclass(frozen=True, slots=True)
-class SimpleNetOptions:
-    """How to fit.
-
-    Attributes:
-        backbone, layers, weights: see :func:`edgead.models.backbones.load_backbone`.
-        steps: optimiser steps.
-        batch: patches in a step.
-        hidden: width of the discriminator's hidden layer; 0 takes the number of feature channels.
-        noise: sigma, in standard deviations of the features.
-        margin: th.
-        adaptor_lr, discriminator_lr, weight_decay: of Adam; both rates fall to 0 on a cosine.
-        seed: of initial weights, order and noise.
-        features: "quiet_border", or "paper" as before 30 November 2026 (see :data:`edgead.models.patches.FEATURES`).
-        max_rows: patches collected (see :data:`edgead.models.rows.MAX_ROWS`).
-    """
-
-    backbone: str = "efficientnet_lite0"
-    layers: tuple[str, ...] | None = None
-    weights: Path | None = None
-    steps: int = 800
-    batch: int = 1024
-    hidden: int = 0
-    noise: float = 0.5
-    margin: float = 0.5
-    adaptor_lr: float = 1e-3
-    discriminator_lr: float = 1e-3
-    weight_decay: float = 1e-5
-    seed: int = 0
-    max_rows: int = MAX_ROWS
-    features: str = TRAINED
+from edgead.families.simplenet.options import SimpleNetOptions
+from edgead.models.learning.progress import Progress
+from edgead.models.rows import collect_rows, load_features
 
 
 class Discriminator(nn.Module):
@@ -77,38 +40,29 @@ def truncated_l1(good: Tensor, noisy: Tensor, margin: float = 0.5) -> Tensor:
     return (margin - good).clamp_min(0.0).mean() + (margin + noisy).clamp_min(0.0).mean()
 
 
-def fit_simplenet(
-    images: Sequence[Image], image_size: tuple[int, int], options: SimpleNetOptions, progress: Progress = silent
-) -> SimpleNet:
-    """A SimpleNet of these good images.
-
-    Args:
-        images: H x W x 3 uint8 BGR at model size.
-        image_size: (H, W).
-        options: see :class:`SimpleNetOptions`.
-        progress: told the stages "features" and "training".
+def fit(data: FitData, options: SimpleNetOptions) -> SimpleNet:
+    """A SimpleNet of good images. It tells the stages "features" and "training".
 
     Raises:
-        BadInput: unusable options, or weights that do not load.
+        BadInput: a device that is not the CPU, or weights that do not load.
     """
-    if options.steps < 1:
-        raise BadInput(f"{options.steps} training steps are not usable", hint="give --steps 1 or more")
+    on_cpu(data, "SimpleNet")
     features = load_features(options.backbone, options.layers, options.weights, options.features)
-    generator = torch.Generator().manual_seed(options.seed)
-    rows, _ = collect_rows(features, images, generator, options.max_rows, progress)
+    generator = torch.Generator().manual_seed(data.seed)
+    rows, _ = collect_rows(features, data.images, generator, options.max_rows, data.report)
     scale = rows.std(0).clamp_min(1e-6)
     channels = features.channels
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
+        torch.manual_seed(data.seed)
         adaptor = nn.Linear(channels, channels)
         discriminator = Discriminator(channels, options.hidden or channels)
-    _train(rows, scale, adaptor, discriminator, options, generator, progress)
+    _train(rows, scale, adaptor, discriminator, options, generator, data.report)
     hidden = discriminator.body.out_features
     config = {
         "backbone": features.backbone.name, "layers": list(features.backbone.layers), "channels": channels, "hidden": hidden,
         "features": features.recipe,
     }  # fmt: skip
-    detector = SimpleNet(config, image_size, features.backbone)
+    detector = SimpleNet(config, data.size, features.backbone)
     weight, bias, tail = fold(scale, adaptor, discriminator)
     assert isinstance(detector.hidden, nn.Conv2d)
     with torch.no_grad():

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from edgead.models.detector import Detector
 from edgead.models.patches import ToModelSize
 from edgead.models.rewrites import Material, Rewrite, Setting
-
-FAMILIES = ("patchcore", "simplenet", "efficientad")
+from edgead.models.rewrites.settings import flag
 
 
 class _PadOnly(nn.Module):
@@ -92,27 +91,20 @@ def _score_only(detector: Detector, setting: Setting, material: Material) -> Det
     return None if isinstance(detector, ScoreOnly) else ScoreOnly(detector)
 
 
-def _on(text: str) -> Setting:
-    if text:
-        raise ValueError("it takes no value")
-    return True
-
-
 REWRITES: tuple[Rewrite, ...] = (
     Rewrite(
         name="feature_map",
-        families=FAMILIES,
         exact=True,
         summary="the anomaly map at the network's own resolution; it is enlarged where it is drawn or areas are counted",
-        parse=_on,
+        parse=flag,
         apply=_feature_map,
+        tries=lambda config: (True,),
     ),
     Rewrite(
         name="score_only",
-        families=FAMILIES,
         exact=True,
         summary="no anomaly map: one cell that holds the score",
-        parse=_on,
+        parse=flag,
         apply=_score_only,
     ),
 )

@@ -62,18 +62,17 @@ def test_all_cores_are_the_default_and_not_tried_again() -> None:
 
 def test_what_the_user_chose_himself_is_not_searched() -> None:
     config = {"rows": 2048, "channels": 152}
-    names = ["rows", "dims", "bank"]
-    assert [axis.name for axis in axes_for("patchcore", config, names)] == ["bank", "dims", "rows"]
-    assert [axis.name for axis in axes_for("patchcore", config, names, taken=["rows"])] == ["bank", "dims"]
-    assert axes_for("patchcore", {"rows": 64, "channels": 16}, ["rows", "dims"]) == ()
+    assert [axis.name for axis in axes_for("patchcore", config)] == ["feature_map", "bank", "dims", "rows"]
+    assert [axis.name for axis in axes_for("patchcore", config, taken=["rows"])] == ["feature_map", "bank", "dims"]
+    assert axes_for("patchcore", {"rows": 64, "channels": 16}, taken=["feature_map", "bank"]) == ()
 
 
 @pytest.mark.parametrize("family", ["patchcore", "simplenet", "efficientad"])
 def test_settings_are_those_that_the_rewrites_take(family: str) -> None:
-    from edgead.models.rewrites import known
+    from edgead.families.rewriting import known
 
-    rewrites = {one.name: one for one in known() if family in one.families}
-    for axis in axes_for(family, {"rows": 2048, "channels": 152}, rewrites):
+    rewrites = {one.name: one for one in known(family)}
+    for axis in axes_for(family, {"rows": 2048, "channels": 152}):
         for setting in axis.settings:
             assert rewrites[axis.name].parse("" if setting is True else str(setting)) == setting
 

@@ -1,4 +1,4 @@
-"""Rewrites of PatchCore and SimpleNet (docs/coreset.md).
+"""Rewrites of PatchCore (docs/coreset.md).
 
 Fewer dimensions, fewer rows and fewer bits compose, in this order. The rows that are kept cover the others best where distances
 are measured: in the projected space, once there is one. On elpv (two draws) that gained 0.4 to 0.7 points of AUROC at 2,048 to
@@ -7,41 +7,30 @@ are measured: in the projected space, once there is one. On elpv (two draws) tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.families.patchcore.bank import BANKS, principal_axes, random_axes
 from edgead.families.patchcore.coreset import greedy_coreset, project
 from edgead.families.patchcore.network import PatchCore
-from edgead.families.simplenet.network import SimpleNet
 from edgead.models.detector import Detector
 from edgead.models.patches import LinearFeatures, PatchFeatures
 from edgead.models.rewrites import Material, Rewrite, Setting
+from edgead.models.rewrites.settings import count
 
 _OWN_KEYS = ("backbone", "layers", "rows", "channels", "neighbours", "dims")
 """Config keys of a PatchCore that :meth:`PatchCore.from_bank` finds out."""
 
 
-def _split(detector: Detector, setting: Setting, material: Material) -> Detector | None:
-    """SimpleNet's hidden layer on each backbone layer at its own resolution."""
-    if not isinstance(detector, SimpleNet) or "split" in detector.config:
-        return None
-    features, hidden = detector.features, detector.hidden
-    assert isinstance(features, PatchFeatures) and isinstance(hidden, nn.Conv2d) and hidden.bias is not None
-    made = SimpleNet({**detector.config, "split": True}, detector.image_size, features.backbone)
-    made.features = LinearFeatures.of(features, hidden.weight.flatten(1), hidden.bias)
-    made.to_model_size, made.anomaly = detector.to_model_size, detector.anomaly
-    return made
-
-
 def _dims(detector: Detector, setting: Setting, material: Material) -> Detector | None:
     """A projection to fewer dimensions."""
     bank, plain = _bank_of(detector), detector.features
-    kind, _, count = str(setting).rpartition(":")
-    wanted, channels = int(count), bank.shape[1]
+    kind, _, dims = str(setting).rpartition(":")
+    wanted, channels = int(dims), bank.shape[1]
     if not isinstance(plain, PatchFeatures):
         raise BadInput(f"the bank has been projected to {channels} dimensions already", hint="start from the trained model")
     if wanted > channels:
@@ -86,21 +75,9 @@ def _with_bank(detector: Any, features: Any, bank: Tensor, changes: dict[str, An
     return made
 
 
-def _parse_flag(text: str) -> Setting:
-    if text:
-        raise ValueError("it takes no value")
-    return True
-
-
-def _parse_count(text: str) -> Setting:
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError("give a whole number from 1 on")
-    return int(text)
-
-
 def _parse_dims(text: str) -> Setting:
-    count = _parse_count(text.removeprefix("random:"))
-    return text if text.startswith("random:") else count
+    dims = count(text.removeprefix("random:"))
+    return text if text.startswith("random:") else dims
 
 
 def _parse_bank(text: str) -> Setting:
@@ -109,11 +86,20 @@ def _parse_bank(text: str) -> Setting:
     return text
 
 
+def _fewer_dims(config: Mapping[str, Any]) -> tuple[Setting, ...]:
+    return tuple(dims for dims in (64, 32, 16) if dims < int(config.get("channels", 0)))
+
+
+def _fewer_rows(config: Mapping[str, Any]) -> tuple[Setting, ...]:
+    rows = int(config.get("rows", 0))
+    return tuple(count for count in (rows // 2, rows // 4, rows // 8, rows // 16) if count >= 64)
+
+
 REWRITES: tuple[Rewrite, ...] = (
+    Rewrite("dims", False, "project the bank: dims=32 (PCA) or dims=random:32", _parse_dims, _dims, tries=_fewer_dims),
+    Rewrite("rows", False, "keep the first N rows of the bank: rows=1024", count, _rows, tries=_fewer_rows),
     Rewrite(
-        "split", ("simplenet",), True, "multiply each backbone layer at its own resolution", _parse_flag, _split, default=True
+        "bank", False, "store the rows with fewer bits: bank=fp16 or bank=int8", _parse_bank, _bank,
+        tries=lambda config: ("int8",),
     ),
-    Rewrite("dims", ("patchcore",), False, "project the bank: dims=32 (PCA) or dims=random:32", _parse_dims, _dims),
-    Rewrite("rows", ("patchcore",), False, "keep the first N rows of the bank: rows=1024", _parse_count, _rows),
-    Rewrite("bank", ("patchcore",), False, "store the rows with fewer bits: bank=fp16 or bank=int8", _parse_bank, _bank),
-)
+)  # fmt: skip

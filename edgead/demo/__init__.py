@@ -1,0 +1,1 @@
+"""The whole of edgead at once, on a simulated conveyor."""

@@ -1,0 +1,163 @@
+"""What a family of models is: its entry in the table, and what its fit is given.
+
+Nothing here imports torch or NumPy: an entry is text, and what it names is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgead.errors import BadInput, MissingExtra
+from edgead.models.learning.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from edgead.families.options import Options
+    from edgead.models.detector import Detector
+    from edgead.models.rewrites import Rewrite
+    from edgead.types import Image
+
+
+class Stopped(BadInput):
+    """A training was asked to stop before its end."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class FitData:
+    """What a family is fitted on, and how it tells and is told.
+
+    Attributes:
+        images: good pictures at model size, H x W x 3 uint8 BGR.
+        size: (height, width) of the model's input, px.
+        seed: of everything that is random: the same one gives the same model.
+        device: torch device that trains; the result is on the CPU.
+        progress, stop: told, and asked, by :meth:`report`.
+    """
+
+    images: Sequence[Image]
+    size: tuple[int, int]
+    seed: int = 0
+    device: str = "cpu"
+    progress: Progress = silent
+    stop: Callable[[], bool] = _never
+
+    def report(self, stage: str, done: float) -> None:
+        """Tell the share of a stage that is done. To be called at every step: a training ends early here and nowhere else.
+
+        Raises:
+            Stopped: it is to end.
+        """
+        if self.stop():
+            raise Stopped(f"the training was stopped ({stage}, {done:.0%})", hint="train again; nothing was written")
+        self.progress(stage, done)
+
+
+Fit = Callable[[FitData], "Detector"]
+"""A family's fit function with its options bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family's entry. What it names is text, ``"module:name"``, or "" where there is none.
+
+    Attributes:
+        name: how it is asked for, and what model.json and bundles call it.
+        title: for people.
+        summary: one line.
+        source: the paper that it follows.
+        network: its :class:`edgead.models.detector.Detector`.
+        options: its :class:`edgead.families.options.Options`.
+        fit: function (:class:`FitData`, options) -> detector; "": models of it are imported, not trained.
+        rewrites: module with `REWRITES`, those of this family alone.
+        rewritten: the general rewrites are for it too; False: its graph is written as it came.
+        tried: rewrites that a search tries, the least lossy first.
+        sizes: its :class:`edgead.families.sizes.SizeRule`; "": the input size is not chosen for it.
+        store: function (ONNX model, detector) that changes how weights are stored in an exported graph, in place.
+        fold: function (detector, options) -> what trains the model of a fold (:data:`Fit`), and the share of a training's time
+            that it takes; "": the whole training.
+        shorter: options of which the trainings of folds take no more than this.
+        package: the package that brings it; "" for ours.
+    """
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    network: str
+    options: str = ""
+    fit: str = ""
+    rewrites: str = ""
+    rewritten: bool = True
+    tried: tuple[str, ...] = ("feature_map",)
+    sizes: str = ""
+    store: str = ""
+    fold: str = ""
+    shorter: Mapping[str, int] = field(default_factory=dict)
+    package: str = ""
+
+    def detector(self) -> type[Detector]:
+        """The class that a model of it is loaded as (errors as :meth:`load`)."""
+        found: type[Detector] = self.load(self.network)
+        return found
+
+    def options_type(self) -> type[Options]:
+        """Errors as :meth:`load`, and BadInput: it is not trained."""
+        if not self.fit:
+            raise BadInput(f"{self.title} is not trained by edgead", hint="a model of another tool: edgead import FILE -o DIR")
+        found: type[Options] = self.load(self.options)
+        return found
+
+    def bound(self, values: Mapping[str, Any]) -> Fit:
+        """Its fit function with these values of its options (errors as :meth:`options_type`, and BadInput: unusable ones)."""
+        options = self.options_type().of(self.name, values)
+        fit = self.load(self.fit)
+        return lambda data: fit(data, options)
+
+    def fold_fit(self, values: Mapping[str, Any], detector: Detector) -> tuple[Fit, float]:
+        """What trains the model of a fold (:mod:`edgead.training.crossfit`), and about which share of the time of `detector`'s
+        training it takes (errors as :meth:`bound`)."""
+        options = self.options_type().of(self.name, values)
+        if self.fold and detector.family == self.name and isinstance(detector, self.detector()):
+            found: tuple[Fit, float] = self.load(self.fold)(detector, options)
+            return found
+        shorter = {name: most for name, most in self.shorter.items() if getattr(options, name) > most}
+        return self.bound({**values, **shorter}), 0.5 if shorter else 1.0
+
+    def own_rewrites(self) -> tuple[Rewrite, ...]:
+        """Those of this family alone (errors as :meth:`load`)."""
+        found: tuple[Rewrite, ...] = self.load(f"{self.rewrites}:REWRITES") if self.rewrites else ()
+        return found
+
+    def stored(self, model: Any, detector: Detector) -> None:
+        """Change how weights are stored in an exported ONNX graph, in place, where the family has a way."""
+        if self.store:
+            self.load(self.store)(model, detector)
+
+    def load(self, what: str) -> Any:
+        """What ``"module:name"`` stands for.
+
+        Raises:
+            MissingExtra: the package that brings the family cannot be imported.
+        """
+        module, _, name = what.partition(":")
+        if not self.package:
+            return getattr(importlib.import_module(module), name)
+        try:
+            return getattr(importlib.import_module(module), name)
+        except Exception as error:  # whatever another package does when it is imported
+            raise MissingExtra(
+                f"{what} of the family {self.name!r} cannot be loaded: {type(error).__name__}: {error}"[:300],
+                hint=f"mend or install the package that brings it: {self.package}",
+            ) from error
+
+
+def on_cpu(data: FitData, title: str) -> None:
+    """For families that train on the CPU only. Raises BadInput for another device."""
+    if data.device != "cpu":
+        raise BadInput(f"{title} trains on the CPU, not on {data.device}", hint="leave the device away")
