@@ -1,4 +1,4 @@
-"""The options for other tools' files, which `edgead import` and `edgead export FILE` share, and what is told of such a file."""
+"""The options for other tools' files, which `edgead import` and `edgead export FILE` share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgead.cli._verb import option
 from edgead.errors import BadInput
 
 if TYPE_CHECKING:
-    from edgead.jobs.importing import Foreign, ImportResult
+    from edgead.jobs.importing import Foreign
 
 TOOLS, GRAPHS = "models of other tools", "ONNX graphs"
 
@@ -128,22 +128,3 @@ def refuse_import_options(model: Path) -> None:
     if flags := given(*OF_IMPORTS):
         hint = _INSTEAD.get(flags[0], "the model was trained with its own; train it again to change them")
         raise BadInput(f"{', '.join(flags)}: for other tools' files only, and {model} is an edgead model", hint=hint)
-
-
-def summary(found: ImportResult) -> str:
-    """What was found, as lines."""
-    recipe = found.imported.recipe
-    whole = ""
-    if recipe.crop_from:
-        sizes = " x ".join(str(n or "any") for n in recipe.crop_from)
-        whole = (
-            f", cut from the middle of {sizes} px" if any(recipe.crop_from) else ", cut from the middle of the picture as it is"
-        )
-    rows = [
-        ("found", found.imported.source),
-        ("pictures", f"{recipe.width} x {recipe.height} px, resized by rule {recipe.resize!r}{whole}"),
-        ("threshold", f"{found.threshold.value:.6g} ({found.threshold.method})"),
-        *(("assumed", line) for line in found.imported.assumptions),
-        *(("note", line) for line in found.notes),
-    ]
-    return "\n".join(f"{name:<12}{value}" for name, value in rows)

@@ -230,12 +230,10 @@ def _request(
     asked: dict[str, Any],
 ) -> ExportRequest:
     """What the words ask for. Raises BadInput, MissingExtra."""
-    from edgead.jobs.export import ExportRequest, check_model, need_packages
-    from edgead.jobs.importing import check_folder, imported_without_pictures, is_foreign
+    from edgead.jobs.export import ExportRequest, check_paths, need_packages
+    from edgead.jobs.importing import imported_without_pictures, is_foreign
 
-    check_model(model)
-    for name in ("calibration", "labelled", "images"):
-        check_folder(name, asked[name])
+    check_paths(model, out, **{name: asked[name] for name in ("calibration", "labelled", "images")})
     foreign = is_foreign(model)
     if not foreign:
         refuse_import_options(model)
@@ -326,7 +324,7 @@ def _tell(result: ExportResult, request: ExportRequest) -> None:
     """What was written, what was left out, and what is next."""
     from edgead.cli._console import console
     from edgead.cli._exported import compare, show, tell_former, warn
-    from edgead.cli._importing import summary
+    from edgead.cli._imported import summary
     from edgead.cli._searched import show_search
     from edgead.cli._searched import summary as searched
 

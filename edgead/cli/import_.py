@@ -6,43 +6,15 @@ edgead export FILE does the same on the way to a bundle; this verb keeps the mod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgead.cli._console import told_progress
-from edgead.cli._importing import foreign_of, import_options, summary
+from edgead.cli._importing import foreign_of, import_options
 from edgead.cli._json import print_json
 from edgead.cli._options import JSON
 from edgead.cli._types import PATH
 from edgead.cli._verb import argument, option, verb
-from edgead.manifest import Threshold
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedModel:
-    """The model that was made.
-
-    Attributes:
-        out: its folder.
-        family: of it.
-        found: what the file is, in a line.
-        width, height: of its input in pixels.
-        resize: the rule that pictures are resized by.
-        threshold: its first one.
-        assumptions: what the file did not say.
-        notes: what is worth knowing, a line each.
-    """
-
-    out: Path
-    family: str
-    found: str
-    width: int
-    height: int
-    resize: str
-    threshold: Threshold
-    assumptions: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 @verb(__doc__)
@@ -55,11 +27,10 @@ def command(source: Path, out: Path, as_json: bool, **asked: Any) -> int:
 
     with told_progress() as progress:
         result = import_model(ImportRequest(source, out, foreign_of(asked)), progress)
+    from edgead.cli._imported import ImportedModel, summary
+
     if as_json:
-        recipe = result.imported.recipe
-        size = recipe.width, recipe.height, recipe.resize
-        told = result.threshold, tuple(result.imported.assumptions), result.notes
-        print_json("import", ImportedModel(out, result.imported.detector.family, result.imported.source, *size, *told))
+        print_json("import", ImportedModel.of(result))
         return 0
     from edgead.cli._console import console
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgead.errors import BadInput
+from edgead.families import find
 from edgead.manifest import TRAINED
 from edgead.optional import require
 from edgead.trained import ModelCard, read_card
@@ -77,10 +78,12 @@ def _train(
 
     recipe = dataclasses.replace(card.preprocess, width=size[0], height=size[1], crop_from=None)
     heldout, seed = _split(arguments)
-    options = {key: _value(key, value) for key, value in arguments.rest.items()}
+    rest = dict(arguments.rest)
+    device = str(rest.pop("device", "cpu"))
+    options = find(card.family).options_type().from_json(card.family, rest)
     request = TrainRequest(
         card.family, path, folder, recipe, options, card.name, heldout, seed,
-        crossfit=arguments.crossfit is not False, leave_out=arguments.leave_out or (),
+        crossfit=arguments.crossfit is not False, leave_out=arguments.leave_out or (), device=device,
     )  # fmt: skip
 
     def progress(stage: str, done: float) -> None:
@@ -88,13 +91,6 @@ def _train(
             raise BadInput(f"training at {size[0]} x {size[1]} px takes longer than the search may", hint="--search-minutes")
 
     train(request, progress)
-
-
-def _value(key: str, value: Any) -> Any:
-    """An argument of a training as JSON keeps it, as the family's options take it."""
-    if key in ("weights", "teacher", "outside") and isinstance(value, str):
-        return Path(value)
-    return tuple(value) if isinstance(value, list) else value
 
 
 def options_like(bundle: Bundle, options: ExportOptions) -> ExportOptions:

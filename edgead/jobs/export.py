@@ -58,10 +58,7 @@ class ExportRequest:
     @property
     def target(self) -> Path:
         """The bundle's folder."""
-        if self.bundle is not None:
-            return self.bundle
-        model = self.model.resolve()
-        return Path(f"{model.name if model.is_dir() else model.stem}.edgead")
+        return target_of(self.model, self.bundle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +101,31 @@ def need_packages() -> None:
         require(module, extra="export", why="Exporting")
 
 
-def check_model(model: Path) -> None:
-    """Raises BadInput: there is nothing at all."""
+def target_of(model: Path, bundle: Path | None) -> Path:
+    """The bundle's folder: as it is given, else ``NAME.edgead`` in the current one."""
+    if bundle is not None:
+        return bundle
+    model = model.resolve()
+    return Path(f"{model.name if model.is_dir() else model.stem}.edgead")
+
+
+def check_paths(model: Path, bundle: Path | None, **pictures: Path | None) -> None:
+    """What can be known before anything is imported.
+
+    Args:
+        pictures: folders of pictures, by the names of their options.
+
+    Raises:
+        BadInput: there is no model, no such folder, or something else where the bundle is to be.
+        StorageError: the bundle's folder cannot be made.
+    """
     if not model.exists():
         raise BadInput(
             f"{model} holds no trained model: it does not exist", hint="train one with: edgead train MODEL GOOD_DIR -o DIR"
         )
+    for name, folder in pictures.items():
+        check_folder(name, folder)
+    check_target(target_of(model, bundle))
 
 
 def export(request: ExportRequest, progress: Progress = silent, say: Callable[[str], None] = lambda line: None) -> ExportResult:
@@ -175,14 +191,13 @@ def failure_told(report: Path | None, name: str) -> Iterator[None]:
 
 def _check(request: ExportRequest) -> None:
     """Refuse what is not there and what does not apply, before any work. Raises BadInput."""
-    check_model(request.model)
+    check_paths(
+        request.model, request.bundle, calibration=request.options.calibration, labelled=request.options.labelled
+    )  # fmt: skip
     if request.foreign is not None and not is_foreign(request.model):
         raise BadInput(f"{request.model} is an edgead model", hint="only another tool's file is told how it is read")
     if request.search is not None and request.like is not None:
         raise BadInput("a budget and a bundle to be like do not go together", hint="a search makes a new bundle")
-    for name, folder in (("calibration", request.options.calibration), ("labelled", request.options.labelled)):
-        check_folder(name, folder)
-    check_target(request.target)
 
 
 def _made(
