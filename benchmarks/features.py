@@ -44,6 +44,7 @@ VARIANTS: Mapping[str, tuple[str, dict[str, Any], int]] = {
     "counted as zeros": ("zero_border", {}, 64),
     "weight 0.8": ("quiet_border", {"weight": 0.8}, 64),
     "weight 0.8, exact distances": ("quiet_border", {"weight": 0.8}, ALL),
+    "half the cell itself, weight 0.8, exact distances": ("own_cell", {"weight": 0.8, "own": 0.5}, ALL),
 }
 """Kind of features, its arguments, and dimensions in which the coreset is chosen."""
 
@@ -179,11 +180,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = content["runs"]
     for seed in (int(seed) for seed in args.seeds.split(",")):
         for name in args.sets.split(","):
-            if any((run["set"], run["seed"]) == (name, seed) for run in runs):
+            known = {run["variant"] for run in runs if (run["set"], run["seed"]) == (name, seed)}
+            wanted = {variant: made for variant, made in VARIANTS.items() if variant not in known}
+            if not wanted:
                 continue
             kinds = {kind for _, kind, _ in SETS[name].find()[1]} - {"good"}
             draw = Draw(backbone, name, seed, Sizes(args.pictures, args.pictures, args.pictures // len(kinds)))
-            for variant, (kind, arguments, dims) in VARIANTS.items():
+            for variant, (kind, arguments, dims) in wanted.items():
                 figures = {key: round(value, 4) for key, value in draw.measure(kind, arguments, dims).items()}
                 runs.append({"set": name, "seed": seed, "variant": variant, "figures": figures})
                 print(name, seed, variant, figures, file=sys.stderr, flush=True)

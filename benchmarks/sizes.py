@@ -29,27 +29,22 @@ import torch
 from benchmarks._sets import SETS, Entry, _draw
 from benchmarks._spread import spread
 from edgead.calibration.judging.deviation import auroc, auroc_error, paired_error
+from edgead.families import find
 from edgead.families.contract import FitData
-from edgead.families.efficientad.options import EfficientAdOptions
 from edgead.families.patchcore.fit import fit
 from edgead.families.patchcore.options import PatchCoreOptions
-from edgead.families.simplenet.options import SimpleNetOptions
+from edgead.families.sizes import USUAL_PX
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe, read_image, same_aspect
 from edgead.training.evaluate import answers
 from edgead.training.sizing import (
     BUDGET_MS,
-    ENGINES,
-    USUAL_PX,
     Quick,
     Subject,
     Tried,
-    banks,
     best,
     cpu_ms,
-    patch_features,
     shaped,
-    unfitted,
 )  # fmt: skip
 from edgead.types import Image
 
@@ -150,8 +145,7 @@ def measure(name: str, seed: int, folder: Path, sides: Sequence[int]) -> list[di
     square = not all(same_aspect(next(iter(sizes)), size) for size in sizes)
     native = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
     recipe = PreprocessRecipe(USUAL_PX, USUAL_PX, aspect="letterbox" if square else "stretch")
-    subject = Subject("patchcore", PatchCoreOptions(), False, recipe, native, square, drawn.train, seed)
-    features = patch_features(subject)
+    subject = Subject(find("patchcore").size_rule({}), recipe, native, square, drawn.train, seed)
     ratio = 1.0 if square else native[0] / native[1]
     shapes = [shaped(side, ratio, 16, 32) for side in sides]
     quick = Quick(subject, shapes)
@@ -160,7 +154,7 @@ def measure(name: str, seed: int, folder: Path, sides: Sequence[int]) -> list[di
         began = time.monotonic()
         scores[i] = quick.scores(i)
         look_s = time.monotonic() - began
-        bank = banks(subject, features, width * height)[0]
+        bank = subject.rule.banks(width * height, len(drawn.train))[0]
         larger = width * height > USUAL_PX**2
         sized = PreprocessRecipe(width, height, aspect=recipe.aspect)
         options = PatchCoreOptions(coreset=bank) if larger and bank else PatchCoreOptions()
@@ -174,7 +168,7 @@ def measure(name: str, seed: int, folder: Path, sides: Sequence[int]) -> list[di
             "train": len(drawn.train), "good": int((~bad).sum()), "defects": int(bad.sum()),
             "quick_s": round(look_s, 1), "took_s": round(time.monotonic() - began, 1),
         })  # fmt: skip
-        ms = _predicted_ms(subject, features, (height, width), bank or ROWS)
+        ms = _predicted_ms(subject, (height, width), bank or ROWS)
         tried.append(Tried(width, height, ms, bank if larger else None, True))
         rows[-1]["ms"] = round(ms, 2)
         print(rows[-1], file=sys.stderr, flush=True)
@@ -195,10 +189,9 @@ def _add_choices(rows: list[dict[str, Any]], tried: list[Tried], scores: dict[in
             row.setdefault("why", {}).update({f"{budget:g}": why} if i == own[place] else {})
 
 
-def _predicted_ms(subject: Subject, features: Any, size: tuple[int, int], rows: int | None) -> float:
+def _predicted_ms(subject: Subject, size: tuple[int, int], rows: int | None) -> float:
     """What `edgead train` would say of this size, without the resize."""
-    engine = ENGINES[subject.family]
-    detector = unfitted(subject, features, size, rows)
+    engine, detector = subject.rule.engine, subject.rule.unfitted(size, rows)
     picture = torch.zeros(1, *size, 3, dtype=torch.uint8)
     with torch.no_grad():
         return engine.factor() * cpu_ms(lambda: detector(picture))
@@ -207,17 +200,14 @@ def _predicted_ms(subject: Subject, features: Any, size: tuple[int, int], rows: 
 def times() -> list[dict[str, Any]]:
     """PyTorch's CPU time of one picture on one thread, and what `edgead train` predicts from it for this machine."""
     rows = []
-    recipe = PreprocessRecipe(USUAL_PX, USUAL_PX)
-    kinds = {"patchcore": PatchCoreOptions(coreset=ROWS), "simplenet": SimpleNetOptions(), "efficientad": EfficientAdOptions()}
-    for family, options in kinds.items():
-        subject = Subject(family, options, True, recipe, (1024, 1024), True, [])
-        features = None if family == "efficientad" else patch_features(subject)
+    for family in ("patchcore", "simplenet", "efficientad"):
+        rule = find(family).size_rule({})
         for side in MS_SIDES:
-            detector = unfitted(subject, features, (side, side), ROWS if family == "patchcore" else None)
+            detector = rule.unfitted((side, side), ROWS)
             picture = torch.zeros(1, side, side, 3, dtype=torch.uint8)
             with torch.no_grad():
                 torch_ms = cpu_ms(lambda detector=detector, picture=picture: detector(picture))  # type: ignore[misc]
-            predicted = ENGINES[family].factor() * torch_ms
+            predicted = rule.engine.factor() * torch_ms
             rows.append({"family": family, "side": side, "torch_ms": round(torch_ms, 2), "predicted_ms": round(predicted, 2)})
             print(rows[-1], file=sys.stderr, flush=True)
     return rows

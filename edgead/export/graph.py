@@ -12,8 +12,6 @@ from typing import Any
 import torch
 
 from edgead.errors import EngineError
-from edgead.families.foreign.network import GraphDetector
-from edgead.families.patchcore.rows import store_rows
 from edgead.models.detector import Detector
 from edgead.optional import require
 
@@ -34,7 +32,7 @@ def write_onnx(detector: Detector, target: Path) -> None:
         EngineError: the detector cannot be expressed, or the result breaks the graph contract.
     """
     onnx = require("onnx", extra="export", why="Exporting to ONNX")
-    if isinstance(detector, GraphDetector):  # imported: it is an ONNX file already
+    if detector.exports == "onnx":  # imported: it is an ONNX file already
         model = onnx.load_from_string(detector.serialized())
         _check(onnx, model, detector.image_size)
         onnx.save(model, str(target))
@@ -55,7 +53,9 @@ def write_onnx(detector: Detector, target: Path) -> None:
         optimizer.optimize(program.model, input_size_limit=_LARGEST_FOLD, output_size_limit=_LARGEST_FOLD)
         model = program.model_proto
     _strip(model)
-    store_rows(model, detector)
+    for name, module in detector.named_modules():
+        if isinstance(module, Detector):
+            module.store(model, name)
     _check(onnx, model, (height, width))
     onnx.save(model, str(target))
 

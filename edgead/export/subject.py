@@ -20,7 +20,6 @@ from edgead.families.rewriting import plan_for, rewrite
 from edgead.manifest import IMPORTED
 from edgead.models.detector import Detector
 from edgead.models.rewrites import Applied, Material
-from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.trained import CALIBRATION, load_model
 
 Told = Callable[[str], Callable[[float], None]]
@@ -48,7 +47,7 @@ class Subject:
         self.model_dir, self.options = model_dir, options
         self.detector: Detector
         self.detector, self.card = load_model(model_dir)
-        if options.tool == "nncf" and isinstance(self.detector, CoarseToFine):
+        if options.tool == "nncf" and self.detector.two_graphs:
             raise BadInput("NNCF does not quantise coarse-to-fine engines", hint="leave --calibration-tool away")
         self.plan = plan_for(self.detector.family, options.rewrites, options.left_out)
         self.applied: tuple[Applied, ...] = ()

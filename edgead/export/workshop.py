@@ -31,7 +31,6 @@ from edgead.export.graph import write_onnx
 from edgead.export.measure import Measured, told_of
 from edgead.export.options import Job, name_of
 from edgead.export.subject import Subject
-from edgead.families.foreign.network import IrDetector
 from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.parity import ask, compare
 from edgead.registry import resolve
@@ -152,12 +151,12 @@ class Workshop:
 
     def _graphs(self) -> dict[str, Path]:
         detector = self.subject.detector
-        if isinstance(detector, IrDetector):  # imported: there is no ONNX of it
+        if detector.exports == "openvino":  # imported: there is no ONNX of it
             if self.jobs != (("openvino", "fp32"),):
                 raise BadInput("an OpenVINO IR runs as it is", hint="give --backend openvino --precision fp32")
             target = self.work / "openvino/fp32.xml"
             target.parent.mkdir()
-            detector.write(target)
+            detector.write_ir(target)
             return {"float": target}
         graphs = {"float": self.work / GRAPH_FILES["float"]}
         self.report("ONNX", 0.0)

@@ -25,9 +25,9 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.patchcore.network:PatchCore",
             options=f"{_ROOM}.patchcore.options:PatchCoreOptions",
             fit=f"{_ROOM}.patchcore.fit:fit",
+            sizes=f"{_ROOM}.patchcore.sizes:PatchCoreSizes",
             rewrites=f"{_ROOM}.patchcore.rewrites",
             tried=("feature_map", "bank", "dims", "rows"),
-            store=f"{_ROOM}.patchcore.rows:store_rows",
         ),
         Family(
             "simplenet",
@@ -37,6 +37,7 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.simplenet.network:SimpleNet",
             options=f"{_ROOM}.simplenet.options:SimpleNetOptions",
             fit=f"{_ROOM}.simplenet.fit:fit",
+            sizes=f"{_ROOM}.simplenet.sizes:SimpleNetSizes",
             rewrites=f"{_ROOM}.simplenet.rewrites",
             shorter={"steps": 300},
         ),
@@ -49,6 +50,7 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.efficientad.network:EfficientAd",
             options=f"{_ROOM}.efficientad.options:EfficientAdOptions",
             fit=f"{_ROOM}.efficientad.fit:fit",
+            sizes=f"{_ROOM}.efficientad.sizes:EfficientAdSizes",
             rewrites=f"{_ROOM}.efficientad.rewrites",
             tried=("feature_map", "rotate", "conv2"),
             fold=f"{_ROOM}.efficientad.fit:fold_fit",
@@ -81,6 +83,10 @@ FAMILIES: Mapping[str, Family] = {
         ),
     )
 }
+
+
+QUICK = "patchcore"
+"""The family of the quick model that input sizes are judged by (:mod:`edgead.training.sizing`), whatever is trained."""
 
 
 def names() -> list[str]:

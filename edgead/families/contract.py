@@ -15,6 +15,7 @@ from edgead.models.learning.progress import Progress, silent
 
 if TYPE_CHECKING:
     from edgead.families.options import Options
+    from edgead.families.sizes import SizeRule
     from edgead.models.detector import Detector
     from edgead.models.rewrites import Rewrite
     from edgead.types import Image
@@ -78,7 +79,6 @@ class Family:
         rewritten: the general rewrites are for it too; False: its graph is written as it came.
         tried: rewrites that a search tries, the least lossy first.
         sizes: its :class:`edgead.families.sizes.SizeRule`; "": the input size is not chosen for it.
-        store: function (ONNX model, detector) that changes how weights are stored in an exported graph, in place.
         fold: function (detector, options) -> what trains the model of a fold (:data:`Fit`), and the share of a training's time
             that it takes; "": the whole training.
         shorter: options of which the trainings of folds take no more than this.
@@ -96,7 +96,6 @@ class Family:
     rewritten: bool = True
     tried: tuple[str, ...] = ("feature_map",)
     sizes: str = ""
-    store: str = ""
     fold: str = ""
     shorter: Mapping[str, int] = field(default_factory=dict)
     package: str = ""
@@ -129,15 +128,15 @@ class Family:
         shorter = {name: most for name, most in self.shorter.items() if getattr(options, name) > most}
         return self.bound({**values, **shorter}), 0.5 if shorter else 1.0
 
+    def size_rule(self, values: Mapping[str, Any]) -> SizeRule:
+        """How the input size of one with these options, where it has `sizes`, is chosen (errors as :meth:`bound`)."""
+        rule: SizeRule = self.load(self.sizes)(self.options_type().of(self.name, values), tuple(values))
+        return rule
+
     def own_rewrites(self) -> tuple[Rewrite, ...]:
         """Those of this family alone (errors as :meth:`load`)."""
         found: tuple[Rewrite, ...] = self.load(f"{self.rewrites}:REWRITES") if self.rewrites else ()
         return found
-
-    def stored(self, model: Any, detector: Detector) -> None:
-        """Change how weights are stored in an exported ONNX graph, in place, where the family has a way."""
-        if self.store:
-            self.load(self.store)(model, detector)
 
     def load(self, what: str) -> Any:
         """What ``"module:name"`` stands for.

@@ -204,7 +204,8 @@ class Options:
         for one in cls.known():
             usual = one.told.usual or ("none" if one.default is None else str(one.default))
             span = one.told.range() and f" ({one.told.range()})"
-            rows.append(f"| `{f'{one.flag} {one.told.metavar}'.strip()}` | {usual} | {one.told.help}{span} |")
+            cells = (f"`{f'{one.flag} {one.told.metavar}'.strip()}`", usual, one.told.help + span)
+            rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
         return "\n".join(rows)
 
 

@@ -9,6 +9,8 @@ from edgead.families.options import Options, option
 from edgead.models.usual import MAX_ROWS, TRAINED
 from edgead.published import DEFAULT, PUBLISHED
 
+KINDS = "kind of patch features: own_cell, quiet_border, or paper as before 30 November 2026"
+
 
 @dataclass(frozen=True, slots=True)
 class PatchOptions(Options):
@@ -28,7 +30,7 @@ class PatchOptions(Options):
     weights: Path | None = option(
         None, "weights of the backbone", metavar="FILE", usual="as edgead weights list shows, or fetched"
     )
-    features: str = option(TRAINED, "kind of patch features; paper: as before 30 November 2026", metavar="KIND", rare=True)
+    features: str = option(TRAINED, KINDS, metavar="KIND", rare=True)
     max_rows: int = option(
         MAX_ROWS, "patches that are collected at most; of more some are drawn at random", metavar="N", least=1, rare=True
     )

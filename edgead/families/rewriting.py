@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
 
 from edgead.errors import BadInput
 from edgead.families import FAMILIES, find, names
-from edgead.models.detector import Detector
+from edgead.models.detector import Detector, Wrapper
 from edgead.models.rewrites import Applied, Material, Rewrite, Setting, maps
 
 EXACT_LIMIT = 1e-4
@@ -80,8 +79,7 @@ def parse(texts: Iterable[str]) -> dict[str, Setting]:
 def rewrite(detector: Detector, plan: Mapping[str, Setting], material: Material) -> tuple[Detector, tuple[Applied, ...]]:
     """Apply a plan of :func:`plan_for`, each rewrite checked against the detector before it.
 
-    A detector behind another one (`inner`: resized, tiled) is rewritten where it stands; such a wrapper has `inner_pixels`, which
-    gives the inner detector's pixels for its own.
+    A detector behind another one (resized, tiled) is rewritten where it stands.
 
     Raises:
         BadInput: a setting does not suit this detector.
@@ -101,16 +99,14 @@ def rewrite(detector: Detector, plan: Mapping[str, Setting], material: Material)
 
 
 def _apply(detector: Detector, one: Rewrite, setting: Setting, material: Material) -> Detector | None:
-    inner = getattr(detector, "inner", None)
-    if inner is None:
+    if not isinstance(detector, Wrapper):
         changed = one.apply(detector, setting, material)
         return None if changed is None else changed.eval().requires_grad_(False)
-    inner_pixels: Any = detector.inner_pixels
-    inside = Material(lambda: map(inner_pixels, material.batches()))
-    changed = _apply(inner, one, setting, inside)
+    inside = Material(lambda: map(detector.inner_pixels, material.batches()))
+    changed = _apply(detector.inner, one, setting, inside)
     if changed is None:
         return None
-    memo = {id(inner): changed}  # the copy gets the changed one in the place of the old
+    memo = {id(detector.inner): changed}  # the copy gets the changed one in the place of the old
     return copy.deepcopy(detector, memo)
 
 

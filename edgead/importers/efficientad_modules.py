@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.families.efficientad.network import EfficientAd
-from edgead.importers.anomalib.checkpoint import load
+from edgead.importers.anomalib.reading import load
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import Resize
 from edgead.importers.transforms import follow

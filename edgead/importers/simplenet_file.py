@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.families.simplenet.network import SimpleNet
-from edgead.importers.anomalib.checkpoint import load
+from edgead.importers.anomalib.reading import load
 from edgead.importers.model import Imported, ImportOptions
 from edgead.importers.steps import CenterCrop, Resize, Step
 from edgead.importers.transforms import follow

@@ -44,7 +44,7 @@ class PatchFeatures(nn.Module):
 
     def pooled(self, pixels: Tensor) -> list[Tensor]:
         """What is done to each layer at its own resolution: N x C_l x h_l x w_l each."""
-        return [F.avg_pool2d(f, 3, 1, 1, count_include_pad=False) for f in self.backbone(pixels)]
+        return [_mean_of_cells(f) for f in self.backbone(pixels)]
 
     def aligned(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The rest, which is linear and treats all channels alike: any maps at the layers' resolutions -> on the common grid."""
@@ -57,8 +57,7 @@ class PatchFeatures(nn.Module):
 
 
 class QuietBorderFeatures(PatchFeatures):
-    """As :class:`PatchFeatures`, with the outermost cells of each layer multiplied by `weight`, in the corners by its square:
-    what training takes.
+    """As :class:`PatchFeatures`, with the outermost cells of each layer multiplied by `weight`, in the corners by its square.
 
     These cells see the zeros that the backbone pads its layers with, and a mean of 6 or 4 cells wavers more than one of 9. Left
     loud they took up to four fifths of a coreset and were the worst cells of most good pictures; counting cells outside of the
@@ -81,6 +80,27 @@ class QuietBorderFeatures(PatchFeatures):
         """h_l x w_l, a constant of the graph."""
         rows, columns = ([self.weight if i in (0, n - 1) else 1.0 for i in range(n)] for n in map(int, f.shape[-2:]))
         return torch.tensor([[row * column for column in columns] for row in rows], dtype=f.dtype, device=f.device)
+
+
+class OwnCellFeatures(QuietBorderFeatures):
+    """As :class:`QuietBorderFeatures`, of which each cell's own features are the share `own`, the mean over its surroundings the
+    rest: what PatchCore's training takes.
+
+    The mean alone blurs nicks of a few pixels away, the cell alone is as loud as the grain of the material
+    (docs/decisions/0033-what-was-tried.md).
+    """
+
+    kind = "own_cell"
+
+    def __init__(self, backbone: Backbone, weight: float = 0.8, own: float = 0.5) -> None:
+        super().__init__(backbone, weight)
+        if not isinstance(own, int | float) or not 0.0 <= own <= 1.0:
+            raise BadInput(f"a cell's own share cannot be {own!r}", hint="give a number from 0 to 1")
+        self.recipe |= {"own": own}
+        self.own = own
+
+    def pooled(self, pixels: Tensor) -> list[Tensor]:
+        return [(self.own * f + (1.0 - self.own) * _mean_of_cells(f)) * self._border(f) for f in self.backbone(pixels)]
 
 
 class ZeroBorderFeatures(PatchFeatures):
@@ -200,10 +220,8 @@ class LinearFeatures(nn.Module):
         return sum(others, first + self.bias)
 
 
-FEATURES: Mapping[str, type[PatchFeatures]] = {
-    made.kind: made
-    for made in (PatchFeatures, QuietBorderFeatures, ZeroBorderFeatures, DoubledFeatures, BinnedFeatures, TokenFeatures)
-}
+_KINDS = (PatchFeatures, QuietBorderFeatures, OwnCellFeatures, ZeroBorderFeatures, DoubledFeatures, BinnedFeatures, TokenFeatures)
+FEATURES: Mapping[str, type[PatchFeatures]] = {made.kind: made for made in _KINDS}
 
 
 def build_features(
@@ -253,9 +271,20 @@ class ToModelSize(nn.Module):
         return out
 
 
+def plain_enlarging(detector: nn.Module) -> str:
+    """:attr:`edgead.models.detector.Detector.enlarging` of one with a `to_model_size`: a blur is no plain enlarging."""
+    module = detector.to_model_size
+    return "to_model_size" if isinstance(module, ToModelSize) and module.smooth is None else ""
+
+
 def to_model_size(patch_map: Tensor, image_size: Sequence[int]) -> Tensor:
     """Bilinear map at the model's input size: N x h x w -> N x H x W."""
     return _resize(patch_map.unsqueeze(1), (image_size[0], image_size[1])).squeeze(1)
+
+
+def _mean_of_cells(f: Tensor) -> Tensor:
+    """Of the 3 x 3 cells around each that are there: N x C x h x w, as it came."""
+    return F.avg_pool2d(f, 3, 1, 1, count_include_pad=False)
 
 
 def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:

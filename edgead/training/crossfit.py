@@ -1,8 +1,9 @@
 """What a model would say of the good pictures that it was trained on, had it not seen them: so all of them set the threshold.
 
-PatchCore, *leave-one-out*: a picture is scored with the rows of the bank that came from it taken away. The trained model's bank
-holds those rows too, so it finds every part as near or nearer: what it says of a new part is never more than any of these reduced
-banks says (but for the re-weighting). That errs towards few false rejects. It costs two looks at each picture.
+Models that remember pictures (a bank of patches), *leave-one-out*: a picture is scored with what is remembered of it taken away
+(:class:`edgead.models.detector.Memory`). The trained model remembers that too, so it finds every part as near or nearer: what it
+says of a new part is never more than any of these reduced ones says (but for a re-weighting). That errs towards few false
+rejects. It costs two looks at each picture.
 
 Everything else, *folds*: the family is trained again without one fold of the pictures at a time, which that model then scores
 (Stone 1974). It costs a training for each fold, so there are fewer folds where a training takes long, and none where it takes too
@@ -13,21 +14,17 @@ What thresholds from such scores promise: docs/thresholds.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from edgead.bundle import Threshold
 from edgead.families.contract import Fit, FitData
-from edgead.families.patchcore.network import PatchCore
-from edgead.models.detector import Detector
+from edgead.models.detector import Detector, Memory, networks
 from edgead.models.learning.progress import Progress, silent
 from edgead.thresholds.choose import odd_places, threshold_from_good
 from edgead.trained import CrossFitted
@@ -49,9 +46,6 @@ FEWEST_LEFT = 3
 
 MOST = 400
 """Of more pictures so many, drawn at random, are scored: enough for a threshold at 1 % that four pictures must agree on."""
-
-_SAME = 1e-5
-"""A row of the bank is a patch of a picture when their squared distance is below this share of the patches' squared length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +124,10 @@ def cross_fit(detector: Detector, fit: Fit, data: FitData, fit_s: float) -> Cros
         fit_s: how long `fit` takes, about; see `FOLDS_S`.
     """
     rng, images = np.random.default_rng(data.seed), data.images
-    banks = [module for module in detector.modules() if isinstance(module, PatchCore)]
-    if banks and all(isinstance(bank.product, nn.Linear) for bank in banks):
+    memories = [memory for network in networks(detector) if (memory := network.memory()) is not None]
+    if len(memories) == len(networks(detector)):
         chosen = sorted(int(i) for i in rng.permutation(len(images))[:MOST])
-        found = leave_one_out(detector, banks, [images[i] for i in chosen], data.report)
+        found = leave_one_out(detector, memories, [images[i] for i in chosen], data.report)
         seen = np.flatnonzero(np.isfinite(found))
         return CrossFit(LEAVE_ONE_OUT, tuple(chosen[i] for i in seen), found[seen])
     folds = min(len(images) if len(images) <= FEW else FOLDS, int(FOLDS_S / max(fit_s, 1e-3)))
@@ -152,77 +146,26 @@ def cross_fit(detector: Detector, fit: Fit, data: FitData, fit_s: float) -> Cros
 
 
 def leave_one_out(
-    detector: Detector, banks: Sequence[PatchCore], images: Sequence[Image], progress: Progress = silent
+    detector: Detector, memories: Sequence[Memory], images: Sequence[Image], progress: Progress = silent
 ) -> npt.NDArray[np.float64]:
-    """The score of each picture without the rows of the `banks` (parts of `detector`) that are patches of it, float64 N; NaN
-    where that would leave a bank empty."""
-    owners = [_Owner(bank) for bank in banks]
+    """The score of each picture without what the `memories` (of parts of `detector`) remember of it, float64 N; NaN where that
+    would leave nothing."""
     for i, image in enumerate(images):
-        for owner in owners:
-            owner.look_at(i)
+        for memory in memories:
+            memory.look_at(i)
         answers(detector, image)
         progress(LEAVE_ONE_OUT, 0.5 * (i + 1) / len(images))
-    for owner in owners:
-        owner.close()
+    for memory in memories:
+        memory.close()
     scores = np.full(len(images), np.nan)
     for i, image in enumerate(images):
-        own = [(owner.bank, owner.rows(i)) for owner in owners]
-        if all(len(rows) < len(bank.product.bias) for bank, rows in own):
-            with _without(own):
+        if all(memory.left_without(i) for memory in memories):
+            with ExitStack() as away:
+                for memory in memories:
+                    away.enter_context(memory.without(i))
                 scores[i] = answers(detector, image)[0]
         progress(LEAVE_ONE_OUT, 0.5 + 0.5 * (i + 1) / len(images))
     return scores
-
-
-class _Owner:
-    """Finds which picture each row of a bank came from: the one that has a patch at no distance from it."""
-
-    def __init__(self, bank: PatchCore) -> None:
-        self.bank = bank
-        rows = len(bank.product.weight)
-        self._nearest = torch.full((rows,), torch.inf)
-        self._owner = torch.full((rows,), -1, dtype=torch.int64)
-        self._picture, self._length = -1, 0.0
-        self._hook = bank.product.register_forward_hook(self._see)
-
-    def look_at(self, picture: int) -> None:
-        """What the bank is asked from now on are patches of this picture."""
-        self._picture = picture
-
-    def rows(self, picture: int) -> Tensor:
-        """int64, rows that came from a picture."""
-        return ((self._owner == picture) & (self._nearest <= _SAME * self._length)).nonzero().flatten()
-
-    def close(self) -> None:
-        self._hook.remove()
-
-    def _see(self, module: nn.Module, given: tuple[Any, ...], products: Tensor) -> None:
-        """Patches float32 P x D and their products with the rows P x R (see
-        :class:`edgead.families.patchcore.network.PatchCore`)."""
-        lengths = given[0].square().sum(-1, keepdim=True)
-        self._length = max(self._length, float(lengths.mean()))
-        squared = (lengths + products).amin(0)
-        closer = squared < self._nearest
-        self._nearest[closer], self._owner[closer] = squared[closer], self._picture
-
-
-@contextmanager
-def _without(banks: Sequence[tuple[PatchCore, Tensor]]) -> Iterator[None]:
-    """These rows are infinitely far from everything for a while."""
-    kept = [bank.product.bias[rows].clone() for bank, rows in banks]
-    try:
-        with torch.no_grad():
-            for bank, rows in banks:
-                bank.product.bias[rows] = _FAR
-        yield
-    finally:
-        with torch.no_grad():
-            for (bank, rows), bias in zip(banks, kept, strict=True):
-                bank.product.bias[rows] = bias
-
-
-_FAR = 1e30
-"""Of a squared distance; not infinite, since the square root of what is left of it is taken."""
 
 
 def _share(progress: Progress, k: int, folds: int) -> Progress:

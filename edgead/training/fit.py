@@ -18,6 +18,7 @@ from edgead import __version__
 from edgead.bundle import Threshold
 from edgead.calibration.findings import Finding
 from edgead.calibration.judging.worth import judge
+from edgead.errors import BadInput
 from edgead.families import find
 from edgead.families.contract import Fit, FitData
 from edgead.families.options import to_json
@@ -118,6 +119,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     began = time.monotonic()
     recipe = request.recipe
     find(request.family).bound(request.options)  # refuses what it does not know before anything is read
+    sizing = _sizing(request)
     if request.tiling is not None:
         request.tiling.grid((recipe.height, recipe.width))  # refuses what does not fit before anything is read
     with new_model(request.out) as work:
@@ -125,8 +127,8 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         root = find_good(request.good_dir)[1]
         labels = None if root is None else _readable(root, images.recipe)
         size = None
-        if request.sizing is not None:
-            request, size, images = _sized(request, request.sizing, images, progress)
+        if sizing is not None:
+            request, size, images = _sized(request, sizing, images, progress)
         data = FitData(images.train, (request.recipe.height, request.recipe.width), request.seed, request.device, progress)
         began_fit = time.monotonic()
         detector, figures = _fit(request, find(request.family).bound(request.options), data, images.heldout)
@@ -164,23 +166,31 @@ def _loaded(request: TrainRequest, progress: Progress) -> GoodImages:
     )  # fmt: skip
 
 
+def _sizing(request: TrainRequest) -> Sizing | None:
+    """How the size is chosen; None takes the recipe's. Raises BadInput: a budget for it, and a family that has no rule."""
+    family = find(request.family)
+    if family.sizes or request.sizing is None:
+        return request.sizing
+    if request.sizing.budget_ms is not None:
+        raise BadInput(
+            f"--budget-ms chooses the input size, and {family.title} has no rule for that",
+            hint="leave it out; --size gives the input size",
+        )
+    return None
+
+
 def _sized(
     request: TrainRequest, sizing: Sizing, images: GoodImages, progress: Progress
 ) -> tuple[TrainRequest, SizeChoice, GoodImages]:
     """The request with the input size that suits the pictures, how it was chosen, and the pictures at that size."""
-    recipe, options = images.recipe, find(request.family).options_type().of(request.family, request.options)
+    recipe, rule = images.recipe, find(request.family).size_rule(request.options)
     usual = images.survey.sizes.most_common(1)[0][0]
     pictures = recipe.inspected(*usual)[2:]
     square = (pictures == usual and images.survey.usual is None) or recipe.aspect == "crop"
-    subject = Subject(
-        request.family, options, "coreset" in request.options, recipe, pictures, square, images.train_files, request.seed
-    )
-    choice = choose_size(sizing, subject, progress)
-    chosen, rows = choice.chosen, choice.chosen.rows
+    choice = choose_size(sizing, Subject(rule, recipe, pictures, square, images.train_files, request.seed), progress)
+    chosen = choice.chosen
     recipe = dataclasses.replace(request.recipe, width=chosen.width, height=chosen.height)
-    request = dataclasses.replace(
-        request, recipe=recipe, options={**request.options, **({} if rows is None else {"coreset": rows})}
-    )
+    request = dataclasses.replace(request, recipe=recipe, options={**request.options, **rule.chosen(chosen.rows, chosen.area)})
     if (chosen.width, chosen.height) != (images.recipe.width, images.recipe.height):
         images = _loaded(request, progress)
     return request, choice, images

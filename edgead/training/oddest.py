@@ -20,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgead.families.efficientad.network import EfficientAd
-from edgead.models.detector import Detector
+from edgead.models.detector import Detector, networks
 from edgead.models.learning.progress import Progress, silent
 from edgead.models.rows import to_pixels
 from edgead.thresholds.chance import limit_above
@@ -121,16 +120,11 @@ def find_oddest(
 @torch.no_grad()
 def _cells(detector: Detector, image: Image) -> Tensor:
     """float32 cells x C: what a picture's patches are to the network that the model is made of (a tiled one's, for a tile)."""
-    base: torch.nn.Module = detector
-    while isinstance(inner := getattr(base, "inner", None), Detector):
-        base = inner
-    assert isinstance(base, Detector)
+    base = networks(detector)[0]
     if image.shape[:2] != base.image_size:
         size = (base.image_size[1], base.image_size[0])
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    pixels = to_pixels([image])
-    described = isinstance(base, EfficientAd)
-    found = base.describe(base.normalize(pixels)) if described else base.get_submodule("features")(pixels)  # type: ignore[operator]
+    found = base.seen(to_pixels([image]))
     step = max(1, math.ceil(max(found.shape[-2:]) / GRID))
     return F.avg_pool2d(found, step, ceil_mode=True)[0].flatten(1).T.contiguous()
 

@@ -1,14 +1,13 @@
 """The input size that small defects need and the time allows, for whoever does not give one (docs/which-model.md, decision 27).
 
 Sizes in the pictures' proportions are tried, from small to large, as long as the engine is likely to keep the time budget, and
-one more, which tells what a larger budget would bring. At each one a quick PatchCore is fitted on some of the training pictures
+one more, which tells what a larger budget would bring. At each one a quick model is fitted on some of the training pictures
 and asked about others, as they are and with defects drawn onto them *before* they are shrunk, at the camera's own resolution: a
 scratch of two pixels is gone where four pixels become one. Neither held-out nor labelled pictures are looked at.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,27 +24,16 @@ import torch
 from edgead.calibration.judging.defects import KINDS, STRENGTHS, draw_defect, foreground
 from edgead.calibration.judging.deviation import auroc, auroc_error, paired_error
 from edgead.errors import BadInput
+from edgead.families import QUICK, find
 from edgead.families.contract import FitData
-from edgead.families.efficientad.network import SIZE_MULTIPLE, SMALLEST_PX, EfficientAd
-from edgead.families.patchcore.fit import fit as fit_patchcore
-from edgead.families.patchcore.network import PatchCore
-from edgead.families.patchcore.options import PatchCoreOptions, coreset_rows
-from edgead.families.simplenet.network import SimpleNet
-from edgead.machine import cpu_flags, has_int8_dot, usable_cores
-from edgead.models.detector import Detector
+from edgead.families.sizes import USUAL_PX, SizeRule
 from edgead.models.learning.progress import Progress, silent
-from edgead.models.patches import PatchFeatures
-from edgead.models.rows import load_features
 from edgead.preprocess import PreprocessRecipe, same_aspect
-from edgead.published import published
 from edgead.training.evaluate import answers
 from edgead.types import Image
 
 BUDGET_MS = 30.0
 """Camera picture to verdict, where nobody gives a budget."""
-
-USUAL_PX = 256
-"""Below this side nothing is tried unless the pictures or a given budget want it: 32 x 32 patches are few already."""
 
 LADDER = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Sides tried, px; other proportions are as large in area. What lies beyond is for ``--size`` and ``--tiles``."""
@@ -57,7 +45,7 @@ WINDOW_PX = 256
 """Defects are drawn as for a picture of this side, in the camera's pixels: scratches from one pixel, stains from some 16."""
 
 BANK, GOOD, DRAWN = 24, 16, 36
-"""Pictures at each size: to fit the quick PatchCore on, to ask it about, and those with a defect."""
+"""Pictures at each size: to fit the quick model on, to ask it about, and those with a defect."""
 
 GAIN = 0.01
 """Of AUROC on drawn defects: a larger size that gains less is not taken."""
@@ -69,39 +57,9 @@ FEWEST = 8
 """With fewer training pictures no size is tried."""
 
 QUICK_ROWS, QUICK_PATCHES = 512, 20_000
-FEW_ROWS = 1024
-"""A bank of more rows is cut down to so many before a larger input is given up for it: rows cost time at every patch."""
 
 RUNS, ENOUGH_MS = 10, 500.0
 
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What the exported engine of a family needs of PyTorch's time on one thread.
-
-    Attributes:
-        fp32, int8: on one thread as well.
-        threads: with t of them the t-th part to this power.
-    """
-
-    fp32: float
-    int8: float
-    threads: float
-
-    def factor(self) -> float:
-        """From PyTorch's milliseconds on one thread to the engine's on this machine: INT8 where the CPU has instructions for it,
-        on all cores."""
-        own = self.int8 if has_int8_dot(cpu_flags()) else self.fp32
-        return float(own / usable_cores() ** self.threads)
-
-
-ENGINES: Mapping[str, Engine] = {
-    "patchcore": Engine(0.62, 0.35, 0.53),
-    "simplenet": Engine(0.75, 0.5, 0.55),
-    "efficientad": Engine(1.0, 0.26, 0.03),
-}
-"""The engines' milliseconds (`edgead export`, OpenVINO, 2,048 rows; docs/performance.md) over PyTorch's of ``python -m
-benchmarks.sizes --only ms``, one Zen 4 with VNNI, 128 to 512 px: they are within a fifth of these."""
 
 Timer = Callable[[Callable[[], object]], float]
 """Milliseconds of one call on one thread."""
@@ -148,7 +106,7 @@ class Tried:
     Attributes:
         width, height: px.
         ms: predicted, camera picture to verdict.
-        rows: of PatchCore's bank; None where the family has none, or the size is not larger than usual and the share decides.
+        rows: that the model keeps of what it has seen; None where its family does not, or its options say how many.
         fits: keeps the budget.
         auroc, error: of the quick model on drawn defects, and one standard error; None where it was not asked.
         change, change_error: from the chosen size's, and one standard error of that (the same pictures).
@@ -208,8 +166,7 @@ class Subject:
     """What a size is chosen for.
 
     Attributes:
-        family, options: as it will be fitted.
-        own_coreset: the user gave the size of PatchCore's bank, so it stays.
+        rule: of the family as it will be fitted.
         recipe: as settled; its size does not matter.
         pictures: width, height of most pictures, or of the inspected part of them, px.
         square: the input is a square whatever they are (their proportions differ, or what hangs over is cut off).
@@ -217,9 +174,7 @@ class Subject:
         seed: of what is drawn.
     """
 
-    family: str
-    options: Any
-    own_coreset: bool
+    rule: SizeRule
     recipe: PreprocessRecipe
     pictures: tuple[int, int]
     square: bool
@@ -298,89 +253,39 @@ def shaped(side: int, ratio: float, multiple: int, least: int) -> tuple[int, int
 def timed(asked: Sizing, subject: Subject, budget_ms: float) -> list[Tried]:
     """The sizes that are likely to keep the budget, from the usual one up, and the next one. Where that one is over the budget:
     the largest below it that keeps it when a budget was given, else the usual one all the same."""
-    features = None if subject.family == "efficientad" else patch_features(subject)
     raw = subject.recipe.read(subject.files[0])
-    usual = ladder(subject.pictures, subject.square, *_sides(subject))
+    sides = subject.rule.sides()
+    usual = ladder(subject.pictures, subject.square, *sides)
     found: list[Tried] = []
     for size in usual:
-        found.append(_timed(asked, subject, features, raw, size, budget_ms))
+        found.append(_timed(asked, subject, raw, size, budget_ms))
         if not found[-1].fits and (len(found) > 1 or asked.budget_ms is not None):
             break
-    smaller = [size for size in ladder(subject.pictures, subject.square, *_sides(subject), smaller=True) if size not in usual]
+    smaller = [size for size in ladder(subject.pictures, subject.square, *sides, smaller=True) if size not in usual]
     while asked.budget_ms is not None and smaller and not found[0].fits:
-        found.insert(0, _timed(asked, subject, features, raw, smaller.pop(), budget_ms))
+        found.insert(0, _timed(asked, subject, raw, smaller.pop(), budget_ms))
     return found
 
 
-def _sides(subject: Subject) -> tuple[int, int]:
-    """What a side is a multiple of, and its least, px. Strides of 8 and 16 take any size; multiples of 16 lie best."""
-    if subject.family == "efficientad":
-        return SIZE_MULTIPLE, SMALLEST_PX
-    stride = published(subject.options.backbone).stride
-    multiple = stride if stride > 1 else 16
-    return multiple, 2 * multiple
-
-
-def _timed(
-    asked: Sizing, subject: Subject, features: PatchFeatures | None, raw: Image, size: tuple[int, int], budget_ms: float
-) -> Tried:
+def _timed(asked: Sizing, subject: Subject, raw: Image, size: tuple[int, int], budget_ms: float) -> Tried:
     """One size, with the largest bank that keeps the budget, or the smallest one."""
     width, height = size
     recipe = replace(subject.recipe, width=width, height=height)
     resize_ms = asked.timer(lambda: recipe.apply(raw))
     picture = torch.from_numpy(recipe.apply(raw))[None]
-    factor, ms, rows = ENGINES[subject.family].factor(), math.inf, None
-    for rows in banks(subject, features, width * height):
-        detector = unfitted(subject, features, (height, width), rows)
+    rule, area = subject.rule, width * height
+    factor, ms, rows = rule.engine.factor(), math.inf, None
+    for rows in rule.banks(area, len(subject.files)):
+        detector = rule.unfitted((height, width), rows)
         with torch.no_grad():
             ms = resize_ms + factor * asked.timer(partial(detector, picture))
         if ms <= budget_ms:
             break
-    kept = rows if width * height > USUAL_PX**2 and not subject.own_coreset else None
-    return Tried(width, height, ms, kept, ms <= budget_ms)
-
-
-def patch_features(subject: Subject) -> PatchFeatures:
-    options = subject.options
-    return load_features(options.backbone, options.layers, options.weights, options.features)
-
-
-def banks(subject: Subject, features: PatchFeatures | None, area: int) -> list[int | None]:
-    """Rows of PatchCore's bank that are tried at a size, the most first; None for a family without one.
-
-    A share of all patches would make the bank grow with the picture, and the time with the square of its area. So above the usual
-    size the bank has as many rows as it would have at that one, or `FEW_ROWS`.
-    """
-    if subject.family != "patchcore":
-        return [None]
-    assert features is not None
-    with torch.no_grad():
-        side = _sides(subject)[0] * (USUAL_PX // _sides(subject)[0])
-        cells = features(torch.zeros(1, 3, side, side)).shape[2:].numel() * len(subject.files)
-    scale = 1.0 if area > USUAL_PX**2 and not subject.own_coreset else area / USUAL_PX**2
-    rows = min(coreset_rows(subject.options.coreset, round(cells * scale)), round(cells * area / USUAL_PX**2))
-    return [rows] if subject.own_coreset or area <= USUAL_PX**2 else [*dict.fromkeys((rows, min(rows, FEW_ROWS)))]
-
-
-def unfitted(subject: Subject, features: PatchFeatures | None, size: tuple[int, int], rows: int | None) -> Detector:
-    """A network that takes as long as the fitted one, for pictures of `size` (height, width)."""
-    if features is None:
-        options = subject.options
-        shared = options.start == "fitted" and options.steps == 0 and options.pdn == "small"
-        return EfficientAd.build({"size": options.pdn, "shared_trunk": shared}, size).eval()
-    features = copy.deepcopy(features)  # some are prepared for one size for good
-    if rows is not None:
-        bank = torch.randn(rows, features.channels, generator=torch.Generator().manual_seed(0))
-        return PatchCore.from_bank(features, bank, subject.options.neighbours, size)
-    config = {
-        "backbone": features.backbone.name, "layers": list(features.backbone.layers), "channels": features.channels,
-        "hidden": subject.options.hidden or features.channels,
-    }  # fmt: skip
-    return SimpleNet(config, size, features.backbone).eval()
+    return Tried(width, height, ms, rows if rule.chosen(rows, area) else None, ms <= budget_ms)
 
 
 class Quick:
-    """A quick PatchCore at every size, on the same pictures and the same drawn defects.
+    """A quick model at every size, on the same pictures and the same drawn defects.
 
     Attributes:
         share: of a picture that the drawn defect of middle size covers.
@@ -388,9 +293,8 @@ class Quick:
     """
 
     def __init__(self, subject: Subject, sizes: Sequence[tuple[int, int]]) -> None:
-        patches = subject.family != "efficientad"
-        same = {name: getattr(subject.options, name) for name in ("backbone", "layers", "weights", "features")} if patches else {}
-        self._options = PatchCoreOptions(**same, coreset=QUICK_ROWS, max_rows=QUICK_PATCHES)
+        quick = {"coreset": QUICK_ROWS, "max_rows": QUICK_PATCHES, **subject.rule.quick()}
+        self._fit = find(QUICK).bound(quick)
         self._seed = subject.seed
         whole = subject.recipe.of_inputs
         self._recipes = [replace(whole, width=width, height=height) for width, height in sizes]
@@ -416,7 +320,7 @@ class Quick:
     def scores(self, place: int) -> Scores:
         """At one of the sizes."""
         size = (self._recipes[place].height, self._recipes[place].width)
-        detector = fit_patchcore(FitData([inputs[place] for inputs in self._bank], size, self._seed), self._options)
+        detector = self._fit(FitData([inputs[place] for inputs in self._bank], size, self._seed))
         good, drawn = (
             np.array([answers(detector, inputs[place])[0] for inputs in side], np.float32) for side in (self._good, self._drawn)
         )

@@ -230,7 +230,7 @@ def test_a_chosen_size_is_told_with_what_others_bring_and_cost() -> None:
 def test_a_picture_that_is_none_is_left_out_by_the_name_it_was_told_by(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, out = write_good(tmp_path / "good", 12), tmp_path / "out"
+    folder, out = write_good(tmp_path / "good", 20), tmp_path / "out"
     cv2.imwrite(str(folder / "odd.png"), draw_part(3000, defect=True))
     said = trained(capsys, folder, out)
     assert "odd pictures      odd.png: a score that chance does not explain; without it the threshold would be" in said

@@ -45,7 +45,9 @@ GOOD = [sheet(seed) for seed in range(24)]
 HELD = [sheet(100 + seed) for seed in range(12)]
 
 
-@pytest.mark.parametrize(("features", "low", "high"), [("quiet_border", 0.0, 2 * RING), ("paper", 2 * RING, 1.0)])
+@pytest.mark.parametrize(
+    ("features", "low", "high"), [("own_cell", 0.0, 2 * RING), ("quiet_border", 0.0, 2 * RING), ("paper", 2 * RING, 1.0)]
+)
 def test_the_coreset_is_not_made_of_the_border(features: str, low: float, high: float) -> None:
     """Trained as before 30 November 2026 it is: so the bound means something."""
     made = find("patchcore").bound({"coreset": 128, "features": features})(FitData(GOOD, (SIZE, SIZE)))
@@ -61,7 +63,7 @@ def test_the_coreset_is_not_made_of_the_border(features: str, low: float, high: 
 def test_a_defect_at_the_edge_is_still_seen(family: str) -> None:
     options = {"coreset": 256} if family == "patchcore" else {"steps": 150}
     made = find(family).bound(options)(FitData(GOOD, (SIZE, SIZE)))
-    assert made.config["features"] == {"kind": "quiet_border", "weight": 0.8}
+    assert made.config["features"]["weight"] == 0.8
     good = good_scores(made, HELD)
     for x in (3, SIZE // 2, SIZE - 4):
         found = good_scores(made, [scratched(image, x) for image in HELD])
@@ -88,11 +90,40 @@ def test_a_model_that_names_no_features_answers_as_it_was_trained(tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("wanted", "own"),
+    [({"kind": "quiet_border", "weight": 0.8}, 0.0), ({"kind": "own_cell", "weight": 0.8, "own": 0.5}, 0.5)],
+)
+def test_a_model_answers_as_its_features_say(wanted: dict[str, object], own: float) -> None:
+    """Those of "quiet_border" are of 29 November 2026."""
+    features = build_features({"backbone": "efficientnet_lite0", "layers": ["blocks.4"], "features": wanted})
+    assert features.recipe == wanted
+    with torch.no_grad():
+        (found,), (cells,) = features.pooled(to_pixels(HELD[:1])), features.backbone(to_pixels(HELD[:1]))
+    for y, x, weight in ((5, 7, 1.0), (0, 7, 0.8), (0, 0, 0.64)):
+        around = cells[0, :, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].mean((1, 2))
+        torch.testing.assert_close(found[0, :, y, x], weight * (own * cells[0, :, y, x] + (1 - own) * around))
+
+
+def test_a_nick_of_a_few_pixels_stands_out_more_than_from_means_alone() -> None:
+    def stands_out(features: str) -> float:
+        made = find("patchcore").bound({"coreset": 256, "features": features})(FitData(GOOD, (SIZE, SIZE)))
+        nicked = [image.copy() for image in HELD]
+        for image in nicked:
+            image[60:63, 64:67] = 20
+        good = good_scores(made, HELD)
+        return float((good_scores(made, nicked).mean() - good.mean()) / good.std())
+
+    assert stands_out("own_cell") > 1.1 * stands_out("quiet_border")
+
+
+@pytest.mark.parametrize(
     ("features", "message"),
     [
         ({"kind": "loud"}, "unknown patch features 'loud'"),
         ({"kind": "quiet_border", "weight": "much"}, "cannot be weighed 'much'"),
         ({"kind": "quiet_border", "weight": -1}, "cannot be weighed -1"),
+        ({"kind": "own_cell", "own": "half"}, "own share cannot be 'half'"),
+        ({"kind": "own_cell", "own": 1.5}, "own share cannot be 1.5"),
     ],
 )
 def test_unusable_features_are_one_clear_line(features: dict[str, object], message: str) -> None:

@@ -18,6 +18,7 @@ from edgead.families.efficientad.fit import fold_fit
 from edgead.families.efficientad.network import EfficientAd
 from edgead.families.efficientad.options import EfficientAdOptions
 from edgead.families.patchcore.fit import fit as fit_patchcore
+from edgead.families.patchcore.memory import BankMemory
 from edgead.families.patchcore.network import PatchCore
 from edgead.families.patchcore.options import PatchCoreOptions
 from edgead.models.detector import Detector
@@ -47,7 +48,7 @@ def fit(images: Sequence[Image], **options: float) -> PatchCore:
 def test_with_all_patches_kept_a_picture_is_scored_as_by_a_model_without_it() -> None:
     images = parts(6)
     detector = fit(images)
-    found = leave_one_out(detector, [detector], images)
+    found = leave_one_out(detector, [BankMemory(detector.product)], images)
     truly = [answers(fit(images[:i] + images[i + 1 :]), image)[0] for i, image in enumerate(images)]
     assert found == pytest.approx(truly, rel=1e-3)
     assert min(found) > 2 * max(good_scores(detector, images))  # by heart
@@ -57,7 +58,7 @@ def test_the_model_answers_afterwards_as_before() -> None:
     images = parts(5)
     detector = fit_patchcore(FitData(images, SIZE), PatchCoreOptions(coreset=100))
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    leave_one_out(detector, [detector], images)
+    leave_one_out(detector, [BankMemory(detector.product)], images)
     assert all(torch.equal(tensor, before[name]) for name, tensor in detector.state_dict().items())
     assert not detector.product._forward_hooks
 

@@ -13,14 +13,17 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgead.errors import BadInput
-from edgead.families.efficientad.options import EfficientAdOptions
-from edgead.families.patchcore.options import PatchCoreOptions
-from edgead.families.simplenet.options import SimpleNetOptions
+from edgead.families import find
+from edgead.families.efficientad.sizes import EfficientAdSizes
+from edgead.families.patchcore import sizes as patchcore_sizes
+from edgead.families.patchcore.sizes import PatchCoreSizes
+from edgead.families.simplenet.sizes import SimpleNetSizes
+from edgead.families.sizes import Engine
 from edgead.preprocess import PreprocessRecipe
 from edgead.training import sizing
 from edgead.training.alignment import AlignAsked
 from edgead.training.fit import TrainRequest, train
-from edgead.training.sizing import Engine, Sizing, Subject, Tried, best, choose_size, ladder, timed
+from edgead.training.sizing import Sizing, Subject, Tried, best, choose_size, ladder, timed
 from edgead.types import Image
 from tests.training._parts import draw_part
 from tests.turned import write_turned
@@ -52,16 +55,17 @@ def write_woven(folder: Path, count: int, px: int) -> Path:
 def quarter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything at a quarter of its size, and a sixteenth of the time: 64 px are usual, defects are drawn as for 64 px."""
     monkeypatch.setattr(sizing, "USUAL_PX", 64)
+    monkeypatch.setattr(patchcore_sizes, "USUAL_PX", 64)
     monkeypatch.setattr(sizing, "WINDOW_PX", 64)
     monkeypatch.setattr(sizing, "LADDER", (32, 48, 64, 96, 128, 192, 256))
-    monkeypatch.setattr(sizing, "FEW_ROWS", 256)
+    monkeypatch.setattr(patchcore_sizes, "FEW_ROWS", 256)
     monkeypatch.setattr(sizing, "DRAWN", 24)
-    monkeypatch.setattr(sizing, "ENGINES", {family: Engine(1.0, 1.0, 0.0) for family in sizing.ENGINES})
+    for rule in (PatchCoreSizes, SimpleNetSizes, EfficientAdSizes):
+        monkeypatch.setattr(rule, "engine", Engine(1.0, 1.0, 0.0))
 
 
 def subject(folder: Path, pictures: tuple[int, int], family: str = "patchcore", **changes: Any) -> Subject:
-    options = {"patchcore": PatchCoreOptions, "simplenet": SimpleNetOptions, "efficientad": EfficientAdOptions}[family]()
-    made = Subject(family, options, False, PreprocessRecipe(256, 256), pictures, False, sorted(folder.glob("*.png")))
+    made = Subject(find(family).size_rule({}), PreprocessRecipe(256, 256), pictures, False, sorted(folder.glob("*.png")))
     return dataclasses.replace(made, **changes)
 
 
@@ -135,7 +139,7 @@ def test_a_large_input_gets_no_larger_bank_unless_it_was_asked_for(tmp_path: Pat
     asked = dataclasses.replace(asked, files=list(asked.files) * 100)
     generous = timed(Sizing(1e9, work_ms), asked, 1e9)
     assert {one.rows for one in generous if one.width > 64} == {512}
-    own = dataclasses.replace(asked, own_coreset=True)
+    own = dataclasses.replace(asked, rule=find("patchcore").size_rule({"coreset": 0.01}))
     assert {one.rows for one in timed(Sizing(1e9, work_ms), own, 1e9)} == {None}
     tight_ms = next(one.ms for one in generous if one.width == 128) * 0.95
     tight = next(one for one in timed(Sizing(tight_ms, work_ms), asked, tight_ms) if one.width == 128)

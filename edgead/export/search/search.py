@@ -45,8 +45,6 @@ from edgead.export.search.space import (
     smaller_sizes,
     thread_counts,
 )
-from edgead.families.foreign.network import IrDetector
-from edgead.models.wrappers.coarse import CoarseToFine
 from edgead.trained import is_model
 
 WORTH = 0.02
@@ -134,9 +132,9 @@ class _Search:
         file, per_class = self._journal_file()
         self.per_class = per_class or affordable_frames(model_dir, options.frames_per_class, self.total_s)
         self.bench = Bench(model_dir, options, self._folder("trained"), search.frame, self.per_class, report)
-        if isinstance(self.bench.detector, IrDetector):
+        if self.bench.detector.exports == "openvino":
             raise BadInput("an OpenVINO IR runs as it is: there is nothing to search", hint="export it without --budget-ms")
-        if isinstance(self.bench.detector, CoarseToFine):
+        if self.bench.detector.two_graphs:
             raise BadInput(
                 "the time of a coarse-to-fine model depends on the picture: there is no search for it",
                 hint="export it without --budget-ms; the time shown is that of the slowest picture",

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from edgead.errors import BadInput
 from edgead.families.efficientad.network import EfficientAd, last_layer
 from edgead.families.efficientad.pdn import TEACHER_CHANNELS
+from edgead.families.efficientad.small import SmallMap
 from edgead.models.detector import Detector
 
 ROWS = 512
@@ -67,6 +68,9 @@ class CompactEfficientAd(Detector):
         spans = torch.stack([q.qb_st - q.qa_st, q.qb_ae - q.qa_ae])
         self.register_buffer("gains", 0.05 / spans / TEACHER_CHANNELS)
         self.register_buffer("offset", -(0.05 * torch.stack([q.qa_st, q.qa_ae]) / spans).sum())
+
+    def unenlarged(self) -> Detector:
+        return SmallMap(self)
 
     @classmethod
     def of(cls, detector: Detector) -> CompactEfficientAd:

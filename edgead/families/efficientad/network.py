@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edgead.errors import BadInput
 from edgead.families.efficientad.pdn import TEACHER_CHANNELS, build_pdn, pad_map
+from edgead.families.efficientad.small import SmallMap
 from edgead.models.backbones import TORCHVISION_MEAN, TORCHVISION_STD, read_state
 from edgead.models.detector import Detector
 
@@ -179,6 +180,12 @@ class EfficientAd(Detector):
         """The teacher's output with mean 0 and deviation 1 per channel over the training pictures, N x 384 x h x w."""
         described: Tensor = (self.teacher(normalized) - self.mean_std.mean) / self.mean_std.std
         return described
+
+    def unenlarged(self) -> Detector:
+        return SmallMap(self)
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        return self.describe(self.normalize(pixels))
 
     def differences(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean squared difference of student and teacher, and of student and autoencoder: N x 1 x (H/4 - 8) x (W/4 - 8) each.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ class GraphDetector(Detector):
     """
 
     family: ClassVar[str] = "graph"
+    exports: ClassVar[Literal["torch", "onnx", "openvino"]] = "onnx"
     onnx: Tensor
 
     def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int]) -> None:
@@ -40,7 +41,6 @@ class GraphDetector(Detector):
         return detector.eval()
 
     def serialized(self) -> bytes:
-        """The ONNX file's content."""
         return self.onnx.numpy().tobytes()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,6 +59,7 @@ class IrDetector(Detector):
     """
 
     family: ClassVar[str] = "openvino_ir"
+    exports: ClassVar[Literal["torch", "onnx", "openvino"]] = "openvino"
     xml: Tensor
     bin: Tensor
 
@@ -82,8 +83,7 @@ class IrDetector(Detector):
                 getattr(detector, name).copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
         return detector.eval()
 
-    def write(self, xml: Path) -> None:
-        """Write the IR: `xml` and the ``.bin`` beside it."""
+    def write_ir(self, xml: Path) -> None:
         xml.write_bytes(self.xml.numpy().tobytes())
         xml.with_suffix(".bin").write_bytes(self.bin.numpy().tobytes())
 

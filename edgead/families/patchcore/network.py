@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from edgead.families.patchcore.bank import rounded
 from edgead.families.patchcore.coreset import nearest_rows
+from edgead.families.patchcore.memory import BankMemory
+from edgead.families.patchcore.rows import store_rows
 from edgead.models.backbones import Backbone
 from edgead.models.detector import Detector
-from edgead.models.patches import LinearFeatures, PatchFeatures, ToModelSize, build_features
+from edgead.models.patches import LinearFeatures, PatchFeatures, ToModelSize, build_features, plain_enlarging
 
 _FLOOR = 0.01
 """Smallest distance told, as a share of the bank's radius: below it float32 cancellation would speak, not the patch."""
@@ -108,6 +110,21 @@ class PatchCore(Detector):
                 detector.neighbours.copy_(nearest_rows(bank, b))
         detector.requires_grad_(False)
         return detector.eval()
+
+    @property
+    def enlarging(self) -> str:
+        return plain_enlarging(self)
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        found: Tensor = self.features(pixels)
+        return found
+
+    def memory(self) -> BankMemory | None:
+        return BankMemory(self.product) if isinstance(self.product, nn.Linear) else None
+
+    def store(self, model: Any, name: str) -> None:
+        if "bank" in self.config:
+            store_rows(model, f"{name}.product.weight".lstrip("."), self.product.weight.detach(), self.config["bank"])
 
     def bank(self) -> Tensor:
         """The rows, minus their mean: float32 R x C (R x D when projected)."""

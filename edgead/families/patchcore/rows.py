@@ -12,25 +12,22 @@ import torch
 
 from edgead.errors import EngineError
 from edgead.families.patchcore.bank import integers_of
-from edgead.families.patchcore.network import PatchCore
-from edgead.models.detector import Detector
 from edgead.optional import require
 
 
-def store_rows(model: Any, detector: Detector) -> None:
-    """Replace, in place, the float rows of every compressed bank in `model`, the exported `detector`.
+def store_rows(model: Any, name: str, rows: torch.Tensor, bank: str) -> None:
+    """Replace, in place, the float rows of a compressed bank in an exported ONNX model.
 
     INT8: int8 R x D and a float32 step for each row, read by a DequantizeLinear (axis 0). FP16: half R x D, read by a Cast.
+
+    Args:
+        name: of their tensor.
+        rows: float32 R x D.
+        bank: of :data:`edgead.families.patchcore.bank.BANKS`.
 
     Raises:
         EngineError: the graph does not hold the bank as one float table.
     """
-    for name, module in detector.named_modules():
-        if isinstance(module, PatchCore) and "bank" in module.config:
-            _store(model, f"{name}.product.weight".lstrip("."), module.product.weight.detach(), module.config["bank"])
-
-
-def _store(model: Any, name: str, rows: torch.Tensor, bank: str) -> None:
     onnx = require("onnx", extra="export", why="Exporting to ONNX")
     found = [tensor for tensor in model.graph.initializer if tuple(tensor.dims) in (tuple(rows.shape), tuple(rows.T.shape))]
     if [tensor.name for tensor in found if tensor.dims[0] == len(rows)] != [name] or len(found) != 1:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgead.families.options import option
-from edgead.families.patches import PatchOptions
+from edgead.families.patches import KINDS, PatchOptions
+from edgead.models.usual import QUIET
 
 
 @dataclass(frozen=True, slots=True)
 class SimpleNetOptions(PatchOptions):
     """See the fields' own words. `noise` is sigma and `margin` th of the paper; both learning rates fall to 0 on a cosine."""
 
+    features: str = option(QUIET, KINDS, metavar="KIND", rare=True)
     steps: int = option(
         800, "training steps", metavar="N", least=1, wrong="{} training steps are not usable", hint="give --steps 1 or more"
     )

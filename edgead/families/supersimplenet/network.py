@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgead.families.simplenet.network import LEAK
 from edgead.models.backbones import Backbone
 from edgead.models.detector import Detector
-from edgead.models.patches import ToModelSize, build_features
+from edgead.models.patches import ToModelSize, build_features, plain_enlarging
 
 HIDDEN = 1024
 CLASSIFIER = 128
@@ -42,6 +42,14 @@ class SuperSimpleNet(Detector):
     @classmethod
     def build(cls, config: Mapping[str, Any], image_size: tuple[int, int]) -> SuperSimpleNet:
         return cls(config, image_size)
+
+    @property
+    def enlarging(self) -> str:
+        return plain_enlarging(self)
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        found: Tensor = self.features(pixels)
+        return found
 
     def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(pixels)

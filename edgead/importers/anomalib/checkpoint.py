@@ -1,31 +1,30 @@
-"""anomalib's Lightning checkpoints: EfficientAd, Patchcore, Supersimplenet (2.x; older files with stated assumptions)."""
+"""anomalib's Lightning checkpoints (2.x; older files with stated assumptions). Each known model has a file beside this one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from edgead.bundle import Threshold
 from edgead.errors import BadInput
-from edgead.families.efficientad.network import EfficientAd
-from edgead.families.patchcore.network import PatchCore
-from edgead.families.supersimplenet.network import SuperSimpleNet
+from edgead.importers.anomalib import efficientad, patchcore, supersimplenet
+from edgead.importers.anomalib.reading import State
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import Normalize, Resize, Step, read_steps, shown
 from edgead.importers.transforms import Followed, follow
-from edgead.importers.weights import TIMM_LITE, backbone_with, check_layers, check_numbers, fold_norm, from_timm_lite
-from edgead.models.backbones import Backbone
-from edgead.models.detector import Detector
-from edgead.models.patches import build_features
-from edgead.models.separable import blur_matrix
+from edgead.importers.weights import check_numbers
 from edgead.models.streams import Record
 from edgead.models.wrappers.prepared import Scale
+
+KINDS = (patchcore, efficientad, supersimplenet)
+"""Each has `MARK`, a weight that only its checkpoints have, `TITLE`, what anomalib calls it, `NORMALIZED`, whether it is trained
+on normalised pictures unless the file tells otherwise, and `build`."""
 
 RECORDS = (
     "anomalib.", "torchvision.", "lightning.", "lightning_fabric.", "pytorch_lightning.", "torchmetrics.", "omegaconf.",
@@ -33,9 +32,7 @@ RECORDS = (
 )  # fmt: skip
 """Classes whose objects such files may hold beside the weights; they are kept as data."""
 
-SMOOTH = {"upsample": "nearest", "sigma": 4.0, "radius": 16, "border": "reflect"}
 _IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-State = dict[str, Tensor]
 
 
 def import_checkpoint(path: Path, checkpoint: Mapping[str, Any], options: ImportOptions) -> Imported:
@@ -59,10 +56,10 @@ def import_checkpoint(path: Path, checkpoint: Mapping[str, Any], options: Import
     if not isinstance(hyper, dict):
         raise BadInput(f"{path} tells hyper_parameters {shown(hyper)}", hint="save the checkpoint with anomalib 1.0 or later")
     assumptions: list[str] = []
-    build = _kind(path, state)
-    steps = read_preprocessing(checkpoint, hyper, build is not _efficientad, assumptions)
+    kind = _kind(path, state)
+    steps = read_preprocessing(checkpoint, hyper, kind.NORMALIZED, assumptions)
     followed = follow(steps, options)
-    detector, source = build(state, hyper, followed, options, assumptions)
+    detector, source = kind.build(state, hyper, followed, options, assumptions)
     detector.requires_grad_(False)
     threshold = read_threshold(everything, checkpoint.get("anomalib_post_processor_config"), assumptions)
     _tell(steps, followed, options, assumptions)
@@ -123,14 +120,6 @@ def _tell(steps: Sequence[Step], followed: Followed, options: ImportOptions, ass
         assumptions.append(f"steps that the graph itself does, in float: {kinds}")
 
 
-def _normalization(followed: Followed, backbone: Backbone) -> dict[str, Any]:
-    """The configuration of patch features for the file's normalisation; empty when it is the backbone's own."""
-    told = {"mean": followed.mean, "std": followed.std}
-    if all(np.allclose(getattr(backbone, name).flatten(), values, atol=1e-3) for name, values in told.items()):
-        return {}
-    return {"normalize": {name: list(values) for name, values in told.items()}}
-
-
 def _attribute(value: Any, name: str) -> Any:
     """An attribute of a recorded object, also of a torch module's registered ones."""
     state = value.state if isinstance(value, Record) and isinstance(value.state, dict) else {}
@@ -170,149 +159,15 @@ def read_threshold(state: State, config: Any, assumptions: list[str]) -> Thresho
     return Threshold(float(above), method)
 
 
-def _kind(path: Path, state: State) -> Any:
-    if "memory_bank" in state:
-        return _patchcore
-    if "student.conv1.weight" in state:
-        return _efficientad
-    if "segdec.cls_fc.weight" in state:
-        return _supersimplenet
+def _kind(path: Path, state: State) -> ModuleType:
+    for kind in KINDS:
+        if kind.MARK in state:
+            return kind
     first = ", ".join(sorted({name.split(".")[0] for name in state})[:4]) or "nothing"
     raise BadInput(
         f"{path} holds a model that edgead cannot rebuild (it has: {first})",
-        hint="EfficientAd, Patchcore and Supersimplenet are known; for others export ONNX in anomalib and import that",
+        hint=f"{', '.join(kind.TITLE for kind in KINDS)} are known; for others export ONNX in anomalib and import that",
     )
-
-
-def _efficientad(
-    state: State, hyper: Mapping[str, Any], followed: Followed, options: ImportOptions, assumptions: list[str]
-) -> tuple[Detector, str]:
-    if hyper.get("padding"):
-        raise BadInput("the file's EfficientAd was trained with padding, which edgead does not have", hint="train without it")
-    if (followed.mean, followed.std) != ((0.0,) * 3, (255.0,) * 3):  # anomalib refuses to train so
-        raise BadInput(
-            "the file has the step Normalize before EfficientAd, which normalises by itself", hint="train without Normalize"
-        )
-    config: dict[str, Any] = {"size": "medium" if "teacher.conv6.weight" in state else "small"}
-    if followed.size != (256, 256):
-        config["last_kernel"] = int(state["ae.encoder.enconv6.weight"].shape[-1])
-    if not hyper.get("pad_maps", True):
-        config["pad_maps"] = False
-    detector = EfficientAd(config, followed.size)
-    wanted = detector.state_dict()
-    weights = {name: tensor.float() for name, tensor in state.items() if name in wanted}
-    if not weights["mean_std.std"].any():
-        weights["mean_std.std"] = torch.ones_like(weights["mean_std.std"])
-        assumptions.append("the file has no teacher statistics: the teacher is not normalised, as anomalib does then")
-    if not any(float(weights[f"quantiles.{name}"]) for name in ("qa_st", "qb_st", "qa_ae", "qb_ae")):
-        weights["quantiles.qb_st"] = weights["quantiles.qb_ae"] = torch.tensor(0.1)
-        assumptions.append("the file has no quantiles: the maps are not normalised, as anomalib does then")
-    load(detector, weights)
-    return detector, f"EfficientAd {config['size']}, {_px(followed.size)}"
-
-
-def _patchcore(
-    state: State, hyper: Mapping[str, Any], followed: Followed, options: ImportOptions, assumptions: list[str]
-) -> tuple[Detector, str]:
-    name, layers = _backbone(hyper, options, assumptions)
-    bank = state["memory_bank"].float()
-    if bank.ndim != 2 or not len(bank):
-        raise BadInput("the file's memory bank is empty", hint="save the checkpoint after training has ended")
-    prefix = "feature_extractor.feature_extractor."
-    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    if name in TIMM_LITE:
-        name, layers = from_timm_lite(name, layers)
-    backbone = backbone_with(name, layers, weights)
-    extra = {"features": {"kind": "zero_border"}, "map": SMOOTH, "refine": True, **_normalization(followed, backbone)}
-    features = build_features({"backbone": name, "layers": list(layers), **extra}, backbone)
-    if features.channels != bank.shape[1]:
-        raise BadInput(
-            f"the bank has {bank.shape[1]} channels, layers {', '.join(layers)} of {name} have {features.channels}",
-            hint="give the layers it was trained with: --layers",
-        )
-    _check_blur(state, assumptions)
-    neighbours = hyper.get("num_neighbors", 9)
-    if type(neighbours) is not int or neighbours < 1:
-        raise BadInput(f"the file tells num_neighbors {shown(neighbours)}, not a number from 1 up", hint="it is damaged")
-    if _value(hyper.get("precision", "float32")) not in ("float32", None):
-        assumptions.append("trained in half precision; computed in float32")
-    detector = PatchCore.from_bank(features, bank, neighbours, followed.size, extra, floor=0.0)
-    return detector, f"Patchcore, {name} {'+'.join(layers)}, {len(bank)} rows, {_px(followed.size)}"
-
-
-def _supersimplenet(
-    state: State, hyper: Mapping[str, Any], followed: Followed, options: ImportOptions, assumptions: list[str]
-) -> tuple[Detector, str]:
-    name, layers = _backbone(hyper, options, assumptions)
-    if "adapt_cls_features" not in hyper:
-        assumptions.append("the file does not tell adapt_cls_features: true assumed, as in the versions without that setting")
-    prefix = "feature_extractor.feature_extractor.feature_extractor."
-    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    backbone = backbone_with(name, layers, weights)
-    config = {
-        "backbone": name, "layers": list(layers), "channels": int(state["adaptor.projection.weight"].shape[0]),
-        "adapt_score": bool(hyper.get("adapt_cls_features", True)), "features": {"kind": "doubled"},
-        "map": {"upsample": "bilinear", "sigma": 4.0, "radius": 12, "border": "reflect"}, **_normalization(followed, backbone),
-    }  # fmt: skip
-    detector = SuperSimpleNet(config, followed.size, backbone)
-    heads = {
-        **{f"adaptor.{k}": state[f"adaptor.projection.{k}"] for k in ("weight", "bias")},
-        **fold_norm(state, "segdec.seg_head.0", "segdec.seg_head.1", "hidden"),
-        "anomaly.weight": state["segdec.seg_head.3.weight"],
-        **fold_norm(state, "segdec.cls_conv.0", "segdec.cls_conv.1", "context"),
-        **{f"verdict.{k}": state[f"segdec.cls_fc.{k}"] for k in ("weight", "bias")},
-    }
-    features = {f"features.{k}": v for k, v in detector.features.state_dict().items()}
-    load(detector, {**features, **heads})
-    return detector, f"Supersimplenet, {name} {'+'.join(layers)}, {_px(followed.size)}"
-
-
-def load(detector: Detector, weights: Mapping[str, Tensor]) -> None:
-    """Load all weights of a detector.
-
-    Raises:
-        BadInput: one is missing or of another shape.
-    """
-    try:
-        detector.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise BadInput(f"the weights do not fit: {detail[:160]}", hint="the file is incomplete or of another version") from error
-
-
-def _backbone(hyper: Mapping[str, Any], options: ImportOptions, assumptions: list[str]) -> tuple[str, tuple[str, ...]]:
-    name = options.backbone or hyper.get("backbone")
-    layers = options.layers or hyper.get("layers")
-    if not name:
-        name = "wide_resnet50_2"
-        assumptions.append("the file does not name its backbone: wide_resnet50_2 assumed")
-    if not layers:
-        layers = ("layer2", "layer3")
-        assumptions.append("the file does not name its layers: layer2, layer3 assumed")
-    name = _value(name)
-    if not isinstance(name, str) or not isinstance(layers, (list, tuple)):
-        raise BadInput(f"the file tells backbone {shown(name)} and layers {shown(layers)}", hint="give --backbone and --layers")
-    return name.split(".")[0], check_layers(layers)
-
-
-def _check_blur(state: State, assumptions: list[str]) -> None:
-    kernel = state.get("anomaly_map_generator.blur.kernel")
-    if kernel is None:
-        assumptions.append("the file has no blur kernel: sigma 4 assumed")
-        return
-    radius = int(SMOOTH["radius"])  # type: ignore[call-overload]
-    line = blur_matrix(4 * radius + 3, float(SMOOTH["sigma"]), radius, "reflect")[2 * radius + 1]  # type: ignore[arg-type]
-    line = line[radius + 1 : 3 * radius + 2]
-    shape = (1, 1, len(line), len(line))
-    if tuple(kernel.shape) != shape or not torch.allclose(kernel[0, 0], torch.outer(line, line), atol=1e-3):
-        raise BadInput(
-            "the file smooths its map with another kernel than sigma 4", hint="please report it with the anomalib version"
-        )
-
-
-def _value(value: Any) -> Any:
-    """The value of a recorded enum."""
-    return value.arguments[0] if isinstance(value, Record) and value.arguments else value
 
 
 def _version(checkpoint: Mapping[str, Any]) -> str:
@@ -320,7 +175,3 @@ def _version(checkpoint: Mapping[str, Any]) -> str:
     if isinstance(told, str) and told:
         return told[:20]
     return "2.7 or later" if "anomalib_pre_processor_config" in checkpoint else "1.x to 2.6"
-
-
-def _px(size: tuple[int, int]) -> str:
-    return f"{size[1]} x {size[0]} px"

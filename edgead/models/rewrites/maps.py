@@ -7,29 +7,15 @@ draws it or counts areas enlarges (:func:`edgead.decision.enlarged`), `score_onl
 from __future__ import annotations
 
 import copy
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgead.models.detector import Detector
-from edgead.models.patches import ToModelSize
 from edgead.models.rewrites import Material, Rewrite, Setting
 from edgead.models.rewrites.settings import flag
 
 
-class _PadOnly(nn.Module):
-    """The first step alone of a :class:`edgead.families.efficientad.network.ToPicture`."""
-
-    def __init__(self, to_picture: Any) -> None:
-        super().__init__()
-        self.to_picture = to_picture
-
-    def forward(self, difference: Tensor) -> Tensor:
-        padded: Tensor = self.to_picture.pad(difference)
-        return padded
-
-
-class _Around(Detector):
+class Around(Detector):
     """A changed copy of a detector, whose answers become others."""
 
     def __init__(self, changed: Detector) -> None:
@@ -48,23 +34,7 @@ class _Around(Detector):
         raise NotImplementedError
 
 
-class FeatureMap(_Around):
-    """A detector whose score is the largest value of its enlarged map (EfficientAD): the map is told before it is enlarged.
-
-    Enlarging is linear and keeps constants, so the weighted sum of both maps may be taken before it, which enlarges one map
-    in the place of two.
-    """
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__(copy.deepcopy(detector))
-        self.to_picture: Any = self.changed.to_picture
-        self.changed.to_picture = _PadOnly(self.to_picture)
-
-    def told(self, anomaly_map: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
-        return anomaly_map, self.to_picture.stretch(anomaly_map.unsqueeze(1)).amax((1, 2, 3))
-
-
-class ScoreOnly(_Around):
+class ScoreOnly(Around):
     """A detector that tells its score only; its map is one cell, N x 1 x 1, which holds the score."""
 
     def __init__(self, detector: Detector) -> None:
@@ -75,16 +45,7 @@ class ScoreOnly(_Around):
 
 
 def _feature_map(detector: Detector, setting: Setting, material: Material) -> Detector | None:
-    if isinstance(detector, FeatureMap | ScoreOnly):
-        return None
-    if hasattr(detector, "to_picture"):
-        return FeatureMap(detector)
-    enlarging = getattr(detector, "to_model_size", None)
-    if not isinstance(enlarging, ToModelSize) or enlarging.smooth is not None:  # blurred as it is enlarged
-        return None
-    changed = copy.deepcopy(detector)
-    changed.to_model_size = nn.Identity()
-    return changed
+    return detector.unenlarged()
 
 
 def _score_only(detector: Detector, setting: Setting, material: Material) -> Detector | None:

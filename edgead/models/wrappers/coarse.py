@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from edgead.engines.coarse import Gate, cells
-from edgead.models.detector import Detector
+from edgead.models.detector import Detector, Wrapper
 from edgead.models.wrappers.tiled import Tiled
 
 
-class Shrunk(Detector):
+class Shrunk(Wrapper):
     """A big picture averaged over boxes of `factor` x `factor` px for the inner detector; the map stays at the inner size.
 
     In float and inside the graph: rounding to uint8 in between would cost 1e-3 of the score. Where the sides are no multiples of
@@ -21,9 +21,7 @@ class Shrunk(Detector):
     """
 
     def __init__(self, inner: Detector, frame_size: tuple[int, int], factor: int) -> None:
-        super().__init__({"factor": factor, "inner": inner.config}, frame_size)
-        self.family = inner.family  # type: ignore[misc]
-        self.inner = inner
+        super().__init__(inner, {"factor": factor, "inner": inner.config}, frame_size)
         self.factor = factor
 
     def inner_pixels(self, pixels: Tensor) -> Tensor:
@@ -34,11 +32,8 @@ class Shrunk(Detector):
             pixels = F.pad(pixels, (0, missing[0], 0, missing[1]), mode="replicate")
         return F.avg_pool2d(pixels, self.factor)
 
-    def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inner.detect(self.inner_pixels(pixels))
 
-
-class CoarseToFine(Detector):
+class CoarseToFine(Wrapper):
     """A tiled detector that counts only those tiles where a coarse look at the whole picture is not clearly good.
 
     In this form every tile is computed and those that are clearly good are told by the coarse map on the fine scale, never above
@@ -47,15 +42,16 @@ class CoarseToFine(Detector):
     Config: the tiled detector's, plus ``coarse``: {``factor``, ``inner``: config of the coarse detector of the same family}.
     """
 
+    two_graphs: ClassVar[bool] = True
+    inner: Tiled
     level: Tensor
     gain: Tensor
     offset: Tensor
     cap: Tensor
 
     def __init__(self, inner: Tiled, coarse: Shrunk) -> None:
-        super().__init__({**inner.config, "coarse": coarse.config}, inner.image_size)
-        self.family = inner.family  # type: ignore[misc]
-        self.inner, self.coarse = inner, coarse
+        super().__init__(inner, {**inner.config, "coarse": coarse.config}, inner.image_size)
+        self.coarse = coarse
         self.cells = cells(inner.grid, coarse.factor)
         for name in ("level", "gain", "offset", "cap"):
             self.register_buffer(name, torch.zeros(()))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgead.models.detector import Detector
+from edgead.models.detector import Detector, Wrapper
 from edgead.models.separable import Separable, resize_matrix
 
 
@@ -32,7 +32,7 @@ class Window:
     fill: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
-class Prepared(Detector):
+class Prepared(Wrapper):
     """Frames of one fixed size, brought to the inner detector's by steps; the map stays at the inner size.
 
     All steps are linear along rows and along columns, so together they are two matrices, and one constant picture where a border
@@ -44,9 +44,7 @@ class Prepared(Detector):
 
     def __init__(self, inner: Detector, frame_size: tuple[int, int], steps: Sequence[Scale | Window]) -> None:
         told = {"to": list(inner.image_size), "steps": [_told(step) for step in steps]}
-        super().__init__({**inner.config, "prepare": told}, frame_size)
-        self.family = inner.family  # type: ignore[misc]
-        self.inner = inner
+        super().__init__(inner, {**inner.config, "prepare": told}, frame_size)
         rows, columns, border = _matrices(frame_size, steps)
         self.resize = Separable(rows, columns)
         self.register_buffer("border", border, persistent=False)
@@ -55,9 +53,6 @@ class Prepared(Detector):
         """Pixels of a frame -> the inner detector's."""
         resized: Tensor = self.resize(pixels)
         return resized if self.border is None else resized + self.border
-
-    def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inner.detect(self.inner_pixels(pixels))
 
 
 def read(told: Mapping[str, Any]) -> tuple[Scale | Window, ...]:

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from edgead.models.detector import Detector
+from edgead.models.detector import Detector, Wrapper
 from edgead.models.separable import Separable, resize_matrix
 from edgead.models.wrappers import prepared
 from edgead.models.wrappers.coarse import build_coarse
 from edgead.models.wrappers.tiled import Tiled
 
 
-class Resized(Detector):
+class Resized(Wrapper):
     """Frames of one fixed size, resized in float to the inner detector's size; the map stays at the inner size.
 
     Config: the inner detector's, plus ``resize``: {``to``: [height, width] of the inner detector, ``antialias``: bool}.
@@ -22,9 +22,7 @@ class Resized(Detector):
 
     def __init__(self, inner: Detector, frame_size: tuple[int, int], antialias: bool) -> None:
         resize = {"to": list(inner.image_size), "antialias": antialias}
-        super().__init__({**inner.config, "resize": resize}, frame_size)
-        self.family = inner.family  # type: ignore[misc]
-        self.inner = inner
+        super().__init__(inner, {**inner.config, "resize": resize}, frame_size)
         self.resize = Separable(
             resize_matrix(frame_size[0], inner.image_size[0], antialias=antialias),
             resize_matrix(frame_size[1], inner.image_size[1], antialias=antialias),
@@ -34,9 +32,6 @@ class Resized(Detector):
         """Pixels of a frame -> the inner detector's."""
         resized: Tensor = self.resize(pixels)
         return resized
-
-    def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inner.detect(self.inner_pixels(pixels))
 
 
 def build(family: type[Detector], config: Mapping[str, Any], image_size: tuple[int, int]) -> Detector:

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgead.models.detector import Detector
+from edgead.models.detector import Detector, Wrapper
 from edgead.tiles import Axis, TileGrid
 
 
-class Tiled(Detector):
+class Tiled(Wrapper):
     """Tiles of the inner detector's size are cut out, answered as one batch, and their maps are blended.
 
     The score is the largest score of a tile, so it is in the inner family's own units and means what it means there (PatchCore's
@@ -25,10 +25,9 @@ class Tiled(Detector):
     def __init__(self, inner: Detector, frame_size: tuple[int, int], overlap: int) -> None:
         """Raises BadInput when the tile does not fit the picture, or for an overlap above half a tile."""
         grid = TileGrid.of(frame_size, inner.image_size, overlap)
-        super().__init__({**inner.config, "tiles": {"size": list(inner.image_size), "overlap": overlap}}, frame_size)
-        self.family = inner.family  # type: ignore[misc]
+        told = {"size": list(inner.image_size), "overlap": overlap}
+        super().__init__(inner, {**inner.config, "tiles": told}, frame_size)
         self.grid = grid
-        self.inner = inner
 
     def inner_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels of N pictures -> of their tiles, the tiles of one picture after the other: float32 (N T) x 3 x h x w."""
