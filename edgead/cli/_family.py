@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgead.cli._types import NUMBER, PATH, WHOLE
-from edgead.cli._verb import option
+from edgead.cli._verb import option, parameters_of
 from edgead.errors import BadInput, MissingExtra
 from edgead.families import find, trained
 from edgead.families.contract import Family
@@ -22,19 +22,23 @@ def family_options(function: Any) -> Any:
     """Decorator: the options of all families that can be trained here, grouped by the families that have them.
 
     The verb's function gets them by their names in Python, None where they are not given; :func:`given_to` makes a family's
-    values of them.
+    values of them. To be put above the verb's own options: one of another package's that has the name of such is left out.
     """
     found: dict[str, list[tuple[Family, Known]]] = {}
+    taken = {param.name for param in parameters_of(function)}
     for name in trained():
         try:
             family = find(name)
             known = family.options_type().known()
         except (MissingExtra, BadInput):  # of another package: what is wrong is told when it is asked for
             continue
-        for one in known:
+        for one in (one for one in known if one.name not in taken):
             found.setdefault(one.name, []).append((family, one))
+    own = list(parameters_of(function))
+    parameters_of(function).clear()
     for having in reversed(list(found.values())):
         function = _made(having)(function)
+    parameters_of(function).extend(own)  # in the help the verb's own come first
     return function
 
 
@@ -50,6 +54,8 @@ def given_to(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     kind = find(name).options_type()
     known = {one.name: one for one in kind.known()}
+    if taken := [one.flag for one in known.values() if one.name not in given]:
+        raise BadInput(f"{name} has an option {taken[0]}, which the verb has itself", hint="mend the package that brings it")
     values = {option: value for option, value in given.items() if value is not None}
     found = {o: known[o].parse(value) if o in known and isinstance(value, str) else value for o, value in values.items()}
     kind.of(name, found)

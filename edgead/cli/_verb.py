@@ -183,7 +183,7 @@ def verb(description: str | None, summary: str = "") -> Callable[[Function], Ver
     """
 
     def made(function: Function) -> Verb:
-        params = [*reversed(vars(function).get(_PARAMETERS, [])), debug_option()]
+        params = [*reversed(parameters_of(function)), debug_option()]
         return Verb(name=None, callback=function, params=params, help=description, short_help=summary)
 
     return made
@@ -206,6 +206,12 @@ def option(*names: str, **attrs: Any) -> Callable[[Function], Function]:
 def argument(name: str, **attrs: Any) -> Callable[[Function], Function]:
     """An argument: click.Argument's arguments, and `help`."""
     return _noted(lambda: Argument([name], **attrs))
+
+
+def parameters_of(function: Function) -> list[click.Parameter]:
+    """The parameters that decorators have noted so far, the lowest one first."""
+    found: list[click.Parameter] = vars(function).get(_PARAMETERS, [])
+    return found
 
 
 def _noted(make: Callable[[], click.Parameter]) -> Callable[[Function], Function]:

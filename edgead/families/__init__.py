@@ -96,6 +96,22 @@ def names() -> list[str]:
     return [*FAMILIES, *(point.name for point in points("edgead.families") if point.name not in FAMILIES)]
 
 
+def known(name: str) -> bool:
+    """Whether there is a family of this name; ours cost no look at other packages."""
+    return name in FAMILIES or name in names()
+
+
+def unknown(name: str, package: str | None) -> str:
+    """How to come by a family that a model or bundle names and nobody here knows; "" when it is known.
+
+    Args:
+        package: that brings it, where the file says so.
+    """
+    if known(name):
+        return ""
+    return f"pip install {package}" if package else "install the edgead or the package that made it"
+
+
 def trained() -> list[str]:
     """Those that ``edgead train`` may be asked for. Whether one of another package can be trained shows when it is loaded."""
     return [name for name in names() if name not in FAMILIES or FAMILIES[name].fit]

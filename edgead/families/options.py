@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from edgead.errors import BadInput
+from edgead.manifest import Arguments
 from edgead.typed import shown
 
 
@@ -144,6 +145,9 @@ def _whole(text: str) -> int:
 
 
 _FROM_TEXT: Mapping[type, Callable[[str], Any]] = {int: _whole, float: float, Path: Path, str: str}
+EVERY_TRAININGS = frozenset(one.name for one in dataclasses.fields(Arguments)) | {"device"}
+"""What model.json tells of every training beside the options of its family."""
+
 _IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
 
@@ -220,6 +224,8 @@ def to_json(values: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache
 def _known(cls: Any) -> tuple[Known, ...]:
     hints, found = get_type_hints(cls), []
+    if own := sorted(EVERY_TRAININGS & {one.name for one in dataclasses.fields(cls)}):
+        raise BadInput(f"{cls.__name__} has an option {own[0]}, which every training has", hint="mend the package that brings it")
     for one in dataclasses.fields(cls):
         kind = hints[one.name]
         kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)

@@ -34,8 +34,6 @@ SESSION_S = 10.0
 MOST_LEFT = 2
 """So many sessions that we have left may wait for the PLC to close them; until it does, no other is asked for."""
 
-MASK = {"u16": 0xFFFF, "u32": 0xFFFFFFFF}
-
 _BAD_LOGIN = ("BadUserAccessDenied", "BadIdentityTokenInvalid", "BadIdentityTokenRejected", "BadUserSignatureInvalid")
 _CUT = (
     "BadConnectionClosed",

@@ -38,7 +38,6 @@ MOST = 0.7  # of the golden frames must show the same
 SURE = 0.15  # response of a phase correlation, below which two pictures do not show the same
 HALFWAY = 0.5  # of the way from the usual score to the threshold
 FADE = 0.8  # a warning goes away below so much of its limit
-DARK = 2.0  # grey levels; below there is nothing to measure
 KINDS = ("light", "focus", "contrast", "position", "product")
 
 FloatArray = npt.NDArray[np.float32]
