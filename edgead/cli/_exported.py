@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.bundle import Bundle, Threshold
 from edgead.cli._console import console
 from edgead.parity import ParityReport
+from edgead.typed import plain
 
 if TYPE_CHECKING:
     from edgead.jobs.export import ExportResult
@@ -72,11 +73,11 @@ class Exported:
         kept = _kept_float(bundle)
         engines = tuple(
             Engine(one.name, one.backend, one.precision, one.parity, one.auroc, one.threshold,
-                   measured.get("latency_ms", {}).get(one.name), kept.get(one.name, 0))
+                   measured.latency_ms.get(one.name), kept.get(one.name, 0))
             for one in manifest.engines
         )  # fmt: skip
-        refused = {refusal["engine"]: refusal["why"] for refusal in measured.get("refused", ())}
-        search = measured.get("search") or {}
+        refused = {refusal.engine: refusal.why for refusal in measured.refused}
+        search = plain(measured.search) if measured.search.candidates else {}
         return cls(
             str(bundle.path), bundle.digest, manifest.default_engine, engines, refused, result.wanted, result.kept, search,
             result.differing,
@@ -85,14 +86,13 @@ class Exported:
 
 def _kept_float(bundle: Bundle) -> dict[str, int]:
     """Engine -> layers that the guard returned to float."""
-    guarded = bundle.manifest.measured.get("guard", ())
-    return {name: len(told["keep_float"]) for told in guarded for name in told["engines"]}
+    return {name: len(told.keep_float) for told in bundle.manifest.measured.guard for name in told.engines}
 
 
 def tell_former(result: ExportResult) -> None:
     """What became of the bundle that was there, and of what the line had tuned in it."""
     bundle = result.bundle
-    for name, why in bundle.manifest.measured.get("carried", {}).items():
+    for name, why in (bundle.manifest.measured.carried or {}).items():
         told = f"NOT carried over: {why}; choose them anew: edgead threshold {bundle.path} --good DIR" if why else "carried over"
         console().print(f"{name}: thresholds tuned on the line {told}", markup=False)
     if result.kept is not None:
@@ -125,26 +125,26 @@ def warn(bundle: Bundle) -> None:
     if told := found.fault or found.warning:
         console().print(f"warning: {told}", markup=False)
 
-    for line in bundle.manifest.measured.get("labels", ()):
+    for line in bundle.manifest.measured.labels:
         console().print(f"labelled pictures: {line}", markup=False)
-    for finding in bundle.manifest.measured.get("judgement", ()):
-        console().print(f"{finding['severity']}: {finding['message']}", markup=False)
+    for noticed in bundle.manifest.measured.judgement:
+        console().print(f"{noticed.severity}: {noticed.message}", markup=False)
     for finding in (bundle.manifest.calibration or {}).get("findings", ()):
         where = f"{finding['where']}: " if finding["where"] else ""
         console().print(f"{finding['severity']}: {where}{finding['message']}", markup=False)
-    for told in bundle.manifest.measured.get("guard", ()):
-        kept = [step for step in told["steps"] if step["kept"]]
-        if not kept or not told["keep_float"]:
+    for guarded in bundle.manifest.measured.guard:
+        kept = [step for step in guarded.steps if step.kept]
+        if not kept or not guarded.keep_float:
             continue
         console().print("the INT8 graph as calibrated was over the limits; returned to float:")
         for step in kept:
             console().print(
-                f"  {step['layer']}: {step['alone']:.3f} alone, costs {step['cost_ms']:.2f} ms; {step['engine']} "
-                f"{step['before']:.3f} -> {step['after']:.3f} score deviation, {step['flips_before']} -> {step['flips_after']} "
+                f"  {step.layer}: {step.alone:.3f} alone, costs {step.cost_ms:.2f} ms; {step.engine} "
+                f"{step.before:.3f} -> {step.after:.3f} score deviation, {step.flips_before} -> {step.flips_after} "
                 "labels flip",
                 markup=False,
             )
-    for name, words in bundle.manifest.measured.get("doubts", {}).items():
+    for name, words in bundle.manifest.measured.doubts.items():
         for word in words:
             console().print(f"warning: {name}: {word}", markup=False)
 
@@ -159,9 +159,9 @@ def show(bundle: Bundle) -> None:
     table = Table(
         "engine", *(Column(name, justify="right") for name in names), box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1)
     )
-    auroc = measured.get("auroc")
-    trained = measured.get("threshold")
-    stated = "" if trained is None else f"{trained['value']:.4g}"
+    auroc = measured.auroc
+    trained = measured.threshold
+    stated = "" if trained is None else f"{trained.value:.4g}"
     table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", stated, "", "")
     kept = _kept_float(bundle)
     for record in bundle.manifest.engines:
@@ -179,7 +179,7 @@ def show(bundle: Bundle) -> None:
             "" if record.auroc is None else f"{record.auroc:.4f}",
             f"{record.threshold.rule.level:.4g}",
             str(kept[record.name]) if record.name in kept else "",
-            f"{latency:.1f}" if (latency := measured.get("latency_ms", {}).get(record.name)) is not None else "",
+            f"{latency:.1f}" if (latency := measured.latency_ms.get(record.name)) is not None else "",
         )
     console().print(table)
     console().print(
@@ -188,8 +188,8 @@ def show(bundle: Bundle) -> None:
     if any(record.parity is None for record in bundle.manifest.engines):
         told = f"edgead verify {bundle.path} measures it on the device that runs it"
         console().print(f"not measured: built ahead of time, judged by its graph; {told}", markup=False)
-    if drawn := measured.get("frames", {}).get("drawn"):
+    if drawn := measured.frames.get("drawn"):
         console().print(f"no labelled defects: {drawn} were drawn onto good pictures")
-    for refusal in measured.get("refused", ()):
-        why = refusal["why"].removeprefix(f"{refusal['engine']} ")
-        console().print(f"refused, not in the bundle: {refusal['engine']}: {why}\n  -> {refusal['hint']}", markup=False)
+    for refusal in measured.refused:
+        why = refusal.why.removeprefix(f"{refusal.engine} ")
+        console().print(f"refused, not in the bundle: {refusal.engine}: {why}\n  -> {refusal.hint}", markup=False)

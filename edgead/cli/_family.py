@@ -34,8 +34,11 @@ def family_options(function: Any) -> Any:
             continue
         for one in (one for one in known if one.name not in taken):
             found.setdefault(one.name, []).append((family, one))
+    own = list(parameters_of(function))
+    parameters_of(function).clear()
     for having in reversed(list(found.values())):
         function = _made(having)(function)
+    parameters_of(function).extend(own)  # in the help the verb's own come first
     return function
 
 

@@ -335,9 +335,9 @@ def _tell(result: ExportResult, request: ExportRequest) -> None:
     if result.imported is not None:
         line(summary(result.imported))
     if request.search is not None:
-        facts = bundle.manifest.measured["search"]
-        show_search(facts, request.search.folder or bundle.path.with_name(f"{bundle.path.name}.search"))
-        line(f"chosen: {searched(facts)}")
+        found = bundle.manifest.measured.search
+        show_search(found, request.search.folder or bundle.path.with_name(f"{bundle.path.name}.search"))
+        line(f"chosen: {searched(found)}")
     if request.like is not None:
         compare(request.like, result)
     warn(bundle)
@@ -347,7 +347,7 @@ def _tell(result: ExportResult, request: ExportRequest) -> None:
         how = "--images GOOD_DIR" if result.imported is not None else "--calibration GOOD_DIR"
         as_it_is = "an OpenVINO IR runs in OpenVINO as it is"
         line(f"INT8 left out: {as_it_is if result.with_pictures else f'it needs good pictures ({how})'}")
-    refused = {refusal["engine"].rpartition("-")[0] for refusal in bundle.manifest.measured["refused"]}
+    refused = {refusal.engine.rpartition("-")[0] for refusal in bundle.manifest.measured.refused}
     missing = {"openvino", "onnxruntime"} - {record.backend for record in bundle.manifest.engines} - refused
     if result.automatic and missing:
         line(f"left out, not installed: {', '.join(sorted(missing))}")

@@ -34,6 +34,7 @@ def _size(text: str) -> tuple[int, int] | str:
 
 
 @verb(__doc__)
+@family_options
 @argument("model", metavar="MODEL", help=", ".join(trained()))
 @argument("good_dir", type=PATH, metavar="GOOD_DIR", help="folder of good pictures, or a folder in MVTec layout")
 @option("-o", "--out", type=PATH, required=True, metavar="DIR", help="folder for the trained model")
@@ -129,7 +130,6 @@ def _size(text: str) -> tuple[int, int] | str:
     group=BIG,
     help="look at the whole picture at 1/N of its size first, then only at tiles that are not clearly good",
 )
-@family_options
 @JSON
 def command(
     model: str,

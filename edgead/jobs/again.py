@@ -100,15 +100,14 @@ def options_like(bundle: Bundle, options: ExportOptions) -> ExportOptions:
 
     manifest = bundle.manifest
     measured, calibration = manifest.measured, manifest.calibration or {}
-    applied = {one["name"]: one for one in measured.get("rewrites", ())}
+    applied = {one.name: one for one in measured.rewrites}
     usual = [one.name for one in known(manifest.family) if one.default is not None]
-    search = dict(measured.get("search") or {})
-    guarded = [name for told in measured.get("guard", ()) for name in told["keep_float"]]
-    chosen = search.get("chosen") or {}
-    limits = {name: value for name, value in measured["limits"].items() if name != "fp32"}
+    search, chosen = measured.search, measured.search.chosen
+    guarded = [name for told in measured.guard for name in told.keep_float]
+    limits = {name: value for name, value in measured.limits.items() if name != "fp32"}
 
-    def folder(name: str, given: Path | None) -> Path | None:
-        return given or (Path(search[name]) if search.get(name) else None)
+    def folder(known: str | None, given: Path | None) -> Path | None:
+        return given or (Path(known) if known else None)
 
     return dataclasses.replace(
         options,
@@ -117,15 +116,15 @@ def options_like(bundle: Bundle, options: ExportOptions) -> ExportOptions:
         weight_bits=calibration.get("weight_bits"),
         observer=calibration.get("method", options.observer),
         tool=calibration.get("tool", options.tool),
-        calibration=folder("calibration", options.calibration),
-        calibration_count=search.get("calibration_count", options.calibration_count),
-        labelled=folder("labelled", options.labelled),
-        frames_per_class=search.get("frames_per_class", options.frames_per_class),
+        calibration=folder(search.calibration, options.calibration),
+        calibration_count=search.calibration_count or options.calibration_count,
+        labelled=folder(search.labelled, options.labelled),
+        frames_per_class=search.frames_per_class or options.frames_per_class,
         limits=Limits(**limits),
-        rewrites={name: one["setting"] for name, one in applied.items() if name not in usual},
+        rewrites={name: one.setting for name, one in applied.items() if name not in usual},
         left_out=tuple(name for name in usual if name not in applied),
-        keep_float=(*chosen.get("keep_float", ()), *guarded),
-        threads=options.threads or chosen.get("threads"),
+        keep_float=(*(chosen.keep_float if chosen else ()), *guarded),
+        threads=options.threads or (chosen.threads if chosen else None),
         search=search,
     )
 

@@ -262,7 +262,7 @@ def _like(path: Path, model_dir: Path, options: ExportOptions, temporary: Path) 
     like = Bundle.open(path)
     try:
         options = options_like(like, options)
-        size = (options.search.get("chosen") or {}).get("size")
+        size = options.search.chosen.size if options.search.chosen else None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path} does not tell how it was made ({error!r})"[:300], hint="export without --like") from error
     if size is not None:
@@ -285,8 +285,8 @@ def _wanted(bundle: Bundle, asked: ExportOptions) -> tuple[str, ...]:
     any engine of it."""
     kept = {(record.backend, record.precision) for record in bundle.manifest.engines}
     missing = []
-    for refusal in bundle.manifest.measured.get("refused", ()):
-        backend, _, precision = refusal["engine"].rpartition("-")
+    for refusal in bundle.manifest.measured.refused:
+        backend, _, precision = refusal.engine.rpartition("-")
         others = {
             (True, True): False,
             (True, False): any(b == backend for b, _ in kept),
@@ -294,5 +294,5 @@ def _wanted(bundle: Bundle, asked: ExportOptions) -> tuple[str, ...]:
             (False, False): True,
         }[asked.backends is not None, asked.precisions is not None]
         if not others:
-            missing.append(refusal["engine"])
+            missing.append(refusal.engine)
     return tuple(missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgead.bundle import storage_errors
 from edgead.errors import BadInput, MissingExtra
@@ -14,6 +14,7 @@ from edgead.jobs.again import card_of, retrainer
 if TYPE_CHECKING:
     from edgead.export import ExportOptions
     from edgead.export.search.options import SearchOptions
+    from edgead.measured import Search
 
 MINUTES = 10.0
 WITH_DEFECTS = (0.05, 0.005, 1.0)
@@ -93,7 +94,7 @@ def within_device(options: ExportOptions, device: str | None) -> ExportOptions:
     return dataclasses.replace(options, backends=usable)
 
 
-def write_plot(facts: Mapping[str, Any], folder: Path) -> Path | None:
+def write_plot(search: Search, folder: Path) -> Path | None:
     """Latency against accuracy as ``search.png``; None when nothing was judged.
 
     Raises:
@@ -102,9 +103,9 @@ def write_plot(facts: Mapping[str, Any], folder: Path) -> Path | None:
     """
     from edgead.export.figures import latency_against_auroc
 
-    if not any(row["latency"] and row["accuracy"] for row in facts["candidates"]):
+    if not any(row.latency and row.accuracy for row in search.candidates or ()):
         return None
-    picture, target = latency_against_auroc(facts, "png"), folder / "search.png"
+    picture, target = latency_against_auroc(search, "png"), folder / "search.png"
     with storage_errors(target):
         target.write_bytes(picture)
     return target
