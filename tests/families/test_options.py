@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from edgead import families, registry
 from edgead.cli._family import family_options, given_to
-from edgead.cli._verb import argument, complaint, option, verb
+from edgead.cli._verb import argument, option, verb
 from edgead.errors import BadInput, EdgeadError, MissingExtra
 from edgead.families.contract import Family
 from edgead.families.options import EVERY_TRAININGS, Options, to_json
@@ -39,10 +39,7 @@ def lines(model: str, *arguments: str) -> Any:
             got.append(f"{error}; {error.hint}")
         return 0
 
-    try:
-        command.main([model, *arguments], standalone_mode=False)
-    except click.UsageError as error:
-        return "; ".join(complaint(error))
+    command.main([model, *arguments], standalone_mode=False)
     return got[0]
 
 
@@ -198,5 +195,5 @@ def test_the_help_shows_each_option_once_under_the_families_that_have_it() -> No
     assert "patchcore and simplenet:\n" in said
 
 
-def test_names_that_every_training_tells_are_those_of_the_card() -> None:
-    assert {one.name for one in dataclasses.fields(Arguments)} | {"device"} == EVERY_TRAININGS
+def test_names_that_every_training_has_are_taken() -> None:
+    assert frozenset(one.name for one in dataclasses.fields(Arguments)) | {"device"} == EVERY_TRAININGS
