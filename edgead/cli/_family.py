@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgead.cli._types import PATH
+from edgead.cli._types import PATH, Parsed
 from edgead.cli._verb import option, parameters_of
 from edgead.errors import BadInput, MissingExtra
 from edgead.families import find, trained
@@ -32,8 +32,11 @@ def family_options(function: Any) -> Any:
             continue
         for one in (one for one in known if one.name not in taken):
             found.setdefault(one.name, []).append((family, one))
+    own = list(parameters_of(function))
+    parameters_of(function).clear()
     for having in reversed(list(found.values())):
         function = _made(having)(function)
+    parameters_of(function).extend(own)  # in the help the verb's own come first
     return function
 
 
@@ -68,9 +71,19 @@ def _made(having: Sequence[tuple[Family, Known]]) -> Any:
     group = f"{group}, {RARE}" if all(known.told.rare for _, known in having) else group
     if all(known.kinds == (bool,) for _, known in having):
         return option(f"{one.flag}/--no-{one.flag[2:]}", one.name, default=None, group=group, help=help)
-    kinds = {kind for _, known in having for kind in known.kinds}
     metavar = one.told.metavar or "|".join(one.told.choices) or None
-    return option(one.flag, one.name, type=PATH if kinds == {Path} else str, metavar=metavar, group=group, help=help)
+    return option(one.flag, one.name, type=_type(having), metavar=metavar, group=group, help=help)
+
+
+def _type(having: Sequence[tuple[Family, Known]]) -> Any:
+    """A path, or text that the family which is trained reads; its name says what kind of value it is."""
+    kinds = {kind for _, known in having for kind in known.kinds}
+    if kinds == {Path}:
+        return PATH
+    own = any(known.told.parse for _, known in having)
+    if not own and all(known.told.choices for _, known in having):
+        return Parsed(str, "choice")
+    return Parsed(str, "text" if own or not kinds <= {int, float} else "number")
 
 
 def _usual(known: Known) -> str:

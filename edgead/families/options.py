@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from edgead.errors import BadInput
-from edgead.manifest import Arguments
 from edgead.typed import shown
 
 
@@ -145,8 +144,9 @@ def _whole(text: str) -> int:
 
 
 _FROM_TEXT: Mapping[type, Callable[[str], Any]] = {int: _whole, float: float, Path: Path, str: str}
-EVERY_TRAININGS = frozenset(one.name for one in dataclasses.fields(Arguments)) | {"device"}
-"""What model.json tells of every training beside the options of its family."""
+EVERY_TRAININGS = frozenset({"heldout", "seed", "crossfit", "leave_out", "tiling", "rest", "device"})
+"""What model.json tells of every training beside the options of its family: the fields of :class:`edgead.manifest.Arguments`,
+which is not imported for the sake of a help text, and the device."""
 
 _IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 

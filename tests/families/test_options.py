@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from edgead.cli._family import family_options, given_to
 from edgead.cli._verb import argument, option, verb
 from edgead.errors import BadInput, EdgeadError, MissingExtra
 from edgead.families.contract import Family
-from edgead.families.options import Options, to_json
+from edgead.families.options import EVERY_TRAININGS, Options, to_json
 from edgead.families.options import option as field
+from edgead.manifest import Arguments
 
 
 def lines(model: str, *arguments: str) -> Any:
@@ -191,3 +193,7 @@ def test_the_help_shows_each_option_once_under_the_families_that_have_it() -> No
     assert said.count("--steps N") == 1
     assert "simplenet: training steps (default 800); efficientad: joint" in " ".join(said.split())
     assert "patchcore and simplenet:\n" in said
+
+
+def test_names_that_every_training_has_are_taken() -> None:
+    assert frozenset(one.name for one in dataclasses.fields(Arguments)) | {"device"} == EVERY_TRAININGS
