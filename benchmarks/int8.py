@@ -52,7 +52,7 @@ def measure(model: str, model_dir: Path, bundle: Path, weight_bits: int, cpu: st
     return [
         {
             "model": model, "engine": record.name, "cpu": cpu, "weight_bits": weight_bits if record.precision == "int8" else 32,
-            "auroc": round(record.auroc or 0.0, 4), "torch_auroc": round(manifest.measured["auroc"], 4),
+            "auroc": round(record.auroc or 0.0, 4), "torch_auroc": round(manifest.measured.auroc or 0.0, 4),
             "flips": parity.label_flips, "frames": parity.frames,
             "score_error": parity.score_error, "map_error": parity.map_error,
         }

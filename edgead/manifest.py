@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from edgead.decision import PixelRule, Rule
 from edgead.errors import BadInput, BundleError, BundleMismatch
+from edgead.measured import Measured
 from edgead.parity import ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.typed import (
@@ -183,120 +184,12 @@ class EngineRecord:
         return dataclasses.replace(self, threshold=self.history[earlier[-1]], history=(*rest, taken_back))
 
 
-class TrainedThreshold(TypedDict):
-    """The trained model's own threshold, which the golden labels are read with."""
-
-    value: Single
-
-
-class Step(TypedDict):
-    """A layer that the guard returned to float."""
-
-    layer: str
-    alone: NotNegative
-    cost_ms: float
-    engine: str
-    before: NotNegative
-    after: NotNegative
-    kept: bool
-
-
-class Guarded(TypedDict):
-    """What the accuracy guard did to the INT8 graph."""
-
-    engines: dict[str, Any]
-    keep_float: list[str]
-    steps: list[Step]
-
-
-class Rewritten(TypedDict):
-    """A rewrite that was tried."""
-
-    name: str
-    setting: Any
-
-
-class SearchAccuracy(TypedDict):
-    """What a search measured of a candidate."""
-
-    auroc: Share
-    auroc_change: Annotated[float, Between(-1.0, 1.0)]
-
-
-class Candidate(TypedDict):
-    """One engine that a search looked at."""
-
-    name: str
-    chosen: bool
-    accuracy: SearchAccuracy | None
-
-
-class SearchChoice(TypedDict):
-    """The engine that a search chose."""
-
-    name: str
-
-
-class Timed(TypedDict):
-    """Latency of the finished bundle."""
-
-    p50_ms: NotNegative
-    p99_ms: NotNegative
-
-
-class Search(TypedDict, total=False):
-    """The search for a budget; empty when there was none."""
-
-    budget_ms: NotNegative
-    chosen: SearchChoice | None
-    built: Timed
-    candidates: list[Candidate]
-
-
-class Choice(TypedDict, total=False):
-    """By what and where the default engine was chosen."""
-
-    machine: dict[str, Any]
-    least_ms: dict[str, NotNegative]
-
-
 class Finding(TypedDict):
-    """What the calibration noticed about its pictures, or training and export about the model."""
+    """What the calibration noticed about its pictures."""
 
     severity: str
     where: str
     message: str
-
-
-class Refused(TypedDict):
-    """An engine that the export left out, since it does not answer as the trained model did."""
-
-    engine: str
-    why: str
-    hint: str
-
-
-class Measured(TypedDict, total=False):
-    """What the export measured, as far as anybody reads it again; more may stand there."""
-
-    threshold: TrainedThreshold
-    auroc: Share | None
-    frames: dict[str, Count]
-    limits: dict[str, NotNegative]
-    rewrites: list[Rewritten]
-    search: Search
-    deviations: dict[str, dict[str, Any]]
-    guard: list[Guarded]
-    literal: dict[str, dict[str, NotNegative]]
-    latency_ms: dict[str, NotNegative]
-    choice: Choice
-    threads: Annotated[int, Between(1, 4096)]
-    training: dict[str, Any]
-    refused: list[Refused]
-    doubts: dict[str, list[str]]
-    carried: dict[str, str]
-    labels: list[str]
-    judgement: list[Finding]
 
 
 class Calibration(TypedDict, total=False):
@@ -446,7 +339,7 @@ class Manifest:
     default_engine: str
     calibration: Annotated[dict[str, Any], As(Calibration)] | None
     golden: Annotated[int, Between(0, MOST_GOLDEN)]
-    measured: Annotated[dict[str, Any], As(Measured)]
+    measured: Measured
     tools: dict[str, str]
     machine: dict[str, Any]
     created_at: str
@@ -465,7 +358,7 @@ class Manifest:
             if record.name == wanted:
                 return record
         known = f"it holds: {', '.join(record.name for record in self.engines)}"
-        why = next((told["why"] for told in self.measured.get("refused", ()) if told["engine"] == wanted), "")
+        why = next((told.why for told in self.measured.refused if told.engine == wanted), "")
         what = f"the bundle holds no engine {wanted!r}" + (f": the export refused it ({why})" if why else "")
         raise BadInput(what, hint=known)
 

@@ -68,7 +68,7 @@ class CrossFitted:
     scores: tuple[Single, ...]
     files: tuple[FileName, ...]
     odd: tuple[FileName, ...]
-    why: Annotated[str, Always()] = ""
+    why: str = ""
     rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
 
 
@@ -107,7 +107,7 @@ class ModelCard:
         rest: keys of other tools and newer edgeads.
     """
 
-    edgead_model: Annotated[Count, Always()] = 1
+    edgead_model: Count = 1
     family: str
     config: dict[str, Any]
     image_size: tuple[InputSide, InputSide]
@@ -115,7 +115,7 @@ class ModelCard:
     preprocess: PreprocessRecipe
     threshold: Annotated[Threshold, Lenient()]
     origin: Origin
-    metrics: Annotated[dict[str, float | None], Always()] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
     labelled_root: Annotated[FileName | None, Always()] = None
     findings: tuple[Annotated[Finding, Lenient()], ...] = ()
     oddest: tuple[OddPicture, ...] = ()
@@ -245,9 +245,7 @@ def load_model(folder: Path) -> tuple[Detector, ModelCard]:
 
 
 def _network(folder: Path, card: ModelCard) -> type[Detector]:
-    if not families.known(card.family):
-        package = card.origin.package
-        brought = f"pip install {package}" if package else "install the edgead or the package that made it"
+    if brought := families.unknown(card.family, card.origin.package):
         raise BadInput(
             f"{folder} holds a model of the family {card.family[:40]!r}, which this edgead {__version__} does not know",
             hint=f"{brought}, or train one that is known here: {', '.join(sorted(families.names()))}",

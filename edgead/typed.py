@@ -52,12 +52,13 @@ class Lenient:
 @dataclass(frozen=True, slots=True)
 class Rest:
     """For ``Annotated``: the field of a dataclass that keeps, and writes back, what its other fields do not name: keys of other
-    tools and of a newer edgead. Such a dataclass does not write what is at its default."""
+    tools and of a newer edgead. What is None by default is not written by such a dataclass where it is None, and one that says
+    nothing at all is written as {}."""
 
 
 @dataclass(frozen=True, slots=True)
 class Always:
-    """For ``Annotated``: a field that is written also where it is at its default."""
+    """For ``Annotated``: a field that is written also where it is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +156,14 @@ def plain(value: Any) -> Any:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
     rest = _rest(type(value))
+    if rest is not None and all(getattr(value, field.name) == _default(field) for field in dataclasses.fields(value)):
+        return {}
     written: dict[str, Any] = {}
     for field in dataclasses.fields(value):
         one = getattr(value, field.name)
         if field.name == rest:
             written |= plain(one)
-        elif rest is None or one != _default(field) or _marked(type(value), field.name, Always):
+        elif one is not None or rest is None or field.default is not None or _marked(type(value), field.name, Always):
             written[field.name] = plain(one)
     return written
 
@@ -227,6 +230,7 @@ def _rest(kind: Any) -> str | None:
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
+    """MISSING where there is none."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 

@@ -32,6 +32,19 @@ from edgead.bundle import (
 from edgead.decision import PixelRule, Region
 from edgead.errors import BadInput, BundleError, BundleMismatch, EdgeadError, StorageError
 from edgead.manifest import Origin
+from edgead.measured import (
+    Candidate,
+    Choice,
+    Deviated,
+    Guarded,
+    Measured,
+    Refused,
+    Search,
+    SearchAccuracy,
+    SearchChoice,
+    Timed,
+    TrainedThreshold,
+)  # fmt: skip
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import TensorSpec
@@ -111,6 +124,35 @@ RECORDS = st.builds(
 )
 
 
+OWN = st.dictionaries(NAMES.map("_".__add__), FREE, max_size=1)  # keys of another tool, which stay
+DEVIATED = st.builds(Deviated, st.integers(0, 9), ERRORS, st.integers(0, 9), OPTIONAL, st.none() | st.floats(-1, 1), OWN)
+CANDIDATES = st.builds(
+    Candidate, NAMES, st.booleans(), st.none() | st.builds(SearchAccuracy, SHARES, st.floats(-1, 1)),
+    st.none() | st.builds(Timed, ERRORS, ERRORS, st.booleans(), OWN), NAMES, st.booleans(), NAMES, st.integers(0, 99),
+)  # fmt: skip
+SEARCHES = st.builds(
+    Search, st.none() | ERRORS, st.none() | st.builds(SearchChoice, NAMES, threads=st.none() | st.integers(0, 9)), st.none(),
+    st.none() | st.lists(CANDIDATES, max_size=2).map(tuple), rest=OWN,
+)  # fmt: skip
+MEASURED = st.builds(
+    Measured,
+    threshold=st.none() | st.builds(TrainedThreshold, NUMBERS, st.none() | NAMES, OWN),
+    auroc=OPTIONAL,
+    frames=st.dictionaries(NAMES, st.integers(0, 99), max_size=2),
+    search=SEARCHES,
+    deviations=st.dictionaries(NAMES, DEVIATED, max_size=2),
+    guard=st.lists(st.builds(Guarded, st.dictionaries(NAMES, DEVIATED, max_size=1), st.just(("a",)), st.just(()), OWN)).map(
+        tuple
+    ),
+    refused=st.lists(st.builds(Refused, NAMES, NAMES, NAMES, st.none() | DEVIATED), max_size=2).map(tuple),
+    literal=st.dictionaries(NAMES, st.builds(ParityReport, st.integers(0, 99), ERRORS, ERRORS, ERRORS, st.integers(0, 99))),
+    choice=st.builds(Choice, st.none() | FREE, st.none() | st.dictionaries(NAMES, ERRORS, max_size=2), OWN),
+    threads=st.none() | st.integers(1, 64),
+    carried=st.none() | st.dictionaries(NAMES, NAMES, max_size=2),
+    rest=OWN,
+)
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     engines = tuple(draw(st.lists(RECORDS, min_size=1, max_size=3, unique_by=lambda record: record.name)))
@@ -118,7 +160,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         name=draw(NAMES),
         family=draw(NAMES),
         model=draw(FREE),
-        origin=Origin(rest=draw(FREE)),
+        origin=Origin(rest=draw(OWN)),
         preprocess=draw(RECIPES),
         inputs=draw(SPECS),
         outputs=draw(SPECS),
@@ -126,7 +168,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         default_engine=engines[0].name,
         calibration=draw(st.none() | FREE),
         golden=draw(st.integers(0, 9)),
-        measured=draw(FREE),
+        measured=draw(MEASURED),
         tools=draw(st.dictionaries(NAMES, NAMES, max_size=2)),
         machine=draw(FREE),
         created_at=draw(NAMES),

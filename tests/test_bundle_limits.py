@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.bundle import Bundle, file_digest
+from edgead.bundle import Bundle, file_digest, rewrite_manifest
 from edgead.errors import BundleError, EdgeadError
 from tests.vouched import write_vouched
 
@@ -316,3 +316,53 @@ def test_a_station_file_that_is_a_fifo_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "a FIFO, not a regular file" in done.stderr
+
+
+MEASURED = {
+    "threshold": {"value": 200.0, "of mine": 1},
+    "search": {
+        "chosen": {"name": "a"},
+        "candidates": [{"name": "a", "chosen": True, "accuracy": {"auroc": 1.0, "auroc_change": 0}}],
+    },
+    "guard": [{"engines": {}, "keep_float": [], "steps": []}],
+    "refused": [{"engine": "a", "why": "w", "hint": "h"}],
+    "of another tool": {"x": [1]},
+}
+
+
+def measured(bundle: Path, found: object) -> None:
+    data = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**data, "measured": found}))
+
+
+def test_what_was_measured_may_say_less_or_more_than_this_edgead_does_and_stays(bundle: Path) -> None:
+    measured(bundle, MEASURED)
+    opened = Bundle.open(bundle)
+    assert opened.manifest.measured.threshold is not None and opened.manifest.measured.threshold.value == 200.0
+    assert opened.manifest.measured.search.taken is not None
+    rewrite_manifest(opened, opened.manifest)
+    written = json.loads((bundle / "manifest.json").read_text())["measured"]
+    assert (written["of another tool"], written["threshold"]) == ({"x": [1]}, MEASURED["threshold"])
+    assert Bundle.open(bundle).manifest == opened.manifest
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"threshold": {}}, "measured.threshold.value is missing"),
+        ({"threshold": {"value": "200"}}, 'measured.threshold.value is "200", expected a number'),
+        ({"guard": {}}, "measured.guard is an object of 0, expected a list"),
+        ({"guard": [{"engines": {}, "keep_float": []}]}, "measured.guard[0].steps is missing"),
+        ({"search": None}, "measured.search is null, expected an object"),
+        ({"search": {"chosen": {"name": "a", "threads": "2"}}}, 'measured.search.chosen.threads is "2", expected a whole number'),
+        ({"search": {"candidates": [{"name": "a", "chosen": True}]}}, "measured.search.candidates[0].accuracy is missing"),
+        ({"refused": [{"engine": "a", "why": "w"}]}, "measured.refused[0].hint is missing"),
+        ({"threads": 0}, "measured.threads is 0, expected a number from 1 to 4096"),
+        ({"auroc": 2.0}, "measured.auroc is 2.0, expected a number from 0 to 1"),
+        ({"literal": {"a": {"frames": 1}}}, "measured.literal.a.score_error is missing"),
+        ({"choice": {"least_ms": {"a": -1}}}, "measured.choice.least_ms.a is -1"),
+    ],
+)
+def test_what_is_damaged_in_it_is_told_by_its_place(bundle: Path, change: dict[str, object], told: str) -> None:
+    measured(bundle, MEASURED | change)
+    assert told in refused(bundle)

@@ -13,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.calibration.findings import Finding
+from edgead.cli.main import main
 from edgead.errors import BadInput
 from edgead.manifest import Arguments, Data, Origin, Threshold
 from edgead.preprocess import PreprocessRecipe
 from edgead.trained import CrossFitted, ModelCard, OddPicture, load_model, read_card
 from tests.bundles import Tiny
 from tests.test_bundle import FREE, NAMES, RECIPES, thresholds
+from tests.vouched import write_vouched
 
 NUMBERS = st.floats(-1e9, 1e9, width=32)
 FILES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -103,6 +105,16 @@ def test_an_unknown_family_names_the_package_that_brings_it(tmp_path: Path) -> N
     with pytest.raises(BadInput, match=r"family 'flow', which this edgead .* does not know") as caught:
         load_model(tmp_path)
     assert caught.value.hint.startswith("pip install edgead-flow, or train one that is known here: efficientad")
+
+
+def test_a_bundle_of_an_unknown_family_opens_and_names_the_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its engines need nothing of it."""
+    bundle = write_vouched(tmp_path / "part.edgead", family="flow", origin=Origin("edgead train", package="edgead-flow"))
+    assert main(["inspect", str(bundle)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "flow (a family that is not known here: its engines run, to export it again pip install edgead-flow)" in told
+    assert main(["inspect", str(write_vouched(tmp_path / "other.edgead"))]) == 0
+    assert "not known here" not in capsys.readouterr().out
 
 
 def test_a_card_of_before_opens(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
 from edgead.jobs.doctor.box import PROBE
 from edgead.manifest import Origin
+from edgead.measured import Measured, TrainedThreshold
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image, TensorSpec
@@ -52,7 +53,7 @@ def write_vouched(target: Path, **changes: object) -> Path:
         default_engine=record.name,
         calibration=None,
         golden=4,
-        measured={"threshold": {"value": NG_FROM, "method": "given"}},
+        measured=Measured(threshold=TrainedThreshold(NG_FROM, "given")),
         tools={},
         machine={},
         created_at="2026-01-01T00:00:00+00:00",

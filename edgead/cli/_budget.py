@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgead.export import ExportOptions
     from edgead.export.search.options import Retrain, SearchOptions
     from edgead.manifest import Arguments
+    from edgead.measured import Candidate, Search
     from edgead.trained import ModelCard
 
 FRAME = "1920x1080"
@@ -216,7 +217,7 @@ def _value(key: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def show_search(facts: Mapping[str, Any]) -> None:
+def show_search(search: Search) -> None:
     """The table of all candidates, fastest first."""
     from rich import box
     from rich.table import Column, Table
@@ -226,13 +227,14 @@ def show_search(facts: Mapping[str, Any]) -> None:
     names = ("p50", "p99 ms", "AUROC", "change", "noise", "dev.", "flips", "MiB", "")
     columns = (Column(name, justify="right" if name else "left", no_wrap=True) for name in names)
     table = Table(Column("candidate", no_wrap=True), *columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    trained, budget = facts["trained"], facts["budget_ms"]
-    table.add_row("trained model", "", "", f"{trained['auroc']:.4f}", "", "", "", "", "", "")
-    for row in sorted(facts["candidates"], key=lambda r: r["latency"]["p99_ms"] if r["latency"] else float("inf")):
+    trained, budget = search.trained, search.budget_ms
+    assert trained is not None and budget is not None and search.frame is not None
+    table.add_row("trained model", "", "", f"{trained.auroc:.4f}", "", "", "", "", "", "")
+    for row in sorted(search.candidates or (), key=lambda row: row.p99_ms):
         table.add_row(*_cells(row, budget))
     console(width=max(console().width, WIDEST)).print(table)
-    width, height = facts["frame"]
-    drawn = "; AUROC on drawn defects, there being no labelled ones" if trained["drawn"] else ""
+    width, height = search.frame
+    drawn = "; AUROC on drawn defects, there being no labelled ones" if trained.drawn else ""
     console().print(
         f"* chosen, + beaten by none, > over {budget:g} ms, - over a limit of what may be lost; ~ first look at a few parts; "
         f"noise: one standard error; times from a picture of {width} x {height} px to the verdict{drawn}",
@@ -240,37 +242,37 @@ def show_search(facts: Mapping[str, Any]) -> None:
     )
 
 
-def _cells(row: Mapping[str, Any], budget_ms: float) -> list[str]:
-    timed, judged = row["latency"], row["accuracy"]
-    if row["failed"]:
-        return [row["name"], *[""] * 8, f"failed: {row['failed'][:60]}"]
-    mark = "*" if row["chosen"] else "+" if row["front"] else ""
-    cells = [row["name"]]
+def _cells(row: Candidate, budget_ms: float) -> list[str]:
+    timed, judged = row.latency, row.accuracy
+    if row.failed:
+        return [row.name, *[""] * 8, f"failed: {row.failed[:60]}"]
+    mark = "*" if row.chosen else "+" if row.front else ""
+    cells = [row.name]
     if timed:
-        about = "" if timed["full"] else "~"
-        cells += [f"{about}{timed['p50_ms']:.1f}", f"{about}{timed['p99_ms']:.1f}"]
-        mark += ">" if timed["p99_ms"] > budget_ms else ""
+        about = "" if timed.full else "~"
+        cells += [f"{about}{timed.p50_ms:.1f}", f"{about}{timed.p99_ms:.1f}"]
+        mark += ">" if timed.p99_ms > budget_ms else ""
     else:
         cells += ["", ""]
     if judged:
-        cells += [f"{judged['auroc']:.4f}", f"{judged['auroc_change']:+.4f}", f"{judged['noise']:.4f}"]
-        cells += [f"{100 * judged['score_deviation']:.1f} %", f"{judged['label_flips']} of {judged['frames']}"]
-        mark += "" if judged["within_loss"] else "-"
+        cells += [f"{judged.auroc:.4f}", f"{judged.auroc_change:+.4f}", f"{judged.noise:.4f}"]
+        cells += [f"{100 * judged.score_deviation:.1f} %", f"{judged.label_flips} of {judged.frames}"]
+        mark += "" if judged.within_loss else "-"
     else:
         cells += [""] * 5
-    return [*cells, f"{row['bytes'] / 2**20:.1f}" if row["bytes"] else "", mark]
+    return [*cells, f"{row.bytes / 2**20:.1f}" if row.bytes else "", mark]
 
 
-def write_plot(facts: Mapping[str, Any], folder: Path) -> Path | None:
+def write_plot(search: Search, folder: Path) -> Path | None:
     """Latency against accuracy as ``search.png``; None without matplotlib, or when nothing was judged."""
     from edgead.bundle import storage_errors
     from edgead.cli._console import console
     from edgead.export.figures import latency_against_auroc
 
-    if not any(row["latency"] and row["accuracy"] for row in facts["candidates"]):
+    if not any(row.latency and row.accuracy for row in search.candidates or ()):
         return None
     try:
-        picture = latency_against_auroc(facts, "png")
+        picture = latency_against_auroc(search, "png")
     except MissingExtra as error:
         console().print(f"no plot: {error} ({error.hint})", markup=False)
         return None
@@ -280,13 +282,13 @@ def write_plot(facts: Mapping[str, Any], folder: Path) -> Path | None:
     return target
 
 
-def summary(facts: Mapping[str, Any]) -> str:
-    """One line on what was chosen and why, for `edgead export` and `edgead inspect`."""
-    chosen, built = facts["chosen"], facts.get("built")
-    row = next(row for row in facts["candidates"] if row["chosen"])
-    change = row["accuracy"]["auroc_change"]
-    time = f"p50 {built['p50_ms']:.1f} ms, p99 {built['p99_ms']:.1f} ms of {facts.get('budget_ms', 0):g} ms" if built else ""
-    return f"{chosen['name']}: {time}, AUROC {row['accuracy']['auroc']:.4f} ({change:+.4f} to the trained model's)"
+def summary(search: Search) -> str:
+    """One line on what was chosen and why, for `edgead export` and `edgead inspect`; "" when nothing was."""
+    chosen, built, found = search.chosen, search.built, search.taken and search.taken.accuracy
+    if chosen is None or not found:
+        return ""
+    time = f"p50 {built.p50_ms:.1f} ms, p99 {built.p99_ms:.1f} ms of {search.budget_ms or 0:g} ms" if built else ""
+    return f"{chosen.name}: {time}, AUROC {found.auroc:.4f} ({found.auroc_change:+.4f} to the trained model's)"
 
 
 def options_like(bundle: Bundle, options: ExportOptions) -> ExportOptions:
@@ -298,15 +300,15 @@ def options_like(bundle: Bundle, options: ExportOptions) -> ExportOptions:
 
     manifest = bundle.manifest
     measured, calibration = manifest.measured, manifest.calibration or {}
-    applied = {one["name"]: one for one in measured.get("rewrites", ())}
+    applied = {one.name: one for one in measured.rewrites}
     usual = [one.name for one in known(manifest.family) if one.default is not None]
-    search = dict(measured.get("search") or {})
-    guarded = [name for told in measured.get("guard", ()) for name in told["keep_float"]]
-    chosen = search.get("chosen") or {}
-    limits = {name: value for name, value in measured["limits"].items() if name != "fp32"}
+    search = measured.search
+    guarded = [name for told in measured.guard for name in told.keep_float]
+    chosen = search.chosen
+    limits = {name: value for name, value in measured.limits.items() if name != "fp32"}
 
-    def folder(name: str, given: File | None) -> File | None:
-        return given or (File(search[name]) if search.get(name) else None)
+    def folder(known: str | None, given: File | None) -> File | None:
+        return given or (File(known) if known else None)
 
     return dataclasses.replace(
         options,
@@ -315,15 +317,15 @@ def options_like(bundle: Bundle, options: ExportOptions) -> ExportOptions:
         weight_bits=calibration.get("weight_bits"),
         observer=calibration.get("method", options.observer),
         tool=calibration.get("tool", options.tool),
-        calibration=folder("calibration", options.calibration),
-        calibration_count=search.get("calibration_count", options.calibration_count),
-        labelled=folder("labelled", options.labelled),
-        frames_per_class=search.get("frames_per_class", options.frames_per_class),
+        calibration=folder(search.calibration, options.calibration),
+        calibration_count=search.calibration_count or options.calibration_count,
+        labelled=folder(search.labelled, options.labelled),
+        frames_per_class=search.frames_per_class or options.frames_per_class,
         limits=Limits(**limits),
-        rewrites={name: one["setting"] for name, one in applied.items() if name not in usual},
+        rewrites={name: one.setting for name, one in applied.items() if name not in usual},
         left_out=tuple(name for name in usual if name not in applied),
-        keep_float=(*chosen.get("keep_float", ()), *guarded),
-        threads=options.threads or chosen.get("threads"),
+        keep_float=(*(chosen.keep_float if chosen else ()), *guarded),
+        threads=options.threads or (chosen.threads if chosen else None),
         search=search,
     )
 

@@ -28,8 +28,8 @@ def tell_refused(bundle: Bundle, backends: Sequence[str], precisions: Sequence[s
     """
     kept = {(record.backend, record.precision) for record in bundle.manifest.engines}
     missing = []
-    for refusal in bundle.manifest.measured.get("refused", ()):
-        backend, _, precision = refusal["engine"].rpartition("-")
+    for refusal in bundle.manifest.measured.refused:
+        backend, _, precision = refusal.engine.rpartition("-")
         others = {
             (True, True): False,
             (True, False): any(b == backend for b, _ in kept),
@@ -37,7 +37,7 @@ def tell_refused(bundle: Bundle, backends: Sequence[str], precisions: Sequence[s
             (False, False): True,
         }[bool(backends), bool(precisions)]
         if not others:
-            missing.append(refusal["engine"])
+            missing.append(refusal.engine)
     if not missing:
         return 0
     from edgead.cli.main import told
@@ -53,7 +53,7 @@ def tell_former(bundle: Bundle, before: set[Path]) -> None:
     """What became of the bundle that was there, and of what the line had tuned in it."""
     from edgead.cli._console import console
 
-    for name, why in bundle.manifest.measured.get("carried", {}).items():
+    for name, why in (bundle.manifest.measured.carried or {}).items():
         told = f"NOT carried over: {why}; choose them anew: edgead threshold {bundle.path} --good DIR" if why else "carried over"
         console().print(f"{name}: thresholds tuned on the line {told}", markup=False)
     for version in versions.former(bundle.path):
@@ -87,26 +87,26 @@ def warn(bundle: Bundle) -> None:
     if told := found.fault or found.warning:
         console().print(f"warning: {told}", markup=False)
 
-    for line in bundle.manifest.measured.get("labels", ()):
+    for line in bundle.manifest.measured.labels:
         console().print(f"labelled pictures: {line}", markup=False)
-    for finding in bundle.manifest.measured.get("judgement", ()):
-        console().print(f"{finding['severity']}: {finding['message']}", markup=False)
+    for noticed in bundle.manifest.measured.judgement:
+        console().print(f"{noticed.severity}: {noticed.message}", markup=False)
     for finding in (bundle.manifest.calibration or {}).get("findings", ()):
         where = f"{finding['where']}: " if finding["where"] else ""
         console().print(f"{finding['severity']}: {where}{finding['message']}", markup=False)
-    for told in bundle.manifest.measured.get("guard", ()):
-        kept = [step for step in told["steps"] if step["kept"]]
-        if not kept or not told["keep_float"]:
+    for guarded in bundle.manifest.measured.guard:
+        kept = [step for step in guarded.steps if step.kept]
+        if not kept or not guarded.keep_float:
             continue
         console().print("the INT8 graph as calibrated was over the limits; returned to float:")
         for step in kept:
             console().print(
-                f"  {step['layer']}: {step['alone']:.3f} alone, costs {step['cost_ms']:.2f} ms; {step['engine']} "
-                f"{step['before']:.3f} -> {step['after']:.3f} score deviation, {step['flips_before']} -> {step['flips_after']} "
+                f"  {step.layer}: {step.alone:.3f} alone, costs {step.cost_ms:.2f} ms; {step.engine} "
+                f"{step.before:.3f} -> {step.after:.3f} score deviation, {step.flips_before} -> {step.flips_after} "
                 "labels flip",
                 markup=False,
             )
-    for name, words in bundle.manifest.measured.get("doubts", {}).items():
+    for name, words in bundle.manifest.measured.doubts.items():
         for word in words:
             console().print(f"warning: {name}: {word}", markup=False)
 
@@ -123,11 +123,11 @@ def show(bundle: Bundle) -> None:
     table = Table(
         "engine", *(Column(name, justify="right") for name in names), box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1)
     )
-    auroc = measured.get("auroc")
-    trained = measured.get("threshold")
-    stated = "" if trained is None else f"{trained['value']:.4g}"
+    auroc = measured.auroc
+    trained = measured.threshold
+    stated = "" if trained is None else f"{trained.value:.4g}"
     table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", stated, "", "")
-    kept = {name: len(told["keep_float"]) for told in measured.get("guard", ()) for name in told["engines"]}
+    kept = {name: len(told.keep_float) for told in measured.guard for name in told.engines}
     for record in bundle.manifest.engines:
         chosen = " *" if record.name == bundle.manifest.default_engine else ""
         parity = record.parity
@@ -143,7 +143,7 @@ def show(bundle: Bundle) -> None:
             "" if record.auroc is None else f"{record.auroc:.4f}",
             f"{record.threshold.rule.level:.4g}",
             str(kept[record.name]) if record.name in kept else "",
-            f"{latency:.1f}" if (latency := measured.get("latency_ms", {}).get(record.name)) is not None else "",
+            f"{latency:.1f}" if (latency := measured.latency_ms.get(record.name)) is not None else "",
         )
     console().print(table)
     console().print(
@@ -152,8 +152,8 @@ def show(bundle: Bundle) -> None:
     if any(record.parity is None for record in bundle.manifest.engines):
         told = f"edgead verify {bundle.path} measures it on the device that runs it"
         console().print(f"not measured: built ahead of time, judged by its graph; {told}", markup=False)
-    if drawn := measured.get("frames", {}).get("drawn"):
+    if drawn := measured.frames.get("drawn"):
         console().print(f"no labelled defects: {drawn} were drawn onto good pictures")
-    for refusal in measured.get("refused", ()):
-        why = refusal["why"].removeprefix(f"{refusal['engine']} ")
-        console().print(f"refused, not in the bundle: {refusal['engine']}: {why}\n  -> {refusal['hint']}", markup=False)
+    for refusal in measured.refused:
+        why = refusal.why.removeprefix(f"{refusal.engine} ")
+        console().print(f"refused, not in the bundle: {refusal.engine}: {why}\n  -> {refusal.hint}", markup=False)

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgead import versions
 from edgead.bundle import check_target
@@ -41,6 +41,7 @@ from edgead.errors import BadInput, BundleError, EdgeadError
 if TYPE_CHECKING:
     from edgead.bundle import Bundle
     from edgead.export import ExportOptions
+    from edgead.measured import Search
 
 METHODS = ("minmax", "mse", "percentile")
 SUMMARY = "make a verified bundle from a trained model"
@@ -145,7 +146,7 @@ def _tell(args: argparse.Namespace, options: ExportOptions, bundle: Bundle, form
         runs_as_is = "an OpenVINO IR runs in OpenVINO as it is"
         how = "--images GOOD_DIR" if is_foreign(args.model) else "--calibration GOOD_DIR"
         console().print(f"INT8 left out: {runs_as_is if args.images else f'it needs good pictures ({how})'}")
-    refused = {refusal["engine"].rpartition("-")[0] for refusal in bundle.manifest.measured["refused"]}
+    refused = {refusal.engine.rpartition("-")[0] for refusal in bundle.manifest.measured.refused}
     missing = {"openvino", "onnxruntime"} - {record.backend for record in bundle.manifest.engines} - refused
     if options.backends is None and missing and args.budget_ms is None and args.like is None:
         console().print(f"left out, not installed: {', '.join(sorted(missing))}")
@@ -280,9 +281,9 @@ def _searched(args: argparse.Namespace, model_dir: Path, target: Path, options: 
     options, search = _budget.within_device(args, options), _budget.search_options(args, model_dir)
     folder = search.folder or target.with_name(f"{target.name}.search")
 
-    def tell(facts: dict[str, Any]) -> None:
-        _budget.show_search(facts)
-        if plot := _budget.write_plot(facts, folder):
+    def tell(found: Search) -> None:
+        _budget.show_search(found)
+        if plot := _budget.write_plot(found, folder):
             console().print(f"plot: {plot}", markup=False)
 
     with progress() as bar:
@@ -302,7 +303,7 @@ def _searched(args: argparse.Namespace, model_dir: Path, target: Path, options: 
             kept = f"; what was measured is in {folder}: the same command goes on" if folder.exists() else ""
             print(f"edgead export: interrupted, no bundle was written{kept}", file=sys.stderr)
             return None
-    facts = bundle.manifest.measured["search"]
+    facts = bundle.manifest.measured.search
     tell(facts)
     console().print(f"chosen: {_budget.summary(facts)}", markup=False)
     return bundle
@@ -317,7 +318,7 @@ def _like(
     like = Bundle.open(args.like)
     try:
         options = _budget.options_like(like, options)
-        size = (options.search.get("chosen") or {}).get("size")
+        size = options.search.chosen.size if options.search.chosen else None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{args.like} does not tell how it was made ({error!r})"[:300], hint="export without --like") from error
     if size is not None:

@@ -67,8 +67,8 @@ def _show(bundle: Bundle) -> None:
         console().print(f"[bold]{key:<13}[/bold]", escape(value))
     for key, value in _vouched(bundle):
         console().print(f"[bold]{key:<13}[/bold]", escape(value))
-    for finding in bundle.manifest.measured.get("judgement", ()):
-        console().print(f"{finding['severity']}: {finding['message']}", markup=False)
+    for noticed in bundle.manifest.measured.judgement:
+        console().print(f"{noticed.severity}: {noticed.message}", markup=False)
     show(bundle)
 
 
@@ -82,7 +82,7 @@ def _vouched(bundle: Bundle) -> list[tuple[str, str]]:
     elif bundle.is_signed:
         signed = "by a key that was not asked for (--trusted KEY.pub checks it)"
     lines = [("sha256", bundle.digest), ("signed", signed)]
-    if not (bundle.manifest.golden and bundle.manifest.measured.get("threshold")):
+    if not (bundle.manifest.golden and bundle.manifest.measured.threshold):
         return lines
     golden = bundle.golden()
     for record in bundle.manifest.engines:
@@ -99,10 +99,10 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     from edgead.cli._thresholds import facts
 
     recipe, sizing = manifest.preprocess, manifest.origin.sizing
-    frames = manifest.measured.get("frames", {})
+    frames = manifest.measured.frames
     lines = [
         ("name", manifest.name),
-        ("model", f"{manifest.family}: {_pairs(manifest.model)}"),
+        ("model", f"{manifest.family}{_unknown(manifest)}: {_pairs(manifest.model)}"),
         ("made", f"{manifest.created_at}, {size / 2**20:.1f} MiB, {len(manifest.files)} files, digests checked"),
         ("origin", _pairs({k: v for k, v in plain(manifest.origin).items() if not isinstance(v, Mapping)})),
         ("trained on", _pairs(plain(manifest.origin.data or {}))),
@@ -117,13 +117,20 @@ def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("measured on", _pairs(manifest.machine)),
         ("runs", _choice(manifest)),
     ]
-    search = manifest.measured.get("search", {})
-    if search.get("chosen") and any(row["chosen"] and row["accuracy"] for row in search.get("candidates", ())):
-        lines.append(("search", search_summary(search)))
+    if searched := search_summary(manifest.measured.search):
+        lines.append(("search", searched))
     for engine in manifest.engines:
         since = f", {len(engine.history)} earlier" if engine.history else ""
         lines.append(("threshold", f"{engine.name}: {facts(engine.threshold)}{since}"))
     return lines
+
+
+def _unknown(manifest: Manifest) -> str:
+    """Engines of a family that is not known here run all the same; only making them anew needs it."""
+    from edgead.families import unknown
+
+    brought = unknown(manifest.family, manifest.origin.package)
+    return f" (a family that is not known here: its engines run, to export it again {brought})" if brought else ""
 
 
 def _recipe(recipe: PreprocessRecipe) -> str:
@@ -140,12 +147,12 @@ def _recipe(recipe: PreprocessRecipe) -> str:
 
 def _choice(manifest: Manifest) -> str:
     """The engine that `edgead run` takes, and why."""
-    choice = manifest.measured.get("choice") or {}
-    times = choice.get("least_ms") or {}
+    choice = manifest.measured.choice
+    times = choice.least_ms or {}
     if manifest.default_engine not in times:
         return f"{manifest.default_engine} unless --engine says otherwise"
     told = ", ".join(f"{name} {ms:g} ms" for name, ms in sorted(times.items(), key=lambda item: item[1]))
-    where = choice.get("machine") or {}
+    where = choice.machine or {}
     box = f"{where.get('cpu', '?')} with {where.get('cores', '?')} cores"
     return f"{manifest.default_engine} unless --engine says otherwise: the fastest on {box} ({told})"
 

@@ -100,9 +100,8 @@ def infer_many(engine: Engine, images: Iterable[Image]) -> Iterator[tuple[float,
 
 def searched_threads(bundle: Bundle) -> int | None:
     """The number of threads that a search for a budget chose (`edgead export --budget-ms`), no more than there are cores here."""
-    chosen = (bundle.manifest.measured.get("search") or {}).get("chosen") or {}
-    threads = chosen.get("threads")
-    return min(threads, machine.usable_cores()) if isinstance(threads, int) and threads > 0 else None
+    chosen = bundle.manifest.measured.search.chosen
+    return min(chosen.threads, machine.usable_cores()) if chosen and chosen.threads else None
 
 
 def open_file(file: Path, load: Callable[[Path], Engine]) -> Engine:

@@ -16,6 +16,7 @@ from edgead.bundle import Bundle, rewrite_manifest
 from edgead.engines import open_engine
 from edgead.engines.coarse import CoarseToFineEngine
 from edgead.engines.timing import LatencyStats, fastest, in_bursts
+from edgead.measured import Choice
 from edgead.types import Engine
 
 
@@ -25,14 +26,14 @@ def here() -> dict[str, Any]:
     return {"cpu": machine.cpu_model(), "cpu_flags": flags, "cores": machine.usable_cores()}
 
 
-def to_json(stats: Mapping[str, LatencyStats]) -> dict[str, Any]:
-    """Where and by what the choice was made, as the manifest keeps it under ``measured: choice``."""
-    return {"machine": here(), "least_ms": {name: round(found.min_ms, 3) for name, found in stats.items()}}
+def told(stats: Mapping[str, LatencyStats]) -> Choice:
+    """Where and by what the choice was made, for the manifest."""
+    return Choice(here(), {name: round(found.min_ms, 3) for name, found in stats.items()})
 
 
 def chosen_elsewhere(bundle: Bundle) -> bool:
     """Was the default engine chosen on a machine of another kind than this one?"""
-    facts = (bundle.manifest.measured.get("choice") or {}).get("machine") or bundle.manifest.machine
+    facts = bundle.manifest.measured.choice.machine or bundle.manifest.machine
     return any(facts.get(key) != value for key, value in here().items())
 
 
@@ -58,6 +59,6 @@ def choose(bundle: Bundle, stats: Mapping[str, LatencyStats]) -> Bundle:
     Raises:
         BundleError, StorageError: the bundle has changed meanwhile, or is not writable.
     """
-    measured = {**bundle.manifest.measured, "choice": to_json(stats)}
+    measured = dataclasses.replace(bundle.manifest.measured, choice=told(stats))
     manifest = dataclasses.replace(bundle.manifest, default_engine=fastest(stats), measured=measured)
     return rewrite_manifest(bundle, manifest)

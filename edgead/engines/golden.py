@@ -118,9 +118,9 @@ def reach(
     Raises:
         BundleError: the manifest does not state the trained model's threshold.
     """
-    if (stated := bundle.manifest.measured.get("threshold")) is None:
+    if (stated := bundle.manifest.measured.threshold) is None:
         raise BundleError(f"{bundle.path} does not state the trained model's threshold", hint="export it again")
-    trained, told = Rule(float(stated["value"])), answers or golden.reference
+    trained, told = Rule(stated.value), answers or golden.reference
     rule = rule or record.threshold.rule
     defects = golden.defects(trained.threshold)
 

@@ -89,12 +89,8 @@ def expected(bundle: Bundle, record: EngineRecord) -> EngineRecord:
     """
     if record.parity is not None or record.precision == "fp32":
         return record
-    literal = bundle.manifest.measured.get("literal", {}).get(record.name)
-    if literal is not None:
-        try:
-            return replace(record, parity=ParityReport(**literal))
-        except TypeError as error:
-            raise BundleError(f"{bundle.path}: what to expect of {record.name} cannot be read", hint="export it again") from error
+    if (literal := bundle.manifest.measured.literal.get(record.name)) is not None:
+        return replace(record, parity=literal)
     for other in bundle.manifest.engines:
         if other.precision == record.precision and other.parity is not None:
             return replace(record, parity=other.parity)
@@ -140,6 +136,6 @@ def trained_threshold(bundle: Bundle) -> float:
     Raises:
         BundleError: the manifest does not state it.
     """
-    if (stated := bundle.manifest.measured.get("threshold")) is None:
+    if (stated := bundle.manifest.measured.threshold) is None:
         raise BundleError(f"{bundle.path} does not state the trained model's threshold", hint="export it again")
-    return float(stated["value"])
+    return stated.value

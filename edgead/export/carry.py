@@ -8,7 +8,6 @@ import dataclasses
 import logging
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ up to which a threshold means the same."""
 
 def carry_over(former: Path, work: Path, anew: bool) -> None:
     """Put the line's thresholds of the bundle at `former`, if there is one, into the finished bundle at `work`, and note there
-    what became of them (``measured["carried"]``: engine -> "" or why not).
+    what became of them (`measured.carried`: engine -> "" or why not).
 
     Args:
         anew: the user asks for thresholds chosen anew.
@@ -123,5 +122,5 @@ def _changed(old: Bundle, new: Bundle, record: EngineRecord) -> str:
 
 
 def _note(bundle: Bundle, told: dict[str, str]) -> None:
-    measured: dict[str, Any] = {**bundle.manifest.measured, "carried": told}
+    measured = dataclasses.replace(bundle.manifest.measured, carried=told)
     rewrite_manifest(bundle, dataclasses.replace(bundle.manifest, measured=measured))

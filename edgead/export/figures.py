@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgead.measured import Search
 from edgead.optional import require
 from edgead.parity import Answers
 from edgead.types import Image
@@ -177,42 +178,40 @@ def latency_bars(latency_ms: Mapping[str, float]) -> bytes:
         return _saved(figure, "svg")
 
 
-def latency_against_auroc(search: Mapping[str, Any], kind: str = "svg") -> bytes:
-    """Every judged candidate of a search (``measured["search"]`` of a manifest), the budget and the tolerated loss.
+def latency_against_auroc(search: Search, kind: str = "svg") -> bytes:
+    """Every judged candidate of a search (`measured.search` of a manifest), the budget and the tolerated loss.
 
     Filled: within the limits of what may be lost. Line: what no other candidate beats. Star: the choice.
     """
-    known = [row for row in search["candidates"] if row["latency"] and row["accuracy"]]
+    known = [(row, row.latency.p99_ms, row.accuracy) for row in search.candidates or () if row.latency and row.accuracy]
+    assert search.trained is not None and search.limits is not None and search.budget_ms is not None
     with _figure(8.6, 4.6) as figure:
         axis = figure.subplots()
-        for backend, colour in zip(dict.fromkeys(row["backend"] for row in known), (GOOD, DEFECT, FLOAT, FAINT), strict=False):
+        for backend, colour in zip(dict.fromkeys(row.backend for row, _, _ in known), (GOOD, DEFECT, FLOAT, FAINT), strict=False):
             for within, face in ((True, colour), (False, "none")):
-                rows = [r for r in known if r["backend"] == backend and r["accuracy"]["within_loss"] == within]
-                places = [r["latency"]["p99_ms"] for r in rows], [r["accuracy"]["auroc"] for r in rows]
+                places = [(ms, a.auroc) for row, ms, a in known if row.backend == backend and a.within_loss == within]
                 label = f"{backend}" + ("" if within else ", over a limit")
-                if rows:
-                    axis.scatter(*places, s=42, facecolors=face, edgecolors=colour, linewidths=1.4, label=label, zorder=3)
-        best = sorted((r for r in known if r["front"]), key=lambda r: r["latency"]["p99_ms"])
-        steps = [r["latency"]["p99_ms"] for r in best], [r["accuracy"]["auroc"] for r in best]
+                if places:
+                    times, aurocs = zip(*places, strict=True)
+                    axis.scatter(times, aurocs, s=42, facecolors=face, edgecolors=colour, linewidths=1.4, label=label, zorder=3)
+        best = sorted((ms, a.auroc) for row, ms, a in known if row.front)
+        steps = [ms for ms, _ in best], [auroc for _, auroc in best]
         axis.step(*steps, where="post", color=FAINT, linewidth=1, zorder=1, label="beaten by none")
-        axis.axvline(
-            search["budget_ms"], color=INK, linewidth=1.3, linestyle=(0, (4, 2)), label=f"budget {search['budget_ms']:g} ms"
-        )
-        trained, drop = search["trained"]["auroc"], search["limits"]["max_auroc_drop"]
+        axis.axvline(search.budget_ms, color=INK, linewidth=1.3, linestyle=(0, (4, 2)), label=f"budget {search.budget_ms:g} ms")
+        trained, drop = search.trained.auroc, search.limits["max_auroc_drop"]
         axis.axhline(trained, color=FLOAT, linewidth=1, label=f"trained model {trained:.4f}")
         axis.axhline(trained - drop, color=FLOAT, linewidth=1, linestyle=(0, (1, 2)), label=f"tolerated {trained - drop:.4f}")
-        for row in known:
-            if row["chosen"]:
-                place = row["latency"]["p99_ms"], row["accuracy"]["auroc"]
+        for row, ms, found in known:
+            if row.chosen:
                 axis.scatter(
-                    *place, s=260, marker="*", color="#c2185b", edgecolors="white", zorder=4, label=f"chosen: {row['name']}"
+                    ms, found.auroc, s=260, marker="*", color="#c2185b", edgecolors="white", zorder=4, label=f"chosen: {row.name}"
                 )
-        if known and max(r["latency"]["p99_ms"] for r in known) > 6 * min(r["latency"]["p99_ms"] for r in known):
+        if known and max(ms for _, ms, _ in known) > 6 * min(ms for _, ms, _ in known):
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
             axis.xaxis.set_minor_formatter(lambda value, place: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
         axis.set_xlabel("milliseconds from the camera's picture to the verdict, p99")
-        axis.set_ylabel("AUROC" + (" on drawn defects" if search["trained"]["drawn"] else ""))
+        axis.set_ylabel("AUROC" + (" on drawn defects" if search.trained.drawn else ""))
         axis.grid(color=GRID, linewidth=0.7)
         figure.legend(loc="outside lower center", ncols=3, fontsize=8.5)
         return _saved(figure, kind)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from edgead.calibration.int8.targets import QuantizeOptions
 from edgead.calibration.judging.deviation import Limits
@@ -13,6 +12,7 @@ from edgead.calibration.judging.guarded import GuardOptions
 from edgead.errors import BadInput
 from edgead.export.builds import BACKENDS, BUILDS, PRECISIONS
 from edgead.export.tensorrt import BuildOptions
+from edgead.measured import Search
 from edgead.models.rewrites import Setting
 
 Job = tuple[str, str]
@@ -68,7 +68,7 @@ class ExportOptions:
     rewrites: Mapping[str, Setting] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     keep_float: tuple[str, ...] = ()
-    search: Mapping[str, Any] = field(default_factory=dict)
+    search: Search = field(default_factory=Search)
     max_false_reject: float | None = None
     report: Path | None = None
     tensorrt: BuildOptions = field(default_factory=BuildOptions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +15,13 @@ from edgead.engines.coarse import CoarseToFineEngine
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.engines.timing import fastest, in_bursts
 from edgead.errors import EdgeadError, MissingExtra
-from edgead.export.builds import BACKENDS, installed_backends
+from edgead.export.builds import BACKENDS, BUILDS, installed_backends
 from edgead.export.carry import carry_over
+from edgead.export.kitchen import Kitchen, Report
 from edgead.export.options import ExportOptions, Job, name_of
 from edgead.export.report import EngineRow, ReportData, check_report, oddest_of, write_failure, write_report
-from edgead.export.subject import Subject
 from edgead.export.tensorrt import check_options
-from edgead.export.workshop import GRAPH_FILES, Report, Workshop
+from edgead.export.workshop import GRAPH_FILES, Workshop
 from edgead.export.written import Timed, write
 from edgead.optional import require
 from edgead.types import Engine
@@ -38,7 +38,7 @@ def export_bundle(
 ) -> Bundle:
     """Export, build, measure, and write the bundle of the engines that answer as the trained model did.
 
-    Engines that do not are left out; ``measured["refused"]`` of the manifest says which and why.
+    Engines that do not are left out; `measured.refused` of the manifest says which and why.
 
     Args:
         model_dir: written by ``edgead train``.
@@ -67,10 +67,11 @@ def export_bundle(
     if options.report is not None:
         check_report(options.report)
     with new_bundle(target) as work:
-        subject = Subject(model_dir, options, jobs)
-        export = _Export(subject, Workshop(work, subject, jobs, report), report)
+        lossy = bool(options.rewrites) or any(precision != "fp32" for _, precision in jobs)
+        int8 = any(BUILDS[job].graph == "int8" for job in jobs)
+        export = _Export(Kitchen(model_dir, options, options.frames_per_class, report, lossy=lossy, int8=int8), jobs)
         try:
-            export.run()
+            export.run(work)
         except EdgeadError as error:
             export.tell(failure=str(error))
             raise
@@ -84,25 +85,24 @@ def export_bundle(
 class _Export:
     """One run."""
 
-    subject: Subject
-    shop: Workshop
-    report: Report
+    kitchen: Kitchen
+    jobs: Sequence[Job]
+    shop: Workshop | None = None
     findings: list[Finding] = field(default_factory=list)
     timed: Timed | None = None
 
-    def run(self) -> None:
-        self.subject.ask(self.shop.told)
-        self.findings = self.subject.findings()
-        self.subject.rewrite(self.shop.told)
-        self.shop.make()
-        self.timed = self._latency()
-        write(self.subject, self.shop, self.timed, self.findings)
-        self.report("bundle", 1.0)
+    def run(self, work: Path) -> None:
+        self.kitchen.ask()
+        self.findings = self.kitchen.findings()
+        self.shop = shop = Workshop(work, self.kitchen, self.jobs)
+        shop.make()
+        self.timed = self._latency(shop)
+        write(self.kitchen, shop, self.timed, self.findings)
+        self.kitchen.report("bundle", 1.0)
 
-    def _latency(self) -> Timed:
+    def _latency(self, shop: Workshop) -> Timed:
         """Time all engines that run here."""
-        self.report("latency", 0.0)
-        shop = self.shop
+        self.kitchen.report("latency", 0.0)
         with ExitStack() as stack:
             engines: dict[str, Engine] = {}
             for job in shop.kept:
@@ -114,43 +114,43 @@ class _Export:
                 engine = OnnxRuntimeEngine(shop.work / GRAPH_FILES["float"], threads=shop.options.threads)
                 stack.callback(engine.close)
                 return Timed(engine.inputs, engine.outputs, name_of(shop.kept[0]))
-            stats = in_bursts(engines, self.subject.frames.all[0])
+            stats = in_bursts(engines, self.kitchen.frames.all[0])
             first = next(iter(engines.values()))
             speed = {name: round(found.p50_ms, 3) for name, found in stats.items()}
-            return Timed(first.inputs, first.outputs, fastest(stats), speed, choice.to_json(stats))
+            return Timed(first.inputs, first.outputs, fastest(stats), speed, choice.told(stats))
 
     def tell(self, bundle: str = "", failure: str = "") -> None:
         """Write the report that was asked for, if one was; of a failure before anything was measured, the failure."""
-        subject, shop = self.subject, self.shop
-        file = subject.options.report
+        kitchen, shop = self.kitchen, self.shop
+        file = kitchen.options.report
         if file is None:
             return
-        self.report("report", 0.0)
-        if not subject.asked:
-            write_failure(file, subject.card.name, failure)
+        kitchen.report("report", 0.0)
+        if shop is None:
+            write_failure(file, kitchen.card.name, failure)
             return
         answers = {name: told for report in shop.guarded for name, told in report.answers.items()}
         write_report(
             file,
             ReportData(
-                name=subject.card.name, family=subject.detector.family, bundle=bundle, failure=failure,
-                frames=subject.frames.all, kinds=subject.frames.kinds(), reference=subject.reference,
-                threshold=subject.rule.trained, auroc=subject.yardstick.auroc(subject.reference),
-                drawn=bool(subject.frames.drawn), limits=subject.options.limits,
-                engines=[self._row(job) for job in shop.jobs if job in shop.measured], answers=answers, guards=shop.guarded,
-                calibrations=shop.calibrated, machine=machine.facts(), search=subject.options.search, judgement=self.findings,
-                oddest=oddest_of(subject.model_dir, subject.card), refused=shop.refused, pairs=subject.yardstick.pairs,
+                name=kitchen.card.name, family=kitchen.detector.family, bundle=bundle, failure=failure,
+                frames=kitchen.frames.all, kinds=kitchen.frames.kinds(), reference=kitchen.reference,
+                threshold=kitchen.rule.trained, auroc=kitchen.yardstick.auroc(kitchen.reference),
+                drawn=bool(kitchen.frames.drawn), limits=kitchen.options.limits,
+                engines=[self._row(shop, job) for job in shop.jobs if job in shop.measured], answers=answers, guards=shop.guarded,
+                calibrations=shop.calibrated, machine=machine.facts(), search=kitchen.options.search, judgement=self.findings,
+                oddest=oddest_of(kitchen.model_dir, kitchen.card), refused=shop.refused, pairs=kitchen.yardstick.pairs,
             ),
         )  # fmt: skip
 
-    def _row(self, job: Job) -> EngineRow:
+    def _row(self, shop: Workshop, job: Job) -> EngineRow:
         name = name_of(job)
-        told = next((told for told in self.shop.guarded if name in told.answers), None)
+        told = next((told for told in shop.guarded if name in told.answers), None)
         return EngineRow(
             name=name,
             precision=job[1],
-            threshold=self.shop.measured[job].threshold,
-            deviation=self.shop.deviations[name],
+            threshold=shop.measured[job].threshold,
+            deviation=shop.deviations[name],
             latency_ms=self.timed.speed.get(name) if self.timed else None,
             kept_float=len(told.keep_float) if told else 0,
         )

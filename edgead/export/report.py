@@ -18,6 +18,7 @@ from edgead.calibration.judging.guarded import GuardReport, Refusal
 from edgead.errors import BadInput
 from edgead.export import figures
 from edgead.export.pages import Block, Heading, Picture, Table, Text, Tiles, write_html, write_markdown
+from edgead.measured import Search
 from edgead.parity import Answers
 from edgead.preprocess import read_image
 from edgead.thresholds.conformal import images_needed
@@ -84,7 +85,7 @@ class ReportData:
     guards: Sequence[GuardReport]
     calibrations: Sequence[CalibrationReport]
     machine: Mapping[str, Any]
-    search: Mapping[str, Any] = field(default_factory=dict)
+    search: Search = field(default_factory=Search)
     judgement: Sequence[Finding] = ()
     oddest: Sequence[tuple[str, Image]] = ()
     refused: Sequence[Refusal] = ()
@@ -126,14 +127,14 @@ def write_report(target: Path, data: ReportData) -> None:
     write(target, title, subtitle, _blocks(data))
 
 
-def write_failure(target: Path, name: str, failure: str, search: Mapping[str, Any] | None = None) -> None:
+def write_failure(target: Path, name: str, failure: str, search: Search | None = None) -> None:
     """The page of an export that failed before its engines were measured, with what a search found, if there was one.
 
     Raises:
         StorageError: it cannot be written.
     """
     write = write_markdown if target.suffix.lower() == ".md" else write_html
-    blocks = [Text(f"No bundle: {failure}", "bad"), *_search(search or {})]
+    blocks = [Text(f"No bundle: {failure}", "bad"), *_search(search or Search())]
     write(target, f"{name}: export report", f"edgead {__version__}", blocks)
 
 
@@ -218,32 +219,32 @@ def _oddest(data: ReportData) -> list[Block]:
     return [Heading("Oddest good pictures"), Text(words), Picture("oddest", page, "jpeg", "the oddest good pictures")]
 
 
-def _search(search: Mapping[str, Any]) -> list[Block]:
-    if not search.get("candidates"):
+def _search(search: Search) -> list[Block]:
+    if not search.candidates or search.frame is None or search.limits is None:
         return []
     header = ("candidate", "p50", "p99", "AUROC", "change", "noise", "score deviation", "flips", "MiB", "")
     rows = []
-    for row in sorted(search["candidates"], key=lambda r: r["latency"]["p99_ms"] if r["latency"] else float("inf")):
-        timed, judged = row["latency"], row["accuracy"]
-        times = [f"{timed['p50_ms']:.1f} ms", f"{timed['p99_ms']:.1f} ms"] if timed else ["", ""]
+    for row in sorted(search.candidates, key=lambda row: row.p99_ms):
+        timed, judged = row.latency, row.accuracy
+        times = [f"{timed.p50_ms:.1f} ms", f"{timed.p99_ms:.1f} ms"] if timed else ["", ""]
         told = [""] * 5
         if judged:
-            flips = f"{judged['label_flips']} of {judged['frames']}"
-            change = f"{judged['auroc_change']:+.4f}"
-            told = [_number(judged["auroc"], 4), change, _number(judged["noise"], 4), _percent(judged["score_deviation"]), flips]
-        mark = "chosen" if row["chosen"] else "beaten by none" if row["front"] else row["failed"]
-        rows.append((row["name"], *times, *told, f"{row['bytes'] / 2**20:.1f}" if row["bytes"] else "", mark))
-    width, height = search["frame"]
+            flips = f"{judged.label_flips} of {judged.frames}"
+            change = f"{judged.auroc_change:+.4f}"
+            told = [_number(judged.auroc, 4), change, _number(judged.noise, 4), _percent(judged.score_deviation), flips]
+        mark = "chosen" if row.chosen else "beaten by none" if row.front else row.failed
+        rows.append((row.name, *times, *told, f"{row.bytes / 2**20:.1f}" if row.bytes else "", mark))
+    width, height = search.frame
     words = (
-        f"At most {search['budget_ms']:g} ms from a picture of {width} x {height} px to the verdict at p99, and at most "
-        f"{search['limits']['max_auroc_drop']:g} of AUROC lost. Noise: one standard error of the difference."
+        f"At most {search.budget_ms:g} ms from a picture of {width} x {height} px to the verdict at p99, and at most "
+        f"{search.limits['max_auroc_drop']:g} of AUROC lost. Noise: one standard error of the difference."
     )
     return [
         Heading("Search"),
         Text(words),
         Picture("search", figures.latency_against_auroc(search), "svg", "latency against accuracy of all candidates"),
         Table(header, rows, ("candidate", "")),
-        *(Text(line, "faint") for line in search["notes"]),
+        *(Text(line, "faint") for line in search.notes or ()),
     ]
 
 

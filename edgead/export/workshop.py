@@ -6,34 +6,30 @@ much (:attr:`Workshop.refused`); its files are removed, so that nobody runs them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from edgead.calibration.int8.calibrate import CalibrationReport, calibrate
+from edgead.calibration.int8.calibrate import CalibrationReport
 from edgead.calibration.int8.half import to_half
-from edgead.calibration.int8.observe import observe
-from edgead.calibration.int8.targets import QuantizeOptions, Target, target_for
+from edgead.calibration.int8.targets import QuantizeOptions, Target
 from edgead.calibration.judging.deviation import Deviation
 from edgead.calibration.judging.guard import guard
 from edgead.calibration.judging.guarded import Candidate, GuardFailed, GuardReport, Refusal
-from edgead.calibration.pictures.screening import screen
-from edgead.engines import open_file
+from edgead.calibration.pictures.screening import Reference, screen
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
 from edgead.errors import BadInput, EdgeadError, EngineError, ParityFailed
 from edgead.export.builds import BACKENDS, BUILDS
 from edgead.export.coarse import BACKENDS as COARSE_BACKENDS
 from edgead.export.coarse import TwoGraphs
 from edgead.export.graph import write_onnx
-from edgead.export.measure import Measured, told_of
+from edgead.export.kitchen import Kitchen
+from edgead.export.measure import Measured, trained_answers
 from edgead.export.options import Job, name_of
-from edgead.export.subject import Subject
+from edgead.models.rewrites import Applied
 from edgead.models.wrappers.coarse import CoarseToFine
-from edgead.parity import ask, compare
-from edgead.registry import resolve
+from edgead.parity import compare
 from edgead.types import Engine
 
 FP32_LIMIT = 1e-4
@@ -42,8 +38,6 @@ FP32_LIMIT = 1e-4
 NOT_TRIED = "not tried: FP32 of the same model is refused"
 
 GRAPH_FILES = {"float": "model.onnx", "half": "model.fp16.onnx", "int8": "model.int8.onnx"}
-
-Report = Callable[[str, float], None]
 
 
 class Workshop:
@@ -55,11 +49,15 @@ class Workshop:
         refused: in the order in which they were.
         here: engines that run on this machine.
         calibrated, guarded: one for each INT8 graph.
+        detector, applied: what engines are made of, and the rewrites that made it.
+        exact: what FP32 engines must answer, within rounding: the trained model's answers, but for lossy rewrites.
     """
 
-    def __init__(self, work: Path, subject: Subject, jobs: Sequence[Job], report: Report) -> None:
-        self.work, self.subject, self.jobs, self.report = work, subject, tuple(jobs), report
-        self.options = subject.options
+    def __init__(self, work: Path, kitchen: Kitchen, jobs: Sequence[Job]) -> None:
+        self.work, self.kitchen, self.jobs = work, kitchen, tuple(jobs)
+        self.options, self.report, self.told = kitchen.options, kitchen.report, kitchen.told
+        self.detector, self.exact = kitchen.detector, kitchen.reference
+        self.applied: tuple[Applied, ...] = ()
         self.files: dict[Job, Path] = {}
         self.measured: dict[Job, Measured] = {}
         self.deviations: dict[str, Deviation] = {}
@@ -83,6 +81,7 @@ class Workshop:
             ParityFailed, EngineError: none is left.
             BadInput: unusable calibration pictures, or the model cannot be built so.
         """
+        self._rewrite()
         graphs = self._graphs()
         for job in self.jobs:
             if BUILDS[job].graph != "int8":
@@ -100,10 +99,12 @@ class Workshop:
 
     def open(self, job: Job) -> Engine:
         """A built engine."""
-        return open_file(self.files[job], lambda part: resolve("engine", job[0])(part, threads=self.options.threads))
+        return self.kitchen.opened(job, self.files[job], self.options.threads)
 
-    def told(self, stage: str) -> Callable[[float], None]:
-        return lambda done: self.report(stage, done)
+    @property
+    def lossy(self) -> bool:
+        """Whether rewrites have changed the answers by more than rounding."""
+        return self.exact is not self.kitchen.reference
 
     # refusing
 
@@ -149,8 +150,17 @@ class Workshop:
 
     # float and half precision
 
+    def _rewrite(self) -> None:
+        if not self.kitchen.rewriting:
+            return
+        self.report("rewrites", 0.0)
+        self.detector, self.applied = self.kitchen.rewritten()
+        if any(done.kept and not done.exact for done in self.applied):
+            self.exact = trained_answers(self.detector, self.kitchen.frames.all, self.told("rewritten model"))
+        self.report("rewrites", 1.0)
+
     def _graphs(self) -> dict[str, Path]:
-        detector = self.subject.detector
+        detector = self.detector
         if detector.exports == "openvino":  # imported: there is no ONNX of it
             if self.jobs != (("openvino", "fp32"),):
                 raise BadInput("an OpenVINO IR runs as it is", hint="give --backend openvino --precision fp32")
@@ -163,14 +173,14 @@ class Workshop:
         write_onnx(detector, graphs["float"])
         if any(BUILDS[job].graph == "half" for job in self.jobs):
             graphs["half"] = self.work / GRAPH_FILES["half"]
-            to_half(graphs["float"], graphs["half"], self.subject.calibration)
+            to_half(graphs["float"], graphs["half"], self.kitchen.calibration)
         self.report("ONNX", 1.0)
         self._two_graphs()
         return graphs
 
     def _two_graphs(self) -> TwoGraphs | None:
         """The graphs of coarse-to-fine engines; None: each engine is made of one."""
-        detector = self.subject.detector
+        detector = self.detector
         if self._two is None and isinstance(detector, CoarseToFine) and any(job[0] in COARSE_BACKENDS for job in self.jobs):
             self._two = TwoGraphs.write(detector, self.work)
         return self._two
@@ -178,30 +188,28 @@ class Workshop:
     def _build(self, job: Job, graph: Path) -> None:
         """Build one engine that is not INT8, and judge it; one that does not run here is judged by its graph, run literally."""
         two = self._two if job[0] in COARSE_BACKENDS else None
-        options = self.options.tensorrt
-        self.files[job] = two.build(job, options) if two else BUILDS[job].make(graph, self.work, options)
+        self.files[job] = two.build(job, self.options.tensorrt) if two else self.kitchen.built(job, graph, self.work)
         self._judge(job, graph)
 
     def _judge(self, job: Job, graph: Path) -> None:
         """Measure an engine. Raises ParityFailed when it is over the limits."""
-        name, subject = name_of(job), self.subject
+        name, kitchen = name_of(job), self.kitchen
         literal = None if job in self.here else OnnxRuntimeEngine(graph, threads=self.options.threads, literal=True)
         with closing(literal or self.open(job)) as engine:
-            answers = ask(engine, told_of(subject.frames.all, self.told(name)))
-        self.measured[job] = measured = Measured.of(answers, subject.frames, subject.reference, subject.rule)
-        self.deviations[name] = subject.yardstick.measure(answers)
-        parity = compare(subject.exact, answers, subject.rule.trained.value) if subject.lossy else measured.parity
+            answers = kitchen.answered(engine, name)
+        self.measured[job] = measured = Measured.of(answers, kitchen.frames, kitchen.reference, kitchen.rule)
+        self.deviations[name] = kitchen.yardstick.measure(answers)
+        parity = compare(self.exact, answers, kitchen.rule.trained.value) if self.lossy else measured.parity
         errors = [parity.score_error, parity.map_error]
-        if not np.isfinite(errors).all():
-            raise EngineError(f"{name} gives values that are not finite", hint="please report it")
+        kitchen.refuse_not_finite(name, errors)
         if job[1] == "fp32" and max(errors) > FP32_LIMIT:
-            whose = "rewritten" if subject.lossy else "trained"
+            whose = "rewritten" if self.lossy else "trained"
             raise ParityFailed(
                 f"{name} is off by {max(errors):.2g} of the {whose} model's map range (allowed {FP32_LIMIT:g})",
                 hint="please report it with the versions that edgead doctor shows",
             )
-        judged = subject.lossy or job[1] != "fp32"
-        if broken := self.options.limits.broken(self.deviations[name], subject.yardstick.pairs) if judged else ():
+        judged = self.lossy or job[1] != "fp32"
+        if broken := self.options.limits.broken(self.deviations[name], kitchen.yardstick.pairs) if judged else ():
             hint = "give milder --rewrite settings, or none" if job[1] == "fp32" else "try --precision fp32"
             raise ParityFailed(f"{name}: {', '.join(broken)}", hint=hint)
 
@@ -213,31 +221,26 @@ class Workshop:
         targets: dict[QuantizeOptions, Target] = {}
         for job in self.jobs:
             if BUILDS[job].graph == "int8":
-                o = self.options
-                target = target_for(job[0], weight_bits=o.weight_bits, method=o.observer, tool=o.tool)
+                target = self.kitchen.target(job[0])
                 if self._two is not None and job[0] in COARSE_BACKENDS:
                     with self._leaving_nothing(job):
                         self._int8_tiles(self._two, job, target)
                     continue
                 groups.setdefault(target.options, []).append(job)
                 targets.setdefault(target.options, target)
-        calibration = self.subject.calibration
-        if not groups or float_graph is None or calibration is None:
+        if not groups or float_graph is None:
             return
-        ranges = observe(
-            float_graph, calibration, reference=self.subject.known(), allow_unsafe=self.options.allow_unsafe,
-            report=self.told("calibration"), threads=self.options.threads,
-        )  # fmt: skip
+        ranges = self.kitchen.ranges(float_graph, self._known(), allow_unsafe=self.options.allow_unsafe)
         for options, jobs in groups.items():
             graph = self._int8_file(options)
             with self._leaving_nothing(*jobs):
-                self.calibrated.append(
-                    calibrate(
-                        float_graph, calibration, targets[options], self.options.keep_float, output=graph, ranges=ranges,
-                        report=self.told("INT8"), threads=self.options.threads,
-                    )
-                )  # fmt: skip
+                made = self.kitchen.quantize(float_graph, graph, targets[options], self.options.keep_float, ranges)
+                self.calibrated.append(made)
                 self._guard(float_graph, graph, jobs)
+
+    def _known(self) -> Reference:
+        """What calibration pictures are compared with."""
+        return Reference(self.kitchen.frames.held_out, self.kitchen.frames.held_out_scores(self.exact))
 
     def _int8_file(self, options: QuantizeOptions) -> Path:
         if options.tool == "nncf":
@@ -249,9 +252,9 @@ class Workshop:
 
     def _int8_tiles(self, two: TwoGraphs, job: Job, target: Target) -> None:
         """Build and judge an INT8 engine of two graphs (:mod:`edgead.export.coarse`)."""
-        calibration = self.subject.calibration
+        calibration = self.kitchen.calibration
         assert calibration is not None
-        screen(calibration, reference=self.subject.known(), allow_unsafe=self.options.allow_unsafe)
+        screen(calibration, reference=self._known(), allow_unsafe=self.options.allow_unsafe)
         self.calibrated.append(two.quantize(calibration, target, self.options.threads))
         self.files[job] = two.build(job, self.options.tensorrt, target.options.weight_bits)
         self._judge(job, self.work / GRAPH_FILES["float"])
@@ -260,7 +263,7 @@ class Workshop:
         asked = self.options.report is not None
         options = replace(self.options.guard, always_blame=self.options.guard.always_blame or asked, threads=self.options.threads)
         candidates = [self._candidate(job) for job in jobs]
-        report = guard(float_graph, graph, candidates, self.subject.yardstick, self.options.limits, options, self.report)
+        report = guard(float_graph, graph, candidates, self.kitchen.yardstick, self.options.limits, options, self.report)
         self._guarded(report)
 
     def _guarded(self, report: GuardReport) -> None:
@@ -269,20 +272,20 @@ class Workshop:
         refused = {refusal.engine: refusal for refusal in report.refused}
         for job in self.jobs:
             if (name := name_of(job)) in report.answers:
-                subject = self.subject
-                self.measured[job] = Measured.of(report.answers[name], subject.frames, subject.reference, subject.rule)
+                kitchen = self.kitchen
+                self.measured[job] = Measured.of(report.answers[name], kitchen.frames, kitchen.reference, kitchen.rule)
                 self.deviations[name] = report.deviations[name]
                 if name in refused:
                     self._refuse(job, ParityFailed(refused[name].why, hint=refused[name].hint))
 
     def _candidate(self, job: Job) -> Candidate:
         def build(graph: Path) -> Path:
-            file = BUILDS[job].make(graph, graph.parent, self.options.tensorrt)
+            file = self.kitchen.built(job, graph, graph.parent)
             if graph.is_relative_to(self.work):  # what the guard tries lies elsewhere; what it accepts, it moves here
                 self.files[job] = file
             return file
 
         def opened(file: Path) -> Engine:
-            return open_file(file, lambda part: resolve("engine", job[0])(part, threads=self.options.threads))
+            return self.kitchen.opened(job, file, self.options.threads)
 
         return Candidate(name_of(job), build, opened if job in self.here else None)

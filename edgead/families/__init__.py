@@ -101,6 +101,17 @@ def known(name: str) -> bool:
     return name in FAMILIES or name in names()
 
 
+def unknown(name: str, package: str | None) -> str:
+    """How to come by a family that a model or bundle names and nobody here knows; "" when it is known.
+
+    Args:
+        package: that brings it, where the file says so.
+    """
+    if known(name):
+        return ""
+    return f"pip install {package}" if package else "install the edgead or the package that made it"
+
+
 def trained() -> list[str]:
     """Those that ``edgead train`` may be asked for. Whether one of another package can be trained shows when it is loaded."""
     return [name for name in names() if name not in FAMILIES or FAMILIES[name].fit]

@@ -149,7 +149,7 @@ def _written(
         manifest = manifest.with_engine(record)
     bundle = rewrite_manifest(bundle, manifest)
     reached: dict[str, Reach] = {}
-    if bundle.manifest.golden and bundle.manifest.measured.get("threshold"):
+    if bundle.manifest.golden and bundle.manifest.measured.threshold:
         golden = bundle.golden()
         reached = {record.name: reach(bundle, record, golden) for _, record in pairs}
     return Written(bundle, pairs, dry_run, signed, chosen, reached)

@@ -303,7 +303,7 @@ class Workshop:
             if camera.selfcheck is not None:
                 check = SelfCheck.of_bundle(bundle, record, main.engine, every_s=camera.selfcheck.every_s, clock=self.clock)
             if camera.drift is not None:
-                light = TrainedLight.of(bundle.manifest.measured.get("training", {}))
+                light = TrainedLight.of(bundle.manifest.measured.training)
                 faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle), light)
             faces.looks[name] = (HeatScale(main.calm, rule.level), recipe)
             return main, Product(number, Answerer(main.engine, recipe, rule, name), fallback, check, held.pop_all().close)

@@ -12,6 +12,7 @@ from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_g
 from edgead.cli.main import main
 from edgead.jobs.doctor.box import PROBE
 from edgead.manifest import Origin
+from edgead.measured import Measured
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import TensorSpec
@@ -39,7 +40,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         default_engine="onnxruntime-fp32",
         calibration=None,
         golden=1,
-        measured={},
+        measured=Measured(),
         tools={},
         machine={},
         created_at="2026-01-01T00:00:00+00:00",

@@ -68,7 +68,7 @@ def test_a_budget_is_shown_written_inspected_and_made_again(
     assert {name: other.files[name] for name in ("model.onnx", "model.int8.onnx")} == {
         name: one.files[name] for name in ("model.onnx", "model.int8.onnx")
     }
-    assert other.measured["search"] == one.measured["search"]
+    assert other.measured.search == one.measured.search
     assert other.default_engine == one.default_engine
 
 

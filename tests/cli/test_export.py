@@ -202,7 +202,7 @@ def test_a_limit_that_is_no_share_is_refused(argument: list[str], tiny: Tiny, ca
 def test_what_the_guard_and_the_calibration_noticed_is_printed(
     tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wide = Bundle.open(tiny.bundle()).manifest.measured["guard"][0]["engines"]["onnxruntime-int8"]["score_deviation"]
+    wide = Bundle.open(tiny.bundle()).manifest.measured.guard[0].engines["onnxruntime-int8"].score_deviation
     target = tmp_path / "part.edgead"
     arguments = [
         "--backend",
@@ -234,7 +234,7 @@ def test_labelled_folders_of_any_name_are_taken_for_what_they_are(
     arguments = ["export", str(tiny.model()), "-o", str(target), "--labelled", str(tmp_path), "--frames", "4", *QUICK]
     assert main(arguments) == 0
     assert "labelled pictures: good: OK (8); defects: NG (8)" in capsys.readouterr().out
-    assert Bundle.open(target).manifest.measured["frames"]["good"] == 4
+    assert Bundle.open(target).manifest.measured.frames["good"] == 4
 
 
 def test_bad_labelled_pictures_are_all_named_in_one_run(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from edgead.cli.run import Wanted, camera_of
 from edgead.config import CameraConfig, CommandOutput
 from edgead.jobs.doctor.box import PROBE
 from edgead.manifest import Origin
+from edgead.measured import Measured, TrainedThreshold
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.loop.stats import Stats
@@ -62,7 +63,7 @@ def write_bundle(target: Path, *, wrong_by: float = 0.0) -> Path:
         default_engine="onnxruntime-fp32",
         calibration=None,
         golden=1,
-        measured={"threshold": {"value": 200.0, "method": "given"}},
+        measured=Measured(threshold=TrainedThreshold(200.0, "given")),
         tools={},
         machine={},
         created_at="2026-01-01T00:00:00+00:00",

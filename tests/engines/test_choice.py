@@ -13,6 +13,7 @@ from edgead.bundle import Bundle, write_manifest
 from edgead.cli.main import main
 from edgead.engines import timing
 from edgead.engines.timing import fastest, in_bursts
+from edgead.measured import Choice
 from edgead.testing import FakeEngine
 from edgead.types import AnomalyMap, Image
 from tests.bundles import Tiny
@@ -59,8 +60,8 @@ def test_an_engine_that_the_one_before_disturbs_is_still_found_the_fastest(monke
 
 def test_another_machine_chooses_again_and_inspect_says_why(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = Bundle.open(bundle).manifest
-    elsewhere = {"machine": {"cpu": "another CPU", "cpu_flags": [], "cores": 96}, "least_ms": {"onnxruntime-int8": 0.001}}
-    measured = {**manifest.measured, "choice": elsewhere}
+    elsewhere = Choice({"cpu": "another CPU", "cpu_flags": [], "cores": 96}, {"onnxruntime-int8": 0.001})
+    measured = dataclasses.replace(manifest.measured, choice=elsewhere)
     write_manifest(bundle, dataclasses.replace(manifest, default_engine="onnxruntime-int8", measured=measured))
     assert main(["inspect", str(bundle)]) == 0
     assert "the fastest on another CPU with 96 cores (onnxruntime-int8 0.001 ms)" in " ".join(capsys.readouterr().out.split())
@@ -71,7 +72,7 @@ def test_another_machine_chooses_again_and_inspect_says_why(bundle: Path, capsys
     assert main(["verify", str(bundle), *VERIFY]) == 0
     assert "the default engine was chosen on another machine; here: " in " ".join(capsys.readouterr().out.split())
     after = Bundle.open(bundle).manifest
-    times = after.measured["choice"]["least_ms"]
+    times = after.measured.choice.least_ms or {}
     assert set(times) == {record.name for record in manifest.engines}
     assert after.default_engine == min(times, key=times.get)
 

@@ -72,7 +72,7 @@ def test_a_bundle_says_what_its_threshold_comes_from(tmp_path: Path) -> None:
     assert (threshold.chosen.good, threshold.chosen.crossfit, threshold.chosen.guaranteed) == (24, "leave-one-out", False)
     assert "leave-one-out score 23 of 24 good pictures" in facts(threshold)
     assert "good parts NG: 8 % expected, no guarantee (leave-one-out)" in facts(threshold)
-    said = [finding["message"] for finding in bundle.manifest.measured["judgement"]]  # `edgead inspect` tells them
+    said = [noticed.message for noticed in bundle.manifest.measured.judgement]  # `edgead inspect` tells them
     assert [line for line in said if "a score that chance does not explain: odd.png" in line]
 
     file = tmp_path / "model/model.json"

@@ -73,10 +73,10 @@ def test_the_manifest_tells_how_it_was_made(tiny: Tiny) -> None:
     assert manifest.calibration["findings"][0]["severity"] == "warning"  # so few pictures
     assert len(manifest.calibration["digest"]) == 64
     assert manifest.engine("openvino-int8").built_with["weight_bits"] == "7"
-    assert manifest.measured["frames"] == {"held_out": 6, "good": 6, "defect": 6}
+    assert manifest.measured.frames == {"held_out": 6, "good": 6, "defect": 6}
     assert {"torch", "onnx", "openvino", "onnxruntime"} <= manifest.tools.keys()
-    choice = manifest.measured["choice"]
-    assert manifest.default_engine == min(choice["least_ms"], key=choice["least_ms"].get)
+    times = manifest.measured.choice.least_ms or {}
+    assert manifest.default_engine == min(times, key=lambda name: times[name])
     assert json.loads(json.dumps(manifest.to_json()))
 
 
@@ -102,16 +102,16 @@ def test_an_engine_that_breaks_a_limit_leaves_no_bundle_and_the_old_one(tiny: Ti
 
 @pytest.mark.promise("layers to blame go back to float")
 def test_layers_that_the_guard_returns_are_float_in_the_bundle(tiny: Tiny, tmp_path: Path) -> None:
-    wide = Bundle.open(tiny.bundle()).manifest.measured["guard"][0]
-    limit = 0.97 * wide["engines"]["onnxruntime-int8"]["score_deviation"]
+    wide = Bundle.open(tiny.bundle()).manifest.measured.guard[0]
+    limit = 0.97 * wide.engines["onnxruntime-int8"].score_deviation
     options = strict(limits=Limits(1.0, 1.0, limit), guard=GuardOptions(sensitivity_s=1.0), frames_per_class=6)
     bundle = export_bundle(tiny.model(), tmp_path / "part.edgead", options)
-    (told,) = bundle.manifest.measured["guard"]
-    assert told["keep_float"]
-    assert told["engines"]["onnxruntime-int8"]["score_deviation"] <= limit
+    (told,) = bundle.manifest.measured.guard
+    assert told.keep_float
+    assert told.engines["onnxruntime-int8"].score_deviation <= limit
     model = onnx.load(bundle.path / "model.int8.onnx")
     float_nodes = {node.name: node for node in model.graph.node}
-    assert all(not float_nodes[name].input[0].endswith(".q") for name in told["keep_float"])
+    assert all(not float_nodes[name].input[0].endswith(".q") for name in told.keep_float)
     assert verify_engine(bundle, "onnxruntime-int8", threads=1).passed
 
 
@@ -122,10 +122,10 @@ def test_without_labelled_defects_drawn_ones_guard(tiny: Tiny, tmp_path: Path) -
     (model / "model.json").write_text(json.dumps(info))
     bundle = export_bundle(model, tmp_path / "part.edgead", strict(limits=Limits(1.0, 1.0, 1e6), frames_per_class=6))
     measured = bundle.manifest.measured
-    assert measured["frames"] == {"held_out": 6, "good": 0, "defect": 0, "drawn": 6}
+    assert measured.frames == {"held_out": 6, "good": 0, "defect": 0, "drawn": 6}
     assert bundle.manifest.engine().auroc is None  # of real defects nothing is known
-    assert measured["deviations"]["onnxruntime-int8"]["auroc"] is not None
-    assert measured["deviations"]["onnxruntime-int8"]["frames"] == 12
+    assert measured.deviations["onnxruntime-int8"].auroc is not None
+    assert measured.deviations["onnxruntime-int8"].frames == 12
 
 
 def test_a_false_reject_rate_chooses_every_threshold(tiny: Tiny, tmp_path: Path) -> None:
@@ -165,7 +165,8 @@ def test_a_threshold_set_by_hand_stays(tiny: Tiny, tmp_path: Path) -> None:
     (model / "model.json").write_text(json.dumps(info))
     bundle = export_bundle(model, tmp_path / "part.edgead", ExportOptions(("onnxruntime",), ("fp32",), threads=1))
     assert bundle.manifest.engine().threshold.value == 123.5
-    assert bundle.manifest.measured["threshold"]["method"] == "by hand"
+    assert bundle.manifest.measured.threshold is not None
+    assert bundle.manifest.measured.threshold.method == "by hand"
 
 
 @pytest.mark.parametrize(

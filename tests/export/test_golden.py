@@ -82,7 +82,7 @@ def test_a_model_card_with_nan_among_its_metrics_still_exports(model: Path, tmp_
     card = json.loads((old / "model.json").read_text())
     (old / "model.json").write_text(json.dumps({**card, "metrics": {"caught": float("nan"), "image_auroc": 0.5}}))
     options = ExportOptions(backends=("onnxruntime",), precisions=("fp32",), threads=1)
-    assert export_bundle(old, tmp_path / "old.edgead", options).manifest.measured["training"]["image_auroc"] == 0.5
+    assert export_bundle(old, tmp_path / "old.edgead", options).manifest.measured.training["image_auroc"] == 0.5
 
 
 def test_few_large_pictures_are_kept_and_the_first_in_any_case(tmp_path: Path) -> None:

@@ -46,14 +46,14 @@ def test_int8_over_its_limits_leaves_the_float_engines_and_not_a_file_of_its_own
     assert {path.name for path in bundle.path.iterdir()} == {*FLOAT_FILES, "openvino"}
     assert {path.name for path in (bundle.path / "openvino").iterdir()} == {"fp32.xml", "fp32.bin"}
     assert manifest.calibration is None
-    refused = manifest.measured["refused"]
-    assert [told["engine"] for told in refused] == ["onnxruntime-int8", "openvino-int8"]
+    refused = manifest.measured.refused
+    assert [told.engine for told in refused] == ["onnxruntime-int8", "openvino-int8"]
     for told in refused:
-        assert "score deviation" in told["why"]
-        assert "(allowed 0); 1 of 22 layers tried in float" in told["why"]
-        assert told["figures"]["score_deviation"] > 0.0
-        assert told["figures"]["frames"] == 12
-    assert set(manifest.measured["deviations"]) == set(manifest.measured["latency_ms"]) == {r.name for r in manifest.engines}
+        assert "score deviation" in told.why
+        assert "(allowed 0); 1 of 22 layers tried in float" in told.why
+        assert told.figures is not None and told.figures.score_deviation > 0.0
+        assert told.figures.frames == 12
+    assert set(manifest.measured.deviations) == set(manifest.measured.latency_ms) == {r.name for r in manifest.engines}
     assert all(verify_engine(bundle, record.name, threads=1).passed for record in manifest.engines)
     assert choice.choose(bundle, choice.measure(bundle, [r.name for r in manifest.engines], 1)).manifest.default_engine
     page = report.read_text().replace("\\", "")
@@ -80,8 +80,8 @@ def test_a_float_engine_that_is_off_does_not_take_the_others_with_it(
     bundle = export_bundle(model, tmp_path / "part.edgead", wanted)
     assert [record.name for record in bundle.manifest.engines] == ["onnxruntime-fp32"]
     assert {path.name for path in bundle.path.iterdir()} == FLOAT_FILES
-    (told,) = bundle.manifest.measured["refused"]
-    assert told["why"].startswith("openvino-fp32 is off by ")
+    (told,) = bundle.manifest.measured.refused
+    assert told.why.startswith("openvino-fp32 is off by ")
     with pytest.raises(ParityFailed, match=r"^openvino-fp32 is off by .*; no bundle written$"):
         export_bundle(model, tmp_path / "none.edgead", options("openvino"))  # INT8 of it is not even tried
     assert not (tmp_path / "none.edgead").exists()
@@ -131,8 +131,8 @@ def test_thresholds_tuned_on_an_engine_outlive_a_bundle_without_it(model: Path, 
     export_bundle(model, target, options("onnxruntime", **wide))
     assert main(["threshold", str(target), "--engine", name, "--set", "17.5"]) == 0
     without = export_bundle(model, target, options("onnxruntime", precisions=("fp32",)))
-    assert "they are kept" in without.manifest.measured["carried"][name]
+    assert "they are kept" in (without.manifest.measured.carried or {})[name]
     again = export_bundle(model, target, options("onnxruntime", **wide))
-    assert again.manifest.measured["carried"] == {name: ""}
+    assert again.manifest.measured.carried == {name: ""}
     assert again.manifest.engine(name).threshold.value == 17.5
     assert json.loads(json.dumps(again.manifest.to_json()))

@@ -183,7 +183,7 @@ def test_a_report_of_int8_leaves_a_bundle_that_runs(tiny: Tiny, tmp_path: Path) 
     bundle = export_bundle(tiny.model(), tmp_path / "part.edgead", wide)
     assert bundle.manifest.engine().file == "model.int8.onnx"
     assert verify_engine(bundle, "onnxruntime-int8", threads=1).passed
-    assert bundle.manifest.measured["guard"][0]["layer_engine"] == "onnxruntime-int8"
+    assert bundle.manifest.measured.guard[0].rest["layer_engine"] == "onnxruntime-int8"
     page = Page((tmp_path / "r.html").read_text())
     assert f"Bundle written: {bundle.path}" in page.text
     assert len(page.pictures) == 4  # one engine has no latency to compare

@@ -228,7 +228,7 @@ def test_an_export_ahead_of_time_waits_for_its_device(tiny: Tiny, tmp_path: Path
     assert half.parity is None
     assert half.threshold.value != manifest.engine("openvino-fp32").threshold.value  # its graph's own
     assert half.built_with["compute_capability"] == "8.9"
-    assert manifest.measured["literal"]["tensorrt-rtx-fp16"]["map_error"] < LARGEST_ERROR["fp16"]
+    assert manifest.measured.literal["tensorrt-rtx-fp16"].map_error < LARGEST_ERROR["fp16"]
     assert {"model.fp16.onnx", "tensorrt-rtx/fp16.engine"} <= manifest.files.keys()
 
 

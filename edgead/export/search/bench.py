@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,28 +17,24 @@ import numpy.typing as npt
 import torch
 
 from edgead.bundle import file_digest
-from edgead.calibration.int8.calibrate import calibrate
 from edgead.calibration.int8.half import to_half
-from edgead.calibration.int8.observe import Ranges, observe
-from edgead.calibration.int8.targets import QuantizeOptions, target_for
-from edgead.calibration.judging.deviation import Yardstick, paired_error
+from edgead.calibration.int8.observe import Ranges
+from edgead.calibration.int8.targets import QuantizeOptions
+from edgead.calibration.judging.deviation import paired_error
 from edgead.calibration.judging.layers import Graphs, layer_errors
 from edgead.calibration.pictures.screening import Reference
 from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.decision import Rule
 from edgead.engines.timing import LatencyStats, interleaved
-from edgead.errors import BadInput, EngineError
 from edgead.export.builds import BUILDS
 from edgead.export.graph import write_onnx
-from edgead.export.measure import ThresholdRule, read_frames, trained_answers
+from edgead.export.kitchen import Kitchen, Report
+from edgead.export.measure import trained_answers
 from edgead.export.options import ExportOptions
 from edgead.export.search.journal import Accuracy, Latency
 from edgead.export.search.space import Choice, Size
-from edgead.families.rewriting import plan_for, rewrite
-from edgead.models.detector import Detector
-from edgead.models.rewrites import Material, Setting
-from edgead.parity import Answers, ask
-from edgead.registry import resolve
+from edgead.models.rewrites import Setting
+from edgead.parity import Answers
 from edgead.trained import CALIBRATION, HELD_OUT, WEIGHTS, load_model, read_card
 from edgead.types import Engine, Image
 
@@ -58,29 +54,26 @@ FEWEST_FRAMES = 16
 SHARE_FOR_FRAMES = 0.1
 """Of the search's time, what the trained model's own answers may take."""
 
-Told = Callable[[str, float], None]
 
-
-class Bench:
-    """One trained model, its frames and the trained answers on them.
+class Bench(Kitchen):
+    """A kitchen in which candidates are made beside each other, timed and judged.
 
     Args:
-        model_dir: written by ``edgead train`` or ``import``.
-        options: of the export; backends, precisions, rewrites and threads come from the candidates.
+        model_dir, options, per_class, report: as :class:`~edgead.export.kitchen.Kitchen` takes them; backends, precisions,
+            rewrites and threads come from the candidates (per_class: see :func:`affordable_frames`).
         scratch: an empty folder for graphs and engines.
         frame: width and height of the camera's pictures.
-        per_class: at most so many frames of each kind; see :func:`affordable_frames`.
 
     Raises:
         BadInput: no trained model, unusable pictures, or the region of interest does not fit the frame.
     """
 
-    def __init__(self, model_dir: Path, options: ExportOptions, scratch: Path, frame: Size, per_class: int, told: Told) -> None:
-        self.model_dir, self.options, self.scratch, self.told = model_dir, options, scratch, told
-        self.detector, self.card = load_model(model_dir)
-        self.recipe = self.card.preprocess
-        self.frames = read_frames(model_dir, self.recipe, self._labelled_root(), per_class, draw=True)
-        self.calibration = self._calibration_set()
+    def __init__(
+        self, model_dir: Path, options: ExportOptions, scratch: Path, frame: Size, per_class: int, report: Report
+    ) -> None:
+        int8 = options.calibration is not None or (model_dir / CALIBRATION).is_dir()
+        super().__init__(model_dir, options, per_class, report, lossy=True, int8=int8)
+        self.scratch = scratch
         self.picture: Image = self.recipe.as_camera(self.frames.held_out[0], *frame)
         self.recipe.apply(self.picture)
         self._graphs: dict[str, Path] = {}
@@ -104,19 +97,8 @@ class Bench:
             light._graphs, light._held_out, light._ranges = {}, {}, {}
         return self._sketch
 
-    def ask_trained(self) -> None:
-        """The trained model's answers, which everything is compared with.
-
-        Raises:
-            BadInput: they are all the same.
-        """
-        images = self.frames.all
-        self.reference = trained_answers(self.detector, images, lambda done: self.told("trained model", done))
-        if not np.ptp(self.reference.scores) > 0.0:
-            raise BadInput("the trained model gives every picture the same score", hint="train it again")
-        self.rule = ThresholdRule.of(self.card, self.reference.scores, len(self.frames.held_out), self.options.max_false_reject)
-        own, judged, drawn = (lambda s: self.rule.own(s).value), self.frames.judged(), bool(self.frames.drawn)
-        self.yardstick = Yardstick(images, self.reference, self.rule.trained.value, own, *judged, drawn)
+    def ask(self) -> None:
+        super().ask()
         self.trained = self.accuracy_of(self.reference)
 
     def accuracy_of(self, answers: Answers, original: Bench | None = None) -> Accuracy:
@@ -135,14 +117,13 @@ class Bench:
 
     def build(self, choice: Choice) -> Path:
         """The engine's file, made as an export makes it."""
-        build = BUILDS[choice.job]
         graph = self.graph(choice)
         folder = graph.parent / str(choice)
         file = folder / "built"
         if file.is_file():
             return Path(file.read_text("utf-8"))
         folder.mkdir(exist_ok=True)
-        made = build.make(graph, folder, self.options.tensorrt)
+        made = self.built(choice.job, graph, folder)
         file.write_text(str(made), "utf-8")
         return made
 
@@ -160,8 +141,7 @@ class Bench:
         return self._int8_graph(whole, choice)
 
     def open(self, choice: Choice) -> Engine:
-        engine: Engine = resolve("engine", choice.backend)(self.build(choice), threads=choice.threads)
-        return engine
+        return self.opened(choice.job, self.build(choice), choice.threads)
 
     def size_bytes(self, choice: Choice) -> int:
         """Of the engine's files: an IR's weights lie beside it."""
@@ -177,17 +157,9 @@ class Bench:
         Raises:
             EngineError: values that are not finite.
         """
-        images = self.frames.all
-
-        def shown() -> Iterator[Image]:
-            for i, image in enumerate(images):
-                yield image
-                self.told(f"{choice}: accuracy", (i + 1) / len(images))
-
         with closing(self.open(choice)) as engine:
-            answers = ask(engine, shown())
-        if not np.isfinite(answers.scores).all():
-            raise EngineError(f"{choice} gives values that are not finite", hint="please report it")
+            answers = self.answered(engine, f"{choice}: accuracy")
+        self.refuse_not_finite(str(choice), answers.scores)
         return answers
 
     def verdict(self, engine: Engine) -> Callable[[], object]:
@@ -223,7 +195,7 @@ class Bench:
         graphs = Graphs(self._float_graph(plain.settings), self.graph(plain))
         errors = layer_errors(
             graphs, self.yardstick.images, self.reference, max_s=self.options.guard.sensitivity_s, threads=self.options.threads,
-            report=lambda done: self.told("error of each layer", done),
+            report=self.told("error of each layer"),
         )  # fmt: skip
         return [tuple(graphs.names(error.layer.nodes)) for error in errors]
 
@@ -236,27 +208,13 @@ class Bench:
             sha.update(self.calibration.digest.encode())
         return sha.hexdigest()
 
-    def _labelled_root(self) -> Path | None:
-        if self.options.labelled is not None:
-            return self.options.labelled
-        known = self.card.labelled_root
-        return Path(known) if known and (Path(known) / "test").is_dir() else None
-
-    def _calibration_set(self) -> CalibrationSet | None:
-        folder = self.options.calibration or self.model_dir / CALIBRATION
-        if not folder.is_dir() and self.options.calibration is None:
-            return None
-        own = self.options.calibration  # goes through the whole recipe; what training set aside already went through it
-        recipe = self.recipe if own else self.recipe.of_inputs
-        return CalibrationSet.from_folder(folder, recipe, self.options.calibration_count)
-
     def _float_graph(self, settings: Mapping[str, Setting]) -> Path:
         key = repr(sorted(settings.items()))
         if key not in self._graphs:
-            self.told("ONNX", 0.0)
+            self.report("ONNX", 0.0)
             folder = self.scratch / str(len(self._graphs))
             folder.mkdir()
-            detector = self._rewritten(settings)
+            detector, _ = self.rewritten(settings)
             graph = folder / "model.onnx"
             write_onnx(detector, graph)
             self._graphs[key] = graph
@@ -266,39 +224,18 @@ class Bench:
                     self._held_out[graph] = trained_answers(detector, self.frames.held_out, lambda done: None).scores
         return self._graphs[key]
 
-    def _rewritten(self, settings: Mapping[str, Setting]) -> Detector:
-        plan = plan_for(self.detector.family, {**self.options.rewrites, **settings}, self.options.left_out)
-        if not plan:
-            return self.detector
-        pictures = self.calibration.images if self.calibration else self.frames.held_out
-        return rewrite(self.detector, plan, Material.of(pictures))[0]
-
     def _int8_graph(self, whole: Path, choice: Choice) -> Path:
-        if self.calibration is None:
-            raise BadInput("INT8 needs good pictures, and the model has none", hint="give --calibration DIR, or --precision fp32")
-        o = self.options
-        target = target_for(choice.backend, weight_bits=o.weight_bits, method=o.observer, tool=o.tool)
+        target = self.target(choice.backend)
         folder = whole.parent / _int8_name(target.options, choice.keep_float)
-        graph = folder / "model.int8.onnx"
-        if o.tool == "nncf":
-            graph = folder / "openvino/int8.xml"
+        graph = folder / ("openvino/int8.xml" if self.options.tool == "nncf" else "model.int8.onnx")
         if not graph.is_file():
-            graph.parent.mkdir(parents=True, exist_ok=True)
             if whole not in self._ranges:
-                self._ranges[whole] = self._observe(whole, self.calibration)
-            told = lambda done: self.told("INT8", done)  # noqa: E731
-            calibrate(
-                whole, self.calibration, target, choice.keep_float, output=graph, ranges=self._ranges[whole], report=told,
-                threads=o.threads,
-            )  # fmt: skip
+                known = None if self._is_sketch else Reference(self.frames.held_out, self._held_out[whole])
+                unsafe = self._is_sketch or self.options.allow_unsafe
+                self._ranges[whole] = self.ranges(whole, known, allow_unsafe=unsafe)
+            graph.parent.mkdir(parents=True, exist_ok=True)
+            self.quantize(whole, graph, target, choice.keep_float, self._ranges[whole])
         return graph
-
-    def _observe(self, whole: Path, calibration: CalibrationSet) -> Ranges:
-        known = None if self._is_sketch else Reference(self.frames.held_out, self._held_out[whole])
-        return observe(
-            whole, calibration, reference=known, allow_unsafe=self._is_sketch or self.options.allow_unsafe,
-            report=lambda done: self.told("calibration", done), threads=self.options.threads,
-        )  # fmt: skip
 
 
 def _int8_name(options: QuantizeOptions, keep_float: tuple[str, ...]) -> str:

@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from edgead.calibration.judging.deviation import Limits
 from edgead.export.search.journal import Accuracy, Latency, Record
 from edgead.export.search.pareto import broken, front, meets, noise, within_loss
+from edgead.export.search.space import Choice
+from edgead.measured import Candidate, SearchChoice, Timed
+from edgead.typed import read
 
 HINT = "allow more: --budget-ms, --max-auroc-drop, --max-flips or --search-minutes; or take a faster device"
 
 
 def rows(
     records: Sequence[Record], chosen: Record | None, trained: Accuracy, budget_ms: float, limits: Limits
-) -> list[dict[str, Any]]:
-    """Every candidate, JSON-able, with what was measured and what follows from it; scores are left out.
+) -> tuple[Candidate, ...]:
+    """Every candidate with what was measured and what follows from it; scores are left out.
 
     Args:
         trained: of the trained model itself.
     """
     best = {id(record) for record in front([record for record in records if not record.failed])}
-    found = []
-    for record in records:
-        row = {"name": str(record.choice), **record.choice.to_json(), "failed": record.failed}
-        row |= {"bytes": record.bytes, "graph": record.graph, "latency": record.latency and figures(record.latency)}
-        row["accuracy"] = None
-        if record.accuracy is not None:
-            row["accuracy"] = {k: v for k, v in asdict(record.accuracy).items() if k not in ("good", "defect")}
-            row["accuracy"] |= {"noise": noise(record.accuracy, trained), "within_loss": within_loss(record.accuracy, limits)}
-        found.append(row | {"meets": meets(record, budget_ms), "front": id(record) in best, "chosen": record is chosen})
+    return tuple(
+        _row(r, trained, limits, {"meets": meets(r, budget_ms), "front": id(r) in best, "chosen": r is chosen}) for r in records
+    )
+
+
+def _row(record: Record, trained: Accuracy, limits: Limits, place: Mapping[str, bool]) -> Candidate:
+    row = {"name": str(record.choice), **record.choice.to_json(), "failed": record.failed, "bytes": record.bytes, **place}
+    row |= {"graph": record.graph, "latency": record.latency and _rounded(record.latency), "accuracy": None}
+    if record.accuracy is not None:
+        row["accuracy"] = {k: v for k, v in asdict(record.accuracy).items() if k not in ("good", "defect")}
+        row["accuracy"] |= {"noise": noise(record.accuracy, trained), "within_loss": within_loss(record.accuracy, limits)}
+    found: Candidate = read(Candidate, row)
     return found
 
 
-def figures(latency: Latency) -> dict[str, Any]:
+def choice_told(choice: Choice) -> SearchChoice:
+    """For the manifest."""
+    found: SearchChoice = read(SearchChoice, {"name": str(choice), **choice.to_json()})
+    return found
+
+
+def figures(latency: Latency) -> Timed:
+    """For the manifest."""
+    found: Timed = read(Timed, _rounded(latency))
+    return found
+
+
+def _rounded(latency: Latency) -> dict[str, Any]:
     """JSON-able, in microseconds' steps."""
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(latency).items()}
 

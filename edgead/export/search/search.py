@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from edgead import machine
 from edgead.bundle import Bundle, rewrite_manifest, storage_errors
@@ -31,7 +30,7 @@ from edgead.export.pipeline import export_bundle
 from edgead.export.search.bench import Bench, affordable_frames, facts_of, model_digest
 from edgead.export.search.journal import Journal, Record
 from edgead.export.search.options import Retrain, SearchOptions
-from edgead.export.search.outcome import HINT, figures, nothing, p50, p99, rows
+from edgead.export.search.outcome import HINT, choice_told, figures, nothing, p50, p99, rows
 from edgead.export.search.pareto import meets, noise, ranking, within_loss
 from edgead.export.search.space import (
     Axis,
@@ -45,6 +44,7 @@ from edgead.export.search.space import (
     smaller_sizes,
     thread_counts,
 )
+from edgead.measured import Search, SearchTrained
 from edgead.trained import is_model
 
 WORTH = 0.02
@@ -72,7 +72,7 @@ Report = Callable[[str, float], None]
 class NothingMeets(BudgetMissed):
     """No engine keeps budget and tolerated loss; `facts` are what was measured, as in the manifest of a bundle."""
 
-    def __init__(self, message: str, *, hint: str, facts: dict[str, Any]) -> None:
+    def __init__(self, message: str, *, hint: str, facts: Search) -> None:
         super().__init__(message, hint=hint)
         self.facts = facts
 
@@ -93,7 +93,7 @@ def search_bundle(
     report: Report = lambda stage, fraction: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Bundle:
-    """Search, and write the bundle of the engine to take, with the search in its manifest (``measured["search"]``).
+    """Search, and write the bundle of the engine to take, with the search in its manifest (`measured.search`).
 
     Args:
         options: `backends` and `precisions` bound the space; `rewrites` are in all candidates; `limits` say what may be lost.
@@ -140,7 +140,7 @@ class _Search:
                 hint="export it without --budget-ms; the time shown is that of the slowest picture",
             )
         began = time.monotonic()
-        self.bench.ask_trained()
+        self.bench.ask()
         self.reserve_s = min(RESERVE * self.total_s, RESERVE_S + 3 * (time.monotonic() - began))
         self.benches: dict[Size | None, Bench] = {None: self.bench}
         head = {"model": file.stem, "frames": self.bench.frames_digest(), "frames_per_class": self.per_class}
@@ -354,7 +354,7 @@ class _Search:
         self.benches[size] = bench = Bench(
             model_dir, self.options, self._folder(name), self.asked.frame, self.per_class, self.report
         )
-        bench.ask_trained()
+        bench.ask()
 
     def _fallback(self) -> None:
         """Nothing keeps both: judge the fastest, so that the message can tell what there is."""
@@ -495,36 +495,36 @@ class _Search:
             self._note_down(replace(record, latency=latency))
             raise _TooSlow(f"{record.choice}: p99 {record.latency and record.latency.p99_ms:.1f} ms in the search, but "
                            f"{latency.p99_ms:.1f} ms as a bundle, so it is out")  # fmt: skip
-        search = {
-            **bundle.manifest.measured["search"],
-            "built": figures(latency),
-            "seconds": round(time.monotonic() - self.began, 1),
-        }
-        rewrite_manifest(bundle, replace(bundle.manifest, measured={**bundle.manifest.measured, "search": search}))
+        measured = bundle.manifest.measured
+        rest = {**measured.search.rest, "seconds": round(time.monotonic() - self.began, 1)}
+        search = replace(measured.search, built=figures(latency), rest=rest)
+        rewrite_manifest(bundle, replace(bundle.manifest, measured=replace(measured, search=search)))
 
-    def facts(self, chosen: Record | None) -> dict[str, Any]:
+    def facts(self, chosen: Record | None) -> Search:
         """The whole search, for the manifest and for showing."""
         records = [r for r in self.journal.records if self._allowed(r.choice)]
         trained, options = self.bench.trained, self.options
-        return {
-            "budget_ms": self.asked.budget_ms,
-            "limits": asdict(self.limits),
-            "frame": list(self.asked.frame),
-            "chosen": None if chosen is None else {"name": str(chosen.choice), **chosen.choice.to_json()},
-            "trained": {"auroc": trained.auroc, "frames": trained.frames, "drawn": bool(self.bench.frames.drawn)},
-            "frames_per_class": self.per_class,
-            "frames_digest": self.bench.frames_digest(),
-            "seed": 0,
-            "calibration": None if options.calibration is None else str(options.calibration.absolute()),
-            "labelled": None if options.labelled is None else str(options.labelled.absolute()),
-            "calibration_count": options.calibration_count,
-            "left_out": list(options.left_out),
-            "minutes": self.asked.minutes,
-            "seconds": round(time.monotonic() - self.began, 1),
-            "resumed": self.journal.found,
-            "notes": list(self.notes),
-            "candidates": rows(records, chosen, trained, self.asked.budget_ms, self.limits),
-        }
+        return Search(
+            budget_ms=self.asked.budget_ms,
+            limits=asdict(self.limits),
+            frame=self.asked.frame,
+            chosen=None if chosen is None else choice_told(chosen.choice),
+            trained=SearchTrained(trained.auroc, bool(self.bench.frames.drawn), {"frames": trained.frames}),
+            frames_per_class=self.per_class,
+            calibration=None if options.calibration is None else str(options.calibration.absolute()),
+            labelled=None if options.labelled is None else str(options.labelled.absolute()),
+            calibration_count=options.calibration_count,
+            notes=tuple(self.notes),
+            candidates=rows(records, chosen, trained, self.asked.budget_ms, self.limits),
+            rest={
+                "frames_digest": self.bench.frames_digest(),
+                "seed": 0,
+                "left_out": list(options.left_out),
+                "minutes": self.asked.minutes,
+                "seconds": round(time.monotonic() - self.began, 1),
+                "resumed": self.journal.found,
+            },
+        )
 
     def _say(self, line: str) -> None:
         if line not in self.notes:

@@ -25,6 +25,8 @@ from edgead.export.search.journal import Latency
 from edgead.export.search.options import SearchOptions
 from edgead.export.search.search import NothingMeets, search_bundle
 from edgead.export.search.space import Choice
+from edgead.measured import Search
+from edgead.typed import plain, read
 from tests.bundles import Tiny
 
 HOURS_MS = 1e7
@@ -75,19 +77,21 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.promise("the most accurate engine that keeps 40 ms at p99, or says plainly that there is none")
 def test_a_budget_that_holds_gives_the_engine_and_the_search_behind_it(tiny: Tiny, tmp_path: Path) -> None:
     bundle = search_bundle(tiny.model(), tmp_path / "part.edgead", options(), asked(HOURS_MS))
-    search = bundle.manifest.measured["search"]
+    search = bundle.manifest.measured.search
     (record,) = bundle.manifest.engines
-    chosen = search["chosen"]
-    assert record.name == bundle.manifest.default_engine == f"{chosen['backend']}-{chosen['precision']}"
-    assert search["built"]["p99_ms"] <= HOURS_MS
-    rows = {row["name"]: row for row in search["candidates"]}
+    chosen = search.chosen
+    assert chosen is not None and search.built is not None
+    assert record.name == bundle.manifest.default_engine == f"{chosen.backend}-{chosen.precision}"
+    assert search.built.p99_ms <= HOURS_MS
+    rows = {row.name: row for row in search.candidates or ()}
     assert set(rows) == {"onnxruntime-fp32 1 thread", "onnxruntime-int8 1 thread"}
-    assert rows["onnxruntime-fp32 1 thread"]["accuracy"]["auroc_change"] == pytest.approx(0.0, abs=1e-6)
-    assert [row["chosen"] for row in rows.values()].count(True) == 1
+    accuracy = rows["onnxruntime-fp32 1 thread"].accuracy
+    assert accuracy is not None and accuracy.auroc_change == pytest.approx(0.0, abs=1e-6)
+    assert [row.chosen for row in rows.values()].count(True) == 1
     graph = "model.onnx" if record.precision == "fp32" else "model.int8.onnx"
-    assert bundle.manifest.files[graph] == rows[chosen["name"]]["graph"]  # what was measured is what was built
+    assert bundle.manifest.files[graph] == rows[chosen.name].graph  # what was measured is what was built
     assert verify_engine(bundle, record.name, threads=1).passed
-    assert json.loads(json.dumps(search)) == search
+    assert read(Search, json.loads(json.dumps(plain(search)))) == search
 
 
 @pytest.mark.promise("the most accurate engine that keeps 40 ms at p99, or says plainly that there is none")
@@ -98,7 +102,7 @@ def test_when_nothing_is_fast_enough_it_says_what_there_is_and_leaves_the_old_bu
         search_bundle(tiny.model(), old, options("fp32"), asked(0.001))
     assert caught.value.exit_code == BudgetMissed.exit_code == 8
     assert "--budget-ms" in caught.value.hint
-    assert caught.value.facts["chosen"] is None
+    assert caught.value.facts.chosen is None
     assert Bundle.open(old).manifest == Bundle.open(tiny.bundle()).manifest
     assert sorted(p.name for p in tmp_path.iterdir()) == ["part.edgead", "part.edgead.search"]
 
@@ -131,7 +135,7 @@ def test_an_interrupted_search_goes_on_and_measures_nothing_twice(
     notes: list[str] = []
     bundle = search_bundle(tiny.model(), target, options(), asked(HOURS_MS), note=notes.append)
     assert re.match("going on with 2 candidates", notes[0])
-    assert bundle.manifest.measured["search"]["resumed"] == 2
+    assert bundle.manifest.measured.search.rest["resumed"] == 2
     assert sorted(measured) == sorted(
         f"{step} onnxruntime-{p} 1 thread" for step in ("look", "judge", "time") for p in ("fp32", "int8")
     )
@@ -165,15 +169,15 @@ def test_int8_that_loses_too_much_keeps_its_worst_layers_in_float(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "axes_for", lambda *args: ())
-    plain = Bundle.open(tiny.bundle()).manifest.measured["deviations"]["onnxruntime-int8"]["score_deviation"]
+    plain = Bundle.open(tiny.bundle()).manifest.measured.deviations["onnxruntime-int8"].score_deviation
     limits = Limits(1.0, 1.0, 0.97 * plain)
     bundle = search_bundle(tiny.model(), tmp_path / "part.edgead", options("int8", limits=limits), asked(HOURS_MS))
-    search = bundle.manifest.measured["search"]
-    chosen = next(row for row in search["candidates"] if row["chosen"])
-    assert chosen["keep_float"]
-    assert chosen["accuracy"]["score_deviation"] <= limits.max_score_deviation
-    assert bundle.manifest.files["model.int8.onnx"] == chosen["graph"]
-    assert bundle.manifest.measured["guard"][0]["steps"] == []
+    search = bundle.manifest.measured.search
+    chosen = search.taken
+    assert chosen is not None and chosen.keep_float and chosen.accuracy is not None
+    assert chosen.accuracy.score_deviation <= limits.max_score_deviation
+    assert bundle.manifest.files["model.int8.onnx"] == chosen.graph
+    assert bundle.manifest.measured.guard[0].steps == ()
 
 
 def test_lossy_rewrites_are_searched_when_the_plain_engines_are_too_slow(
@@ -183,10 +187,11 @@ def test_lossy_rewrites_are_searched_when_the_plain_engines_are_too_slow(
     monkeypatch.setattr(module._Search, "_timed", by_rule(lambda choice: 20.0 - 5 * len(choice.rewrites)))
     monkeypatch.setattr(Bench, "latency", lambda self, engine, reference, full, again=0: Latency(10.0, 10.0, 200, 5.0, True))
     bundle = search_bundle(tiny.model(), tmp_path / "part.edgead", options("fp32", limits=FEW_FLIPS), asked(16.0))
-    chosen = bundle.manifest.measured["search"]["chosen"]
-    assert len(chosen["rewrites"]) == 1
-    applied = {one["name"]: one["setting"] for one in bundle.manifest.measured["rewrites"]}
-    assert chosen["rewrites"].items() <= applied.items()
+    chosen = bundle.manifest.measured.search.chosen
+    assert chosen is not None
+    assert len(chosen.rewrites) == 1
+    applied = {one.name: one.setting for one in bundle.manifest.measured.rewrites}
+    assert chosen.rewrites.items() <= applied.items()
 
 
 def by_rule(ms: Callable[[Any], float]) -> Callable[..., Any]:
@@ -198,7 +203,7 @@ def by_rule(ms: Callable[[Any], float]) -> Callable[..., Any]:
 
 def test_a_first_look_costs_a_few_pictures_and_leaves_what_is_built_as_it_is(tiny: Tiny, tmp_path: Path) -> None:
     bench = Bench(tiny.model(), options(), tmp_path, FRAME, 6, lambda stage, done: None)
-    bench.ask_trained()
+    bench.ask()
     choice = Choice("onnxruntime", "int8", threads=1)
     look = bench.sketch()
     assert bench.calibration is not None and look.calibration is not None
@@ -240,8 +245,9 @@ def test_threads_that_are_slower_and_steadier_keep_a_budget_that_all_cores_break
     monkeypatch.setattr(module.machine, "usable_cores", lambda: 2)
     free = module.replace(options("fp32"), threads=None)
     bundle = search_bundle(tiny.model(), tmp_path / "part.edgead", free, asked(16.0))
-    chosen = bundle.manifest.measured["search"]["chosen"]
-    assert (chosen["threads"], chosen["rewrites"]) == (1, {})
+    chosen = bundle.manifest.measured.search.chosen
+    assert chosen is not None
+    assert (chosen.threads, chosen.rewrites) == (1, {})
 
 
 def test_of_all_numbers_of_threads_the_fastest_is_built_upon(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,8 +257,9 @@ def test_of_all_numbers_of_threads_the_fastest_is_built_upon(tiny: Tiny, tmp_pat
     monkeypatch.setattr(module.machine, "usable_cores", lambda: 8)
     free = module.replace(options("fp32", limits=FEW_FLIPS), threads=None)
     bundle = search_bundle(tiny.model(), tmp_path / "part.edgead", free, asked(8.0))
-    chosen = bundle.manifest.measured["search"]["chosen"]
-    assert (chosen["threads"], len(chosen["rewrites"])) == (2, 1)
+    chosen = bundle.manifest.measured.search.chosen
+    assert chosen is not None
+    assert (chosen.threads, len(chosen.rewrites)) == (2, 1)
 
 
 def test_smaller_inputs_are_tried_last_with_the_model_trained_again(
@@ -269,9 +276,11 @@ def test_smaller_inputs_are_tried_last_with_the_model_trained_again(
 
     bundle = search_bundle(tiny.model(), tmp_path / "part.edgead", options("fp32"), asked(16.0, retrain=retrain))
     assert trained == [(64, 64)]
-    assert bundle.manifest.measured["search"]["chosen"]["size"] == [64, 64]
-    (row,) = (row for row in bundle.manifest.measured["search"]["candidates"] if row["chosen"])
-    assert row["accuracy"]["score_deviation"] < 1e-4  # from the model trained again, which its engine is true to
+    assert bundle.manifest.measured.search.chosen is not None
+    assert bundle.manifest.measured.search.chosen.size == (64, 64)
+    (row,) = (row for row in bundle.manifest.measured.search.candidates or () if row.chosen)
+    assert row.accuracy is not None
+    assert row.accuracy.score_deviation < 1e-4  # from the model trained again, which its engine is true to
 
 
 def test_without_its_pictures_a_model_is_not_trained_again_and_that_is_said(
@@ -295,7 +304,8 @@ def test_no_further_candidate_is_begun_when_the_time_is_up(tiny: Tiny, tmp_path:
 
 def test_the_threads_that_were_chosen_are_those_that_run(tiny: Tiny, tmp_path: Path) -> None:
     bundle = search_bundle(tiny.model(), tmp_path / "part.edgead", options("fp32"), asked(HOURS_MS))
-    assert bundle.manifest.measured["search"]["chosen"]["threads"] == searched_threads(bundle) == 1
+    assert bundle.manifest.measured.search.chosen is not None
+    assert bundle.manifest.measured.search.chosen.threads == searched_threads(bundle) == 1
     assert searched_threads(Bundle.open(tiny.bundle())) is None
 
 
