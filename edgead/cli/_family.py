@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.cli._types import PATH
-from edgead.cli._verb import option, parameters_of
+from edgead.cli._verb import option
 from edgead.errors import BadInput, MissingExtra
 from edgead.families import find, trained
 from edgead.families.contract import Family
@@ -20,17 +20,16 @@ def family_options(function: Any) -> Any:
     """Decorator: the options of all families that can be trained here, grouped by the families that have them.
 
     The verb's function gets them by their names in Python, None where they are not given; :func:`given_to` makes a family's
-    values of them. To be put above the verb's own options: one of another package's that has the name of such is left out.
+    values of them. One of another package that has the name of an option of the verb's own gives way to it.
     """
     found: dict[str, list[tuple[Family, Known]]] = {}
-    taken = {param.name for param in parameters_of(function)}
     for name in trained():
         try:
             family = find(name)
             known = family.options_type().known()
         except (MissingExtra, BadInput):  # of another package: what is wrong is told when it is asked for
             continue
-        for one in (one for one in known if one.name not in taken):
+        for one in known:
             found.setdefault(one.name, []).append((family, one))
     for having in reversed(list(found.values())):
         function = _made(having)(function)
@@ -67,10 +66,10 @@ def _made(having: Sequence[tuple[Family, Known]]) -> Any:
     group = " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
     group = f"{group}, {RARE}" if all(known.told.rare for _, known in having) else group
     if all(known.kinds == (bool,) for _, known in having):
-        return option(f"{one.flag}/--no-{one.flag[2:]}", one.name, default=None, group=group, help=help)
+        return option(f"{one.flag}/--no-{one.flag[2:]}", one.name, default=None, group=group, help=help, yields=True)
     kinds = {kind for _, known in having for kind in known.kinds}
     metavar = one.told.metavar or "|".join(one.told.choices) or None
-    return option(one.flag, one.name, type=PATH if kinds == {Path} else str, metavar=metavar, group=group, help=help)
+    return option(one.flag, one.name, type=PATH if kinds == {Path} else str, metavar=metavar, group=group, help=help, yields=True)
 
 
 def _usual(known: Known) -> str:

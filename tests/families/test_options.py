@@ -28,8 +28,8 @@ def lines(model: str, *arguments: str) -> Any:
 
     @verb("Try.\n")
     @argument("model")
-    @family_options
     @option("--size")
+    @family_options
     def command(model: str, size: str | None, **given: Any) -> int:
         try:
             got.append(given_to(model, given))
