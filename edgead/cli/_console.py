@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,18 +35,31 @@ def progress() -> Progress:
     return Progress(*columns, console=console(stderr=True), transient=True)
 
 
-@contextmanager
-def told_progress() -> Iterator[Callable[[str, float], None]]:
+class Told:
     """A job's progress as a bar for each of its stages, where somebody looks on."""
+
+    def __init__(self, bars: Progress | None) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: float) -> None:
+        """So much of the stage is done, 0 to 1."""
+        if self._bars is None:
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=1.0)
+        self._bars.update(self._tasks[stage], completed=done)
+
+    def say(self, line: str) -> None:
+        """A line on standard error, above the bars."""
+        (console(stderr=True) if self._bars is None else self._bars.console).print(line, markup=False)
+
+
+@contextmanager
+def told_progress() -> Iterator[Told]:
+    """To be told by a job where it stands."""
     if not sys.stderr.isatty():
-        yield lambda stage, done: None
+        yield Told(None)
         return
     with progress() as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=1.0)
-            bars.update(tasks[stage], completed=done)
-
-        yield report
+        yield Told(bars)

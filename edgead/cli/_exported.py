@@ -2,76 +2,115 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgead import versions
-from edgead.cli import _budget
-from edgead.errors import ParityFailed
+from edgead.bundle import Bundle, Threshold
+from edgead.cli._console import console
+from edgead.parity import ParityReport
+from edgead.typed import plain
 
 if TYPE_CHECKING:
-    from edgead.bundle import Bundle
+    from edgead.jobs.export import ExportResult
 
 
-def listed(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine of the bundle.
 
-
-def tell_refused(bundle: Bundle, backends: Sequence[str], precisions: Sequence[str]) -> int:
-    """The exit code: 0, or 4 when something that was asked for by name was refused, which goes to standard error then.
-
-    Args:
-        backends, precisions: those that were named; none where the choice was left to edgead. Who names both wants each of their
-            engines; who names one of them wants any engine of it.
+    Attributes:
+        name, backend, precision: of it.
+        parity: against the trained model; null: it was built ahead of time, and is measured by `edgead verify`.
+        auroc: on the labelled pictures; null without.
+        threshold: for its answers.
+        latency_ms: the median here; null when it was not timed.
+        kept_float: layers that INT8 leaves in float.
     """
-    kept = {(record.backend, record.precision) for record in bundle.manifest.engines}
-    missing = []
-    for refusal in bundle.manifest.measured.refused:
-        backend, _, precision = refusal.engine.rpartition("-")
-        others = {
-            (True, True): False,
-            (True, False): any(b == backend for b, _ in kept),
-            (False, True): any(p == precision for _, p in kept),
-            (False, False): True,
-        }[bool(backends), bool(precisions)]
-        if not others:
-            missing.append(refusal.engine)
-    if not missing:
-        return 0
-    from edgead.cli.main import told
-    from edgead.runtime.outlet import say
 
-    what = f"refused, though asked for: {', '.join(missing)}; {bundle.path} is written without"
-    names = ", ".join(record.name for record in bundle.manifest.engines)
-    say(told("export", what, f"it holds {names}; why is said above, and by edgead inspect"), sys.stderr)
-    return ParityFailed.exit_code
+    name: str
+    backend: str
+    precision: str
+    parity: ParityReport | None
+    auroc: float | None
+    threshold: Threshold
+    latency_ms: float | None
+    kept_float: int
 
 
-def tell_former(bundle: Bundle, before: set[Path]) -> None:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The bundle that was made; `edgead inspect --json` shows its whole manifest.
+
+    Attributes:
+        bundle: its folder.
+        sha256: of it.
+        default_engine: the one that `run` takes.
+        engines: those that answer as the trained model does.
+        refused: engine -> why it is not in the bundle.
+        wanted: of these, the ones that were asked for by name; then the exit code is 4.
+        kept: where the bundle that was there is now; null: none was.
+        search: what a search for a budget found; empty without.
+        differing: graphs that are not those of the bundle to be like; null without.
+    """
+
+    bundle: str
+    sha256: str
+    default_engine: str
+    engines: tuple[Engine, ...]
+    refused: Mapping[str, str]
+    wanted: tuple[str, ...]
+    kept: Path | None
+    search: Mapping[str, Any]
+    differing: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, result: ExportResult) -> Exported:
+        """What is told of a result."""
+        bundle = result.bundle
+        manifest, measured = bundle.manifest, bundle.manifest.measured
+        kept = _kept_float(bundle)
+        engines = tuple(
+            Engine(one.name, one.backend, one.precision, one.parity, one.auroc, one.threshold,
+                   measured.latency_ms.get(one.name), kept.get(one.name, 0))
+            for one in manifest.engines
+        )  # fmt: skip
+        refused = {refusal.engine: refusal.why for refusal in measured.refused}
+        search = plain(measured.search) if measured.search.candidates else {}
+        return cls(
+            str(bundle.path), bundle.digest, manifest.default_engine, engines, refused, result.wanted, result.kept, search,
+            result.differing,
+        )  # fmt: skip
+
+
+def _kept_float(bundle: Bundle) -> dict[str, int]:
+    """Engine -> layers that the guard returned to float."""
+    return {name: len(told.keep_float) for told in bundle.manifest.measured.guard for name in told.engines}
+
+
+def tell_former(result: ExportResult) -> None:
     """What became of the bundle that was there, and of what the line had tuned in it."""
-    from edgead.cli._console import console
-
+    bundle = result.bundle
     for name, why in (bundle.manifest.measured.carried or {}).items():
         told = f"NOT carried over: {why}; choose them anew: edgead threshold {bundle.path} --good DIR" if why else "carried over"
         console().print(f"{name}: thresholds tuned on the line {told}", markup=False)
-    for version in versions.former(bundle.path):
-        if version.path not in before:
-            back = f"edgead bundle restore {bundle.path}"
-            console().print(f"the bundle that was there is kept as {version.path}; to put it back: {back}", markup=False)
+    if result.kept is not None:
+        back = f"edgead bundle restore {bundle.path}"
+        console().print(f"the bundle that was there is kept as {result.kept}; to put it back: {back}", markup=False)
 
 
-def compare(like: Bundle, bundle: Bundle) -> None:
-    from edgead.cli._console import console
+def compare(path: Path, result: ExportResult) -> None:
+    """Whether the graphs are those of the bundle at `path`, and if not, what may be the reason."""
+    from edgead.bundle import Bundle
 
-    if not (differing := _budget.differing_graphs(like, bundle)):
-        console().print(f"the same graphs as in {like.path}, byte for byte", markup=False)
+    if not result.differing:
+        console().print(f"the same graphs as in {path}, byte for byte", markup=False)
         return
-    tools = [f"{n} {v} there, {bundle.manifest.tools.get(n, 'none')} here" for n, v in like.manifest.tools.items()]
-    others = [line for line in tools if line.split()[1] != line.split()[-2]]
+    there, here = Bundle.open(path).manifest.tools, result.bundle.manifest.tools
+    others = [f"{n} {v} there, {here.get(n, 'none')} here" for n, v in there.items() if here.get(n) != v]
     console().print(
-        f"warning: {', '.join(differing)} not the same as in {like.path}: another model, other pictures"
+        f"warning: {', '.join(result.differing)} not the same as in {path}: another model, other pictures"
         + (f", or other versions ({'; '.join(others)})" if others else ", or another machine"),
         markup=False,
     )
@@ -80,7 +119,6 @@ def compare(like: Bundle, bundle: Bundle) -> None:
 def warn(bundle: Bundle) -> None:
     """Whether golden defects are found at all, what was taken for good and for defects, what must be said of the model, what
     calibration noticed about its pictures, and what the guard had to do."""
-    from edgead.cli._console import console
     from edgead.engines.golden import reach
 
     found = reach(bundle, bundle.manifest.engine(), bundle.golden())
@@ -116,8 +154,6 @@ def show(bundle: Bundle) -> None:
     from rich import box
     from rich.table import Column, Table
 
-    from edgead.cli._console import console
-
     measured = bundle.manifest.measured
     names = ("score err", "dev.", "flips", "AUROC", "threshold", "float", "ms")
     table = Table(
@@ -127,7 +163,7 @@ def show(bundle: Bundle) -> None:
     trained = measured.threshold
     stated = "" if trained is None else f"{trained.value:.4g}"
     table.add_row("trained model", "", "", "", "" if auroc is None else f"{auroc:.4f}", stated, "", "")
-    kept = {name: len(told.keep_float) for told in measured.guard for name in told.engines}
+    kept = _kept_float(bundle)
     for record in bundle.manifest.engines:
         chosen = " *" if record.name == bundle.manifest.default_engine else ""
         parity = record.parity

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgead.cli._types import PATH
+import click
+
+from edgead.cli._types import NUMBER, PATH, WHOLE
 from edgead.cli._verb import option
 from edgead.errors import BadInput, MissingExtra
 from edgead.families import find, trained
@@ -31,8 +33,11 @@ def family_options(function: Any) -> Any:
             continue
         for one in known:
             found.setdefault(one.name, []).append((family, one))
+    own = list(parameters_of(function))
+    parameters_of(function).clear()
     for having in reversed(list(found.values())):
         function = _made(having)(function)
+    parameters_of(function).extend(own)  # in the help the verb's own come first
     return function
 
 
@@ -67,9 +72,19 @@ def _made(having: Sequence[tuple[Family, Known]]) -> Any:
     group = f"{group}, {RARE}" if all(known.told.rare for _, known in having) else group
     if all(known.kinds == (bool,) for _, known in having):
         return option(f"{one.flag}/--no-{one.flag[2:]}", one.name, default=None, group=group, help=help, yields=True)
+    metavar = one.told.metavar or ("" if one.told.choices else None)
+    return option(one.flag, one.name, type=_type(having), metavar=metavar or None, group=group, help=help, yields=True)
+
+
+def _type(having: Sequence[tuple[Family, Known]]) -> Any:
+    """What all families that have the option take; text, which the one that is trained reads, where they do not agree."""
     kinds = {kind for _, known in having for kind in known.kinds}
-    metavar = one.told.metavar or "|".join(one.told.choices) or None
-    return option(one.flag, one.name, type=PATH if kinds == {Path} else str, metavar=metavar, group=group, help=help, yields=True)
+    if any(known.told.parse for _, known in having) or len(kinds) != 1:
+        return str
+    choices = {known.told.choices for _, known in having}
+    if len(choices) == 1 and (same := choices.pop()):
+        return click.Choice(same)
+    return {Path: PATH, int: WHOLE, float: NUMBER}.get(kinds.pop(), str)
 
 
 def _usual(known: Known) -> str:

@@ -18,7 +18,10 @@ from edgead.typed import Rest
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
     "demo": {"": "edgead.demo.report:Facts"},
+    "train": {"": "edgead.cli._trained:Model"},
     "distill": {"": "edgead.jobs.distill:Distilled"},
+    "import": {"": "edgead.cli._imported:ImportedModel"},
+    "export": {"": "edgead.cli._exported:Exported", "on-device": "edgead.cli._on_device:OnDevice"},
     "verify": {"": "edgead.jobs.verify:VerifyResult"},
     "sign": {"sign": "edgead.cli.sign:Signed", "new-key": "edgead.cli.sign:NewKey"},
     "inspect": {"": "edgead.cli.inspect:Inspected + edgead.manifest:Manifest"},

@@ -105,6 +105,11 @@ def size(text: str) -> tuple[int, int]:
     return int(width), int(height if times else width)
 
 
+def names(text: str) -> tuple[str, ...]:
+    """``"a, b"`` -> ("a", "b"), each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 def rectangle(text: str) -> tuple[int, int, int, int]:
     """``"10,20,300,200"``: x, y, width, height in pixels."""
     parts = text.split(",")
@@ -122,4 +127,9 @@ def _frame(text: str) -> tuple[int, int]:
 
 
 WHOLE, NUMBER, SEED = whole(), number(), whole(0, LARGEST_SEED)
-SIZE, RECTANGLE, FRAME = Parsed(size, "size"), Parsed(rectangle, "rectangle"), Parsed(_frame, "frame")
+SIZE, RECTANGLE, FRAME, NAMES = (
+    Parsed(size, "size"),
+    Parsed(rectangle, "rectangle"),
+    Parsed(_frame, "frame"),
+    Parsed(names, "names"),
+)

@@ -6,35 +6,34 @@ edgead export FILE does the same on the way to a bundle; this verb keeps the mod
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Any
 
-SUMMARY = "make a model from another tool's file"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edgead.cli._importing import add_import_arguments
-
-    parser.add_argument("source", type=Path, metavar="FILE_OR_DIR", help="the other tool's file or folder")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the model")
-    add_import_arguments(parser)
+from edgead.cli._console import told_progress
+from edgead.cli._importing import foreign_of, import_options
+from edgead.cli._json import print_json
+from edgead.cli._options import JSON
+from edgead.cli._types import PATH
+from edgead.cli._verb import argument, option, verb
 
 
-def run(args: argparse.Namespace) -> int:
-    from edgead.bundle import check_target
+@verb(__doc__)
+@argument("source", type=PATH, metavar="FILE_OR_DIR", help="the other tool's file or folder")
+@option("-o", "--out", type=PATH, required=True, metavar="DIR", help="folder for the model")
+@import_options
+@JSON
+def command(source: Path, out: Path, as_json: bool, **asked: Any) -> int:
+    from edgead.jobs.importing import ImportRequest, import_model
+
+    with told_progress() as progress:
+        result = import_model(ImportRequest(source, out, foreign_of(asked)), progress)
+    from edgead.cli._imported import ImportedModel, summary
+
+    if as_json:
+        print_json("import", ImportedModel.of(result))
+        return 0
     from edgead.cli._console import console
-    from edgead.cli._importing import check_pictures, import_to, summary
-    from edgead.errors import BadInput
-    from edgead.optional import require
 
-    if not args.source.exists():
-        raise BadInput(f"{args.source} does not exist", hint="give a file or a folder that another tool wrote")
-    check_pictures("images", args.images)
-    check_target(args.out, "model.json", "a trained model")
-
-    for module in ("torch", "safetensors"):
-        require(module, extra="train", why="Importing a model")
-    imported, threshold, notes = import_to(args, args.source, args.out)
-    console().print(summary(imported, threshold, notes), markup=False)
-    console().print(f"wrote {args.out}\nnext: edgead export {args.out}", markup=False)
+    console().print(summary(result), markup=False)
+    console().print(f"wrote {out}\nnext: edgead export {out}", markup=False)
     return 0

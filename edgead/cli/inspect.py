@@ -94,7 +94,7 @@ def _vouched(bundle: Bundle) -> list[tuple[str, str]]:
 
 def summary(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     """Label and text of every line above the table; `size` is that of the bundle in bytes."""
-    from edgead.cli._budget import summary as search_summary
+    from edgead.cli._searched import summary as search_summary
     from edgead.cli._sizing import told
     from edgead.cli._thresholds import facts
 

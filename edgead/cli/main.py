@@ -65,10 +65,6 @@ class Edgead(Actions):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"edgead.cli.{_MODULES.get(cmd_name, cmd_name)}")
-        if not hasattr(module, "command"):
-            from edgead.cli._bridge import Bridge
-
-            return Bridge(cmd_name, module)
         command: click.Command = module.command
         command.name = cmd_name
         return command

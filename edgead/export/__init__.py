@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgead.export.builds import BACKENDS, PRECISIONS, installed_backends
@@ -19,3 +22,13 @@ def __getattr__(name: str) -> Any:
 
         return getattr(pipeline, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Room(ModuleType):
+    """``edgead.export(...)`` is a call of the face, and this room has its name."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return importlib.import_module("edgead.api").export(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Room

@@ -30,7 +30,7 @@ class ExportOptions:
 
     Attributes:
         backends: of `BACKENDS`; None takes those that are installed.
-        precisions: of `PRECISIONS`; a backend is built in those that it has.
+        precisions: of `PRECISIONS`; a backend is built in those that it has. None: FP32 and INT8.
         weight_bits: of INT8, 7 or 8; None lets each target decide.
         observer: how INT8 activation ranges are chosen, ``"minmax"``, ``"mse"`` or ``"percentile"``.
         tool: ``"edgead"`` or ``"nncf"`` makes the INT8 graph.
@@ -53,7 +53,7 @@ class ExportOptions:
     """
 
     backends: tuple[str, ...] | None = None
-    precisions: tuple[str, ...] = ("fp32", "int8")
+    precisions: tuple[str, ...] | None = None
     weight_bits: int | None = None
     observer: str = "minmax"
     tool: str = "edgead"
@@ -91,8 +91,9 @@ class ExportOptions:
         Raises:
             BadInput: no backend has one of the precisions.
         """
-        found = tuple((b, p) for p in self.precisions for b in backends if (b, p) in BUILDS)
-        for missing in set(self.precisions) - {precision for _, precision in found}:
+        wanted = self.precisions or ("fp32", "int8")
+        found = tuple((b, p) for p in wanted for b in backends if (b, p) in BUILDS)
+        for missing in set(wanted) - {precision for _, precision in found}:
             has = sorted({precision for backend, precision in BUILDS if backend in backends})
             raise BadInput(f"{', '.join(backends)} cannot be built in {missing}", hint=f"choose from {', '.join(has)}")
         return found

@@ -15,6 +15,10 @@ def __getattr__(name: str) -> Any:
     """Late, since the child process that looks at a foreign graph needs no torch."""
     if name not in __all__:
         raise AttributeError(name)
-    from edgead.importers import model, recognise
+    from edgead.importers import model
 
-    return recognise.import_model if name == "import_model" else getattr(model, name)
+    if name != "import_model":
+        return getattr(model, name)
+    from edgead.importers import recognise
+
+    return recognise.import_model

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgead import __version__
 from edgead.bundle import Threshold, file_digest
 from edgead.errors import BadInput
 from edgead.manifest import IMPORTED, Data, Origin
-from edgead.models.detector import Detector
 from edgead.preprocess import PreprocessRecipe
 from edgead.types import Image
+
+if TYPE_CHECKING:
+    from edgead.models.detector import Detector
 
 
 @dataclass(frozen=True, slots=True)

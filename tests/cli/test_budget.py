@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +9,10 @@ import numpy as np
 import pytest
 
 from edgead.bundle import Bundle
-from edgead.cli import _budget
 from edgead.cli.main import main
-from edgead.errors import BadInput
 from edgead.export import figures
 from edgead.export.search.bench import Bench
-from edgead.preprocess import PreprocessRecipe
-from edgead.training.fit import TrainRequest, train
-from tests.bundles import Tiny, write_parts
+from tests.bundles import Tiny
 
 QUICK = ["--backend", "onnxruntime", "--threads", "1", "--frames", "6", "--frame", "320x240", "--allow-unsafe-calibration"]
 WIDE = ["--max-flips", "1", "--max-auroc-drop", "1", "--max-score-deviation", "1000000"]
@@ -102,16 +96,18 @@ def test_an_interrupted_search_says_how_to_go_on(
         (["MODEL", "--budget-ms", "0"], 2, "a budget of 0 ms is not usable"),
         (["MODEL", "--budget-ms", "-3"], 2, "a budget of -3 ms is not usable"),
         (["MODEL", "--budget-ms", "9", "--search-minutes", "0"], 2, "0 minutes of search"),
-        (["MODEL", "--budget-ms", "9", "--frame", "big"], 2, "'big' is not a size"),
-        (["MODEL", "--budget-ms", "9", "--frame", "8x8"], 2, "8 x 8 px is not usable"),
+        (["MODEL", "--budget-ms", "9", "--frame", "big"], 2, "--frame: 'big' is not WIDTHxHEIGHT"),
+        (["MODEL", "--budget-ms", "9", "--frame", "8x8"], 2, "--frame: '8x8' is not WIDTHxHEIGHT"),
         (["MODEL", "--budget-ms", "9", "--backend", "abacus"], 2, "cannot export for abacus"),
         (["MODEL", "--budget-ms", "9", "--backend", "openvino", "--device", "gpu"], 2, "openvino does not run on the gpu"),
         (["MODEL", "--budget-ms", "9", "-o", "MODEL"], 2, "exists and is not a bundle"),
-        (["BUNDLE", "--budget-ms", "9", "--on-device"], 2, "--budget-ms does not go with --on-device"),
-        (["MODEL", "--budget-ms", "9", "--like", "BUNDLE"], 2, "--budget-ms does not go with --like"),
-        (["MODEL", "--search-minutes", "3"], 2, "--search-minutes goes with --budget-ms only"),
-        (["MODEL", "--restart-search"], 2, "--restart-search goes with --budget-ms only"),
-        (["MODEL", "--like", "BUNDLE", "--precision", "fp32"], 2, "--like does not go with --precision"),
+        (["BUNDLE", "--budget-ms", "9", "--on-device"], 2, "--on-device: does not go with --budget-ms"),
+        (["MODEL", "--budget-ms", "9", "--like", "BUNDLE"], 2, "--like: does not go with --budget-ms"),
+        (["MODEL", "--search-minutes", "3"], 2, "--search-minutes: for a search only"),
+        (["MODEL", "--restart-search"], 2, "--restart-search: for a search only"),
+        (["MODEL", "--like", "BUNDLE", "--precision", "fp32"], 2, "--precision: does not go with --like"),
+        (["MODEL", "--budget-ms", "nan"], 2, "--budget-ms: 'nan' is not a number"),
+        (["MODEL", "--budget-ms", "9", "--device", "tpu"], 2, "--device: 'tpu' is not one of cpu, gpu"),
         (["MODEL", "--like", "MODEL"], 3, "has no manifest.json"),
         (["MODEL", "--rewrite", "magic=3"], 2, "there is no rewrite 'magic'"),
         (["MODEL", "--rewrite", "rows=few"], 2, "'rows=few' is not usable"),
@@ -143,47 +139,3 @@ def test_without_a_gpu_one_line_says_so(tiny: Tiny, tmp_path: Path, capsys: pyte
     lines = errors(capsys)
     assert "--device gpu: " in lines[0]
     assert len(lines) == 2
-
-
-def test_a_model_is_trained_again_only_on_its_own_pictures(tmp_path: Path) -> None:
-    write_parts(tmp_path / "good", range(8), 64)
-    options = {"layers": ("blocks.4", "blocks.10"), "coreset": 16.0}
-    train(TrainRequest("patchcore", tmp_path / "good", tmp_path / "model", PreprocessRecipe(96, 96), options))
-    retrain, why_not = _budget.retrainer(tmp_path / "model")
-    assert retrain is not None
-    assert not why_not
-    retrain((64, 64), tmp_path / "again", lambda: False)
-    one, other = (json.loads((tmp_path / name / "model.json").read_text()) for name in ("model", "again"))
-    assert other["image_size"] == [64, 64]
-    assert other["config"] == one["config"]
-    assert other["origin"]["arguments"] == one["origin"]["arguments"]
-
-    with pytest.raises(BadInput, match="longer than the search may"):
-        retrain((64, 64), tmp_path / "late", lambda: True)
-    (tmp_path / "good/0000.png").unlink()
-    changed, _ = _budget.retrainer(tmp_path / "model")
-    assert changed is not None
-    with pytest.raises(BadInput, match="are not those that the model was trained on"):
-        changed((64, 64), tmp_path / "never", lambda: False)
-    shutil.rmtree(tmp_path / "good")
-    assert _budget.retrainer(tmp_path / "model") == (
-        None,
-        f"the pictures that it was trained on are not at {tmp_path / 'good'} any more",
-    )
-    assert not (tmp_path / "late").exists()
-    assert not (tmp_path / "never").exists()
-
-
-def test_an_imported_model_is_not_trained_again(tiny: Tiny) -> None:
-    assert _budget.retrainer(tiny.model()) == (None, "this model was not trained by edgead train")
-
-
-def test_like_takes_bundles_that_were_exported_without_a_search(tiny: Tiny) -> None:
-    from edgead.export import ExportOptions
-
-    options = _budget.options_like(Bundle.open(tiny.bundle()), ExportOptions())
-    assert options.backends == ("openvino", "onnxruntime")
-    assert options.precisions == ("fp32", "int8")
-    assert options.weight_bits == 7
-    assert options.limits.max_flips == 1.0
-    assert dict(options.rewrites) == {}

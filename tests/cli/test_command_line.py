@@ -19,6 +19,21 @@ OTHER_WORDS = {
     "--out": "the same",
     "--engine": "one of the bundle's: run has a default, the others take all",
     "--no-cache": "run says what it keeps, and where",
+    "--name": "of the part: from the folder of pictures, or from another tool's file",
+    "--weights": "of the backbone: given in place of the published ones, or of those that a file lacks",
+    "--backbone": "which one is trained on, or what a file does not say",
+    "--layers": "the same",
+    "--size": "of the model's input: chosen, or what a file does not say",
+    "--threshold": "of a station, or of an imported model",
+    "--budget-ms": "camera picture to verdict: train chooses the input's size by it, export searches for an engine",
+    "--frame": "size of the camera's pictures: where its default comes from, each verb says",
+    "--device": "where it is computed: the choices differ",
+    "--max-false-reject": "share of good parts that may be NG: threshold keeps the one before",
+    "--steps": "of training: distil goes on from where it was",
+    "--batch": "of a training step: of what, each training says",
+    "--lr": "the peak learning rate: of whose optimiser",
+    "--bf16": "compute in bfloat16: where that is the default",
+    "--no-bf16": "the same",
 }
 """Words whose help is not the same on every verb, and what they mean on all of them."""
 
@@ -38,8 +53,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     context = click.Context(top)
     for verb in VERBS:
         command = top.get_command(context, verb)
-        if not isinstance(command, Verb | Actions):  # over the bridge
-            continue
+        assert isinstance(command, Verb | Actions), verb
         yield verb, command
         if isinstance(command, Actions):
             yield from ((f"{verb} {name}", action) for name, action in command.commands.items())

@@ -54,7 +54,7 @@ def test_export_takes_its_name_from_the_models_folder(tiny: Tiny, tmp_path: Path
         (["export", "MODEL", "--report", "r.pdf", *QUICK], 2, "a report is a .html or .md file"),
         (["export", "MODEL", "--report", "no/r.html", *QUICK], 2, "there is no folder no"),
         (["export", "MODEL", "--precision", "fp8"], 2, "cannot export for fp8"),
-        (["export", "MODEL", "--threads", "0"], 2, "0 threads"),
+        (["export", "MODEL", "--threads", "0"], 2, "--threads: '0' is not a whole number from 1"),
         (["export", "MODEL", "--calibration", "nowhere"], 2, "--calibration nowhere does not exist"),
         (["export", "MODEL", "--labelled", "nowhere", *QUICK], 2, "--labelled nowhere does not exist"),
         (["export", "MODEL", "-o", "MODEL"], 2, "exists and is not a bundle"),

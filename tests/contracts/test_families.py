@@ -16,13 +16,13 @@ from torch import Tensor
 from edgead.bundle import Bundle
 from edgead.calibration.judging.deviation import Limits
 from edgead.calibration.judging.guard import GuardOptions
-from edgead.cli._budget import retrainer
 from edgead.cli.main import main
 from edgead.errors import BadInput
 from edgead.export import ExportOptions, export_bundle
 from edgead.families import FAMILIES, find, trained
 from edgead.families.contract import FitData, Stopped
 from edgead.families.options import to_json
+from edgead.jobs.again import retrainer
 from edgead.models.detector import Detector
 from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import PreprocessRecipe

@@ -1,0 +1,95 @@
+"""A bundle that is ready to judge pictures. Needs neither torch nor onnx."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from edgead.budget import LatencyBudget
+from edgead.bundle import Bundle, EngineRecord
+from edgead.clock import MonotonicClock
+from edgead.decision import Rule
+from edgead.engines import open_engine
+from edgead.errors import BadInput
+from edgead.preprocess import read_image
+from edgead.runtime.loop.inspector import Inspector, one_line
+from edgead.signing import read_trusted
+from edgead.types import Engine, Frame, Image, Inspection
+
+
+class Judge:
+    """A bundle's engine, recipe and rule: from a camera's picture to a verdict, with score and map.
+
+        with edgead.open("part.edgead") as judge:
+            found = judge("picture.png")          # or an array, H x W x 3 uint8 BGR
+            print(found.verdict, found.score, found.cause)
+
+    Every picture gets a verdict: what cannot be used, by the recipe or by the engine, is UNKNOWN with its cause, never OK. Used
+    by one thread at a time; the caller closes it.
+
+    Attributes:
+        bundle: opened.
+        record: of the engine, as the manifest has it.
+        engine: that answers.
+        rule: that decides.
+    """
+
+    def __init__(self, bundle: Bundle, record: EngineRecord, engine: Engine, rule: Rule | None = None) -> None:
+        self.bundle, self.record, self.engine = bundle, record, engine
+        self.rule = rule or record.threshold.rule
+        self._clock, self._judged = MonotonicClock(), 0
+        self._inspector = Inspector(engine, bundle.manifest.preprocess, self.rule, LatencyBudget(None), self._clock)
+
+    @classmethod
+    def open(
+        cls, path: Path, engine: str | None = None, *, threads: int | None = None, trusted: Sequence[Path] = (), sha256: str = ""
+    ) -> Judge:
+        """Open a bundle and one of its engines; nothing is asked of it yet.
+
+        Args:
+            engine: its name in the bundle; None: the bundle's default.
+            threads: CPU threads of one inference; None: the engine's choice.
+            trusted: files of public keys, one of which must have signed it; empty: no signature is asked for.
+            sha256: that the bundle must have; "": any.
+
+        Raises:
+            BadInput: no engine of that name.
+            BundleError, BundleMismatch: no bundle, damaged, or not for this device.
+            MissingExtra, EngineError: the engine does not open here.
+        """
+        bundle = Bundle.open(path, sha256 or None, read_trusted(trusted))
+        record = bundle.manifest.engine(engine)
+        opened = open_engine(bundle, record.name, threads)
+        try:
+            return cls(bundle, record, opened)
+        except BaseException:
+            opened.close()
+            raise
+
+    def __call__(self, picture: Image | Path | str) -> Inspection:
+        """The verdict on one picture, as the camera gave it: H x W x 3 uint8 BGR, or a file."""
+        self._judged += 1
+        source = ""
+        if isinstance(picture, Path | str):
+            source = str(picture)
+            try:
+                picture = read_image(Path(picture), self.bundle.manifest.preprocess.bits)
+            except BadInput as error:
+                return self._named(self._inspector.unknown(self._judged, f"bad_frame: {one_line(error)}"))
+        frame = Frame(picture, self.record.name, self._judged, self._clock.now_ns(), source=source)
+        return self._named(self._inspector.inspect(self._judged, frame))
+
+    def _named(self, found: Inspection) -> Inspection:
+        return dataclasses.replace(found, engine=self.record.name)
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
