@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgead.cli._types import NUMBER, PATH, WHOLE
-from edgead.cli._verb import option
+from edgead.cli._verb import option, parameters_of
 from edgead.errors import BadInput, MissingExtra
 from edgead.families import find, trained
 from edgead.families.contract import Family
@@ -22,16 +22,17 @@ def family_options(function: Any) -> Any:
     """Decorator: the options of all families that can be trained here, grouped by the families that have them.
 
     The verb's function gets them by their names in Python, None where they are not given; :func:`given_to` makes a family's
-    values of them. One of another package that has the name of an option of the verb's own gives way to it.
+    values of them. To be put above the verb's own options: one of another package's that has the name of such is left out.
     """
     found: dict[str, list[tuple[Family, Known]]] = {}
+    taken = {param.name for param in parameters_of(function)}
     for name in trained():
         try:
             family = find(name)
             known = family.options_type().known()
         except (MissingExtra, BadInput):  # of another package: what is wrong is told when it is asked for
             continue
-        for one in known:
+        for one in (one for one in known if one.name not in taken):
             found.setdefault(one.name, []).append((family, one))
     own = list(parameters_of(function))
     parameters_of(function).clear()
@@ -71,9 +72,9 @@ def _made(having: Sequence[tuple[Family, Known]]) -> Any:
     group = " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
     group = f"{group}, {RARE}" if all(known.told.rare for _, known in having) else group
     if all(known.kinds == (bool,) for _, known in having):
-        return option(f"{one.flag}/--no-{one.flag[2:]}", one.name, default=None, group=group, help=help, yields=True)
+        return option(f"{one.flag}/--no-{one.flag[2:]}", one.name, default=None, group=group, help=help)
     metavar = one.told.metavar or ("" if one.told.choices else None)
-    return option(one.flag, one.name, type=_type(having), metavar=metavar or None, group=group, help=help, yields=True)
+    return option(one.flag, one.name, type=_type(having), metavar=metavar or None, group=group, help=help)
 
 
 def _type(having: Sequence[tuple[Family, Known]]) -> Any:

@@ -52,11 +52,11 @@ Function = Callable[..., int]
 
 
 class Option(click.Option):
-    """An option that stands in the help under the title of its group; one that `yields` gives way to another of its name."""
+    """An option that stands in the help under the title of its group."""
 
-    def __init__(self, *args: Any, group: str = "", yields: bool = False, **attrs: Any) -> None:
+    def __init__(self, *args: Any, group: str = "", **attrs: Any) -> None:
         super().__init__(*args, **attrs)
-        self.group, self.yields = group, yields
+        self.group = group
 
 
 class Argument(click.Argument):
@@ -183,9 +183,7 @@ def verb(description: str | None, summary: str = "") -> Callable[[Function], Ver
     """
 
     def made(function: Function) -> Verb:
-        params = [*reversed(vars(function).get(_PARAMETERS, [])), debug_option()]
-        own = {param.name for param in params if not getattr(param, "yields", False)}
-        params = [param for param in params if param.name not in own or not getattr(param, "yields", False)]
+        params = [*reversed(parameters_of(function)), debug_option()]
         return Verb(name=None, callback=function, params=params, help=description, short_help=summary)
 
     return made
@@ -208,6 +206,12 @@ def option(*names: str, **attrs: Any) -> Callable[[Function], Function]:
 def argument(name: str, **attrs: Any) -> Callable[[Function], Function]:
     """An argument: click.Argument's arguments, and `help`."""
     return _noted(lambda: Argument([name], **attrs))
+
+
+def parameters_of(function: Function) -> list[click.Parameter]:
+    """The parameters that decorators have noted so far, the lowest one first."""
+    found: list[click.Parameter] = vars(function).get(_PARAMETERS, [])
+    return found
 
 
 def _noted(make: Callable[[], click.Parameter]) -> Callable[[Function], Function]:

@@ -28,8 +28,8 @@ def lines(model: str, *arguments: str) -> Any:
 
     @verb("Try.\n")
     @argument("model")
-    @option("--size")
     @family_options
+    @option("--size")
     def command(model: str, size: str | None, **given: Any) -> int:
         try:
             got.append(given_to(model, given))
