@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from edgead import families, registry
 from edgead.cli._family import family_options, given_to
-from edgead.cli._verb import argument, option, verb
+from edgead.cli._verb import argument, complaint, option, verb
 from edgead.errors import BadInput, EdgeadError, MissingExtra
 from edgead.families.contract import Family
 from edgead.families.options import Options, to_json
@@ -37,7 +37,10 @@ def lines(model: str, *arguments: str) -> Any:
             got.append(f"{error}; {error.hint}")
         return 0
 
-    command.main([model, *arguments], standalone_mode=False)
+    try:
+        command.main([model, *arguments], standalone_mode=False)
+    except click.UsageError as error:
+        got.append("; ".join(complaint(error)))
     return got[0]
 
 
@@ -74,8 +77,9 @@ def test_the_command_line_takes_them_and_the_card_gives_them_back(arguments: lis
         (["patchcore", "--steps", "7"], "patchcore has no option steps; its options: backbone, coreset"),
         (["simplenet", "--steps", "0"], "0 training steps are not usable; give --steps 1 or more"),
         (["simplenet", "--steps", "1_000"], "--steps: '1_000' is not a whole number"),
-        (["simplenet", "--noise", "inf"], "noise inf is not usable; give --noise 0 or more"),
-        (["efficientad", "--pdn", "large"], "pdn large is not usable; give --pdn small or medium"),
+        (["simplenet", "--noise", "inf"], "--noise: 'inf' is not a number"),
+        (["efficientad", "--pdn", "large"], "--pdn: 'large' is not one of 'small', 'medium'"),
+        (["simplenet", "--noise", "-1"], "noise -1 is not usable; give --noise 0 or more"),
         (["efficientad", "--start", "random"], "0 steps with start 'random' cannot train"),
         (["efficientad", "--outside", "/dev/null"], "--outside /dev/null is not a folder"),
         (["efficientad", "--teacher", "/nowhere"], "--teacher /nowhere does not exist; give a file, or leave --teacher out"),
