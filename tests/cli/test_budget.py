@@ -12,6 +12,7 @@ from edgead.bundle import Bundle
 from edgead.cli.main import main
 from edgead.export import figures
 from edgead.export.search.bench import Bench
+from edgead.measured import Candidate, Search, SearchAccuracy, SearchTrained, Timed
 from tests.bundles import Tiny
 
 QUICK = ["--backend", "onnxruntime", "--threads", "1", "--frames", "6", "--frame", "320x240", "--allow-unsafe-calibration"]
@@ -22,13 +23,12 @@ ENOUGH = ["--budget-ms", "10000000", *QUICK, *WIDE]
 @pytest.fixture(scope="module", autouse=True)
 def fonts() -> None:
     """matplotlib keeps the fonts that it has used open, for good."""
-    row = {"backend": "a", "name": "a", "front": True, "chosen": True, "latency": {"p99_ms": 1.0}}
-    facts = {"candidates": [{**row, "accuracy": {"auroc": 1.0, "within_loss": True}}], "budget_ms": 1.0}
-    facts |= {"trained": {"auroc": 1.0, "drawn": True}, "limits": {"max_auroc_drop": 0.1}}
+    row = Candidate("a", True, SearchAccuracy(1.0, 0.0), Timed(1.0, 1.0), "a", front=True)
+    found = Search(1.0, candidates=(row,), trained=SearchTrained(1.0, True), limits={"max_auroc_drop": 0.1})
     figures.latency_bars({"bold and plain-fp32": 1.0})
     figures.score_histograms([("bold", np.arange(3, dtype=np.float32), 1.0)], np.array([False, True, True]), "d")
     for kind in ("svg", "png"):
-        figures.latency_against_auroc(facts, kind)
+        figures.latency_against_auroc(found, kind)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from edgead.export import ExportOptions, export_bundle, figures
 from edgead.export.pages import Heading, Table, Text, write_html, write_markdown
 from edgead.export.report import EngineRow, ReportData, check_report, oddest_of, write_report
 from edgead.parity import Answers
+from edgead.trained import OddPicture, read_card
 from tests.bundles import Tiny, part
 from tests.export.test_export import strict
 
@@ -160,11 +162,11 @@ def test_without_matplotlib_nothing_is_begun(tiny: Tiny, tmp_path: Path, monkeyp
     assert "edgead[report]" in caught.value.hint
 
 
-def test_control_characters_in_a_files_name_are_shown_as_such(tmp_path: Path) -> None:
+def test_control_characters_in_a_files_name_are_shown_as_such(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "oddest").mkdir()
     cv2.imwrite(str(tmp_path / "oddest/0000.png"), part(0, 48))
-    told = {"file": "a\x1b[31m\n\tb.png", "times": 2.0, "score": 1.0, "heldout": False, "odd": True}
-    ((caption, image),) = oddest_of(tmp_path, {"oddest": [told]})
+    told = OddPicture("a\x1b[31m\n\tb.png", times=2.0, odd=True, heldout=False, score=1.0)
+    ((caption, image),) = oddest_of(tmp_path, replace(read_card(tiny.model()), oddest=(told,)))
     assert caption.splitlines()[0] == r"a\x1b[31m\n\tb.png"
     assert figures.thumbnails([image], [caption])  # a warning of a missing glyph would be an error here
 

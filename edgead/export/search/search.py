@@ -23,15 +23,17 @@ from pathlib import Path
 from edgead import machine
 from edgead.bundle import Bundle, rewrite_manifest, storage_errors
 from edgead.engines import open_engine
-from edgead.errors import BadInput, BudgetMissed, EdgeadError, ParityFailed, StorageError
+from edgead.errors import BadInput, BudgetMissed, EdgeadError, ParityFailed
 from edgead.export.builds import BACKENDS
+from edgead.export.kitchen import Report
 from edgead.export.options import ExportOptions
 from edgead.export.pipeline import export_bundle
 from edgead.export.search.bench import Bench, affordable_frames, facts_of, model_digest
 from edgead.export.search.journal import Journal, Record
+from edgead.export.search.measuring import Measuring, OutOfTime
 from edgead.export.search.options import Retrain, SearchOptions
 from edgead.export.search.outcome import HINT, choice_told, figures, nothing, p50, p99, rows
-from edgead.export.search.pareto import meets, noise, ranking, within_loss
+from edgead.export.search.pareto import noise, ranking, within_loss
 from edgead.export.search.space import (
     Axis,
     Choice,
@@ -42,16 +44,12 @@ from edgead.export.search.space import (
     deeper,
     settings_at,
     smaller_sizes,
-    thread_counts,
 )
 from edgead.measured import Search, SearchTrained
 from edgead.trained import is_model
 
 WORTH = 0.02
 """Share of the time that a rewrite's last setting must save to be tried further, and another number of threads as well."""
-
-CPU_BACKENDS = ("openvino", "onnxruntime")
-"""Those whose number of threads may be chosen."""
 
 LAYERS_FLOAT = (1, 2, 4, 8)
 BASES = 2
@@ -66,8 +64,6 @@ FALLBACKS = 4
 RESERVE, RESERVE_S = 0.25, 30.0
 """Of the time, what is kept for building and measuring the chosen bundle."""
 
-Report = Callable[[str, float], None]
-
 
 class NothingMeets(BudgetMissed):
     """No engine keeps budget and tolerated loss; `facts` are what was measured, as in the manifest of a bundle."""
@@ -75,10 +71,6 @@ class NothingMeets(BudgetMissed):
     def __init__(self, message: str, *, hint: str, facts: Search) -> None:
         super().__init__(message, hint=hint)
         self.facts = facts
-
-
-class _OutOfTime(Exception):
-    """No further candidate is begun."""
 
 
 class _TooSlow(Exception):
@@ -117,7 +109,7 @@ def search_bundle(
         return run(target)
 
 
-class _Search:
+class _Search(Measuring):
     """One run."""
 
     def __init__(
@@ -209,7 +201,7 @@ class _Search:
                 stage()
             if not self._ranking():
                 self._fallback()
-        except _OutOfTime:
+        except OutOfTime:
             self._say(f"the {self.asked.minutes:g} minutes are up; --search-minutes gives more, the journal is kept")
 
     def _plain(self) -> None:
@@ -364,87 +356,6 @@ class _Search:
             if found.accuracy is not None and within_loss(found.accuracy, self.limits):
                 break
 
-    # measuring
-
-    def _consider(self, choice: Choice) -> Record:
-        """As far as it is promising: a look at the time, accuracy, then enough parts for a p99; when that is too late now and
-        then, with fewer threads, which may be slower and steadier."""
-        record = self._promising(choice)
-        if self.options.threads is None and record.latency and record.latency.full and p99(record) > self.asked.budget_ms:
-            for count in self._fewer_threads(choice):
-                other = self._promising(replace(choice, threads=count))
-                if meets(other, self.asked.budget_ms):
-                    return other
-                if p50(other) > self.asked.budget_ms:  # still fewer are slower still
-                    break
-        return record
-
-    def _promising(self, choice: Choice) -> Record:
-        self._in_time()
-        record = self._measure(choice, "look")
-        if record.latency is None or p50(record) > self.asked.budget_ms:
-            return record
-        record = self._measure(choice, "judge")
-        if record.accuracy is not None and within_loss(record.accuracy, self.limits):
-            record = self._measure(choice, "time")
-        return record
-
-    def _fewer_threads(self, choice: Choice) -> list[int]:
-        """Fewer than the choice has, most first."""
-        counts = thread_counts(choice.threads or machine.usable_cores()) if choice.backend in CPU_BACKENDS else []
-        return counts[::-1]
-
-    def _measure(self, choice: Choice, *steps: str) -> Record:
-        """What is missing of these steps; a candidate that cannot be built or run stays in the journal with the reason."""
-        for step in steps:
-            record = self.journal.get(choice) or Record(choice)
-            if record.failed:
-                return record
-            full = step == "time"
-            done = record.accuracy is not None if step == "judge" else record.latency is not None and record.latency.full >= full
-            if done:
-                continue
-            self.report(f"{choice}: {step}", 0.0)
-            try:
-                with storage_errors(self.scratch, hint="free space for temporary files (TMPDIR)"):
-                    record = self._judged(record) if step == "judge" else self._timed(record, full)
-            except StorageError:
-                raise
-            except EdgeadError as error:
-                record = replace(record, failed=str(error))
-            self._note_down(record)
-        return self.journal.get(choice) or Record(choice)
-
-    def _timed(self, record: Record, full: bool) -> Record:
-        bench, choice = self.benches[record.choice.size], record.choice
-        assert self.reference is not None
-        sketched = not full and record.accuracy is None and bool(choice.rewrites)
-        maker = bench.sketch() if sketched else bench
-        with closing(maker.open(choice)) as engine:
-            latency = bench.latency(engine, self.reference, full)
-        record = replace(record, latency=latency, bytes=maker.size_bytes(choice))
-        return record if sketched else replace(record, graph=bench.digest(choice))
-
-    def _judged(self, record: Record) -> Record:
-        bench, choice = self.benches[record.choice.size], record.choice
-        answers = bench.answers(choice)
-        accuracy = bench.accuracy_of(answers, self.bench if bench is not self.bench else None)
-        return replace(record, accuracy=accuracy, bytes=bench.size_bytes(choice), graph=bench.digest(choice))
-
-    def _note_down(self, record: Record) -> None:
-        with storage_errors(self.journal.file, hint="free space, or choose another --search-dir"):
-            self.journal.add(record)
-
-    def _runs(self, choice: Choice) -> bool:
-        return choice.size in self.benches and choice.job in {plain.job for plain in self.plain}
-
-    def _left_s(self) -> float:
-        return self.total_s - self.reserve_s - (time.monotonic() - self.began)
-
-    def _in_time(self) -> None:
-        if self._left_s() < 0:
-            raise _OutOfTime
-
     def _ranking(self) -> list[Record]:
         usable = [r for r in self.journal.records if not r.failed and self._allowed(r.choice)]
         return ranking(usable, self.asked.budget_ms, self.limits)
@@ -525,11 +436,6 @@ class _Search:
                 "resumed": self.journal.found,
             },
         )
-
-    def _say(self, line: str) -> None:
-        if line not in self.notes:
-            self.notes.append(line)
-            self.note(line)
 
 
 def _cannot(size: Size, folder: Path, stop: Callable[[], bool]) -> None:

@@ -7,6 +7,8 @@ import json
 
 from edgead.calibration.judging.deviation import Limits
 from edgead.export.search.outcome import nothing, rows
+from edgead.measured import Candidate
+from edgead.typed import plain, read
 from tests.export.search.records import accuracy, record
 
 LIMITS = Limits(1.0, 0.005, 1e6)
@@ -38,11 +40,11 @@ def test_when_all_are_too_slow_it_names_the_fastest_of_all_also_if_nobody_knows_
 def test_a_row_says_what_follows_from_the_figures_and_fits_a_manifest() -> None:
     records = [record(7.1, 0, "a"), record(4.0, 1, "b"), dataclasses.replace(record(9.0, 0, "c"), latency=None, failed="no")]
     found = rows(records, records[0], accuracy(), 5.0, LIMITS)
-    assert [(row["chosen"], row["meets"], row["front"]) for row in found] == [
+    assert [(row.chosen, row.rest["meets"], row.front) for row in found] == [
         (True, False, True),
         (False, True, True),
         (False, False, False),
     ]
-    assert [row["accuracy"]["within_loss"] for row in found] == [True, False, True]
-    assert "good" not in found[0]["accuracy"]
-    assert json.loads(json.dumps(found)) == found
+    assert [row.accuracy is not None and row.accuracy.within_loss for row in found] == [True, False, True]
+    assert "good" not in plain(found[0])["accuracy"]
+    assert read(tuple[Candidate, ...], json.loads(json.dumps(plain(found)))) == found
