@@ -27,15 +27,15 @@ from typing import Any
 
 import numpy as np
 
-from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import CameraLost
 from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras.simulated import SimulatedCamera
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.plc.device import PlcDevice
-from edgead.runtime.plc.modbus import ModbusClientLink
+from edgead.runtime.plc.modbus import ModbusClientLink, ModbusClientSettings
 from edgead.runtime.plc.signals import FromPlc, ToPlc
 from edgead.runtime.records.store import RecordStore
 from edgead.runtime.supervision.process import ProcessOptions, tuned
@@ -118,7 +118,7 @@ def _measure(
         plc = ModbusPlc(Path(folder), in_flight=2)
         plc.start()
         try:
-            link = TimedLink(ModbusClientLink("127.0.0.1", plc.port, timeout_s=0.5))
+            link = TimedLink(ModbusClientLink(ModbusClientSettings(host="127.0.0.1", port=plc.port, timeout_ms=500)))
             clock = MonotonicClock()
             device = PlcDevice(link, clock)
             station = Station(
@@ -126,7 +126,7 @@ def _measure(
                 engine,
                 PreprocessRecipe(MODEL_PX, MODEL_PX),
                 2.0,
-                LatencyBudget(1000.0),
+                StationSettings(budget_ms=1000.0),
                 [device],
                 clock,
                 triggers=device,

@@ -115,14 +115,15 @@ def by_cameras(folder: Path, family: str, parts: int, most: int) -> list[dict[st
 def stations(bundles: Sequence[Path], camera: Path, threads: int | None, parts: int) -> dict[str, float]:
     """Stations side by side in this process, a camera each: parts a second of all, and latency of a part in ms."""
     from edgead.clock import MonotonicClock
-    from edgead.config import CameraConfig
+    from edgead.config.camera import CameraConfig
+    from edgead.line.shelf import Shelf
     from edgead.line.workshop import Workshop
     from edgead.runtime.loop.group import StationGroup
     from edgead.runtime.supervision.process import ProcessOptions, tuned
 
     with ExitStack() as stack:
         on_idle = stack.enter_context(tuned(ProcessOptions()))
-        workshop = Workshop(stack, MonotonicClock(), threads, on_idle)
+        workshop = Workshop(stack, MonotonicClock(), Shelf(threads), on_idle)
         configs = [
             CameraConfig(name=f"camera{i}", address=str(camera), bundle=path, engine="openvino-int8")
             for i, path in enumerate(bundles)

@@ -73,6 +73,7 @@ class Bundle:
         self.manifest = manifest
         self.digest = digest
         self.signed_by = signed_by
+        self._golden: Golden | None = None
 
     @classmethod
     def open(cls, path: Path, sha256: str | None = None, trusted: Sequence[TrustedKey] = ()) -> Bundle:
@@ -109,11 +110,16 @@ class Bundle:
         return (self.path / signing.SIGNATURE).is_file()
 
     def golden(self) -> Golden:
-        """The golden frames with the reference answers.
+        """The golden frames with the reference answers, decoded once.
 
         Raises:
             BundleError: they cannot be read, or there are none.
         """
+        if self._golden is None:
+            self._golden = self._read_golden()
+        return self._golden
+
+    def _read_golden(self) -> Golden:
         manifest = self.manifest
         try:
             if not manifest.golden:

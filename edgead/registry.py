@@ -7,10 +7,14 @@ Third parties add theirs through entry points in the groups ``edgead.engines``, 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgead.errors import BadInput, MissingExtra
+from edgead.settings import DeviceSettings
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint, EntryPoints
@@ -79,6 +83,57 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
             loaded: Callable[..., Any] = load_point(kind, point)
             return loaded
     raise BadInput(f"unknown {kind} {name!r}", hint=f"known: {', '.join(names(kind))}")
+
+
+MEMBERS = {
+    "camera": ("grab", "close"),
+    "output": ("signal", "heartbeat", "fail_safe", "close"),
+    "link": ("exchange", "close"),
+}
+"""What each must have (:mod:`edgead.types`, :class:`edgead.runtime.plc.device.PlcLink`)."""
+
+
+def make(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
+    """What the factory behind a name makes of these arguments. Whether it takes them is known before it is called.
+
+    Raises:
+        BadInput: nobody registered this name, it does not take these arguments, or what it makes is none of this kind.
+        EdgeadError: whatever the factory raises.
+    """
+    factory = resolve(kind, name)
+    with suppress(ValueError):  # native code does not say what it takes
+        try:
+            inspect.signature(factory).bind(*arguments, **options)
+        except TypeError as error:
+            takes = "these options" if kind == "output" else "what it is made of here"
+            told = f"{kind} {name!r} does not take {takes}: {error}"
+            raise BadInput(told, hint="see its package; docs/architecture.md says what a factory is given") from error
+    made = factory(*arguments, **options)
+    if missing := [member for member in MEMBERS[kind] if not callable(getattr(made, member, None))]:
+        raise BadInput(
+            f"{kind} {name!r} gave {type(made).__name__}, which is no {kind}: it has no {', '.join(missing)}",
+            hint="its package must be mended (docs/architecture.md)",
+        )
+    return made
+
+
+def settings_of(kind: str, name: str) -> type[DeviceSettings] | None:
+    """The settings of a link or an output: its factory's attribute ``settings``; None: nobody registered this name.
+
+    Raises:
+        MissingExtra: as `resolve`.
+        BadInput: it has no settings.
+    """
+    table, group = _GROUPS[kind]
+    if name not in table and name not in (point.name for point in points(group)):
+        return None
+    found = getattr(resolve(kind, name), "settings", None)
+    if not (isinstance(found, type) and issubclass(found, DeviceSettings) and is_dataclass(found)):
+        raise BadInput(
+            f"{kind} {name!r} has no settings that a station file could hold",
+            hint="its package must be mended: a frozen dataclass as its attribute settings (docs/architecture.md)",
+        )
+    return found
 
 
 def load_point(kind: str, point: EntryPoint) -> Any:

@@ -300,7 +300,7 @@ def test_a_damaged_png_is_refused(bundle: Path) -> None:
     ],
 )
 def test_a_station_file_that_unfolds_is_refused_in_one_line(tmp_path: Path, text: str, told: str) -> None:
-    from edgead.config import read_station
+    from edgead.config.reading import read_station
     from edgead.errors import BadInput
 
     (tmp_path / "station.yaml").write_text(text)

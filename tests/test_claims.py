@@ -9,14 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from edgead import claims
 from edgead.cli.main import main
-from edgead.config import read_station
+from edgead.config.reading import read_station
 from edgead.errors import BadInput
 from edgead.runtime.outputs.mqtt import MqttOutput
-from edgead.runtime.plc.ethernetip import length
-from edgead.runtime.plc.s7 import DB_BYTES
-from edgead.runtime.plc.signals import Direction, signals, words_in
 
 MODBUS = {"type": "modbus-client", "host": "10.0.0.9"}
 S7 = {"type": "s7", "host": "10.0.0.9", "db_number": 40}
@@ -170,14 +166,6 @@ def test_station_check_and_run_say_it_and_end_with_2(tmp_path: Path, capsys: pyt
     for verb in (["station", "check", file], ["run", file]):
         assert main(verb) == 2
         assert "cameras[0].outputs[0].topic (left, line" in capsys.readouterr().err
-
-
-def test_the_sizes_are_those_of_the_signals() -> None:
-    to_plc, from_plc = Direction.TO_PLC, Direction.FROM_PLC
-    assert (words_in(to_plc), words_in(from_plc)) == (claims.TO_PLC_WORDS, claims.FROM_PLC_WORDS)
-    assert (length(to_plc), length(from_plc)) == (claims.TO_PLC_DINTS, claims.FROM_PLC_DINTS)
-    assert claims.DB_BYTES == DB_BYTES
-    assert ([s.name for s in signals(to_plc)], [s.name for s in signals(from_plc)]) == (claims.TO_PLC, claims.FROM_PLC)
 
 
 def test_the_client_id_is_the_one_that_the_output_takes() -> None:

@@ -13,8 +13,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgead.cli._json import print_json
 from edgead.cli._options import JSON, THREADS, TRUSTED, refuse
@@ -24,7 +23,7 @@ from edgead.errors import BadInput
 from edgead.words import one_line
 
 if TYPE_CHECKING:
-    from edgead.config import CameraConfig
+    from edgead.config.camera import CameraConfig
     from edgead.line.service import Station
 
 LONGEST_MS = 1e9
@@ -62,38 +61,6 @@ class Wanted:
     def human(self) -> bool:
         """Is standard output for people? Not when it is a pipe, and not when it carries records or the result."""
         return self.records != "-" and not self.as_json and sys.stdout.isatty()
-
-
-CAMERA_DEFAULTS: dict[str, Any] = {
-    "recipes": {},
-    "recipe": None,
-    "recipe_file": None,
-    "sha256": None,
-    "engine": None,
-    "threshold": None,
-    "trigger": SimpleNamespace(source="free"),
-    "budget_ms": None,
-    "stage_budget_ms": (),
-    "on_late": "unknown",
-    "fallback_bundle": None,
-    "fallback_sha256": None,
-    "fallback_engine": None,
-    "trigger_delay_ms": 0.0,
-    "frame_window_ms": None,
-    "max_waiting": 64,
-    "frames_per_part": 1,
-    "combine": "any",
-    "settle_frames": 1,
-    "hysteresis": 0.0,
-    "frame_timeout_ms": 1000.0,
-    "max_age_ms": None,
-    "frozen_after": None,
-    "realtime": False,
-    "selfcheck": SimpleNamespace(every_s=3600.0),
-    "drift": SimpleNamespace(every_ms=500.0, max_ng=0.3),
-    "plc": None,
-}
-"""Those of :class:`edgead.config.CameraConfig` (a test compares them)."""
 
 
 @verb(__doc__)
@@ -189,7 +156,7 @@ def only_bundle(folder: Path) -> Path:
 def _run_file(file: Path, max_parts: int | None, as_json: bool) -> int:
     """What a station.yaml says, until it is stopped."""
     from edgead.cli._told import died, ran, summary
-    from edgead.config import read_station
+    from edgead.config.reading import read_station
     from edgead.line.service import Station, exit_code
     from edgead.line.stopping import stopped_by_signals
     from edgead.runtime.outlet import say
@@ -237,15 +204,23 @@ def _run_bundle(
 
 
 def camera_of(wanted: Wanted) -> CameraConfig:
-    """What a station.yaml says of a camera, by its defaults and the options: not the model itself, since pydantic and all models
-    cost a fifth of the way to the first verdict, and not validated: the station says what is wrong with numbers."""
-    outputs = [SimpleNamespace(type="log")] if wanted.human else []
+    """What a station.yaml says of a camera, by its defaults and the options. Not validated as a file is (pydantic alone costs a
+    fifth of the way to the first verdict): the station says what is wrong with numbers."""
+    from edgead.config.camera import CameraConfig
+    from edgead.settings import DeviceSettings
+
+    outputs: list[DeviceSettings] = []
+    if wanted.human:
+        from edgead.runtime.outputs.log import LogSettings
+
+        outputs.append(LogSettings())
     if wanted.on_ng:
-        outputs.append(SimpleNamespace(type="command", on_ng=wanted.on_ng))
+        from edgead.runtime.outputs.command import CommandSettings
+
+        outputs.append(CommandSettings(on_ng=wanted.on_ng))
     names = ("engine", "threshold", "budget_ms", "max_age_ms", "frame_timeout_ms", "realtime")
     given = {name: value for name in names if (value := getattr(wanted, name)) is not None}
-    own = {"name": "camera", "address": wanted.camera, "bundle": wanted.bundle, "outputs": tuple(outputs)}
-    return cast("CameraConfig", SimpleNamespace(**{**CAMERA_DEFAULTS, **own, **given}))
+    return CameraConfig(name="camera", address=wanted.camera, bundle=wanted.bundle, outputs=tuple(outputs), **given)
 
 
 def _sinks(wanted: Wanted, station: Station, stack: ExitStack) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class Example:
 @verb("Print the JSON schema of station.yaml, for editors.", "print the JSON schema")
 @JSON
 def schema(as_json: bool) -> int:
-    from edgead.config import schema as schema_of_files
+    from edgead.config.reading import schema as schema_of_files
 
     found = schema_of_files()
     print_json("station", Schema(found), action="schema") if as_json else print(json.dumps(found, indent=2))
@@ -145,7 +145,7 @@ def check_file(file: Path) -> Checked:
         EdgeadError: what is wrong first.
     """
     from edgead.bundle import Bundle
-    from edgead.config import read_station
+    from edgead.config.reading import read_station
     from edgead.decision import Rule
     from edgead.engines import check_device
     from edgead.line.links import check_addresses

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from edgead.errors import BadInput
-from edgead.manifest import Arguments
 from edgead.typed import shown
 
 
@@ -145,8 +144,8 @@ def _whole(text: str) -> int:
 
 
 _FROM_TEXT: Mapping[type, Callable[[str], Any]] = {int: _whole, float: float, Path: Path, str: str}
-EVERY_TRAININGS = frozenset(one.name for one in dataclasses.fields(Arguments)) | {"device"}
-"""What model.json tells of every training beside the options of its family."""
+EVERY_TRAININGS = frozenset(("heldout", "seed", "crossfit", "leave_out", "tiling", "device"))
+"""What model.json tells of every training beside the options of its family (:class:`edgead.manifest.Arguments`)."""
 
 _IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 

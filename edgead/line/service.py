@@ -15,7 +15,8 @@ from edgead import __version__
 
 if TYPE_CHECKING:
     from edgead.clock import Clock
-    from edgead.config import CameraConfig, Process, StationConfig
+    from edgead.config.camera import CameraConfig
+    from edgead.config.station import Process, StationConfig
     from edgead.line.workshop import Cell, Lane, Workshop
     from edgead.runtime.loop.station import Station as Loop
     from edgead.runtime.loop.stats import Health, Stats
@@ -82,7 +83,7 @@ class Station:
         Raises:
             EdgeadError: the file is wrong, or a file that it names.
         """
-        from edgead.config import read_station
+        from edgead.config.reading import read_station
 
         return cls.of(read_station(Path(path)))
 
@@ -91,6 +92,7 @@ class Station:
         """As `from_file`, of a file that was read."""
         from edgead.clock import MonotonicClock
         from edgead.line.links import check_addresses
+        from edgead.line.shelf import Shelf
         from edgead.line.workshop import Workshop
         from edgead.runtime.supervision.process import tuned
         from edgead.signing import read_trusted
@@ -98,8 +100,8 @@ class Station:
         check_addresses(config)
         clock, trusted = MonotonicClock(), read_trusted(config.trusted)
         with ExitStack() as stack:
-            threads, keep = config.process.threads, config.process.keep_compiled
-            workshop = Workshop(stack, clock, threads, keep=keep, waits=True, trusted=trusted)
+            shelf = Shelf(config.process.threads, keep=config.process.keep_compiled, trusted=trusted)
+            workshop = Workshop(stack, clock, shelf, waits=True)
             with workshop.crew.own():
                 workshop.on_idle = stack.enter_context(tuned(_process(config.process)))
                 lanes, cells = _opened(workshop, config)
@@ -117,13 +119,14 @@ class Station:
         keep: bool = True,
         trusted: tuple[TrustedKey, ...] = (),
     ) -> Station:
-        """One camera by itself, which must be there now; see :class:`edgead.line.workshop.Workshop`. Raises EdgeadError."""
+        """One camera by itself, which must be there now; see :class:`edgead.line.shelf.Shelf`. Raises EdgeadError."""
         from edgead.clock import MonotonicClock
+        from edgead.line.shelf import Shelf
         from edgead.line.workshop import Workshop
 
         with ExitStack() as stack:
-            unverified = allow_unverified
-            workshop = Workshop(stack, MonotonicClock(), threads, allow_unverified=unverified, keep=keep, trusted=trusted)
+            shelf = Shelf(threads, allow_unverified, keep, trusted)
+            workshop = Workshop(stack, MonotonicClock(), shelf)
             lane = workshop.build(camera)
             workshop.stack = stack.pop_all()
         return cls(workshop, [lane], alone=True)

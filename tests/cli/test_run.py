@@ -8,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -18,12 +17,13 @@ from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_g
 from edgead.cli._told import summary
 from edgead.cli.main import main
 from edgead.cli.run import Wanted, camera_of
-from edgead.config import CameraConfig, CommandOutput
+from edgead.config.reading import read_station
 from edgead.jobs.doctor.box import PROBE
 from edgead.manifest import Origin
 from edgead.measured import Measured, TrainedThreshold
 from edgead.parity import Answers, ParityReport
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.stats import Stats
 from edgead.types import TensorSpec
 from tests.waiting import PATIENCE_S
@@ -214,20 +214,16 @@ def test_the_runtime_imports_no_lab() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_camera_of_the_command_line_has_the_defaults_of_a_station_file() -> None:
-    wanted = CameraConfig(name="camera", address="0", bundle=Path("part.edgead")).model_dump()
+def test_a_camera_of_the_command_line_is_what_a_station_file_says_of_one(tmp_path: Path) -> None:
+    """Every field, so none has a second default anywhere."""
+    file = tmp_path / "station.yaml"
+    outputs = "[{type: command, on_ng: 'true'}]"
+    file.write_text(f"name: s\ncameras: [{{name: camera, address: '0', bundle: part.edgead, outputs: {outputs}}}]\n")
     nothing = dict.fromkeys(field.name for field in fields(Wanted))
-    given = {"bundle": Path("part.edgead"), "camera": "0", "on_ng": "true", "records": "-", "realtime": False}
-    found = vars(camera_of(Wanted(**{**nothing, **given})))  # type: ignore[arg-type]
-    assert set(found) == set(wanted)
-    for name, value in found.items():
-        if isinstance(value, SimpleNamespace):
-            assert vars(value) == wanted[name], name
-        elif name not in ("stage_budget_ms", "outputs"):
-            assert value == wanted[name], name
-    assert not any(wanted["stage_budget_ms"].values())
-    assert not found["stage_budget_ms"]
-    assert [vars(output) for output in found["outputs"]] == [CommandOutput(type="command", on_ng="true").model_dump()]
+    given = {"bundle": tmp_path / "part.edgead", "camera": "0", "on_ng": "true", "records": "-", "realtime": False}
+    assert camera_of(Wanted(**{**nothing, **given})) == read_station(file).cameras[0]  # type: ignore[arg-type]
+    camera, station = read_station(file).cameras[0], StationSettings()
+    assert [f.name for f in fields(station) if getattr(camera, f.name) != getattr(station, f.name)] == []
 
 
 def test_a_bundle_that_is_not_there_is_told_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

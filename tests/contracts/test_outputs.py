@@ -20,11 +20,12 @@ from edgead.runtime.outputs.log import LogOutput
 from edgead.runtime.outputs.mqtt import MqttOutput
 from edgead.runtime.outputs.webhook import WebhookOutput
 from edgead.runtime.plc.device import PlcDevice
-from edgead.runtime.plc.ethernetip import EtherNetIpLink
-from edgead.runtime.plc.modbus import ModbusClientLink, ModbusServerLink
-from edgead.runtime.plc.opcua import OpcUaClientLink
-from edgead.runtime.plc.s7 import S7Link
+from edgead.runtime.plc.ethernetip import EtherNetIpLink, EtherNetIpSettings
+from edgead.runtime.plc.modbus import ModbusClientLink, ModbusClientSettings, ModbusServerLink, ModbusServerSettings
+from edgead.runtime.plc.opcua import OpcUaClientLink, OpcUaClientSettings
+from edgead.runtime.plc.s7 import S7Link, S7Settings
 from edgead.runtime.vision.server import OpcUaServer
+from edgead.runtime.vision.settings import VisionSettings
 from edgead.testing import FakeClock, FakeOutput
 from edgead.testing.plc import FakeChip, FakePlc, FakePlcLink
 from edgead.types import Frame, Inspection, Output, StageTimes, Verdict
@@ -32,7 +33,7 @@ from edgead.types import Frame, Inspection, Output, StageTimes, Verdict
 
 def vision_server() -> Output:
     with tempfile.TemporaryDirectory() as folder:  # for the self-signed pair that it makes
-        return OpcUaServer(port=0, certificate=Path(folder, "a.pem"), key=Path(folder, "a.key"), anonymous=True)
+        return OpcUaServer(VisionSettings(port=0, certificate=Path(folder, "a.pem"), key=Path(folder, "a.key"), anonymous=True))
 
 
 MAKERS: dict[str, Callable[[], Output]] = {
@@ -40,11 +41,11 @@ MAKERS: dict[str, Callable[[], Output]] = {
     "log": lambda: LogOutput(io.StringIO()),
     "command": lambda: CommandOutput(f"{sys.executable} -c pass"),
     "plc": lambda: PlcDevice(FakePlcLink(FakePlc(free_running=True))),
-    "modbus-client": lambda: PlcDevice(ModbusClientLink("127.0.0.1", 9)),  # nobody there
-    "modbus-server": lambda: PlcDevice(ModbusServerLink(port=0)),
-    "s7": lambda: PlcDevice(S7Link("127.0.0.1", port=9)),  # nobody there, as for all below
-    "ethernetip": lambda: PlcDevice(EtherNetIpLink("127.0.0.1", port=9)),
-    "opcua-client": lambda: PlcDevice(OpcUaClientLink("opc.tcp://127.0.0.1:9", security="none")),
+    "modbus-client": lambda: PlcDevice(ModbusClientLink(ModbusClientSettings(host="127.0.0.1", port=9))),  # nobody there
+    "modbus-server": lambda: PlcDevice(ModbusServerLink(ModbusServerSettings(), any_port=True)),
+    "s7": lambda: PlcDevice(S7Link(S7Settings(host="127.0.0.1", port=9))),  # nobody there, as for all below
+    "ethernetip": lambda: PlcDevice(EtherNetIpLink(EtherNetIpSettings(host="127.0.0.1", port=9))),
+    "opcua-client": lambda: PlcDevice(OpcUaClientLink(OpcUaClientSettings(url="opc.tcp://127.0.0.1:9", security="none"))),
     "opcua-server": vision_server,
     "mqtt": lambda: MqttOutput("127.0.0.1", "plant/line1", port=9),
     "webhook": lambda: WebhookOutput("http://127.0.0.1:9/", attempts=1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from edgead.cli._family import family_options, given_to
 from edgead.cli._verb import argument, complaint, option, verb
 from edgead.errors import BadInput, EdgeadError, MissingExtra
 from edgead.families.contract import Family
-from edgead.families.options import Options, to_json
+from edgead.families.options import EVERY_TRAININGS, Options, to_json
 from edgead.families.options import option as field
+from edgead.manifest import Arguments
 
 
 def lines(model: str, *arguments: str) -> Any:
@@ -117,12 +119,19 @@ def test_a_number_may_be_whole_in_json_and_a_path_a_text() -> None:
     assert to_json(found) == {"noise": 1.0, "weights": "/a/b.pth", "layers": ["x"]}
 
 
+def test_what_the_card_tells_of_every_training_is_no_option() -> None:
+    every = {one.name for one in dataclasses.fields(Arguments)} - {"rest"}
+    assert every | {"device"} == EVERY_TRAININGS
+
+
 def test_the_table_and_the_options_need_no_torch() -> None:
     code = "import sys; from edgead.families import FAMILIES; [f.options_type().known() for f in FAMILIES.values() if f.fit]"
     import subprocess
 
-    done = subprocess.run([sys.executable, "-c", f"{code}; print('torch' in sys.modules)"], capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print({'torch', 'numpy', 'cv2'} & {*sys.modules})"], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 # families of other packages

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import EngineError
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.plc.device import PlcDevice
-from edgead.runtime.plc.modbus import ModbusClientLink
 from edgead.testing import FakeCamera, FakeEngine, Hang
 from edgead.types import Inspection, Verdict
 from tests.faults.line import words
+from tests.runtime.links import modbus
 from tests.servers.plc import ModbusPlc
 from tests.waiting import PATIENCE_S, until
 
@@ -39,11 +39,11 @@ class Rig:
         self.seen: list[Inspection] = []
         self._answers = answers
         self._once = FakeEngine(self._answer)
-        device = PlcDevice(ModbusClientLink("127.0.0.1", self.plc.port, timeout_s=0.5), clock)
+        device = PlcDevice(modbus(self.plc.port, timeout_ms=500), clock)
         images = [np.full((SIZE, SIZE, 3), p, np.uint8) if isinstance(p, int) else p for p in pictures]
         camera = FakeCamera(images, clock=clock)
-        recipe, budget = PreprocessRecipe(SIZE, SIZE), LatencyBudget(BUDGET_MS)
-        self.station = Station(camera, self._once, recipe, 200.0, budget, [device], clock, triggers=device)
+        recipe, settings = PreprocessRecipe(SIZE, SIZE), StationSettings(budget_ms=BUDGET_MS)
+        self.station = Station(camera, self._once, recipe, 200.0, settings, [device], clock, triggers=device)
         self.station.on_inspection(self.seen.append, capacity=1000)
         self._thread = threading.Thread(target=self.station.run, name="line")
         self._thread.start()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgead.clock import MonotonicClock
-from edgead.config import CameraConfig, read_station
+from edgead.config.camera import CameraConfig
+from edgead.config.reading import read_station
 from edgead.errors import BadInput
 from edgead.line.links import open_link, open_output
 from edgead.registry import names, resolve

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgead import golden
 from edgead.errors import BadInput, BundleError
 from edgead.line.service import Station
 from edgead.types import Inspection
@@ -74,3 +75,17 @@ def test_what_is_wrong_is_told_before_anything_runs(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("tiny.edgead", "no.edgead"))
     with pytest.raises(BundleError, match=r"no\.edgead"):
         Station.from_file(str(file))
+
+
+def test_golden_frames_are_decoded_once_however_many_use_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof, the reach of the rule, the self-check and drift of two cameras."""
+    read, decoded = golden.read_frames, []
+
+    def counting(*arguments: Any) -> Any:
+        decoded.append(arguments[0])
+        return read(*arguments)
+
+    monkeypatch.setattr(golden, "read_frames", counting)
+    with Station.from_file(written(tmp_path)) as station:
+        station.run()
+    assert decoded == [tmp_path / "tiny.edgead"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from edgead.budget import LatencyBudget
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.loop.triggers import SoftwareTrigger
 from edgead.testing import FakeClock, FakeEngine, Hang, PushedCamera
@@ -55,12 +56,13 @@ class LineUnderTest:
         self.clock = clock or FakeClock(manual=True)
         self.camera = camera or PushedCamera(self.clock)
         self.triggers = triggers or SoftwareTrigger(self.clock)
+        settings = {field.name: options.pop(field.name) for field in fields(StationSettings) if field.name in options}
         self.station = Station(
             self.camera,
             engine or FakeEngine(brightness),
             RECIPE,
             100.0,
-            LatencyBudget(budget_ms),
+            StationSettings(budget_ms=budget_ms, **settings),
             outputs,
             self.clock,
             triggers=self.triggers,
@@ -70,7 +72,7 @@ class LineUnderTest:
         self.error: BaseException | None = None
         self._arrived: queue.SimpleQueue[Inspection] = queue.SimpleQueue()
         self._hangs, self._max_parts = list(hangs), max_parts
-        self._ng_views = options.get("combine", 1)
+        self._ng_views = settings.get("combine", 1)
         self.station.on_inspection(self._see, capacity=100_000)
         self.thread = threading.Thread(target=self._run, name="line")
 

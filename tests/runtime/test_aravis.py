@@ -17,6 +17,7 @@ from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras import open_camera
 from edgead.runtime.cameras.aravis import discover
 from edgead.runtime.cameras.settings import CameraSettings
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.testing import FakeEngine
 from edgead.types import Camera, Frame
@@ -225,7 +226,9 @@ def test_settings_given_twice_are_refused(gige: GigeCamera) -> None:
 def test_a_camera_that_hangs_is_unplugged_and_comes_back(gige: GigeCamera) -> None:
     address = f"{gige.address}?roi=0,0,64,64"
     recipe, engine = PreprocessRecipe(64, 64), FakeEngine([0.0])
-    with Station(open_camera(address), engine, recipe, 1.0, reopen=lambda: open_camera(address), frame_timeout_s=0.3) as station:
+    with Station(
+        open_camera(address), engine, recipe, 1.0, StationSettings(frame_timeout_ms=300), reopen=lambda: open_camera(address)
+    ) as station:
         thread = threading.Thread(target=station.run, name="line")
         thread.start()
         stats = station.stats

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.budget import LatencyBudget
 from edgead.errors import BadInput, CameraLost, CameraTimeout, MissingExtra, UnreadableFrame
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras import open_camera
 from edgead.runtime.cameras.basler import discover
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.loop.triggers import IntervalTrigger
 from edgead.testing import FakeEngine
@@ -142,7 +142,7 @@ def test_every_trigger_of_a_station_gets_its_picture() -> None:
     address = f"basler:{SERIAL}?{SMALL}&trigger_source=software"
     triggers = IntervalTrigger(0.05, count=20)  # 20 parts a second
     recipe, engine = PreprocessRecipe(64, 64), FakeEngine([0.0])
-    with Station(open_camera(address), engine, recipe, 1.0, LatencyBudget(2000.0), triggers=triggers) as station:
+    with Station(open_camera(address), engine, recipe, 1.0, StationSettings(budget_ms=2000.0), triggers=triggers) as station:
         station.run()
         assert dict(station.stats.verdicts) == {Verdict.OK: 20}
         assert station.stats.triggers == 20

@@ -13,10 +13,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import CameraLost, EngineError, OutputError
 from edgead.runtime.loop.examiner import Answerer
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.sinks import Sink
 from edgead.runtime.loop.station import Station
 from edgead.runtime.loop.stats import Stats
@@ -493,7 +493,8 @@ def test_all_threads_of_a_running_station_are_supervised(tmp_path: Path) -> None
     store = RecordStore(tmp_path)
     trigger = SoftwareTrigger()
     station = Station(
-        FakeCamera([GOOD], loop=True, live=True), FakeEngine(brightness), RECIPE, 100.0, LatencyBudget(1000.0), [FakeOutput()],
+        FakeCamera([GOOD], loop=True, live=True), FakeEngine(brightness), RECIPE, 100.0, StationSettings(budget_ms=1000.0),
+        [FakeOutput()],
         triggers=trigger,
     )  # fmt: skip
     station.on_record(store.write, first=True).on_inspection(print)

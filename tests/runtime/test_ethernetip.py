@@ -6,16 +6,21 @@ import socket
 import struct
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgead.errors import BadInput
 from edgead.runtime.plc.device import LinkError, PlcLink
-from edgead.runtime.plc.ethernetip import EtherNetIpLink, length, to_dints, words_of
+from edgead.runtime.plc.ethernetip import EtherNetIpLink, EtherNetIpSettings, length, to_dints, words_of
 from edgead.runtime.plc.signals import Direction, FromPlc, ToPlc, from_plc_of, to_plc_of
 from tests.runtime._rig import LinkFaults
 from tests.servers.plc import EtherNetIpPlc
 from tests.waiting import PATIENCE_S
+
+
+def link_to(host: str = "127.0.0.1", **settings: Any) -> EtherNetIpLink:
+    return EtherNetIpLink(EtherNetIpSettings(host=host, **settings))
 
 
 class TestEtherNetIp(LinkFaults):
@@ -25,7 +30,7 @@ class TestEtherNetIp(LinkFaults):
     plc_class = EtherNetIpPlc
 
     def new_link(self, port: int) -> PlcLink:
-        return EtherNetIpLink("127.0.0.1", port=port, timeout_s=0.5)
+        return link_to(port=port, timeout_ms=500)
 
 
 def test_the_arrays_keep_every_value() -> None:
@@ -46,7 +51,7 @@ def test_a_counter_of_the_plc_that_leaves_16_bits_goes_on_counting() -> None:
 def test_nobody_there_is_one_line() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        link = EtherNetIpLink("127.0.0.1", port=probe.getsockname()[1])
+        link = link_to(port=probe.getsockname()[1])
         with pytest.raises(LinkError, match="does not accept a connection") as caught:
             link.exchange(ToPlc())
     assert caught.value.cause == "connect" and "slot" in caught.value.hint
@@ -75,7 +80,7 @@ def test_an_answer_that_breaks_off_or_trickles_ends_the_exchange(goes_on: bool) 
         over, failed = threading.Event(), threading.Event()
         controller = threading.Thread(target=answer)
         controller.start()
-        link = EtherNetIpLink("127.0.0.1", port=server.getsockname()[1], timeout_s=0.2)
+        link = link_to(port=server.getsockname()[1], timeout_ms=200)
 
         def exchange() -> None:
             with pytest.raises(LinkError, match="does not accept a connection"):
@@ -91,7 +96,7 @@ def test_an_answer_that_breaks_off_or_trickles_ends_the_exchange(goes_on: bool) 
 
 def test_a_name_that_nobody_has_is_one_line() -> None:
     with pytest.raises(LinkError):
-        EtherNetIpLink("no-such-host.invalid").exchange(ToPlc())
+        link_to("no-such-host.invalid").exchange(ToPlc())
 
 
 def test_wrong_tags_are_refused_by_name_and_a_slow_controller_is_a_timeout(tmp_path: Path) -> None:
@@ -102,12 +107,12 @@ def test_wrong_tags_are_refused_by_name_and_a_slow_controller_is_a_timeout(tmp_p
         ({"from_plc_tag": "Numbers"}, "the tag Numbers is INT, not DINT", "refused"),
         ({"to_plc_tag": "Edgead_FromPlc", "from_plc_tag": "Edgead_ToPlc"}, "refuses Edgead_FromPlc", "refused"),
     ):
-        link = EtherNetIpLink("127.0.0.1", port=plc.port, timeout_s=2, **options)
+        link = link_to(port=plc.port, timeout_ms=2000, **options)
         with pytest.raises(LinkError, match=text) as caught:
             link.exchange(ToPlc())
         assert caught.value.cause == cause and "DINT" in caught.value.hint
         link.close()
-    link = EtherNetIpLink("127.0.0.1", port=plc.port, timeout_s=1)
+    link = link_to(port=plc.port, timeout_ms=1000)
     link.exchange(ToPlc())
     plc.pause()
     with pytest.raises(LinkError, match="does not answer") as caught:
@@ -118,8 +123,8 @@ def test_wrong_tags_are_refused_by_name_and_a_slow_controller_is_a_timeout(tmp_p
 
 
 @pytest.mark.parametrize(
-    "options", [{"slot": 256}, {"to_plc_tag": ""}, {"to_plc_tag": "A", "from_plc_tag": "A"}, {"timeout_s": 0}]
+    "options", [{"slot": 256}, {"to_plc_tag": ""}, {"to_plc_tag": "A", "from_plc_tag": "A"}, {"timeout_ms": 0}]
 )
 def test_addresses_that_cannot_be_are_bad_input(options: dict[str, object]) -> None:
     with pytest.raises(BadInput):
-        EtherNetIpLink("127.0.0.1", **options)  # type: ignore[arg-type]
+        link_to(**options)

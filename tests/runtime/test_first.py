@@ -11,7 +11,7 @@ import pytest
 
 from edgead.budget import LatencyBudget
 from edgead.cli._told import summary
-from edgead.config import Records
+from edgead.config.station import Records
 from edgead.errors import BadInput
 from edgead.runtime.loop.first import LIMIT_S
 from edgead.runtime.loop.station import Station
@@ -19,6 +19,7 @@ from edgead.runtime.loop.views import Views
 from edgead.runtime.records.database import FILE_NAME, Database
 from edgead.runtime.records.history import History
 from edgead.runtime.records.store import RecordStore
+from edgead.settings import validator_of
 from edgead.testing import FakeCamera, FakeClock, FakeEngine, FakeOutput, Hang
 from edgead.types import Inspection
 from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, brightness
@@ -206,7 +207,7 @@ def test_only_a_store_says_when_a_record_is_safe() -> None:
 
 
 def test_the_option_has_a_short_form() -> None:
-    assert Records.model_validate("first") == Records(first=True)
+    assert validator_of(Records).validate_python("first") == Records(first=True)
     assert not Records().first
 
 

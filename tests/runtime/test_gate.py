@@ -191,7 +191,7 @@ def test_behind_a_station_each_part_meets_its_verdict_at_the_gate() -> None:
             heard.append(inspection)
 
     gate = Gate(device, delay_s=0.3, clock=clock)
-    with LineUnderTest(outputs=[gate], clock=clock, budget_ms=60_000, frame_window_s=0.1) as line:
+    with LineUnderTest(outputs=[gate], clock=clock, budget_ms=60_000, frame_window_ms=100) as line:
         assert isinstance(line.station, Station)
         line.fire()
         line.push(GOOD)

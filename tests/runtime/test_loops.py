@@ -12,7 +12,7 @@ from tests.waiting import PATIENCE_S
 STARVED = textwrap.dedent("""
     import json, logging, os, resource, socket, sys, time
     from edgead.runtime.plc import loops
-    from edgead.runtime.plc.modbus import ModbusServerLink
+    from edgead.runtime.plc.modbus import ModbusServerLink, ModbusServerSettings
 
     logging.basicConfig(stream=sys.stderr)
     calls = []
@@ -20,7 +20,7 @@ STARVED = textwrap.dedent("""
         calls.append(context["message"])
         real(self, loop, context)
     loops.LoopFaults.__call__ = counted
-    link = ModbusServerLink(port=0)
+    link = ModbusServerLink(ModbusServerSettings(), any_port=True)
     clients = [socket.socket() for _ in range(5)]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 200), hard))

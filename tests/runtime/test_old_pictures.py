@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import cv2
 import pytest
 
-from edgead.budget import LatencyBudget
 from edgead.errors import CameraLost, CameraTimeout, FrameDoubtful
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras import open_camera
 from edgead.runtime.cameras.opencv import OpenCvCamera
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.loop.triggers import SoftwareTrigger
 from edgead.testing import FakeEngine
@@ -160,8 +160,8 @@ def test_a_stream_that_lags_behind_for_good_is_lost(peer: StampedRtsp | StampedM
 def test_no_part_is_ok_by_a_picture_from_before_its_trigger(relay: StallingRelay, address: str) -> None:
     triggers = SoftwareTrigger()
     told: list[Inspection] = []
-    budget = LatencyBudget(500)
-    station = Station(open_camera(address), FakeEngine([0.0]), PreprocessRecipe(64, 64), 1.0, budget, triggers=triggers)
+    settings = StationSettings(budget_ms=500)
+    station = Station(open_camera(address), FakeEngine([0.0]), PreprocessRecipe(64, 64), 1.0, settings, triggers=triggers)
     station.on_inspection(told.append, capacity=10_000)
     thread = threading.Thread(target=station.run, name="line")
     thread.start()

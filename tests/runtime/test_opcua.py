@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,18 +22,19 @@ from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.crypto.uacrypto import CertProperties
 from asyncua.sync import Client
 
-from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import BadInput, OutputError, StorageError
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.plc.certificates import make_identity, read_certificate, read_identity
 from edgead.runtime.plc.device import LinkError, PlcDevice, PlcLink
-from edgead.runtime.plc.opcua import OpcUaClientLink, tags, write_order
+from edgead.runtime.plc.opcua import OpcUaClientLink, OpcUaClientSettings, tags, write_order
 from edgead.runtime.plc.signals import Direction, ToPlc
 from edgead.runtime.vision import server as opcua_vision
 from edgead.runtime.vision.entry import Users
 from edgead.runtime.vision.server import OpcUaServer
+from edgead.runtime.vision.settings import VisionSettings
 from edgead.runtime.vision.states import VisionStates
 from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
@@ -72,7 +74,7 @@ def started(tmp_path: Path) -> Iterator[OpcUaPlc]:
 def test_a_plc_with_one_session_gets_it_back_before_another_is_asked_for(tmp_path: Path) -> None:
     plc = OpcUaPlc(tmp_path, sessions=1)
     plc.start()
-    link = opcua_link(plc.port, timeout_s=0.5)
+    link = opcua_link(plc.port, timeout_ms=500)
     link.exchange(ToPlc())
     for _ in range(3):
         plc.pause()
@@ -91,7 +93,7 @@ def test_a_plc_with_one_session_gets_it_back_before_another_is_asked_for(tmp_pat
 def test_a_session_that_was_made_too_late_is_closed_and_they_do_not_pile_up(tmp_path: Path) -> None:
     plc = OpcUaPlc(tmp_path, create_ms=1500)
     plc.start()
-    link = opcua_link(plc.port, connect_timeout_s=0.75)
+    link = opcua_link(plc.port, connect_timeout_ms=750)
     for _ in range(8):
         with pytest.raises(LinkError) as caught:
             link.exchange(ToPlc())
@@ -137,7 +139,11 @@ def test_wrong_credentials_and_nodes_are_one_line_each_and_cost_no_verdict(
         (stranger, "certificate", "rejects the certificate"),
         ({"certificate": keys / "expired.pem", "key": keys / "expired.key"}, "certificate", "expired on"),
         ({"server_certificate": keys / "expired.pem"}, "certificate", "expired on"),
-        ({"server_certificate": keys / "stranger.pem", "connect_timeout_s": 0.5}, "certificate", "does not answer our encrypted"),
+        (
+            {"server_certificate": keys / "stranger.pem", "connect_timeout_ms": 500},
+            "certificate",
+            "does not answer our encrypted",
+        ),
         ({"security": "none"}, "refused|connect", "the PLC at"),
         ({"node": "ns=2;s=nobody.{block}.{signal}"}, "refused", "from_plc.enable .* cannot be read: BadNodeIdUnknown"),
         ({"node": "nsu=urn:nobody;s=edgead.{block}.{signal}"}, "refused", "has no namespace urn:nobody"),
@@ -192,14 +198,14 @@ def test_a_half_written_block_never_says_more_than_the_whole_one() -> None:
         ({"node": "edgead.{block}.{signal}"}, "is not a node id"),
         ({"nodes": {"to_plc.redy": "ns=2;i=4"}}, "no signal 'to_plc.redy'"),
         ({"nodes": {"to_plc.ready": "ns=2;i=4", "to_plc.busy": "ns=2;i=4"}}, "same node id"),
-        ({"timeout_s": 0.0}, "above 0 s"),
+        ({"timeout_ms": 0.0}, "timeout_ms is 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(keys: Path, changes: dict[str, Any], text: str) -> None:
     options: dict[str, Any] = {"url": "opc.tcp://plc:4840", "certificate": keys / "trusted.pem", "key": keys / "trusted.key"}
     options = {**options, "server_certificate": keys / "plc.pem", **changes}
     with pytest.raises(BadInput) as caught:
-        OpcUaClientLink(options.pop("url"), **options)
+        OpcUaClientLink(OpcUaClientSettings(**options))
     assert text in str(caught.value) and "geheim" not in str(caught.value)
 
 
@@ -250,7 +256,9 @@ def served(keys: Path) -> Iterator[Callable[..., OpcUaServer]]:
 
     def serve(**options: Any) -> OpcUaServer:
         given = {"certificate": keys / "plc.pem", "key": keys / "plc.key", "user": USER, "password": PASSWORD, **options}
-        made.append(OpcUaServer(**{"port": 0, **given}))
+        names = {field.name for field in fields(VisionSettings)} & set(given)
+        settings = VisionSettings(**{"port": 0, **{name: given.pop(name) for name in names}})
+        made.append(OpcUaServer(settings, **given))
         return made[-1]
 
     yield serve
@@ -272,8 +280,8 @@ def test_a_client_that_knows_only_the_standard_drives_inspections(
     server = served(trusted=[keys / "trusted.pem"])
     camera = FakeCamera([np.zeros((64, 64, 3), np.uint8)], clock=MonotonicClock(), loop=True)
     engine, told = FakeEngine([1.0, 3.0]), []
-    budget = LatencyBudget(5000)
-    station = Station(camera, engine, PreprocessRecipe(64, 64), 2.0, budget, [server], MonotonicClock(), triggers=server)
+    settings = StationSettings(budget_ms=5000)
+    station = Station(camera, engine, PreprocessRecipe(64, 64), 2.0, settings, [server], MonotonicClock(), triggers=server)
     station.on_inspection(told.append)
     with station:
         runner = threading.Thread(target=station.run, name="test-station")
@@ -390,7 +398,7 @@ def go_on(server: OpcUaServer, clock: FakeClock, seconds: float) -> None:
 
 def test_states_follow_the_methods_and_each_job_has_exactly_one_result(served: Serve, remote: Connect) -> None:
     clock = FakeClock()
-    server = served(clock=clock, pause_s=1.0)
+    server = served(clock=clock, pause_ms=1000)
     client = remote(server)
     assert client.state() == "Preoperational" and client.call("Stop") == "BadInvalidState"
     server.heartbeat()
@@ -447,7 +455,7 @@ def test_states_follow_the_methods_and_each_job_has_exactly_one_result(served: S
 
 def test_continuous_execution_triggers_until_stop(served: Serve, remote: Connect) -> None:
     clock = FakeClock()
-    server = served(clock=clock, pause_s=1.0)
+    server = served(clock=clock, pause_ms=1000)
     client = remote(server)
     server.heartbeat()
     until(lambda: client.state() == "Ready")
@@ -456,7 +464,7 @@ def test_continuous_execution_triggers_until_stop(served: Serve, remote: Connect
     for number, verdict in enumerate((OK, NG), start=1):
         answer(server, verdict)
         until(lambda number=number: len(client.results(job)) == number)
-        assert server.wait(0.1) is None  # not before pause_s is over
+        assert server.wait(0.1) is None  # not before the pause is over
         go_on(server, clock, 1.0)
     trigger = server.wait(PATIENCE_S)
     assert client.call("Stop") == 0 and client.state() == "Ready"
@@ -496,15 +504,15 @@ def test_a_recipe_is_asked_for_by_prepare_recipe(served: Serve, remote: Connect)
 
 def test_a_server_that_cannot_be_is_refused_in_one_line(keys: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"user": None}, "needs a user and a password"),
-        ({"pause_s": 0.0}, "above 0 s"),
-        ({"trusted": [keys / "none.pem"]}, "cannot read the certificate"),
+        ({"user": None}, "needs user and password"),
+        ({"pause_ms": 0.0}, "above 0 s"),
+        ({"trusted": (keys / "none.pem",)}, "cannot read the certificate"),
         ({"bind": "10.0.0.300"}, "is not an IP address"),
     ]
     for changes, text in cases:
         options: dict[str, Any] = {"certificate": keys / "plc.pem", "key": keys / "plc.key", "user": USER, "password": PASSWORD}
         with pytest.raises(BadInput) as caught:
-            OpcUaServer(**{"port": 0, **options, **changes})
+            OpcUaServer(VisionSettings(**{"port": 0, **options, **changes}))
         assert text in str(caught.value)
 
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from pymodbus.client import ModbusTcpClient
 
-from edgead.budget import LatencyBudget
 from edgead.cli.main import main
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.plc import registers
 from edgead.runtime.plc.device import LinkError, PlcDevice, PlcLink
 from edgead.runtime.plc.handshake import Timing
-from edgead.runtime.plc.modbus import MAX_CONNECTIONS, ModbusClientLink, ModbusServerLink
+from edgead.runtime.plc.modbus import MAX_CONNECTIONS, ModbusClientLink, ModbusServerLink, ModbusServerSettings
 from edgead.runtime.plc.signals import (
     SIGNALS,
     Cause,
@@ -38,6 +38,7 @@ from edgead.testing import FakeCamera, FakeClock, FakeEngine
 from edgead.testing.plc import FakePlc, FakePlcLink
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
 from tests.runtime._rig import Loop, Rig, share_the_block, truth
+from tests.runtime.links import modbus
 from tests.servers.plc import ModbusPlc
 from tests.waiting import PATIENCE_S, until
 
@@ -234,7 +235,14 @@ def test_in_a_station_each_trigger_has_one_record_even_when_it_came_too_early(ru
     engine = FakeEngine([1.0, 3.0])
     told: list[Inspection] = []
     station = Station(
-        camera, engine, PreprocessRecipe(64, 64), 2.0, LatencyBudget(5000), [device], MonotonicClock(), triggers=device
+        camera,
+        engine,
+        PreprocessRecipe(64, 64),
+        2.0,
+        StationSettings(budget_ms=5000),
+        [device],
+        MonotonicClock(),
+        triggers=device,
     ).on_inspection(told.append)
     with station:
         runner = threading.Thread(target=station.run, name="test-station")
@@ -263,7 +271,7 @@ def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
 
     def make(link_options: dict[str, float] | None = None, **options: float) -> Rig:
         plc, given = ModbusPlc(tmp_path, **options), link_options or {}
-        made.append(Rig(plc, lambda: ModbusClientLink("127.0.0.1", plc.port, **given), 0.4))  # type: ignore[arg-type]
+        made.append(Rig(plc, lambda: modbus(plc.port, **given), 0.4))
         return made[-1]
 
     yield make
@@ -321,14 +329,14 @@ def test_modbus_a_plc_that_can_only_be_read_is_told_of_with_the_reason(rigs: Cal
 
 
 def test_modbus_a_plc_that_answers_slowly_still_gets_every_verdict(rigs: Callable[..., Rig]) -> None:
-    rig = rigs(link_options={"timeout_s": 1.0}, answer_ms=15)
+    rig = rigs(link_options={"timeout_ms": 1000}, answer_ms=15)
     rig.plc.want(5)
     until(lambda: len(rig.parts()) == 5)
     rig.judge(mostly=5)
 
 
 def test_modbus_a_plc_that_answers_too_slowly_gets_no_ok(rigs: Callable[..., Rig]) -> None:
-    rig = rigs(link_options={"timeout_s": 0.02}, answer_ms=60)
+    rig = rigs(link_options={"timeout_ms": 20}, answer_ms=60)
     rig.plc.want(1)
     until(lambda: rig.device.counts().get("failed:timeout", 0) > 3)
     with pytest.raises(OutputError, match="does not answer"):
@@ -398,7 +406,7 @@ def test_modbus_a_station_that_is_killed_and_started_again(rigs: Callable[..., R
 def test_modbus_nobody_there_costs_little_time_and_is_one_line() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        link = ModbusClientLink("127.0.0.1", probe.getsockname()[1])
+        link = modbus(probe.getsockname()[1])
         with pytest.raises(LinkError, match="does not accept a connection") as caught:
             link.exchange(ToPlc())
     assert caught.value.cause == "connect" and caught.value.hint
@@ -410,7 +418,7 @@ def test_modbus_nobody_there_costs_little_time_and_is_one_line() -> None:
 def test_modbus_wrong_registers_are_refused_by_the_plc_and_named(tmp_path: Path) -> None:
     plc = ModbusPlc(tmp_path)
     plc.start()
-    link = ModbusClientLink("127.0.0.1", plc.port, from_plc_address=500)
+    link = modbus(plc.port, from_plc_address=500)
     with pytest.raises(LinkError, match="refuses") as caught:
         link.exchange(ToPlc())
     assert caught.value.cause == "refused" and "addresses" in caught.value.hint
@@ -420,8 +428,8 @@ def test_modbus_wrong_registers_are_refused_by_the_plc_and_named(tmp_path: Path)
 
 @pytest.mark.parametrize("blocks", [(0, 5), (100, 95), (-1, 50), (0, 65535), (65530, 0)])
 def test_modbus_blocks_that_overlap_or_do_not_fit_are_bad_input(blocks: tuple[int, int]) -> None:
-    with pytest.raises(BadInput, match="overlap"):
-        ModbusClientLink("127.0.0.1", to_plc_address=blocks[0], from_plc_address=blocks[1])
+    with pytest.raises(BadInput, match=r"overlap|goes beyond register 65535|cannot be"):
+        modbus(502, to_plc_address=blocks[0], from_plc_address=blocks[1])
 
 
 # A real Modbus client that plays the PLC
@@ -452,7 +460,7 @@ class PollingPlc:
 
 @pytest.fixture
 def server() -> Iterator[ModbusServerLink]:
-    link = ModbusServerLink(port=0)
+    link = ModbusServerLink(ModbusServerSettings(), any_port=True)
     yield link
     link.close()
 
@@ -504,13 +512,13 @@ def test_modbus_server_one_connection_writes_and_the_stations_block_is_read_only
 def test_modbus_server_listens_on_loopback_alone_unless_told_otherwise(server: ModbusServerLink) -> None:
     assert server._bind == "127.0.0.1"
     with pytest.raises(OutputError, match=f"cannot listen on 127.0.0.1:{server.port}: Address already in use") as caught:
-        ModbusServerLink(port=server.port)
+        ModbusServerLink(ModbusServerSettings(port=server.port))
     assert caught.value.hint
     with pytest.raises(OutputError, match=r"cannot listen on 198.51.100.7:\d+: Cannot assign requested address") as caught:
-        ModbusServerLink("198.51.100.7", port=server.port)  # TEST-NET-2: no interface has it
+        ModbusServerLink(ModbusServerSettings(bind="198.51.100.7", port=server.port))  # TEST-NET-2: no interface has it
     assert "is its cable in" in caught.value.hint
     with pytest.raises(BadInput, match=r"'10\.0\.0\.300' is not an IP address"):
-        ModbusServerLink("10.0.0.300", port=server.port)
+        ModbusServerLink(ModbusServerSettings(bind="10.0.0.300", port=server.port))
 
 
 def test_a_plc_gets_in_beside_any_number_of_idle_connections(server: ModbusServerLink, caplog: pytest.LogCaptureFixture) -> None:

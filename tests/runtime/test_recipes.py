@@ -13,9 +13,11 @@ import pytest
 
 from edgead.bundle import Bundle, rewrite_manifest
 from edgead.clock import MonotonicClock
-from edgead.config import read_station
+from edgead.config.reading import read_station
 from edgead.errors import BadInput, BundleError, EngineError
-from edgead.line.workshop import Lane, Workshop, _first_recipe
+from edgead.line.products import first_recipe
+from edgead.line.shelf import Shelf as Engines
+from edgead.line.workshop import Lane, Workshop
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.loop.examiner import Answerer
 from edgead.runtime.plc.device import PlcDevice
@@ -227,12 +229,12 @@ def test_recipes_are_found_beside_the_file(tmp_path: Path) -> None:
     camera = read_station(tmp_path / "s.yaml").cameras[0]
     assert camera.recipes == {1: tmp_path / "b.edgead", 7: Path("/c.edgead")}
     assert camera.recipe_file == tmp_path / "r.txt" and camera.selfcheck is None
-    assert _first_recipe(camera) == 1
+    assert first_recipe(camera) == 1
     (tmp_path / "r.txt").write_text("7\n")
-    assert _first_recipe(camera) == 7
+    assert first_recipe(camera) == 7
     (tmp_path / "r.txt").write_text("3")
     with pytest.raises(BadInput, match="asks for recipe 3"):
-        _first_recipe(camera)
+        first_recipe(camera)
 
 
 # The whole station with real bundles and a PLC in a process of its own
@@ -272,7 +274,7 @@ class Line:
         stack.callback(self.plc.kill)
         (folder / "station.yaml").write_text(STATION.format(port=self.plc.port))
         config = read_station(folder / "station.yaml")
-        self.workshop = Workshop(stack, MonotonicClock(), threads=1)
+        self.workshop = Workshop(stack, MonotonicClock(), Engines(threads=1))
         self.lane: Lane = self.workshop.build(config.cameras[0], config.storage)
         self.lane.station.on_inspection(self.seen.append, capacity=10_000)
         self._thread = threading.Thread(target=self.lane.station.run, name="test-station")

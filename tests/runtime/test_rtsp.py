@@ -11,6 +11,7 @@ import pytest
 
 from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.cameras import open_camera
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.testing import FakeEngine
 from tests.servers import RtspServer, rtsp_is_missing
@@ -30,7 +31,9 @@ def server() -> Iterator[RtspServer]:
 def test_a_camera_that_hangs_dies_and_comes_back(server: RtspServer, caplog: pytest.LogCaptureFixture) -> None:
     recipe, engine = PreprocessRecipe(64, 64), FakeEngine([0.0])
     camera = open_camera(server.url)
-    with Station(camera, engine, recipe, 1.0, reopen=lambda: open_camera(server.url), frame_timeout_s=0.5) as station:
+    with Station(
+        camera, engine, recipe, 1.0, StationSettings(frame_timeout_ms=500), reopen=lambda: open_camera(server.url)
+    ) as station:
         thread = threading.Thread(target=station.run, name="line")
         thread.start()
         stats = station.stats

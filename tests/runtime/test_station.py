@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgead.budget import LatencyBudget
 from edgead.errors import (
     BadInput,
     CameraLost,
@@ -25,6 +24,7 @@ from edgead.errors import (
     UnreadableFrame,
 )
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.loop.stats import Stats
 from edgead.testing import FakeCamera, FakeClock, FakeEngine, FakeOutput
@@ -227,7 +227,7 @@ def test_the_budget_of_a_frame_begins_when_it_arrives() -> None:
     frame = Frame(GOOD, "fake", 0, clock.now_ns() - 300_000_000, age_ns=300_000_000)
     seen: list[Inspection] = []
     camera = FakeCamera([frame], clock=clock, live=True)
-    with Station(camera, FakeEngine([0.0]), RECIPE, 100.0, LatencyBudget(100), clock=clock) as station:
+    with Station(camera, FakeEngine([0.0]), RECIPE, 100.0, StationSettings(budget_ms=100), clock=clock) as station:
         station.on_inspection(seen.append)
         station.run()
     assert told(seen) == ["OK"]
@@ -323,7 +323,9 @@ def test_stop_from_a_callback_ends_an_endless_run() -> None:
 def test_a_budget_makes_late_parts_unknown() -> None:
     clock = FakeClock()
     engine = FakeEngine([0.0], clock=clock, takes_s=0.2)
-    with Station(FakeCamera([GOOD] * 2, clock=clock), engine, RECIPE, 100.0, LatencyBudget(100), clock=clock) as station:
+    with Station(
+        FakeCamera([GOOD] * 2, clock=clock), engine, RECIPE, 100.0, StationSettings(budget_ms=100), clock=clock
+    ) as station:
         stats = station.run()
     assert stats.causes == {"late": 2}
     assert stats.latency_ms()["max"] == 200.0
@@ -339,10 +341,10 @@ def test_records_are_plain_json_and_need_no_pictures() -> None:
     assert (second["verdict"], second["cause"], second["score"]) == ("UNKNOWN", "score_not_finite", None)
 
 
-@pytest.mark.parametrize("bad", [{"frame_timeout_s": 0.0}, {"max_age_s": -1.0}])
+@pytest.mark.parametrize("bad", [{"frame_timeout_ms": 0.0}, {"max_age_ms": -1.0}])
 def test_times_that_make_no_sense_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(BadInput):
-        Station(FakeCamera([]), FakeEngine([0.0]), RECIPE, 1.0, **bad)  # type: ignore[arg-type]
+        Station(FakeCamera([]), FakeEngine([0.0]), RECIPE, 1.0, StationSettings(**bad))
 
 
 EVENTS = ("good", "bad", "timeout", "unreadable", "nan", "engine", "crash")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from edgead.errors import CameraLost, EngineError, OutputError, UnreadableFrame
 from edgead.runtime.loop import sinks, station
+from edgead.runtime.loop.settings import StationSettings
 from edgead.testing import AskedCamera, FakeCamera, FakeClock, FakeEngine, FakeOutput, Hang, PushedCamera
 from edgead.types import Image, Inspection, Verdict
 from tests.runtime._line import BAD, GOOD, RECIPE, LineUnderTest, words
@@ -379,9 +380,8 @@ def test_free_running_ok_is_signalled_again_only_when_it_has_settled() -> None:
         FakeEngine(scores),
         RECIPE,
         100.0,
+        StationSettings(settle_frames=3, hysteresis=10.0),
         clock=clock,
-        settle_frames=3,
-        hysteresis=10.0,
     ) as free:
         free.on_inspection(seen.append).run()
     assert [words(i) for i in seen] == [

@@ -7,10 +7,10 @@ import threading
 import numpy as np
 import pytest
 
-from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
 from edgead.errors import BadInput, CameraLost, EndOfStream, OutputError, UnreadableFrame
 from edgead.runtime.loop.examiner import Answerer
+from edgead.runtime.loop.settings import StageBudgets, StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.loop.triggers import CameraTrigger, IntervalTrigger, SoftwareTrigger
 from edgead.testing import AskedCamera, FakeCamera, FakeClock, FakeEngine, FakeOutput, PushedCamera
@@ -63,7 +63,7 @@ def test_a_frame_that_came_while_the_trigger_was_on_its_way_is_found() -> None:
 
 
 def test_a_part_is_in_front_of_the_camera_only_after_the_delay() -> None:
-    with LineUnderTest(trigger_delay_s=0.02) as line:
+    with LineUnderTest(trigger_delay_ms=20) as line:
         line.fire()
         line.pass_time(10)
         line.push(BAD)  # too early: what was there before
@@ -75,7 +75,7 @@ def test_a_part_is_in_front_of_the_camera_only_after_the_delay() -> None:
 
 
 def test_two_parts_in_flight_get_their_own_frames() -> None:
-    with LineUnderTest(trigger_delay_s=0.05) as line:
+    with LineUnderTest(trigger_delay_ms=50) as line:
         line.fire()
         line.pass_time(20)
         line.fire()
@@ -88,7 +88,7 @@ def test_two_parts_in_flight_get_their_own_frames() -> None:
 
 
 def test_no_frame_in_the_window_is_a_timeout_and_the_frame_after_it_is_not_used() -> None:
-    with LineUnderTest(frame_window_s=0.03) as line:
+    with LineUnderTest(frame_window_ms=30) as line:
         line.fire()
         line.pass_time(31)
         assert line.told(1) == ["UNKNOWN camera_timeout"]
@@ -114,7 +114,7 @@ def test_several_frames_make_one_verdict() -> None:
 
 
 def test_a_missing_view_is_unknown_unless_ng_is_certain() -> None:
-    with LineUnderTest(frames_per_part=2, frame_window_s=0.05) as line:
+    with LineUnderTest(frames_per_part=2, frame_window_ms=50) as line:
         for picture in (GOOD, BAD):
             line.fire()
             line.push(picture)
@@ -139,7 +139,7 @@ def test_a_camera_with_a_software_trigger_is_asked_for_each_part() -> None:
 def test_a_software_trigger_comes_after_the_delay_and_a_late_picture_is_not_the_next_parts() -> None:
     clock = FakeClock(manual=True)
     camera = AskedCamera(clock, [])
-    with LineUnderTest(camera=camera, clock=clock, trigger_delay_s=0.01, frame_window_s=0.02) as line:
+    with LineUnderTest(camera=camera, clock=clock, trigger_delay_ms=10, frame_window_ms=20) as line:
         line.fire()
         line.pass_time(9)
         assert camera.asked == 0
@@ -161,7 +161,7 @@ def test_a_software_trigger_comes_after_the_delay_and_a_late_picture_is_not_the_
 def test_a_picture_that_may_be_the_part_befores_is_not_used(skipped: int, expected: str) -> None:
     clock = FakeClock(manual=True)
     camera = AskedCamera(clock, [])
-    with LineUnderTest(camera=camera, clock=clock, frame_window_s=0.02) as line:
+    with LineUnderTest(camera=camera, clock=clock, frame_window_ms=20) as line:
         camera.push(GOOD)  # taken as the camera was opened: emptied with the first question
         line.pass_time(1)
         line.fire()
@@ -209,7 +209,7 @@ def test_the_cameras_own_line_makes_every_frame_a_part_and_every_gap_too() -> No
 
 
 def test_frames_of_the_cameras_line_are_grouped_by_their_window() -> None:
-    with LineUnderTest(triggers=CameraTrigger(), frames_per_part=2, frame_window_s=0.02) as line:
+    with LineUnderTest(triggers=CameraTrigger(), frames_per_part=2, frame_window_ms=20) as line:
         line.push(GOOD)
         line.pass_time(10)
         line.push(GOOD)
@@ -262,7 +262,7 @@ def test_part_ids_go_on_after_a_restart() -> None:
     seen: list[int] = []
     camera = FakeCamera([GOOD], clock=clock)
     with Station(
-        camera, FakeEngine([0.0]), RECIPE, 1.0, LatencyBudget(10), clock=clock, triggers=triggers, first_part_id=1000
+        camera, FakeEngine([0.0]), RECIPE, 1.0, StationSettings(budget_ms=10), clock=clock, triggers=triggers, first_part_id=1000
     ) as station:
         station.on_inspection(lambda i: seen.append(i.part_id)).run(max_parts=1)
     assert seen == [1000]
@@ -329,7 +329,11 @@ def test_limits_of_single_stages_and_parts_that_are_rejected_when_late() -> None
     clock = FakeClock(manual=True)
     engine = FakeEngine([0.0], clock=clock, takes_s=0.03)
     with LineUnderTest(
-        engine=engine, camera=FakeCamera([GOOD], clock=clock), clock=clock, stage_limits_ms={"inference": 20}, on_late="reject"
+        engine=engine,
+        camera=FakeCamera([GOOD], clock=clock),
+        clock=clock,
+        stage_budget_ms=StageBudgets(inference=20),
+        on_late="reject",
     ) as line:
         line.fire()
         assert line.told(1) == ["NG late: inference"]
@@ -340,24 +344,25 @@ def test_limits_of_single_stages_and_parts_that_are_rejected_when_late() -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"budget": None}, "latency budget"),
+        ({"budget_ms": None}, "latency budget"),
         ({"settle_frames": 3}, "settle"),
-        ({"trigger_delay_s": -1.0}, "trigger delay"),
-        ({"frame_window_s": 0.0}, "frame window"),
+        ({"trigger_delay_ms": -1.0}, "trigger delay"),
+        ({"frame_window_ms": 0.0}, "frame window"),
         ({"max_waiting": 0}, "1 or more"),
         ({"on_late": "ignore"}, "late parts"),
         ({"combine": "some"}, "combined"),
         ({"frames_per_part": 2, "combine": 3}, "3 NG views of 2"),
-        ({"stage_limits_ms": {"coffee": 1.0}}, "coffee"),
         ({"triggers": CameraTrigger()}, "no trigger line"),
         ({"triggers": None, "frames_per_part": 2}, "need triggers"),
         ({"frozen_after": 1}, "frozen"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
-    arguments: dict[str, object] = {"budget": LatencyBudget(100), "triggers": SoftwareTrigger(), **options}
+    given: dict[str, object] = {"budget_ms": 100.0, "triggers": SoftwareTrigger(), **options}
+    triggers = given.pop("triggers")
+    settings = StationSettings(**given)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=message):
-        Station(FakeCamera([GOOD]), FakeEngine([0.0]), RECIPE, 1.0, **arguments)  # type: ignore[arg-type]
+        Station(FakeCamera([GOOD]), FakeEngine([0.0]), RECIPE, 1.0, settings, triggers=triggers)  # type: ignore[arg-type]
 
 
 def test_on_the_machines_own_clock_nothing_is_lost() -> None:
@@ -367,7 +372,14 @@ def test_on_the_machines_own_clock_nothing_is_lost() -> None:
     output = FakeOutput()
     camera = AskedCamera(clock, [GOOD, BAD] * 100)
     with Station(
-        camera, FakeEngine(brightness), RECIPE, 100.0, LatencyBudget(10_000), [output], clock, triggers=triggers, max_waiting=300
+        camera,
+        FakeEngine(brightness),
+        RECIPE,
+        100.0,
+        StationSettings(budget_ms=10_000, max_waiting=300),
+        [output],
+        clock,
+        triggers=triggers,
     ) as station:
         station.on_inspection(lambda i: seen.append(i.part_id), capacity=1000)
         thread = threading.Thread(target=station.run)
@@ -401,7 +413,9 @@ def test_an_interval_that_is_shorter_than_a_look_at_the_camera_ends_with_its_rec
     clock = MonotonicClock()
     camera = FakeCamera([GOOD, BAD, GOOD], clock=clock)
     triggers = IntervalTrigger(interval_s, clock)
-    station = Station(camera, FakeEngine(brightness), RECIPE, 100.0, LatencyBudget(60_000), (), clock, triggers=triggers)
+    station = Station(
+        camera, FakeEngine(brightness), RECIPE, 100.0, StationSettings(budget_ms=60_000), (), clock, triggers=triggers
+    )
     with station:
         runner = threading.Thread(target=station.run, name="test-station")
         runner.start()

@@ -16,8 +16,9 @@ import pytest
 
 from edgead.budget import LatencyBudget
 from edgead.clock import MonotonicClock
-from edgead.config import read_station
+from edgead.config.reading import read_station
 from edgead.errors import BadInput, EndOfStream, OutputError
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.loop.triggers import SoftwareTrigger
 from edgead.runtime.loop.views import Fanout, Views
@@ -60,7 +61,7 @@ class Cell:
                 engine,
                 RECIPE,
                 100.0,
-                LatencyBudget(100),
+                StationSettings(budget_ms=100),
                 [self.views.output(name)],
                 self.clock,
                 triggers=fanout.of(name),
@@ -245,11 +246,10 @@ def test_under_load_each_trigger_has_one_verdict_in_order_and_every_ok_is_ok_for
             FakeEngine(scores[name]),
             RECIPE,
             5.0,
-            LatencyBudget(2000),
+            StationSettings(budget_ms=2000, max_waiting=parts),
             [views.output(name)],
             clock,
             triggers=fanout.of(name),
-            max_waiting=parts,
         )
         for name in CAMERAS
     ]

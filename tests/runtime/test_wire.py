@@ -13,11 +13,12 @@ import pytest
 
 from edgead.errors import OutputError
 from edgead.runtime.plc.device import FAILING_S, LinkError, PlcDevice
-from edgead.runtime.plc.ethernetip import EtherNetIpLink, to_dints
+from edgead.runtime.plc.ethernetip import to_dints
 from edgead.runtime.plc.loops import LoopThread
-from edgead.runtime.plc.modbus import EXCEPTIONS, ModbusClientLink, ModbusServerLink
+from edgead.runtime.plc.modbus import EXCEPTIONS, ModbusServerLink, ModbusServerSettings
 from edgead.runtime.plc.signals import FromPlc, ToPlc
 from edgead.testing import FakeClock
+from tests.runtime.links import ethernetip, modbus
 from tests.servers.wire import LogixPeer, ModbusPeer
 from tests.waiting import PATIENCE_S, until
 
@@ -33,7 +34,7 @@ def plc() -> Iterator[ModbusPeer]:
 @pytest.mark.parametrize(("unit", "answer_as"), [(0, None), (255, None), (0, 1), (255, 1), (0, 255), (255, 0), (17, None)])
 def test_modbus_units_that_mean_the_plc_itself_work(plc: ModbusPeer, unit: int, answer_as: int | None, combined: bool) -> None:
     plc.answer_as = answer_as
-    link = ModbusClientLink("127.0.0.1", plc.port, unit, timeout_s=PATIENCE_S, combined=combined)
+    link = modbus(plc.port, unit=unit, timeout_ms=1000 * PATIENCE_S, combined=combined)
     assert link.exchange(ToPlc(ready=True)) == FromPlc(enable=True)
     assert plc.registers[0] == 1 and set(plc.asked) == {unit}
     link.close()
@@ -41,7 +42,7 @@ def test_modbus_units_that_mean_the_plc_itself_work(plc: ModbusPeer, unit: int, 
 
 def test_modbus_an_answer_of_another_unit_is_none(plc: ModbusPeer) -> None:
     plc.answer_as = 18
-    link = ModbusClientLink("127.0.0.1", plc.port, 17, timeout_s=0.2)
+    link = modbus(plc.port, unit=17, timeout_ms=200)
     with pytest.raises(LinkError):
         link.exchange(ToPlc())
     link.close()
@@ -53,7 +54,7 @@ def test_modbus_an_answer_of_another_unit_is_none(plc: ModbusPeer) -> None:
 def test_modbus_server_answers_to_its_unit_and_to_those_that_mean_itself(
     unit: int, answered: tuple[int, ...], refused: tuple[int, ...]
 ) -> None:
-    server = ModbusServerLink(port=0, unit=unit)
+    server = ModbusServerLink(ModbusServerSettings(unit=unit), any_port=True)
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as client:
         for number, asked in enumerate((*answered, *refused), 1):
             for request in (struct.pack(">BHHBH", 16, 100, 1, 2, 1), struct.pack(">BHH", 3, 0, 13)):
@@ -66,7 +67,7 @@ def test_modbus_server_answers_to_its_unit_and_to_those_that_mean_itself(
 
 @pytest.mark.parametrize("code", [5, 6])
 def test_modbus_busy_now_and_then_is_nothing_at_all(plc: ModbusPeer, code: int) -> None:
-    link = ModbusClientLink("127.0.0.1", plc.port, timeout_s=PATIENCE_S)
+    link = modbus(plc.port, timeout_ms=1000 * PATIENCE_S)
     for _ in range(5):
         plc.refuse = [code, code]
         assert link.exchange(ToPlc(ready=True)) == FromPlc(enable=True)
@@ -75,7 +76,7 @@ def test_modbus_busy_now_and_then_is_nothing_at_all(plc: ModbusPeer, code: int) 
 
 
 def test_modbus_busy_for_long_names_the_limit_and_keeps_the_connection(plc: ModbusPeer) -> None:
-    link = ModbusClientLink("127.0.0.1", plc.port, timeout_s=1.0)
+    link = modbus(plc.port, timeout_ms=1000)
     plc.always = 6
     with pytest.raises(
         LinkError, match=r"busy for longer than 1000 ms \(timeout_ms\): Modbus exception 6, server device busy"
@@ -90,7 +91,7 @@ def test_modbus_busy_for_long_names_the_limit_and_keeps_the_connection(plc: Modb
 
 @pytest.mark.parametrize("code", [1, 2, 3, 4, 10, 11, 99])
 def test_modbus_exceptions_are_named_and_keep_the_connection(plc: ModbusPeer, code: int) -> None:
-    link = ModbusClientLink("127.0.0.1", plc.port, timeout_s=PATIENCE_S, combined=True)
+    link = modbus(plc.port, timeout_ms=1000 * PATIENCE_S, combined=True)
     link.exchange(ToPlc())
     plc.always = code
     for _ in range(3):
@@ -106,7 +107,7 @@ def test_modbus_exceptions_are_named_and_keep_the_connection(plc: ModbusPeer, co
 
 def test_modbus_a_plc_that_is_too_slow_is_told_the_limit(plc: ModbusPeer) -> None:
     plc.delay_s = 2.0
-    link = ModbusClientLink("127.0.0.1", plc.port, timeout_s=0.25)
+    link = modbus(plc.port, timeout_ms=250)
     with pytest.raises(LinkError, match=r"does not answer within 250 ms \(timeout_ms\)") as caught:
         link.exchange(ToPlc())
     assert "timeout_ms" in caught.value.hint
@@ -115,7 +116,7 @@ def test_modbus_a_plc_that_is_too_slow_is_told_the_limit(plc: ModbusPeer) -> Non
 
 def test_a_plc_that_polls_us_is_not_missed_before_it_can_have_come(caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
-    device = PlcDevice(ModbusServerLink(port=0), clock)
+    device = PlcDevice(ModbusServerLink(ModbusServerSettings(), any_port=True), clock)
     until(lambda: device.counts().get("failed:silent", 0) > 2)
     assert caplog.text == ""
     clock.advance(FAILING_S + 0.1)
@@ -137,7 +138,7 @@ def test_a_plc_that_polls_us_is_not_missed_before_it_can_have_come(caplog: pytes
 def test_ethernetip_members_of_arrays_of_structures(to_plc: str, from_plc: str) -> None:
     with LogixPeer(**{to_plc: 10, from_plc: 5}) as plc:
         plc.tags[from_plc][0] = 1
-        link = EtherNetIpLink("127.0.0.1", port=plc.port, to_plc_tag=to_plc, from_plc_tag=from_plc, timeout_s=PATIENCE_S)
+        link = ethernetip(plc.port, to_plc_tag=to_plc, from_plc_tag=from_plc, timeout_ms=1000 * PATIENCE_S)
         shown = ToPlc(ready=True, result_part_id=7)
         for _ in range(3):
             assert link.exchange(shown) == FromPlc(enable=True)
@@ -149,22 +150,22 @@ def test_ethernetip_status_is_explained_and_limits_are_named() -> None:
     with LogixPeer(**{"S[1].To": 9, "S[1].From": 5}) as plc:
 
         def told(**options: object) -> LinkError:
-            link = EtherNetIpLink("127.0.0.1", port=plc.port, from_plc_tag="S[1].From", **options)  # type: ignore[arg-type]
+            link = ethernetip(plc.port, from_plc_tag="S[1].From", **options)
             with pytest.raises(LinkError) as caught:
                 link.exchange(ToPlc())
             link.close()
             return caught.value
 
         assert "refuses S[1].To: Unknown error 255 (the array is shorter than needed" in str(
-            told(to_plc_tag="S[1].To", timeout_s=PATIENCE_S)
+            told(to_plc_tag="S[1].To", timeout_ms=1000 * PATIENCE_S)
         )
         assert "refuses X[1].To: Path segment error (there is no such tag" in str(
-            told(to_plc_tag="X[1].To", timeout_s=PATIENCE_S)
+            told(to_plc_tag="X[1].To", timeout_ms=1000 * PATIENCE_S)
         )
         plc.kind = 0xC3
-        assert "the tag S[1].From is INT, not DINT" in str(told(to_plc_tag="S[1].To", timeout_s=PATIENCE_S))
+        assert "the tag S[1].From is INT, not DINT" in str(told(to_plc_tag="S[1].To", timeout_ms=1000 * PATIENCE_S))
         plc.delay_s = 2.0
-        slow = told(to_plc_tag="S[1].To", timeout_s=0.5)
+        slow = told(to_plc_tag="S[1].To", timeout_ms=500)
         assert slow.hint
 
 
@@ -193,4 +194,4 @@ def test_what_asyncio_wants_to_say_is_no_trace_in_a_log(caplog: pytest.LogCaptur
 
 def test_modbus_server_on_a_port_that_is_taken_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OutputError, match="cannot listen on"):
-        ModbusServerLink(port=taken.getsockname()[1])
+        ModbusServerLink(ModbusServerSettings(port=taken.getsockname()[1]))

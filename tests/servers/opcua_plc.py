@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.runtime.plc.certificates import VALID, make_identity
-from edgead.runtime.plc.opcua import OpcUaClientLink
+from edgead.runtime.plc.opcua import OpcUaClientLink, OpcUaClientSettings
 from tests.servers.plc import ModbusPlc
 
 USER, PASSWORD = "edgead", "s3cret-of-the-plc"
@@ -40,4 +40,4 @@ def opcua_link(port: int, **changes: Any) -> OpcUaClientLink:
         "user": USER,
         "password": PASSWORD,
     }
-    return OpcUaClientLink(f"opc.tcp://127.0.0.1:{port}/plc", **{**options, **changes})
+    return OpcUaClientLink(OpcUaClientSettings(url=f"opc.tcp://127.0.0.1:{port}/plc", **{**options, **changes}))

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput
 from edgead.preprocess import IMAGE_SUFFIXES
-from edgead.registry import CAMERAS, names, resolve
+from edgead.registry import CAMERAS, make, names, resolve
 from edgead.runtime.cameras.settings import CameraSettings, parse_settings
 from edgead.runtime.redact import redact
 from edgead.types import Camera
@@ -38,7 +38,7 @@ def open_camera(
     a video file                                every frame in order; with `realtime` at its own speed, newest first
     a folder, a picture, ``'pictures/*.png'``   pictures in the order of their names
     ``sim``, ``sim:fps=5,defect_rate=0.2``      simulated conveyor (:class:`~edgead.runtime.cameras.simulated.SimulatedCamera`)
-    ``NAME`` or ``NAME:REST``                   a camera registered by another package in ``edgead.cameras``
+    ``NAME`` or ``NAME:REST``                   a camera registered by another package in ``edgead.cameras``: f(REST, clock=)
     ==========================================  ====================================================================
 
     USB, ``gige:``, ``u3v:`` and ``basler:`` take settings after a question mark (see :class:`CameraSettings`):
@@ -87,7 +87,8 @@ def open_camera(
 
         return VideoFile(path, clock=clock, realtime=realtime)
     if name in names("camera") and name not in CAMERAS:
-        return _make(name, rest, clock=clock)
+        camera: Camera = make("camera", name, rest, clock=clock)
+        return camera
     if "://" not in address and ("/" in address or path.suffix):
         raise BadInput(f"{address} does not exist", hint="check the path")
     raise BadInput(f"{redact(address)!r} is not a camera, a file or a folder", hint=f"for example: {EXAMPLES}")

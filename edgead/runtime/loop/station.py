@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -28,6 +28,7 @@ from edgead.runtime.loop.first import RecordFirst
 from edgead.runtime.loop.ledger import Ledger
 from edgead.runtime.loop.lines import SLICE_S, Core, FreeRunning, Line, Triggered
 from edgead.runtime.loop.selfcheck import SELFCHECK_FAILED, SelfCheck, SpareTime
+from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.sinks import FLUSH_S, Sink
 from edgead.runtime.loop.stats import Health, Stats, counts_of
 from edgead.runtime.loop.triggers import CameraTrigger
@@ -37,6 +38,8 @@ from edgead.runtime.records.wallclock import utc_now
 from edgead.runtime.threads import Crew, Supervised
 from edgead.types import Camera, Engine, Inspection, Output, TriggerSource, Verdict
 
+MAX_AGE_S = 1.0
+"""Of live pictures, free-running, unless the settings say another; older ones are not inspected."""
 PATIENCE_S = 10.0  # a loop without a turn for so long (and for the time that a recording's picture may take) stands still
 
 _log = logging.getLogger("edgead.station")
@@ -47,12 +50,12 @@ class Station:
 
     **Free-running** (no `triggers`): a camera with an attribute ``live`` that is False (recordings) is asked when the loop is
     ready, and nothing is dropped. Any other camera gets a capture thread: frames that come while one is being inspected replace
-    each other and are counted, as are frames older than `max_age_s` when their turn comes. Each CameraTimeout is one
-    UNKNOWN("camera_timeout"), so a silent camera gives one per `frame_timeout_s`; each UnreadableFrame and each loss of the
-    camera is one UNKNOWN; stale frames alone for `frame_timeout_s` give UNKNOWN("stale").
+    each other and are counted, as are frames older than `max_age_ms` when their turn comes. Each CameraTimeout is one
+    UNKNOWN("camera_timeout"), so a silent camera gives one per `frame_timeout_ms`; each UnreadableFrame and each loss of the
+    camera is one UNKNOWN; stale frames alone for `frame_timeout_ms` give UNKNOWN("stale").
 
     **Triggered**: each trigger gets exactly one verdict, by its deadline, whatever hangs. Its picture is the first that was
-    captured `trigger_delay_s` after the trigger or later; a camera with a method ``software_trigger()`` is asked for it at
+    captured `trigger_delay_ms` after the trigger or later; a camera with a method ``software_trigger()`` is asked for it at
     that moment (by the thread that grabs), and so is a recording. With :class:`~edgead.runtime.loop.triggers.CameraTrigger` the
     camera's own hardware line triggers: each frame is a part.
 
@@ -64,26 +67,15 @@ class Station:
         engine: answers; the caller closes it, since it may be shared (:class:`edgead.runtime.loop.group.SharedEngine`).
         recipe: the engine's preprocess recipe.
         threshold: what makes a part NG; a number is the score at and above which it is, raw model units.
-        budget: from the trigger, or the frame's arrival when free-running, to the verdict; LatencyBudget(None) has no deadline.
+        settings: its budget, its times and its ways; see :class:`edgead.runtime.loop.settings.StationSettings`.
         outputs: told each verdict; the station closes them. An output with a method ``expect(part_id, trigger)`` is told of each
             trigger, before its verdict, on the thread that learned of it: it must return at once. One with a method
             ``conditions()`` tells by name what people should look at (:class:`edgead.runtime.plc.conditions.Condition`).
         clock: the one that stamps the camera's frames and the triggers.
         reopen: opens a lost live camera again; None goes on asking the same one.
-        frame_timeout_s: seconds without a frame that count as one timeout.
-        max_age_s: free-running: live frames older than this are not inspected; None takes any.
         engine_name: for the records.
         triggers: where triggers come from; the station closes it. Needs a budget.
-        trigger_delay_s: from the trigger until the part is in front of the camera.
-        frame_window_s: how long after that its (last) frame may be captured; None: until the deadline.
-        max_waiting: triggers that may wait for the loop; more are UNKNOWN("trigger_overrun").
-        frames_per_part: triggered: how many frames are combined into one verdict.
-        combine: "any" or "all" NG frames make the part NG, or a number of them (:class:`edgead.runtime.loop.combine.Combine`).
-        settle_frames, hysteresis: free-running: when OK is signalled again (:class:`edgead.runtime.loop.combine.Settle`).
         picture_size: height, width of the camera's pictures; None: a live camera's first one sets it, a recording's may differ.
-        frozen_after: so many consecutive identical pictures are UNKNOWN("frozen_picture"); None: not looked for.
-        stage_limits_ms: limits of "wait", "resize", "inference", "decision"; whoever breaks one is late.
-        on_late: "unknown", or "reject": parts that are late are NG.
         fallback: a faster engine for when the main one does not keep up (:class:`edgead.runtime.loop.examiner.Examiner`).
         output_capacity: verdicts that may wait for an output; a full queue loses its oldest, and the output goes safe.
         first_part_id: the number of the first part, to go on after a restart.
@@ -101,68 +93,50 @@ class Station:
         engine: Engine,
         recipe: PreprocessRecipe,
         threshold: Rule | float,
-        budget: LatencyBudget | None = None,
+        settings: StationSettings | None = None,
         outputs: Sequence[Output] = (),
         clock: Clock | None = None,
         *,
         reopen: Callable[[], Camera] | None = None,
-        frame_timeout_s: float = 1.0,
-        max_age_s: float | None = 1.0,
         engine_name: str = "",
         triggers: TriggerSource | None = None,
-        trigger_delay_s: float = 0.0,
-        frame_window_s: float | None = None,
-        max_waiting: int = 64,
-        frames_per_part: int = 1,
-        combine: str | int = "any",
-        settle_frames: int = 1,
-        hysteresis: float = 0.0,
         picture_size: tuple[int, int] | None = None,
-        frozen_after: int | None = None,
-        stage_limits_ms: Mapping[str, float] | None = None,
-        on_late: str = "unknown",
         fallback: Answerer | None = None,
         output_capacity: int = 64,
         first_part_id: int = 1,
         on_idle: Callable[[], None] | None = None,
         check: SelfCheck | None = None,
     ) -> None:
-        if not frame_timeout_s > 0 or (max_age_s is not None and not max_age_s > 0):
-            raise BadInput("frame timeout and largest age must be above 0 s")
+        given = self._given = settings or StationSettings()
         self._live = bool(getattr(camera, "live", True))
-        self._budget = budget or LatencyBudget(None)
-        _check_mode(triggers, self._budget, frames_per_part, settle_frames, hysteresis, live=self._live)
-        if not trigger_delay_s >= 0 or (frame_window_s is not None and not frame_window_s > 0):
-            raise BadInput("the trigger delay must be 0 s or more and the frame window above 0 s")
-        if min(max_waiting, output_capacity, first_part_id) < 1:
-            raise BadInput("the number of waiting parts, the outputs' queues and the first part id must be 1 or more")
-        if on_late not in ("unknown", "reject"):
-            raise BadInput(f"late parts cannot be told as {on_late!r}", hint='use "unknown" or "reject"')
+        self._budget = LatencyBudget(given.budget_ms)
+        _check(given, triggers, live=self._live)
+        if min(output_capacity, first_part_id) < 1:
+            raise BadInput("the outputs' queues and the first part id must be 1 or more")
         self._clock = clock or MonotonicClock()
-        self._combine = Combine.named(frames_per_part, combine)
-        checked = self._live or picture_size is not None or frozen_after is not None
+        self._combine = Combine.named(given.frames_per_part, given.combine)
+        checked = self._live or picture_size is not None or given.frozen_after is not None
         self._examiner = Examiner(
             Answerer(engine, recipe, threshold, engine_name),
             self._clock,
             combine=self._combine,
             fallback=fallback,
-            check=PictureCheck(picture_size, frozen_after) if checked else None,
-            limits_ms=stage_limits_ms,
-            late_verdict=Verdict.NG if on_late == "reject" else Verdict.UNKNOWN,
+            check=PictureCheck(picture_size, given.frozen_after) if checked else None,
+            limits_ms=given.stage_budget_ms.given(),
+            late_verdict=Verdict.NG if given.on_late == "reject" else Verdict.UNKNOWN,
         )
         self._check, self._check_failed = check, ""
         self._spare = SpareTime(self._budget.total_ms)
         self._notices: dict[str, str] = {}
         self._missing: dict[str, str] = {}
-        waits_s = (1.0, max_age_s or 0.0, (self._budget.total_ms or 0.0) / 1000)
+        self._frame_timeout_s = given.frame_timeout_ms / 1000
+        self._max_age_s = MAX_AGE_S if given.max_age_ms is None else given.max_age_ms / 1000
+        waits_s = (1.0, self._max_age_s, (self._budget.total_ms or 0.0) / 1000)
         self._patience_ns = round(2e9 * max(waits_s))  # a part is not open for longer
-        self._settling = (settle_frames, hysteresis)
+        self._settling = (given.settle_frames, given.hysteresis)
         self._settle = Settle(*self._settling)
         self._camera, self._outputs, self._reopen, self._triggers = camera, tuple(outputs), reopen, triggers
-        self._frame_timeout_s, self._max_age_s, self._engine_name = frame_timeout_s, max_age_s, engine_name
-        self._delay_ns = round(trigger_delay_s * 1e9)
-        self._window_ns = None if frame_window_s is None else round(frame_window_s * 1e9)
-        self._max_waiting, self._output_capacity, self._on_idle = max_waiting, output_capacity, on_idle
+        self._engine_name, self._output_capacity, self._on_idle = engine_name, output_capacity, on_idle
         self._listeners: list[tuple[str, Callable[[Inspection], None], int]] = []
         self._record_listeners: list[tuple[str, Callable[[dict[str, Any]], None], int]] = []
         self._expecting = [output.expect for output in self._outputs if hasattr(output, "expect")]
@@ -183,7 +157,7 @@ class Station:
         self._state = "stopped"
         self._line: Line | None = None
         self._crew = Crew.current()
-        self._loop = _Loop(PATIENCE_S + frame_timeout_s)
+        self._loop = _Loop(PATIENCE_S + self._frame_timeout_s)
         self._progress_at_ns = self._verdict_at_ns = 0
 
     def on_inspection(self, callback: Callable[[Inspection], None], *, capacity: int = 16) -> Station:
@@ -445,6 +419,7 @@ class Station:
         self._camera = line.camera  # it may have been opened again
 
     def _open_line(self, core: Core, max_parts: int | None) -> Line:
+        given = self._given
         reopen = self._reopen if self._live else None
         if self._triggers is None:
             return FreeRunning(
@@ -465,9 +440,9 @@ class Station:
             expecting=self._expecting,
             views=self._combine.views,
             timeout_s=self._frame_timeout_s,
-            delay_ns=self._delay_ns,
-            window_ns=self._window_ns,
-            max_waiting=self._max_waiting,
+            delay_ns=round(given.trigger_delay_ms * 1e6),
+            window_ns=None if given.frame_window_ms is None else round(given.frame_window_ms * 1e6),
+            max_waiting=given.max_waiting,
             reopen=reopen,
             max_parts=max_parts,
         )
@@ -517,23 +492,23 @@ class _Loop:
             self.error = error
 
 
-def _check_mode(
-    triggers: TriggerSource | None,
-    budget: LatencyBudget,
-    frames_per_part: int,
-    settle_frames: int,
-    hysteresis: float,
-    *,
-    live: bool,
-) -> None:
-    """Refuse what goes only with, or only without, triggers."""
+def _check(given: StationSettings, triggers: TriggerSource | None, *, live: bool) -> None:
+    """Refuse values that make no sense, and what goes only with, or only without, triggers."""
+    if not given.frame_timeout_ms > 0 or (given.max_age_ms is not None and not given.max_age_ms > 0):
+        raise BadInput("frame timeout and largest age must be above 0 ms")
+    if not given.trigger_delay_ms >= 0 or (given.frame_window_ms is not None and not given.frame_window_ms > 0):
+        raise BadInput("the trigger delay must be 0 ms or more and the frame window above 0 ms")
+    if given.max_waiting < 1:
+        raise BadInput("the number of waiting parts must be 1 or more")
+    if given.on_late not in ("unknown", "reject"):
+        raise BadInput(f"late parts cannot be told as {given.on_late!r}", hint='use "unknown" or "reject"')
     if triggers is None:
-        if frames_per_part != 1:
-            raise BadInput(f"{frames_per_part} frames for each part need triggers", hint="free-running: settle_frames")
+        if given.frames_per_part != 1:
+            raise BadInput(f"{given.frames_per_part} frames for each part need triggers", hint="free-running: settle_frames")
         return
-    if budget.total_ms is None:
+    if given.budget_ms is None:
         raise BadInput("triggered parts need a latency budget", hint="say in how many milliseconds each verdict must be out")
-    if settle_frames != 1 or hysteresis != 0:
+    if given.settle_frames != 1 or given.hysteresis != 0:
         raise BadInput("triggered parts are judged one by one: they do not settle", hint="leave settle_frames and hysteresis out")
     if isinstance(triggers, CameraTrigger) and not live:
         raise BadInput("a recording has no trigger line", hint="leave triggers out: each of its pictures gets a verdict")

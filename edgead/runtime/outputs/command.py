@@ -7,11 +7,22 @@ import os
 import shlex
 import shutil
 import subprocess
+from dataclasses import dataclass
+from typing import Literal
 
 from edgead.errors import BadInput, OutputError
+from edgead.settings import DeviceSettings
 from edgead.types import Inspection, Verdict
 
 TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSettings(DeviceSettings):
+    """A program for each NG and UNKNOWN part (no shell; EDGEAD_* variables)."""
+
+    type: Literal["command"] = "command"
+    on_ng: str
 
 
 class CommandOutput:
@@ -25,6 +36,8 @@ class CommandOutput:
     Raises:
         BadInput: empty, badly quoted, or there is no such program.
     """
+
+    settings = CommandSettings
 
     def __init__(self, command: str) -> None:
         try:

@@ -10,18 +10,24 @@ import errno
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from edgead.claims import Claim, gpio_line
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
 from edgead.optional import require
 from edgead.runtime.threads import Supervised
+from edgead.settings import DeviceSettings, Line, Positive
 from edgead.types import Inspection, Trigger, Verdict
 
 if TYPE_CHECKING:
     from gpiod import LineRequest, LineSettings
+
+    from edgead.located import Place
+
+GPIO_LINES = ("ok", "reject", "kick", "ready", "busy", "heartbeat", "green", "yellow", "red")
 
 LOOP_TIMEOUT_S = 1.0
 """Without progress of the loop for so long, the station is not ready and its heartbeat stands still."""
@@ -129,6 +135,37 @@ class GpioTrigger:
         self._waiting.append(Trigger(self._fired, at_ns, source=self.name, refused=refused))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpioSettings(DeviceSettings):
+    """Lines of this box (numbers on `chip`); every line that is not given is not used."""
+
+    type: Literal["gpio"] = "gpio"
+    chip: str = "/dev/gpiochip0"
+    ok: Line | None = None
+    """A pulse for each OK part: the pass signal. Without it a part is to be rejected."""
+    reject: Line | None = None
+    """Asserted all the time but during the pulse for an OK part."""
+    kick: Line | None = None
+    """A pulse for each part that is not OK (an air jet). Not fail-safe: nobody kicks when this box is dead."""
+    ready: Line | None = None
+    busy: Line | None = None
+    heartbeat: Line | None = None
+    green: Line | None = None
+    yellow: Line | None = None
+    red: Line | None = None
+    active_low: bool = False
+    pulse_ms: Positive = 50.0
+    gate_delay_ms: Positive | None = None
+    """The reject gate sits downstream: each verdict takes effect so long after its trigger, with several parts on the way."""
+    gate_slack_ms: Positive = 50.0
+    """A part that is so much by already when its verdict would take effect is rejected."""
+
+    def claims(self, owner: str, place: Place) -> Iterator[Claim]:
+        for name in GPIO_LINES:
+            if (line := getattr(self, name)) is not None:
+                yield gpio_line(owner, (*place, name), self.chip, line)
+
+
 class GpioOutput:
     """Verdicts on lines. Asserted is high, or low with `active_low`; a line that is not given is not used.
 
@@ -148,6 +185,8 @@ class GpioOutput:
     Raises:
         OutputError: the lines cannot be taken. MissingExtra: gpiod is not installed. BadInput: no line, or one given twice.
     """
+
+    settings = GpioSettings
 
     def __init__(
         self,

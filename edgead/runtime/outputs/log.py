@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TextIO
+from dataclasses import dataclass
+from typing import Literal, TextIO
 
 from edgead.errors import OutputError
 from edgead.runtime.outlet import Outlet
+from edgead.settings import DeviceSettings
 from edgead.types import Inspection
 from edgead.words import plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings(DeviceSettings):
+    """A line per part on standard output."""
+
+    type: Literal["log"] = "log"
 
 
 class LogOutput:
@@ -18,6 +27,8 @@ class LogOutput:
     Args:
         stream: where to; standard output by default. It is not closed.
     """
+
+    settings = LogSettings
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._outlet = Outlet(stream or sys.stdout)

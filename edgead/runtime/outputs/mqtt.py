@@ -12,15 +12,22 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from edgead.claims import Claim, host_of
 from edgead.errors import BadInput, OutputError
 from edgead.optional import require
 from edgead.runtime.outputs._tls import dated, tls_context
 from edgead.runtime.records.payload import encode
 from edgead.runtime.threads import Supervised
+from edgead.settings import DeviceSettings, Few, Limits, Port
 from edgead.types import Inspection, Verdict
+
+if TYPE_CHECKING:
+    from edgead.located import Place
 
 CONNECT_S = 3.0
 RECONNECT_S = (1, 10)
@@ -40,6 +47,42 @@ PATIENCE_S = 30.0
 LONGEST_TOPIC = 1000
 _CERTIFICATE = "check ca, and that host is a name in the broker's certificate"
 _log = logging.getLogger("edgead.mqtt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttSettings(DeviceSettings):
+    """Each verdict as JSON to TOPIC/inspection, and whether edgead is connected to TOPIC/state. Telemetry, not a handshake."""
+
+    type: Literal["mqtt"] = "mqtt"
+    host: str
+    topic: str
+    """Below which it publishes, e.g. factory/line1/top; another one for each camera."""
+    port: Port | None = None
+    """8883 with TLS, 1883 without, if not given."""
+    tls: bool = True
+    ca: Path | None = None
+    """PEM file of who signed the broker's certificate; none: the system's list."""
+    cert: Path | None = None
+    key: Path | None = None
+    """The client's own certificate and key, where the broker asks for them."""
+    user: str | None = None
+    password: str | None = None
+    client_id: str | None = None
+    keepalive_s: Annotated[int, Limits(least=1, most=65535)] = 10
+    max_waiting: Few = 1000
+    """Verdicts that are held while the broker is away; more are lost and counted."""
+    which: Literal["all", "not_ok"] = "all"
+
+    def claims(self, owner: str, place: Place) -> Iterator[Claim]:
+        port = self.port or (8883 if self.tls else 1883)
+        broker = (host_of(self.host), 1883 if port == 8883 else port)  # the usual pair of one broker, with and without TLS
+        where = f"the broker {self.host}:{port}"
+        hint = "give each camera a topic of its own, e.g. with its name at the end"
+        yield Claim((*place, "topic"), owner, "mqtt topic", (*broker, self.topic), f"the topic {self.topic} of {where}", hint)
+        name = self.client_id or "edgead-" + self.topic.replace("/", "-")
+        hint = "a broker throws the one out when the other comes: give each its own client_id"
+        key = "client_id" if self.client_id else "topic"
+        yield Claim((*place, key), owner, "mqtt client", (*broker, name), f"the client id {name} of {where}", hint)
 
 
 class MqttOutput:
@@ -69,6 +112,8 @@ class MqttOutput:
         BadInput: a topic or file that cannot be used, a password without a user.
         MissingExtra: paho-mqtt is not installed.
     """
+
+    settings = MqttSettings
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from edgead.runtime.outputs._tls import dated, is_about_dates, tls_context
 from edgead.runtime.records.payload import encode
 from edgead.runtime.threads import Supervised
 from edgead.runtime.worker import Worker
+from edgead.settings import DeviceSettings, Few, Positive
 from edgead.types import Inspection, Verdict
 
 FIRST_PAUSE_S = 0.2
@@ -55,6 +56,23 @@ class _Fault:
     again: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSettings(DeviceSettings):
+    """An HTTP POST with JSON for each verdict, from a queue of its own."""
+
+    type: Literal["webhook"] = "webhook"
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
+    """Such as Authorization: Bearer ${HOOK_TOKEN}."""
+    ca: Path | None = None
+    which: Literal["all", "not_ok"] = "not_ok"
+    timeout_ms: Positive = 3000.0
+    attempts: Few = 4
+    deadline_ms: Positive = 15_000.0
+    """After so long a verdict is given up."""
+    max_waiting: Few = 200
+
+
 class WebhookOutput:
     """Posts verdicts one after the other from a thread of its own, so `signal` never waits for the receiver.
 
@@ -75,6 +93,8 @@ class WebhookOutput:
     Raises:
         BadInput: an address, header or number that cannot be used.
     """
+
+    settings = WebhookSettings
 
     def __init__(
         self,

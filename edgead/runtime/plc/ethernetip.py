@@ -5,15 +5,19 @@ The only file that knows pylogix (1.1): explicit messages of CIP class 3, Read T
 
 from __future__ import annotations
 
+import re
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+from edgead.claims import Claim, host_of
 from edgead.errors import BadInput
 from edgead.optional import require
 from edgead.runtime.plc.device import SLOW, LinkError
+from edgead.runtime.plc.settings import LinkSettings
 from edgead.runtime.plc.signals import (
     WIDTH,
     Direction,
@@ -26,6 +30,10 @@ from edgead.runtime.plc.signals import (
     to_words,
     words_in,
 )
+from edgead.settings import Limits, Port, Positive
+
+if TYPE_CHECKING:
+    from edgead.located import Place
 
 _T = TypeVar("_T")
 
@@ -35,7 +43,6 @@ FROM_PLC_TAG = "Edgead_FromPlc"
 REFRESH_EXCHANGES = 10
 """A block that has not changed is written again after so many exchanges, in case the PLC's memory was cleared."""
 
-TIMEOUT_S = 0.25
 DINT = 0xC4
 HEADER = 24
 """Bytes of an encapsulation header; bytes 2 and 3 of it say how many follow (CIP volume 2, 2-3.1)."""
@@ -88,6 +95,47 @@ def words_of(dints: list[int], direction: Direction) -> list[int]:
     return words
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtherNetIpSettings(LinkSettings):
+    """edgead reads and writes two DINT arrays of a Rockwell Logix controller (tag list: deploy/plc/ethernetip.md)."""
+
+    type: Literal["ethernetip"] = "ethernetip"
+    host: str
+    port: Port = 44818
+    slot: Annotated[int, Limits(least=0, most=255)] = 0
+    """Of the controller in its chassis; 0 for CompactLogix."""
+    to_plc_tag: str = TO_PLC_TAG
+    """An array; ``Program:MAIN.NAME`` for tags of a program, also members and elements (``Stations[2].ToPlc``, ``All[20]``: from
+    that element on)."""
+    from_plc_tag: str = FROM_PLC_TAG
+    timeout_ms: Positive = 250.0
+    """For connecting and for each answer."""
+    cycle_ms: Positive = 10.0
+
+    def __post_init__(self) -> None:
+        LinkSettings.__post_init__(self)
+        if not (self.to_plc_tag and self.from_plc_tag) or self.to_plc_tag == self.from_plc_tag:
+            raise BadInput("the two tags must have different names", hint="see deploy/plc/ethernetip.md")
+
+    def claims(self, owner: str, place: Place) -> Iterator[Claim]:
+        hint = "each camera needs two tags of its own: give other names, or other members or elements"
+        for key, tag, count in (
+            ("to_plc_tag", self.to_plc_tag, length(Direction.TO_PLC)),
+            ("from_plc_tag", self.from_plc_tag, length(Direction.FROM_PLC)),
+        ):
+            name, first = element_of(tag)
+            thing = (host_of(self.host), self.port, self.slot, name)
+            text = f"the tag {tag} of the PLC at {self.host}:{self.port}"
+            yield Claim((*place, key), owner, "ethernetip", thing, text, hint, first, first + count - 1)
+
+
+def element_of(tag: str) -> tuple[str, int]:
+    """The array's name as the controller compares it, and its first element: ``Block[10]`` is ("block", 10)."""
+    name = re.sub(r"(?<=[\[,])0+(?=\d)", "", re.sub(r"\s", "", tag).casefold())
+    found = re.fullmatch(r"(.*)\[((?:\d+,)*)(\d+)\]", name)
+    return (f"{found[1]}[{found[2]}]" if found[2] else found[1], int(found[3])) if found else (name, 0)
+
+
 class EtherNetIpLink:
     """Writes the station's array into the controller and reads the controller's array from there.
 
@@ -95,39 +143,19 @@ class EtherNetIpLink:
     gets no writes that it could find later. Each step waits `timeout_s` at most and is not repeated: an exchange takes
     2 x `timeout_s`, one that connects 8 x. Explicit messages have neither encryption nor a password.
 
-    Args:
-        host, port: the controller or its Ethernet module, by address or name.
-        slot: of the controller in its chassis; 0 for CompactLogix.
-        to_plc_tag, from_plc_tag: the arrays; ``Program:MAIN.NAME`` for tags of a program, also members and elements
-            (``Stations[2].ToPlc``, ``All[20]``: from that element on).
-        timeout_s: for connecting and for each answer.
-
     Raises:
-        BadInput: a slot, tag or time that cannot be.
         MissingExtra: pylogix is not installed.
     """
 
-    def __init__(
-        self,
-        host: str,
-        slot: int = 0,
-        *,
-        port: int = 44818,
-        to_plc_tag: str = TO_PLC_TAG,
-        from_plc_tag: str = FROM_PLC_TAG,
-        timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        if not 0 <= slot <= 255:
-            raise BadInput(f"there is no slot {slot} in a chassis", hint="0 to 16; CompactLogix is 0")
-        if not (to_plc_tag and from_plc_tag) or to_plc_tag == from_plc_tag:
-            raise BadInput("the two tags must have different names", hint="see deploy/plc/ethernetip.md")
-        if not timeout_s > 0:
-            raise BadInput(f"an EtherNet/IP timeout of {timeout_s} s is too short")
+    settings = EtherNetIpSettings
+
+    def __init__(self, settings: EtherNetIpSettings) -> None:
+        host, port, timeout_s = settings.host, settings.port, settings.timeout_ms / 1000
         self._pylogix = require("pylogix", extra="ethernetip", why="EtherNet/IP")
         self._parsed = require("pylogix.utils", extra="ethernetip", why="EtherNet/IP").parse_tag_name
         self._timeout_s, self._limit = timeout_s, f"{1000 * timeout_s:g} ms (timeout_ms)"
-        self._options = {"ip_address": host, "slot": slot, "timeout": timeout_s, "port": port}
-        self._write_tag, self._read_tag = to_plc_tag, from_plc_tag
+        self._options = {"ip_address": host, "slot": settings.slot, "timeout": timeout_s, "port": port}
+        self._write_tag, self._read_tag = settings.to_plc_tag, settings.from_plc_tag
         self.name = self._name = f"the PLC at {host}:{port}"
         self._plc: Any = None
         self._written: list[int] = []

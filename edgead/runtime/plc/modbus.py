@@ -10,17 +10,24 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+from edgead.claims import Claim, host_of, listening
 from edgead.errors import BadInput, MissingExtra, OutputError
 from edgead.optional import require
 from edgead.runtime.listening import try_listening
 from edgead.runtime.plc.conditions import Condition
 from edgead.runtime.plc.device import SLOW, LinkError
 from edgead.runtime.plc.loops import LoopFaults
+from edgead.runtime.plc.settings import LinkSettings
 from edgead.runtime.plc.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_plc_of, to_words, words_in
 from edgead.runtime.threads import Supervised
+from edgead.settings import Limits, Port, Positive
+
+if TYPE_CHECKING:
+    from edgead.located import Place
 
 _T = TypeVar("_T")
 
@@ -72,6 +79,70 @@ _FUNCTION = "the PLC does not have function code 23: combined: false"
 _ADDRESSES = "check unit, addresses and that the PLC allows writing (deploy/plc/modbus.md)"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Blocks(LinkSettings):
+    """Where the two blocks lie in the holding registers."""
+
+    port: Port = 502
+    unit: Annotated[int, Limits(least=0, most=255)] = 1
+    """Of the client 1 to 247 behind a gateway; 0 and 255 are the device itself. A server set to one of these answers to all."""
+    to_plc_address: Annotated[int, Limits(least=0, most=65535)] = TO_PLC_ADDRESS
+    """First holding register that edgead writes."""
+    from_plc_address: Annotated[int, Limits(least=0, most=65535)] = FROM_PLC_ADDRESS
+    """First holding register that the PLC writes."""
+    word_order: WordOrder = "big"
+    """Of 32-bit values: big puts the high word at the lower address."""
+
+    def __post_init__(self) -> None:
+        LinkSettings.__post_init__(self)
+        for key, first, words in self._blocks():
+            if first + words > 0x10000:
+                told = f"{key}: a block of {words} registers that begins at {first} goes beyond register 65535"
+                raise BadInput(told, hint="give an address from which it fits")
+
+    def _blocks(self) -> tuple[tuple[str, int, int], ...]:
+        """Key, first register and length of each."""
+        return ("to_plc_address", self.to_plc_address, _TO_WORDS), ("from_plc_address", self.from_plc_address, _FROM_WORDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModbusClientSettings(_Blocks):
+    """edgead connects to the PLC's Modbus TCP server (register map: deploy/plc/modbus.md)."""
+
+    type: Literal["modbus-client"] = "modbus-client"
+    host: str
+    combined: bool = False
+    """Write and read by one request (function code 23), where the PLC has it."""
+    timeout_ms: Positive = 50.0
+    """For connecting and for each answer."""
+
+    def claims(self, owner: str, place: Place) -> Iterator[Claim]:
+        hint = "each camera needs blocks of its own: give to_plc_address and from_plc_address that are free in the PLC"
+        unit = 0 if self.unit == 255 else self.unit  # both mean the device at that address itself
+        for key, first, words in self._blocks():
+            last = first + words - 1
+            text = f"registers {first} to {last} of unit {self.unit} at {self.host}:{self.port}"
+            yield Claim((*place, key), owner, "modbus", (host_of(self.host), self.port, unit), text, hint, first, last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModbusServerSettings(_Blocks):
+    """The PLC polls edgead, which is the Modbus TCP server."""
+
+    type: Literal["modbus-server"] = "modbus-server"
+    bind: str = "127.0.0.1"
+    """Address to listen on; name the box's own address on the PLC's network."""
+    silent_ms: Positive = 250.0
+    """A PLC that writes nothing for so long is silent."""
+
+    def claims(self, owner: str, place: Place) -> Iterator[Claim]:
+        hint = "give to_plc_address and from_plc_address that leave room for each other"
+        for key, first, words in self._blocks():
+            last = first + words - 1
+            yield Claim((*place, key), owner, "own registers", place, f"registers {first} to {last}", hint, first, last)
+        yield from listening((*place, "port"), owner, self.bind, self.port)
+
+
 class ModbusClientLink:
     """Writes the station's block into a PLC's holding registers and reads the PLC's block from there.
 
@@ -81,34 +152,16 @@ class ModbusClientLink:
     a fault it reads before it writes, so writes cannot pile up inside a PLC that stands still. A look reads both blocks by one
     request where they lie within 125 registers and the PLC has those between them, else by two.
 
-    Args:
-        host, port: the PLC's Modbus TCP server.
-        unit: 1 to 247 behind a gateway; 0 and 255 are the PLC itself, which may answer as any.
-        to_plc_address, from_plc_address: first holding registers of the two blocks, from 0.
-        word_order: of u32 and f32 values; "big": high word at the lower address.
-        timeout_s: for connecting and for each answer.
-        combined: write and read by one request (function code 23) where the PLC has it.
-
     Raises:
         BadInput: the blocks overlap or do not fit into 65536 registers.
         MissingExtra: pymodbus is not installed.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int = 502,
-        unit: int = 1,
-        *,
-        to_plc_address: int = TO_PLC_ADDRESS,
-        from_plc_address: int = FROM_PLC_ADDRESS,
-        word_order: WordOrder = "big",
-        timeout_s: float = 0.05,
-        combined: bool = False,
-    ) -> None:
-        check_blocks(to_plc_address, from_plc_address)
-        if not timeout_s > 0:
-            raise BadInput(f"a Modbus timeout of {timeout_s} s is too short")
+    settings = ModbusClientSettings
+
+    def __init__(self, settings: ModbusClientSettings) -> None:
+        check_blocks(settings.to_plc_address, settings.from_plc_address)
+        host, port, unit, timeout_s = settings.host, settings.port, settings.unit, settings.timeout_ms / 1000
         module = _pymodbus("client")
         faults = _pymodbus("exceptions")
         self._errors: tuple[type[Exception], ...] = (faults.ModbusException, OSError)
@@ -117,12 +170,13 @@ class ModbusClientLink:
         self._client = module.ModbusTcpClient(host, port=port, timeout=timeout_s, retries=0, trace_packet=answered)
         self._timeout_s = timeout_s
         self.name = self._name = f"the PLC at {host}:{port}"
-        self._unit, self._combined = unit, combined
-        self._write_at, self._read_at, self._word_order = to_plc_address, from_plc_address, word_order
+        self._unit, self._combined = unit, settings.combined
+        self._write_at, self._read_at, self._word_order = settings.to_plc_address, settings.from_plc_address, settings.word_order
         self._written: list[int] = []
         self._unchanged = 0
         self._closed = False
-        first, last = min(to_plc_address, from_plc_address), max(to_plc_address + _TO_WORDS, from_plc_address + _FROM_WORDS)
+        first = min(self._write_at, self._read_at)
+        last = max(self._write_at + _TO_WORDS, self._read_at + _FROM_WORDS)
         self._span = (
             (first, last - first) if last - first <= SPAN_WORDS else None
         )  # None: both blocks do not fit into one request
@@ -248,12 +302,11 @@ class ModbusServerLink:
     read, and can write while the PLC is silent: Modbus has no passwords, so bind to the machine network only. Of more than 16
     connections, the one that asked for nothing the longest is closed.
 
+    `unit` is the unit number that is answered, beside 0 and 255, which mean this device itself; others get exception 11.
+
     Args:
-        bind, port: where to listen; loopback unless told otherwise. Port 0 takes any free one (see `port`).
-        unit: the unit number that is answered, beside 0 and 255, which mean this device itself; others get exception 11. When it
-            is 0 or 255, all are answered.
-        to_plc_address, from_plc_address, word_order: as for the client.
-        silent_s: without a write for so long the PLC is silent, and `exchange` fails.
+        settings: see there.
+        any_port: take any free one (see `port`).
 
     Attributes:
         port: where it listens.
@@ -264,26 +317,17 @@ class ModbusServerLink:
         MissingExtra: pymodbus is not installed.
     """
 
-    def __init__(
-        self,
-        bind: str = "127.0.0.1",
-        port: int = 502,
-        unit: int = 1,
-        *,
-        to_plc_address: int = TO_PLC_ADDRESS,
-        from_plc_address: int = FROM_PLC_ADDRESS,
-        word_order: WordOrder = "big",
-        silent_s: float = 0.25,
-    ) -> None:
-        check_blocks(to_plc_address, from_plc_address)
-        if not silent_s > 0:
-            raise BadInput(f"a PLC cannot write every {silent_s} s")
+    settings = ModbusServerSettings
+
+    def __init__(self, settings: ModbusServerSettings, *, any_port: bool = False) -> None:
+        check_blocks(settings.to_plc_address, settings.from_plc_address)
+        bind, port, word_order = settings.bind, 0 if any_port else settings.port, settings.word_order
         try_listening(bind, port, "cannot listen")  # pymodbus does not say why
         self._server_module, self._sim = _pymodbus("server"), _pymodbus("simulator")
         self._busy = _pymodbus("constants").ExcCodes.DEVICE_BUSY
-        self._bind, self._unit = bind, unit
-        self._write_at, self._read_at, self._word_order = to_plc_address, from_plc_address, word_order
-        self._silent_s = silent_s
+        self._bind, self._unit = bind, settings.unit
+        self._write_at, self._read_at, self._word_order = settings.to_plc_address, settings.from_plc_address, word_order
+        self._silent_s = settings.silent_ms / 1000
         self._lock = threading.Lock()
         self._ours, self._theirs = to_words(ToPlc(), word_order), [0] * _FROM_WORDS
         self._writer: object | None = None

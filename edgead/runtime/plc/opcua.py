@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+import re
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-from urllib.parse import urlparse
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import urlparse, urlsplit
 
+from edgead.claims import Claim, host_of
 from edgead.errors import BadInput, EdgeadError
 from edgead.optional import require
 from edgead.runtime.plc.certificates import Certificate, Identity, read_certificate, read_identity
 from edgead.runtime.plc.device import SLOW, LinkError
 from edgead.runtime.plc.loops import CLOSE_S, LoopThread
+from edgead.runtime.plc.settings import LinkSettings
 from edgead.runtime.plc.signals import SIGNALS, Direction, FromPlc, Signal, ToPlc, signals, to_plc_of, to_words
+from edgead.settings import Positive
+
+if TYPE_CHECKING:
+    from edgead.located import Place
 
 Security = Literal["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss", "none"]
 
@@ -49,6 +57,66 @@ _CUT = (
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpcUaClientSettings(LinkSettings):
+    """edgead reads and writes variables of the PLC's OPC UA server (tag list: deploy/plc/opcua.md; docs/devices/opcua.md)."""
+
+    type: Literal["opcua-client"] = "opcua-client"
+    url: str
+    """opc.tcp://host:port/path"""
+    node: str = NODE
+    """Pattern of the variables' node ids; {block} becomes to_plc or from_plc. nsu=URI;s=... finds the namespace by name."""
+    nodes: dict[str, str] = field(default_factory=dict)
+    """Node ids of single signals, e.g. {from_plc.trigger: "ns=4;i=17"}."""
+    security: Security = "Basic256Sha256"
+    """All messages are signed and encrypted; none sends everything in the clear, the password as well."""
+    certificate: Path | None = None
+    """Ours; the PLC must trust it."""
+    key: Path | None = None
+    key_password: str | None = None
+    server_certificate: Path | None = None
+    """The PLC's own."""
+    user: str | None = None
+    password: str | None = None
+    """Anonymous without."""
+    timeout_ms: Positive = 200.0
+    """For the write and read of one exchange together."""
+    connect_timeout_ms: Positive = 2000.0
+    """For connecting with its handshakes, which take a small PLC up to seconds."""
+    cycle_ms: Positive = 10.0
+
+    def __post_init__(self) -> None:
+        LinkSettings.__post_init__(self)
+        if "{block}" not in self.node or "{signal}" not in self.node:
+            raise BadInput("node: the pattern needs {block} and {signal}, e.g. ns=2;s=edgead.{block}.{signal}")
+
+    def claims(self, owner: str, place: Place) -> Iterator[Claim]:
+        hint = "each camera needs variables of its own: give another pattern as node, or other nodes"
+        try:
+            parts = urlsplit(self.url)
+            where = (host_of(parts.hostname or ""), parts.port or 4840)
+        except ValueError:  # told when it is opened
+            return
+        for block, name in ((signal.direction.value, signal.name) for signal in SIGNALS):
+            given = self.nodes.get(f"{block}.{name}")
+            node = self.node.replace("{block}", block).replace("{signal}", name) if given is None else given
+            scope, identifier = namespace_of(node)
+            key: Place = (*place, "node") if given is None else (*place, "nodes", f"{block}.{name}")
+            yield Claim(key, owner, "opcua", (*where, identifier), f"the node {node} of {self.url}", hint, scope=scope)
+
+
+def namespace_of(node: str) -> tuple[str, str]:
+    """Namespace and identifier, as the server compares them."""
+    space, identifier = "0", node.strip()
+    if found := re.fullmatch(r"(nsu=.*|ns=\d+)\s*;\s*([isgb]=.*)", identifier, re.DOTALL):
+        identifier = found[2]
+        space = found[1] if found[1].startswith("nsu=") else str(int(found[1][3:]))
+    kind, _, value = identifier.partition("=")
+    if kind == "i" and value.strip().isdigit():
+        value = str(int(value))
+    return space, f"{kind}={value.casefold() if kind == 'g' else value}"
+
+
 class OpcUaClientLink:
     """Writes the station's block into variables of a PLC's OPC UA server and reads the PLC's block from there.
 
@@ -57,50 +125,27 @@ class OpcUaClientLink:
     for: small PLCs have one or few. Variables of one call are written one after the other, so a PLC may
     see half of them: numbers go first and ``result_valid`` last (and first when it goes off), bits are read before numbers.
 
-    Args:
-        url: ``opc.tcp://host:port/path`` of the PLC's server; user and password stand in their own arguments.
-        node: pattern of the node ids with {block} and {signal}; ``nsu=URI;s=...`` finds the namespace by its name.
-        nodes: node ids of single signals, e.g. ``{"from_plc.trigger": "ns=4;i=17"}``.
-        security: policy, with every message signed and encrypted; "none" sends all in the clear, the password as well.
-        certificate, key, key_password: who we are; the PLC must trust this certificate.
-        server_certificate: the PLC's own certificate, so that nobody else can be the PLC.
-        user, password: anonymous without.
-        timeout_s: for the write and read of one exchange together.
-        connect_timeout_s: for connecting with its handshakes, which take a small PLC up to seconds.
-
     Raises:
         BadInput: the url, the node pattern, certificate or key cannot be used, or one is missing.
         MissingExtra: asyncua is not installed.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        node: str = NODE,
-        nodes: Mapping[str, str] | None = None,
-        security: Security = "Basic256Sha256",
-        certificate: Path | None = None,
-        key: Path | None = None,
-        key_password: str | None = None,
-        server_certificate: Path | None = None,
-        user: str | None = None,
-        password: str | None = None,
-        timeout_s: float = 0.2,
-        connect_timeout_s: float = 2.0,
-    ) -> None:
+    settings = OpcUaClientSettings
+
+    def __init__(self, settings: OpcUaClientSettings) -> None:
+        url = settings.url
         _check_url(url)
-        if not (timeout_s > 0 and connect_timeout_s > 0):
-            raise BadInput("OPC UA timeouts must be above 0 s")
         self._ua = asyncua("ua")
         self._url = url
         self.name = self._name = f"the PLC at {urlparse(url).netloc}"
-        self._tags = tags(node, nodes)
+        self._tags = tags(settings.node, settings.nodes)
         for tag in self._tags.values():
             self._node_id(tag, 0)
-        self._policy, self._identity, self._peer = _security(security, certificate, key, key_password, server_certificate)
-        self._user, self._password = user, password
-        self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
+        self._policy, self._identity, self._peer = _security(
+            settings.security, settings.certificate, settings.key, settings.key_password, settings.server_certificate
+        )
+        self._user, self._password = settings.user, settings.password
+        self._timeout_s, self._connect_timeout_s = settings.timeout_ms / 1000, settings.connect_timeout_ms / 1000
         self._client: Any = None
         self._connecting: asyncio.Task[Any] | None = None
         self._left: set[asyncio.Task[None]] = set()

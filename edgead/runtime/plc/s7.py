@@ -6,13 +6,19 @@ The only file that knows python-snap7 (3.x, pure Python): ISO transport on TCP (
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from edgead.errors import BadInput
+from edgead.claims import Claim, host_of
 from edgead.optional import require
 from edgead.runtime.plc.device import SLOW, LinkError
+from edgead.runtime.plc.settings import LinkSettings
 from edgead.runtime.plc.signals import Direction, FromPlc, ToPlc, from_plc_of, to_plc_of, to_words, words_in
+from edgead.settings import Limits, Port, Positive
+
+if TYPE_CHECKING:
+    from edgead.located import Place
 
 TO_PLC_BYTE = 0
 FROM_PLC_BYTE = 2 * words_in(Direction.TO_PLC)
@@ -24,7 +30,6 @@ REFRESH_EXCHANGES = 10
 
 LOCAL_TSAP = 0x0100
 PG_CONNECTION = 1
-TIMEOUT_S = 0.1
 
 _ACCESS = (
     "permit PUT/GET access in the CPU's protection settings, switch off 'optimized block access' of the data block, and check "
@@ -34,6 +39,29 @@ _ACCESS = (
 _CONNECT = "check address, rack, slot, network and PLC, and that the CPU has a connection to spare (panels and others take them)"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S7Settings(LinkSettings):
+    """edgead reads and writes a data block of a Siemens S7 (layout: deploy/plc/s7.md; PUT/GET must be permitted)."""
+
+    type: Literal["s7"] = "s7"
+    host: str
+    port: Port = 102
+    rack: Annotated[int, Limits(least=0, most=7)] = 0
+    slot: Annotated[int, Limits(least=0, most=31)] = 1
+    """Of the CPU: 1 for S7-1200 and S7-1500, 2 for S7-300."""
+    db_number: Annotated[int, Limits(least=1, most=65535)] = 1
+    """That holds both blocks, from byte 0 on."""
+    timeout_ms: Positive = 100.0
+    """For connecting and for each answer."""
+
+    def claims(self, owner: str, place: Place) -> Iterator[Claim]:
+        hint = "each camera needs a data block of its own: make another one in the PLC and give its db_number"
+        slot = 1 if self.slot == 0 else self.slot  # S7-1200 and S7-1500 answer to both
+        text = f"DB{self.db_number} of the PLC at {self.host}:{self.port}"
+        thing = (host_of(self.host), self.port, self.rack, slot, self.db_number)
+        yield Claim((*place, "db_number"), owner, "s7", thing, text, hint, 0, DB_BYTES - 1)
+
+
 class S7Link:
     """Writes the station's block into a data block of the PLC and reads the PLC's block from there.
 
@@ -41,33 +69,20 @@ class S7Link:
     writes that it could find later. Each connect, read and write waits `timeout_s` at most and is not repeated: an exchange
     takes 5 x `timeout_s` in the worst case. S7 communication has neither encryption nor, with PUT/GET, a password.
 
-    Args:
-        host, port: the CPU or its communication processor, by an IPv4 address or name.
-        rack, slot: of the CPU: 0 and 1 for S7-1200/1500, 0 and 2 for S7-300, see the hardware configuration for S7-400.
-        db_number: the data block that holds both blocks, from byte 0 on.
-        timeout_s: for connecting and for each answer.
-
     Raises:
-        BadInput: a number is out of range.
         MissingExtra: python-snap7 is not installed.
     """
 
-    def __init__(
-        self, host: str, rack: int = 0, slot: int = 1, db_number: int = 1, *, port: int = 102, timeout_s: float = TIMEOUT_S
-    ) -> None:
-        if not (0 <= rack <= 7 and 0 <= slot <= 31 and 1 <= db_number <= 0xFFFF):
-            raise BadInput(
-                f"rack {rack}, slot {slot}, DB {db_number} is no S7 address",
-                hint="rack 0..7, slot 0..31, DB 1..65535; S7-1200 and S7-1500 are rack 0, slot 1",
-            )
-        if not timeout_s > 0:
-            raise BadInput(f"an S7 timeout of {timeout_s} s is too short")
+    settings = S7Settings
+
+    def __init__(self, settings: S7Settings) -> None:
+        host, port, rack, slot = settings.host, settings.port, settings.rack, settings.slot
         connection, protocol, errors, types = (_snap7(name) for name in ("connection", "s7protocol", "error", "datatypes"))
         self._connection, self._protocol_class = connection.ISOTCPConnection, protocol.S7Protocol
         self._timeout, self._refused, self._errors = errors.S7TimeoutError, errors.S7ProtocolError, (errors.S7Error, OSError)
         self._area, self._byte = types.S7Area.DB, types.S7WordLen.BYTE
         self._host, self._port, self._tsap = host, port, PG_CONNECTION << 8 | rack << 5 | slot
-        self._db, self._timeout_s = db_number, timeout_s
+        self._db, self._timeout_s = settings.db_number, settings.timeout_ms / 1000
         self.name = self._name = f"the PLC at {host}:{port}"
         self._open: Any = None
         self._protocol: Any = None

@@ -11,7 +11,6 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from edgead.clock import Clock, MonotonicClock
@@ -25,6 +24,7 @@ from edgead.runtime.records.wallclock import believable, clock_says, day, utc_no
 from edgead.runtime.vision import model as model
 from edgead.runtime.vision.catalog import NOT_KNOWN, Catalog
 from edgead.runtime.vision.entry import Users, identity_of
+from edgead.runtime.vision.settings import VisionSettings
 from edgead.runtime.vision.space import Space
 from edgead.runtime.vision.states import Step, VisionStates
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
@@ -90,16 +90,11 @@ class OpcUaServer:
     the score is NaN when there is none.
 
     Args:
-        bind, port: where to listen; loopback unless told otherwise. Port 0 takes any free one (see `port`).
-        certificate, key, key_password: ours; when neither file is there, a self-signed pair is made.
-        user, password: who may enter. Without, `anonymous` must be said.
-        anonymous: anybody may enter who reaches the port (and has a trusted certificate, when `trusted` is given).
-        trusted: certificates of the clients that may enter; empty: any, if user and password are right.
+        settings: see there; port 0 takes any free one (see `port`).
         name: of the VisionSystem.
         recipe: external and internal id of the recipe that runs, unless a number is told by `set_recipe`.
         recipes: numbers of the recipes that clients may ask for; their ids are these numbers as text.
         starts: False: the Start methods are refused, since the station's triggers come from elsewhere.
-        pause_s: from one trigger of continuous execution to the next, at least.
         answer_timeout_s: a trigger without a verdict for so long is UNKNOWN(no_answer).
         loop_timeout_s: without progress of the station for so long, the state is Error.
         clock: stamps triggers and judges deadlines; the one that the station uses.
@@ -116,36 +111,26 @@ class OpcUaServer:
 
     def __init__(
         self,
-        bind: str = "127.0.0.1",
-        port: int = 4840,
+        settings: VisionSettings,
         *,
-        certificate: Path,
-        key: Path,
-        key_password: str | None = None,
-        user: str | None = None,
-        password: str | None = None,
-        anonymous: bool = False,
-        trusted: Sequence[Path] = (),
         name: str = "edgead",
         recipe: str = "recipe",
         recipes: Sequence[int] = (),
         starts: bool = True,
-        pause_s: float = 0.1,
         answer_timeout_s: float = 2.0,
         loop_timeout_s: float = 1.0,
         clock: Clock | None = None,
         source: str = "opcua",
     ) -> None:
-        if not anonymous and not (user and password):
-            raise BadInput("an OPC UA server needs a user and a password", hint="or say anonymous: true")
+        bind, port, pause_s = settings.bind, settings.port, settings.pause_ms / 1000
         if not (pause_s > 0 and answer_timeout_s > 0 and loop_timeout_s > 0):
             raise BadInput("the times of an OPC UA server must be above 0 s")
         self.name, self.port = source, port
         self._counts: Counter[str] = Counter()
         self._ua = asyncua("ua")
-        self._identity = identity_of(certificate, key, key_password, uri=NAMESPACE, bind=bind)
-        self._trusted = {read_certificate(path).der for path in trusted}
-        self._bind, self._login, self._anonymous = bind, (user, password), anonymous
+        self._identity = identity_of(settings.certificate, settings.key, settings.key_password, uri=NAMESPACE, bind=bind)
+        self._trusted = {read_certificate(path).der for path in settings.trusted}
+        self._bind, self._login, self._anonymous = bind, (settings.user, settings.password), settings.anonymous
         self._system_name, self._recipe, self._starts = name, recipe, starts
         self._pause_s, self._answer_ns, self._stall_ns = pause_s, int(answer_timeout_s * 1e9), int(loop_timeout_s * 1e9)
         self._clock = clock or MonotonicClock()

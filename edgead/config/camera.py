@@ -1,0 +1,253 @@
+"""A camera of a station.yaml, and a part that several cameras look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from edgead.errors import BadInput
+from edgead.registry import LINKS, OUTPUTS, names, settings_of
+from edgead.runtime.loop.settings import StationSettings
+from edgead.runtime.plc.settings import LinkSettings
+from edgead.settings import (
+    Chosen,
+    Count,
+    DeviceSettings,
+    Limits,
+    Line,
+    Name,
+    NotNegative,
+    Positive,
+    Score,
+    Section,
+    Sha256,
+)
+
+VISION = "opcua-server"
+"""A PLC that is no link: edgead as a machine vision server (OPC 40100)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeTrigger(Section):
+    """No trigger: the newest frame, again and again."""
+
+    source: Literal["free"] = "free"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntervalTrigger(Section):
+    """A part every so often."""
+
+    source: Literal["interval"] = "interval"
+    every_ms: Positive
+    """Milliseconds from part to part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraTrigger(Section):
+    """The camera's own hardware line: each frame that arrives is a part, none is replaced by a newer one."""
+
+    source: Literal["camera"] = "camera"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlcTrigger(Section):
+    """The PLC's part-present bit, by the handshake (see the camera's `plc`)."""
+
+    source: Literal["plc"] = "plc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpioTrigger(Section):
+    """An input line of this box."""
+
+    source: Literal["gpio"] = "gpio"
+    chip: str = "/dev/gpiochip0"
+    line: Line
+    active: Literal["rising", "falling"] = "rising"
+    debounce_ms: NotNegative = 1.0
+
+
+Trigger = Annotated[
+    FreeTrigger | IntervalTrigger | CameraTrigger | PlcTrigger | GpioTrigger,
+    Chosen.of(
+        "source",
+        {
+            "free": FreeTrigger,
+            "interval": IntervalTrigger,
+            "camera": CameraTrigger,
+            "plc": PlcTrigger,
+            "gpio": GpioTrigger,
+        },
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherOutput(DeviceSettings):
+    """An output that another package registered under ``edgead.outputs``."""
+
+    type: Literal["other"] = "other"
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def _plc(name: str) -> type[Section] | None:
+    if name == VISION:
+        from edgead.runtime.vision.settings import VisionSettings
+
+        return VisionSettings
+    found = settings_of("link", name)
+    if found is not None and not issubclass(found, LinkSettings):
+        raise BadInput(f"the settings of link {name!r} are no LinkSettings", hint="its package must be mended")
+    return found
+
+
+def _output(name: str) -> type[Section] | None:
+    return OtherOutput if name == "other" else settings_of("output", name) if name in OUTPUTS else None
+
+
+Plc = Annotated[DeviceSettings, Chosen("type", lambda: [*LINKS, VISION, *names("link")[len(LINKS) :]], _plc)]
+Output = Annotated[DeviceSettings, Chosen("type", lambda: [*OUTPUTS, "other"], _output)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfCheck(Section):
+    """Golden frames of the bundle are asked about again while the line runs; while they fail, parts are UNKNOWN."""
+
+    every_s: Positive = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift(Section):
+    """Warns when light, sharpness, contrast, position or scores move away from what the bundle's golden frames show."""
+
+    every_ms: Positive = 500.0
+    """A picture is measured at most so often."""
+    max_ng: Annotated[float, Limits(above=0, most=1)] = 0.3
+    """More NG than this share of the last 50 parts is a warning."""
+
+
+RecipeNumber = Annotated[int, Limits(least=1, most=65535)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedBundle(Section):
+    """A bundle, and the digest that it must have."""
+
+    bundle: Path
+    sha256: Sha256
+    """Of its manifest.json, and so of all of it; `edgead inspect` prints it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraConfig(StationSettings):
+    """One camera with its bundle, its triggers and who is told."""
+
+    name: Name
+    """For logs, records and metrics."""
+    address: str
+    """As `edgead run --camera`: usb:0, rtsp://user:${CAM_PASSWORD}@host/stream, a folder, sim:fps=5, ..."""
+    bundle: Path | None = None
+    """What answers; or `recipes`, when the line makes several products."""
+    sha256: Sha256 | None = None
+    """The digest that `bundle` must have (`edgead inspect` prints it); no other bundle is taken."""
+    recipes: dict[RecipeNumber, Path | PinnedBundle] = field(default_factory=dict)
+    """A bundle for each product, by the number that the PLC (or `recipe_file`) asks for it with."""
+    recipe: RecipeNumber | None = None
+    """The recipe to begin with, when `recipe_file` does not tell; the first if not given."""
+    recipe_file: Path | None = None
+    """A file that holds the number of the recipe to run; it is looked at all the time."""
+    engine: str | None = None
+    """Engine in the bundle; its default one if not given."""
+    threshold: Score | None = None
+    """Raw model units; the engine's own if not given."""
+    trigger: Trigger = FreeTrigger()
+    fallback_bundle: Path | None = None
+    """A faster bundle for when the main one does not keep up; with `fallback_engine` alone, another engine of the same bundle."""
+    fallback_sha256: Sha256 | None = None
+    """The digest that `fallback_bundle` must have."""
+    fallback_engine: str | None = None
+    realtime: bool = False
+    """Play a video file at its own speed, as a camera would."""
+    selfcheck: SelfCheck | None = SelfCheck()
+    """null switches it off."""
+    drift: Drift | None = Drift()
+    """null switches it off."""
+    plc: Plc | None = None
+    outputs: tuple[Output, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.trigger.source == "plc" and self.plc is None:
+            raise ValueError("trigger: {source: plc} needs the section plc")
+        if self.trigger.source != "free" and self.budget_ms is None:
+            raise ValueError("a triggered camera needs budget_ms: when must the verdict be there?")
+        if self.trigger.source != "free" and (self.settle_frames != 1 or self.hysteresis):
+            raise ValueError("settle_frames and hysteresis are for cameras without a trigger")
+        if self.trigger.source != "free" and self.max_age_ms is not None:
+            raise ValueError("max_age_ms is for cameras without a trigger; with one, frame_window_ms says which pictures count")
+        if self.trigger.source == "free" and self.frames_per_part != 1:
+            raise ValueError("frames_per_part needs a trigger; without one there is settle_frames")
+        if isinstance(self.combine, int) and self.combine > self.frames_per_part:
+            raise ValueError(f"combine: {self.combine} of {self.frames_per_part} frames can never be")
+        self._check_recipes()
+
+    def _check_recipes(self) -> None:
+        if (self.sha256 is not None and self.bundle is None) or (self.fallback_sha256 and self.fallback_bundle is None):
+            raise ValueError("sha256 goes with bundle, and fallback_sha256 with fallback_bundle: the digest of what?")
+        if (self.bundle is None) == (not self.recipes):
+            raise ValueError("name one bundle, or recipes: {1: BUNDLE, 2: BUNDLE}")
+        if not self.recipes and (self.recipe is not None or self.recipe_file is not None):
+            raise ValueError("recipe and recipe_file need recipes")
+        if self.recipe is not None and self.recipe not in self.recipes:
+            raise ValueError(f"recipe: there is no recipe {self.recipe}")
+        if self.recipes and (self.threshold is not None or self.fallback_bundle is not None):
+            raise ValueError("threshold and fallback_bundle do not go with recipes: set each bundle's own with edgead threshold")
+
+    @property
+    def bundles(self) -> tuple[tuple[Path, str | None], ...]:
+        """All bundles that may answer, without the fallback's, and the digest that each must have."""
+        if self.bundle is not None:
+            return ((self.bundle, self.sha256),)
+        return tuple((one, None) if isinstance(one, Path) else (one.bundle, one.sha256) for one in self.recipes.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartConfig(Section):
+    """One part that several cameras look at: one trigger for all of them, one verdict, one PLC."""
+
+    name: Name
+    """For records."""
+    cameras: tuple[str, ...]
+    """Names of cameras that have no trigger, budget, PLC, outputs and recipes of their own; each with its own bundle."""
+    combine: Literal["any", "all"] | Count = "any"
+    """The part is NG when any view is, when all are, or when so many are; with a view missing it is never OK."""
+    trigger: Trigger
+    budget_ms: Positive
+    """From the trigger to the verdict on the part; later is UNKNOWN."""
+    plc: Plc | None = None
+    outputs: tuple[Output, ...] = ()
+
+    @property
+    def address(self) -> None:
+        """A part has none of its own."""
+
+    @property
+    def bundle(self) -> None:
+        """A part has none of its own."""
+
+    @property
+    def recipes(self) -> dict[int, Path | PinnedBundle]:
+        """A part has none of its own."""
+        return {}
+
+    def __post_init__(self) -> None:
+        if len(set(self.cameras)) < 2 or len(set(self.cameras)) < len(self.cameras):
+            raise ValueError("a part needs two cameras or more, each once; a single camera needs no part")
+        if self.trigger.source in ("free", "camera"):
+            raise ValueError("the cameras of a part need one trigger for all: plc, gpio or interval")
+        if self.trigger.source == "plc" and self.plc is None:
+            raise ValueError("trigger: {source: plc} needs the section plc")
+        if isinstance(self.combine, int) and self.combine > len(self.cameras):
+            raise ValueError(f"combine: {self.combine} of {len(self.cameras)} views can never be")

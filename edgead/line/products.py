@@ -1,0 +1,123 @@
+"""What a camera makes verdicts with: engines, rule and self-check of the product that runs, and of those to change to."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgead.bundle import EngineRecord
+    from edgead.clock import Clock
+    from edgead.config.camera import CameraConfig
+    from edgead.decision import Rule
+    from edgead.line.shelf import Loaded, Shelf
+    from edgead.preprocess import PreprocessRecipe
+    from edgead.runtime.loop.examiner import Answerer
+    from edgead.runtime.products.drift import Usual
+    from edgead.runtime.products.recipes import Product
+    from edgead.runtime.records.overlay import HeatScale
+
+_log = logging.getLogger("edgead.run")
+
+
+@dataclass(slots=True)
+class Faces:
+    """What pictures of each product look like, by the name of the engine that answers."""
+
+    looks: dict[str, tuple[HeatScale, PreprocessRecipe]] = field(default_factory=dict)
+    usual: dict[str, Usual] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a lane needs that comes out of bundles."""
+
+    faces: Faces
+    main: Loaded
+    product: Product
+
+
+def make_product(shelf: Shelf, clock: Clock, camera: CameraConfig, number: int, faces: Faces) -> tuple[Loaded, Product]:
+    """Engines, rule and self-check of one recipe of a camera; number 0 is its only bundle. Raises EdgeadError."""
+    from edgead.engines.verify import trained_threshold
+    from edgead.line.proof import check_reach
+    from edgead.runtime.loop.examiner import Answerer
+    from edgead.runtime.loop.selfcheck import SelfCheck
+    from edgead.runtime.products.drift import TrainedLight, Usual
+    from edgead.runtime.products.recipes import Product
+    from edgead.runtime.records.overlay import HeatScale
+
+    path, sha256 = _wanted(camera, number)
+    with ExitStack() as held:
+        main = shelf.load(path, camera.engine, sha256)
+        held.callback(shelf.release, main)
+        bundle, record, recipe = main.bundle, main.record, main.bundle.manifest.preprocess
+        rule, golden = rule_of(record, camera.threshold), bundle.golden()
+        check_reach(bundle, record, rule, golden, _log.warning)
+        name = f"{path.stem}/{record.name}" if number else record.name
+        fallback = _fallback(shelf, camera, path, held)
+        check = None
+        if camera.selfcheck is not None:
+            check = SelfCheck.of_bundle(bundle, record, main.engine, every_s=camera.selfcheck.every_s, clock=clock)
+        if camera.drift is not None:
+            light = TrainedLight.of(bundle.manifest.measured.training)
+            faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle), light)
+        faces.looks[name] = (HeatScale(main.calm, rule.level), recipe)
+        return main, Product(number, Answerer(main.engine, recipe, rule, name), fallback, check, held.pop_all().close)
+
+
+def _fallback(shelf: Shelf, camera: CameraConfig, path: Path, held: ExitStack) -> Answerer | None:
+    from edgead.line.proof import check_reach
+    from edgead.runtime.loop.examiner import Answerer
+
+    if camera.fallback_bundle is None and camera.fallback_engine is None:
+        return None
+    found = shelf.load(camera.fallback_bundle or path, camera.fallback_engine, camera.fallback_sha256)
+    held.callback(shelf.release, found)
+    check_reach(found.bundle, found.record, found.record.threshold.rule, found.bundle.golden(), _log.warning)
+    return Answerer(found.engine, found.bundle.manifest.preprocess, found.record.threshold.rule, found.record.name)
+
+
+def rule_of(record: EngineRecord, threshold: float | None) -> Rule:
+    from edgead.decision import Rule
+
+    return record.threshold.rule if threshold is None else Rule(threshold)
+
+
+def _wanted(camera: CameraConfig, number: int) -> tuple[Path, str | None]:
+    """The bundle of a recipe (0: the only one), and the digest that it must have."""
+    if not number:
+        assert camera.bundle is not None  # one of them is there
+        return camera.bundle, camera.sha256
+    chosen = camera.recipes[number]
+    return (chosen, None) if isinstance(chosen, Path) else (chosen.bundle, chosen.sha256)
+
+
+def first_recipe(camera: CameraConfig) -> int:
+    """The recipe to begin with; 0 when there is one bundle only. Raises BadInput: the file names none."""
+    from edgead.errors import BadInput
+    from edgead.runtime.products.recipes import number_in
+
+    if not camera.recipes:
+        return 0
+    file = camera.recipe_file
+    if file is not None and (text := _read(file)):
+        number = number_in(text, file)
+        if number not in camera.recipes:
+            raise BadInput(f"{file} asks for recipe {number}, which {camera.name} does not have")
+        return number
+    return camera.recipe or next(iter(camera.recipes))
+
+
+def _read(file: Path) -> str:
+    """What stands there; "" when it is not there, or cannot be read now."""
+    try:
+        return file.read_text("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        _log.warning("%s cannot be read: %s; the first recipe runs until it can", file, error.strerror or error)
+        return ""

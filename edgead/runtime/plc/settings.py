@@ -1,0 +1,35 @@
+"""What the settings of every PLC link have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from edgead.settings import DeviceSettings, NotNegative, Positive, check
+
+if TYPE_CHECKING:
+    from edgead.claims import Claim
+    from edgead.located import Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings(DeviceSettings):
+    """Of a link. A subclass whose ``__post_init__`` checks more calls this one's."""
+
+    cycle_ms: Positive = 5.0
+    """Pause between two exchanges without news."""
+    heartbeat_timeout_ms: NotNegative = 1000.0
+    """A PLC whose heartbeat stands still for so long is lost; 0: the PLC has none."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def claims(self, owner: str, place: Place) -> Iterator[Claim]:
+        """By default the whole of what these settings name, so that two cameras with the same are refused."""
+        from edgead.claims import Claim
+
+        named = {key: value for key, value in asdict(self).items() if not key.endswith("_ms")}
+        text = "the PLC block of " + " ".join(f"{key}={value}" for key, value in named.items() if "password" not in key)
+        hint = "each camera needs a block of its own"
+        yield Claim((*place, "type"), owner, "plc", (str(sorted(named.items())),), text, hint)
