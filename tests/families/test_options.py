@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ def test_what_the_card_tells_of_every_training_is_no_option() -> None:
 
 def test_the_table_and_the_options_load_nothing_heavy() -> None:
     code = """
+import subprocess
 import sys
 from edgead.families import FAMILIES
 [family.options_type().known() for family in FAMILIES.values() if family.fit]
