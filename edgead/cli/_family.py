@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
-from edgead.cli._types import NUMBER, PATH, WHOLE
+from edgead.cli._types import PATH, Parsed
 from edgead.cli._verb import option, parameters_of
 from edgead.errors import BadInput, MissingExtra
 from edgead.families import find, trained
@@ -73,19 +71,19 @@ def _made(having: Sequence[tuple[Family, Known]]) -> Any:
     group = f"{group}, {RARE}" if all(known.told.rare for _, known in having) else group
     if all(known.kinds == (bool,) for _, known in having):
         return option(f"{one.flag}/--no-{one.flag[2:]}", one.name, default=None, group=group, help=help)
-    metavar = one.told.metavar or ("" if one.told.choices else None)
-    return option(one.flag, one.name, type=_type(having), metavar=metavar or None, group=group, help=help)
+    metavar = one.told.metavar or "|".join(one.told.choices) or None
+    return option(one.flag, one.name, type=_type(having), metavar=metavar, group=group, help=help)
 
 
 def _type(having: Sequence[tuple[Family, Known]]) -> Any:
-    """What all families that have the option take; text, which the one that is trained reads, where they do not agree."""
+    """A path, or text that the family which is trained reads; its name says what kind of value it is."""
     kinds = {kind for _, known in having for kind in known.kinds}
-    if any(known.told.parse for _, known in having) or len(kinds) != 1:
-        return str
-    choices = {known.told.choices for _, known in having}
-    if len(choices) == 1 and (same := choices.pop()):
-        return click.Choice(same)
-    return {Path: PATH, int: WHOLE, float: NUMBER}.get(kinds.pop(), str)
+    if kinds == {Path}:
+        return PATH
+    own = any(known.told.parse for _, known in having)
+    if not own and all(known.told.choices for _, known in having):
+        return Parsed(str, "choice")
+    return Parsed(str, "text" if own or not kinds <= {int, float} else "number")
 
 
 def _usual(known: Known) -> str:

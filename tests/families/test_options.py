@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from click.testing import CliRunner
 
 from edgead import families, registry
 from edgead.cli._family import family_options, given_to
-from edgead.cli._verb import argument, complaint, option, verb
+from edgead.cli._verb import argument, option, verb
 from edgead.errors import BadInput, EdgeadError, MissingExtra
 from edgead.families.contract import Family
 from edgead.families.options import EVERY_TRAININGS, Options, to_json
@@ -40,10 +39,7 @@ def lines(model: str, *arguments: str) -> Any:
             got.append(f"{error}; {error.hint}")
         return 0
 
-    try:
-        command.main([model, *arguments], standalone_mode=False)
-    except click.UsageError as error:
-        got.append("; ".join(complaint(error)))
+    command.main([model, *arguments], standalone_mode=False)
     return got[0]
 
 
@@ -80,9 +76,8 @@ def test_the_command_line_takes_them_and_the_card_gives_them_back(arguments: lis
         (["patchcore", "--steps", "7"], "patchcore has no option steps; its options: backbone, coreset"),
         (["simplenet", "--steps", "0"], "0 training steps are not usable; give --steps 1 or more"),
         (["simplenet", "--steps", "1_000"], "--steps: '1_000' is not a whole number"),
-        (["simplenet", "--noise", "inf"], "--noise: 'inf' is not a number"),
-        (["efficientad", "--pdn", "large"], "--pdn: 'large' is not one of 'small', 'medium'"),
-        (["simplenet", "--noise", "-1"], "noise -1 is not usable; give --noise 0 or more"),
+        (["simplenet", "--noise", "inf"], "noise inf is not usable; give --noise 0 or more"),
+        (["efficientad", "--pdn", "large"], "pdn large is not usable; give --pdn small or medium"),
         (["efficientad", "--start", "random"], "0 steps with start 'random' cannot train"),
         (["efficientad", "--outside", "/dev/null"], "--outside /dev/null is not a folder"),
         (["efficientad", "--teacher", "/nowhere"], "--teacher /nowhere does not exist; give a file, or leave --teacher out"),
@@ -120,21 +115,12 @@ def test_a_number_may_be_whole_in_json_and_a_path_a_text() -> None:
     assert to_json(found) == {"noise": 1.0, "weights": "/a/b.pth", "layers": ["x"]}
 
 
-def test_what_the_card_tells_of_every_training_is_no_option() -> None:
-    every = {one.name for one in dataclasses.fields(Arguments)} - {"rest"}
-    assert every | {"device"} == EVERY_TRAININGS
+def test_the_table_and_the_options_need_no_torch() -> None:
+    code = "import sys; from edgead.families import FAMILIES; [f.options_type().known() for f in FAMILIES.values() if f.fit]"
+    import subprocess
 
-
-def test_the_table_and_the_options_load_nothing_heavy() -> None:
-    code = """
-import subprocess
-import sys
-from edgead.families import FAMILIES
-[family.options_type().known() for family in FAMILIES.values() if family.fit]
-print({"torch", "numpy", "cv2"} & set(sys.modules))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "set()", done.stderr
+    done = subprocess.run([sys.executable, "-c", f"{code}; print('torch' in sys.modules)"], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 # families of other packages
@@ -207,3 +193,7 @@ def test_the_help_shows_each_option_once_under_the_families_that_have_it() -> No
     assert said.count("--steps N") == 1
     assert "simplenet: training steps (default 800); efficientad: joint" in " ".join(said.split())
     assert "patchcore and simplenet:\n" in said
+
+
+def test_names_that_every_training_has_are_taken() -> None:
+    assert frozenset(one.name for one in dataclasses.fields(Arguments)) | {"device"} == EVERY_TRAININGS
