@@ -145,8 +145,8 @@ def _whole(text: str) -> int:
 
 _FROM_TEXT: Mapping[type, Callable[[str], Any]] = {int: _whole, float: float, Path: Path, str: str}
 EVERY_TRAININGS = frozenset({"heldout", "seed", "crossfit", "leave_out", "tiling", "rest", "device"})
-"""What model.json tells of every training beside the options of its family: the fields of :class:`edgead.manifest.Arguments`, which
-is not imported for the sake of a help text, and the device."""
+"""What model.json tells of every training beside the options of its family: the fields of :class:`edgead.manifest.Arguments`,
+which is not imported for the sake of a help text, and the device."""
 
 _IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
