@@ -23,8 +23,8 @@ MAX_BYTES = 4 << 20
 MAX_VALUES = 400_000
 """Commas, colons and brackets of a file: a list that is short on disk is long in memory."""
 MAX_DEPTH = 40
-MAX_ITEMS = 10_000
-"""Of one list."""
+MAX_ITEMS = 50_000
+"""Of one list: a model's card names each good picture that its threshold comes from."""
 MAX_TEXT = 20_000
 """Characters of one text."""
 MAX_WHOLE = 2**63

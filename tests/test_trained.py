@@ -18,6 +18,7 @@ from edgead.errors import BadInput
 from edgead.manifest import Arguments, Data, Origin, Threshold
 from edgead.preprocess import PreprocessRecipe
 from edgead.trained import CrossFitted, ModelCard, OddPicture, load_model, read_card
+from edgead.typed import loads, plain, read
 from tests.bundles import Tiny
 from tests.test_bundle import FREE, NAMES, RECIPES, thresholds
 from tests.vouched import write_vouched
@@ -169,3 +170,10 @@ def test_what_is_wrong_with_a_config_is_named(tiny: Tiny, tmp_path: Path, key: s
     file.write_text(json.dumps(card))
     with pytest.raises(BadInput, match=rf"is damaged: model\.json: {says}"):
         load_model(folder)
+
+
+def test_a_threshold_from_very_many_pictures_reads_back() -> None:
+    many = 30_000
+    files = tuple(f"line 1/camera_2_{i:07d}.png" for i in range(many))
+    told = CrossFitted("5 folds", 4500, tuple(i / 2 for i in range(many)), files, ())
+    assert read(CrossFitted, loads(json.dumps(plain(told), indent=2).encode())) == told
