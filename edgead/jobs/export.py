@@ -230,7 +230,7 @@ def _model(request: ExportRequest, temporary: Path, progress: Progress) -> tuple
             raise BadInput("INT8 needs good pictures of the part", hint="give --images GOOD_DIR, or --precision fp32")
         imported = import_model(ImportRequest(model, temporary / "model", foreign), progress)
         model = imported.out
-        if imported.imported.detector.family == "openvino_ir" and options.backends is None and options.precisions is None:
+        if imported.imported.detector.exports == "openvino" and options.backends is None and options.precisions is None:
             options, pictures = dataclasses.replace(options, backends=("openvino",)), False
     elif imported_without_pictures(model):
         pictures = options.calibration is not None
