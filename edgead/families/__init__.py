@@ -138,4 +138,4 @@ def find(name: str) -> Family:
                 )
             brings = found.package or (point.dist.name if point.dist is not None else point.module)
             return dataclasses.replace(found, package=brings)
-    raise BadInput(f"unknown model family {name!r}", hint=f"known: {', '.join(names())}")
+    raise BadInput(f"unknown model family {name!r}", hint=f"those that can be trained: {', '.join(trained())}")
