@@ -17,7 +17,7 @@ LAB_ROOMS = ("edgead.models", "edgead.training", "edgead.importers", "edgead.exp
 
 def _needs_torch(name: str) -> bool:
     if name.startswith("edgead.families."):
-        return name != "edgead.families.contract" and name.count(".") > 2 and not name.endswith(".options")
+        return not name.endswith((".contract", ".options"))
     return name.startswith(LAB_ROOMS)
 
 
