@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from edgead.errors import BadInput
 from edgead.models.backbones import Backbone, build_backbone
+from edgead.models.detector import Detector
 from edgead.models.separable import smooth_upsample
 
 
@@ -271,10 +272,25 @@ class ToModelSize(nn.Module):
         return out
 
 
-def plain_enlarging(detector: nn.Module) -> str:
-    """:attr:`edgead.models.detector.Detector.enlarging` of one with a `to_model_size`: a blur is no plain enlarging."""
-    module = detector.to_model_size
-    return "to_model_size" if isinstance(module, ToModelSize) and module.smooth is None else ""
+class PatchDetector(Detector):
+    """One that judges patch features of a frozen backbone, and enlarges what it finds in cells to the picture.
+
+    Attributes:
+        features: pixels -> N x C x h x w.
+        to_model_size: N x h x w -> N x H x W.
+    """
+
+    features: nn.Module
+    to_model_size: nn.Module
+
+    @property
+    def enlarging(self) -> str:  # a blur is no plain enlarging
+        module = self.to_model_size
+        return "to_model_size" if isinstance(module, ToModelSize) and module.smooth is None else ""
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        found: Tensor = self.features(pixels)
+        return found
 
 
 def to_model_size(patch_map: Tensor, image_size: Sequence[int]) -> Tensor:

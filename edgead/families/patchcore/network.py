@@ -14,14 +14,13 @@ from edgead.families.patchcore.coreset import nearest_rows
 from edgead.families.patchcore.memory import BankMemory
 from edgead.families.patchcore.rows import store_rows
 from edgead.models.backbones import Backbone
-from edgead.models.detector import Detector
-from edgead.models.patches import LinearFeatures, PatchFeatures, ToModelSize, build_features, plain_enlarging
+from edgead.models.patches import LinearFeatures, PatchDetector, PatchFeatures, ToModelSize, build_features
 
 _FLOOR = 0.01
 """Smallest distance told, as a share of the bank's radius: below it float32 cancellation would speak, not the patch."""
 
 
-class PatchCore(Detector):
+class PatchCore(PatchDetector):
     """Patch features p (C values each) against a bank of R rows m, all minus the bank's mean.
 
     ||p - m||^2 = ||p||^2 + (||m||^2 - 2 p m): the bracket is one matrix product with weight -2 m and bias ||m||^2, and its
@@ -110,14 +109,6 @@ class PatchCore(Detector):
                 detector.neighbours.copy_(nearest_rows(bank, b))
         detector.requires_grad_(False)
         return detector.eval()
-
-    @property
-    def enlarging(self) -> str:
-        return plain_enlarging(self)
-
-    def seen(self, pixels: Tensor) -> Tensor:
-        found: Tensor = self.features(pixels)
-        return found
 
     def memory(self) -> BankMemory | None:
         return BankMemory(self.product) if isinstance(self.product, nn.Linear) else None

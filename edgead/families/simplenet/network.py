@@ -9,14 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.models.backbones import Backbone
-from edgead.models.detector import Detector
-from edgead.models.patches import LinearFeatures, PatchFeatures, ToModelSize, build_features, plain_enlarging
+from edgead.models.patches import LinearFeatures, PatchDetector, PatchFeatures, ToModelSize, build_features
 
 LEAK = 0.2
 """Slope of the leaky ReLU below zero, as in the authors' code."""
 
 
-class SimpleNet(Detector):
+class SimpleNet(PatchDetector):
     """Patch features -> hidden (1 x 1 convolution, leaky ReLU) -> anomaly (1 x 1 convolution).
 
     The adaptor is linear and the batch norm is fixed after training, so both are folded into the discriminator's first layer
@@ -43,14 +42,6 @@ class SimpleNet(Detector):
     @classmethod
     def build(cls, config: Mapping[str, Any], image_size: tuple[int, int]) -> SimpleNet:
         return cls(config, image_size)
-
-    @property
-    def enlarging(self) -> str:
-        return plain_enlarging(self)
-
-    def seen(self, pixels: Tensor) -> Tensor:
-        found: Tensor = self.features(pixels)
-        return found
 
     def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         patch_map = self.anomaly(F.leaky_relu(self.hidden(self.features(pixels)), LEAK)).squeeze(1)  # N x h x w

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from edgead.families.simplenet.network import LEAK
 from edgead.models.backbones import Backbone
-from edgead.models.detector import Detector
-from edgead.models.patches import ToModelSize, build_features, plain_enlarging
+from edgead.models.patches import PatchDetector, ToModelSize, build_features
 
 HIDDEN = 1024
 CLASSIFIER = 128
 
 
-class SuperSimpleNet(Detector):
+class SuperSimpleNet(PatchDetector):
     """Features f -> adaptor a (1 x 1) -> patch map m (two 1 x 1 convolutions). Score: a 5 x 5 convolution over f (or a) and m,
     its largest and mean value per channel and those of m, one linear layer. Score and map are logits. Batch norms are folded.
 
@@ -42,14 +41,6 @@ class SuperSimpleNet(Detector):
     @classmethod
     def build(cls, config: Mapping[str, Any], image_size: tuple[int, int]) -> SuperSimpleNet:
         return cls(config, image_size)
-
-    @property
-    def enlarging(self) -> str:
-        return plain_enlarging(self)
-
-    def seen(self, pixels: Tensor) -> Tensor:
-        found: Tensor = self.features(pixels)
-        return found
 
     def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(pixels)
