@@ -58,6 +58,9 @@ class Passed(nn.Module):
         super().__init__()
         self.name, self.layers, self.channels = backbone.name, backbone.layers, backbone.channels
 
+    def fix_size(self, image_size: tuple[int, int]) -> None:
+        """Nothing depends on it."""
+
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         return [m.float() for m in maps]
 
