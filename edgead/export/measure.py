@@ -22,7 +22,7 @@ from edgead.models.detector import Detector
 from edgead.parity import Answers, ParityReport, compare
 from edgead.preprocess import PreprocessRecipe, list_images, read_image, to_bgr8
 from edgead.survey import Survey
-from edgead.thresholds.choose import threshold_from_good
+from edgead.thresholds.choose import CLEAR, threshold_from_good
 from edgead.trained import HELD_OUT, ModelCard
 from edgead.types import Image
 
@@ -110,7 +110,8 @@ class ThresholdRule:
         if max_false_reject is not None:
             return cls(automatic, rate, held_out, reference, crossfit)
         stored = Threshold(card.threshold.value, card.threshold.method)
-        if np.isclose(stored.value, automatic.value, rtol=1e-4, atol=1e-6):
+        near = 1e-6 + 2 * CLEAR * float(np.ptp(crossfit)) if how else 1e-6  # those of before the last bit was left clear, too
+        if np.isclose(stored.value, automatic.value, rtol=1e-4, atol=near):
             return cls(automatic, rate, held_out, reference, crossfit)
         return cls(stored, None, held_out, reference)
 

@@ -28,6 +28,9 @@ DEFAULT_FALSE_REJECT = 0.01
 CROSSFIT_LARGEST, CROSSFIT_SMALLEST, CROSSFIT_ABOVE = 0.05, 0.01, 4
 """Of a cross-fitted one: the rate at which the fourth largest score sets it, so that three odd pictures cannot, from 1 to 5 %."""
 
+CLEAR = 1e-5
+"""Of the range of scores: ten times what FP32 engines differ by from the trained model (benchmarks/int8.py)."""
+
 CROSSFIT_ODD = 0.1
 """Share of the pictures, and one at least, that may be odd; of more, chance was estimated wrongly."""
 
@@ -147,7 +150,8 @@ def threshold_from_good(
         crossfit: how scores of pictures of training came about; "" when there are none.
 
     Returns:
-        The value is one float32 step above the chosen score, since scores at or above the threshold are NG.
+        The value is one float32 step above the chosen score, since scores at or above the threshold are NG; of a cross-fitted one
+        a little more (:func:`clear_of`).
 
     Raises:
         BadInput: fewer than two scores, one that is not finite, or a share outside (0, 1).
@@ -158,8 +162,22 @@ def threshold_from_good(
     if max_false_reject is None:
         max_false_reject = crossfit_rate(statistics) if crossfit else DEFAULT_FALSE_REJECT
     wish = Wish(max_false_reject, crossfit=crossfit)
-    choice = choose(statistics, np.empty(0), wish)
+    choice = choose(statistics, np.empty(0), wish, clear_of(statistics) if crossfit else None)
     return Threshold(choice.value, choice.method, chosen=choice.chosen(wish, tool, utc_now(), digest))
+
+
+def clear_of(scores: Statistics) -> Callable[[float], float]:
+    """Above one of these scores by `CLEAR` of their range, or half-way to the next larger one if that is less. An engine does not
+    choose a cross-fitted threshold by its own scores, so the picture that sets it must not turn NG by the last bit of a float32.
+    """
+    ordered = np.sort(np.asarray(scores, np.float64).ravel())
+    room = CLEAR * float(ordered[-1] - ordered[0])
+
+    def above(value: float) -> float:
+        larger = ordered[ordered > value]
+        return next_float32(value + (min(room, float(larger[0] - value) / 2) if len(larger) else room))
+
+    return above
 
 
 def choose(good: Statistics, defects: Statistics, wish: Wish, above: Callable[[float], float] | None = None) -> Choice:

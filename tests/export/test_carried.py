@@ -45,13 +45,13 @@ def test_one_that_says_something_else_gets_what_it_says_there() -> None:
 
 def test_engines_follow_the_threshold_of_training_and_the_rate_that_is_asked_for() -> None:
     automatic = ThresholdRule.of(card(76.0), REFERENCE, 5, None)
-    assert automatic.trained.value == pytest.approx(76.0) and automatic.trained.chosen is not None
+    assert automatic.trained.value == pytest.approx(76.0, abs=1e-3) and automatic.trained.chosen is not None
     assert (automatic.trained.chosen.good, automatic.trained.chosen.crossfit) == (80, "leave-one-out")
     own = automatic.own(REFERENCE + np.float32(1))
-    assert own.value == pytest.approx(77.0) and own.method.endswith("where this engine says the same")
-    assert automatic.without_largest() == pytest.approx(76.0)
+    assert own.value == pytest.approx(77.0, abs=1e-3) and own.method.endswith("where this engine says the same")
+    assert automatic.without_largest() == pytest.approx(76.0, abs=1e-3)
     asked = ThresholdRule.of(card(76.0), REFERENCE, 5, 0.25)
-    assert asked.trained.value == pytest.approx(60.0)
+    assert asked.trained.value == pytest.approx(60.0, abs=1e-3)
     by_hand = ThresholdRule.of(card(5.0), REFERENCE, 5, None)
     assert by_hand.own(REFERENCE + np.float32(1)).value == 5.0
     assert by_hand.without_largest() is None

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgead.errors import BadInput
 from edgead.thresholds.choose import threshold_from_good
@@ -41,3 +43,12 @@ def test_unusable_scores_are_refused(scores: list[float]) -> None:
 def test_an_impossible_share_is_refused() -> None:
     with pytest.raises(BadInput, match="false reject share"):
         threshold_from_good(np.arange(5.0), 0.0)
+
+
+@given(st.lists(st.integers(1, 100), min_size=20, max_size=60), st.integers(0, 2**32 - 1))
+def test_a_crossfitted_threshold_parts_the_pictures_also_for_an_engine_that_rounds_otherwise(gaps: list[int], seed: int) -> None:
+    scores = np.cumsum(gaps) / 10
+    rounding = 1e-6 * np.ptp(scores) * np.random.default_rng(seed).uniform(-1, 1, len(scores))
+    value = threshold_from_good(scores, crossfit="leave-one-out").value
+    assert ((scores + rounding >= value) == (scores >= value)).all()
+    assert value - scores[scores < value].max() < 2e-5 * np.ptp(scores)
