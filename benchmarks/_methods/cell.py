@@ -140,7 +140,7 @@ def gflop(detector: Detector) -> float:
     picture = torch.zeros((1, *detector.image_size, 3), dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter:
         detector(picture)
-    return round(counter.get_total_flops() / 1e9, 3)
+    return round(float(counter.get_total_flops()) / 1e9, 3)
 
 
 def exported(model: Path, target: Path, labelled: Path, tell: Tell) -> Bundle | None:
