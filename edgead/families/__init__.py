@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from edgead.errors import BadInput, MissingExtra
 from edgead.families.contract import Family, Preset
+from edgead.families.gaussian import presets as gaussian
 
 _ROOM = "edgead.families"
 
@@ -42,16 +43,6 @@ FAMILIES: Mapping[str, Family] = {
             shorter={"steps": 300},
         ),
         Family(
-            "gaussian",
-            "Gaussian",
-            "how far each place's features are from a Gaussian of good ones, of each place (PaDiM) or one for all; two seconds",
-            "Defard et al. 2020, PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization,"
-            " arXiv:2011.08785",
-            f"{_ROOM}.gaussian.network:Gaussian",
-            options=f"{_ROOM}.gaussian.options:GaussianOptions",
-            fit=f"{_ROOM}.gaussian.fit:fit",
-        ),
-        Family(
             "efficientad",
             "EfficientAD",
             "a student that knows only good parts disagrees with its teacher on defects; also sees parts in a wrong place",
@@ -64,6 +55,17 @@ FAMILIES: Mapping[str, Family] = {
             rewrites=f"{_ROOM}.efficientad.rewrites",
             tried=("feature_map", "rotate", "conv2"),
             fold=f"{_ROOM}.efficientad.fit:fold_fit",
+        ),
+        Family(
+            "gaussian",
+            "Gaussian",
+            "how far each place's features are from a Gaussian of good ones, of each place (PaDiM) or one for all; two seconds",
+            "Defard et al. 2020, PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization,"
+            " arXiv:2011.08785",
+            f"{_ROOM}.gaussian.network:Gaussian",
+            options=f"{_ROOM}.gaussian.options:GaussianOptions",
+            fit=f"{_ROOM}.gaussian.fit:fit",
+            presets=gaussian.PRESETS,
         ),
         Family(
             "supersimplenet",

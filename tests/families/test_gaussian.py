@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ from edgead.families.gaussian.fit import fit
 from edgead.families.gaussian.network import Gaussian
 from edgead.families.gaussian.options import GaussianOptions
 from edgead.models.rows import load_features, to_pixels
-from tests.bundles import part, saved
-from tests.families import alone
+from tests.bundles import part
 
 SIZE = (64, 96)
 
@@ -77,7 +75,7 @@ def test_the_grid_is_the_finest_with_such_cells(cell: int, grid: tuple[int, int]
         assert Cells(features, grid)(torch.zeros(1, 3, *SIZE)).shape == (1, 176, *grid)
 
 
-def test_a_defect_is_found_where_it_is(tmp_path: Path) -> None:
+def test_a_defect_is_found_where_it_is() -> None:
     detector = fitted()
     image = pictures(range(70, 71))[0]
     image[30:36, 40:60] = (10, 20, 220)
@@ -88,10 +86,14 @@ def test_a_defect_is_found_where_it_is(tmp_path: Path) -> None:
     assert score[1] > 1.5 * score[0]
 
 
-def test_both_engines_answer_as_the_model_on_any_picture(tmp_path: Path) -> None:
-    saved(tmp_path / "padim", fitted())
-    saved(tmp_path / "shared", fitted(mean="shared", covariance="shared", channels=0, score="top", sigma=4.0, cell=16))
-    alone.check(tmp_path / "padim", tmp_path / "shared")
+def test_a_smoothed_maps_worst_pixel_is_the_score() -> None:
+    detector = fitted(channels=10, sigma=4.0)
+    with torch.no_grad():
+        found, score = detector(torch.from_numpy(np.stack(pictures(range(80, 82)))))
+        plain = fitted(channels=10)(torch.from_numpy(np.stack(pictures(range(80, 82)))))[0]
+    assert torch.equal(score, found.amax((1, 2)))
+    assert found.std() < plain.std()
+    assert detector.unenlarged() is None  # a smaller map would have another score
 
 
 def test_pictures_that_are_all_the_same_are_no_fault() -> None:
