@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from edgead.errors import BadInput, MissingExtra
 from edgead.families.contract import Family, Preset
+from edgead.families.gaussian import presets as gaussian
 from edgead.families.reconstruction import presets as reconstruction
 
 _ROOM = "edgead.families"
@@ -55,6 +56,17 @@ FAMILIES: Mapping[str, Family] = {
             rewrites=f"{_ROOM}.efficientad.rewrites",
             tried=("feature_map", "rotate", "conv2"),
             fold=f"{_ROOM}.efficientad.fit:fold_fit",
+        ),
+        Family(
+            "gaussian",
+            "Gaussian",
+            "how far each place's features are from a Gaussian of good ones, of each place (PaDiM) or one for all; two seconds",
+            "Defard et al. 2020, PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization,"
+            " arXiv:2011.08785",
+            f"{_ROOM}.gaussian.network:Gaussian",
+            options=f"{_ROOM}.gaussian.options:GaussianOptions",
+            fit=f"{_ROOM}.gaussian.fit:fit",
+            presets=gaussian.PRESETS,
         ),
         Family(
             "reconstruction",
