@@ -1,5 +1,5 @@
-"""Fit DRAEM (Zavrtanik et al. 2021): on half of the pictures something is drawn, a texture seen through a mask of Perlin noise; one
-network is to rebuild the picture as it was (squared error and SSIM), the other one to find the mask (focal loss, gamma 2).
+"""Fit DRAEM (Zavrtanik et al. 2021): on half of the pictures something is drawn, a texture seen through a mask of Perlin noise;
+one network is to rebuild the picture as it was (squared error and SSIM), the other one to find the mask (focal loss, gamma 2).
 
 Differences from the paper: textures are drawn or come from the picture itself, not from a library of textures, half of them leave
 the light as it is (:mod:`edgead.models.learning.synthetic`), and the best state by the held-out good pictures' loss stays.
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgead.families.contract import FitData
 from edgead.families.draem.network import Draem, Rebuild, Segment
 from edgead.families.draem.options import DraemOptions
-from edgead.models.learning.steps import run, split
+from edgead.models.learning.steps import Stateful, run, split
 from edgead.models.learning.synthetic import perlin
 from edgead.models.parts.convnets import fold_norms
 from edgead.models.parts.errors import Ssim
@@ -93,7 +93,7 @@ def _train(networks: Networks, data: FitData, options: DraemOptions) -> None:
             total += float(networks.loss(*_drawn_on(data, [k, k], always)))
         return total
 
-    parts = {"networks": networks, "adam": adam, "schedule": schedule}
+    parts: dict[str, Stateful] = {"networks": networks, "adam": adam, "schedule": schedule}
     run(
         step, options.steps, parts, generator, report=data.report, heldout=heldout if held else None, checkpoint=data.checkpoint
     )  # fmt: skip

@@ -50,8 +50,8 @@ class Rebuild(nn.Module):
 
 
 class Segment(nn.Module):
-    """A U-Net of five levels on the picture and the rebuilt one: float32 N x 3 x H x W each, 0 to 1 -> N x 1 x H x W, above 0 where
-    a pixel is rather odd than good.
+    """A U-Net of five levels on the picture and the rebuilt one: float32 N x 3 x H x W each, 0 to 1 -> N x 1 x H x W, above 0
+    where a pixel is rather odd than good.
 
     Wherever the authors concatenate, there are two convolutions whose answers are added, and where they tell two numbers of each
     pixel, of which a softmax is taken, it is the difference of the two.
@@ -89,8 +89,8 @@ class Segment(nn.Module):
 class Draem(Detector):
     """The map is how sure it is of each pixel, 0 to 1; the score is the largest mean of `smooth` x `smooth` pixels of it.
 
-    Config keys: ``width`` of the network that rebuilds, ``segment_width`` of the one that compares, ``smooth`` (1: single pixels, as
-    anomalib tells it).
+    Config keys: ``width`` of the network that rebuilds, ``segment_width`` of the one that compares, ``smooth`` (1: single pixels,
+    as anomalib tells it).
     """
 
     family: ClassVar[str] = "draem"

@@ -1,8 +1,8 @@
-"""The history of a network that learns to make pictures of good parts: states of it from its first steps, when they are hardly any,
-to its last ones, when they are nearly right (HistoryAD).
+"""The history of a network that learns to make pictures of good parts: states of it from its first steps, when they are hardly
+any, to its last ones, when they are nearly right (HistoryAD).
 
-``autoencoder``: it rebuilds good pictures, from blurred to sharp. ``gan``: as in the paper it makes them from noise, against a critic,
-which needs many steps and pictures; that it makes one and the same picture at the end is noticed
+``autoencoder``: it rebuilds good pictures, from blurred to sharp. ``gan``: as in the paper it makes them from noise, against a
+critic, which needs many steps and pictures; that it makes one and the same picture at the end is noticed
 (:class:`edgead.models.learning.adversary.Adversary`).
 """
 
@@ -65,7 +65,7 @@ class History:
     def __init__(self, data: FitData, options: OneClassOptions, learnt: Sequence[int]) -> None:
         self.size = data.size[0] // STRIDE * STRIDE, data.size[1] // STRIDE * STRIDE
         if min(self.size) < STRIDE:
-            raise BadInput(f"a history of pictures of {data.size[1]} x {data.size[0]} px cannot be made", hint="give a larger --size")
+            raise BadInput(f"pictures of {data.size[1]} x {data.size[0]} px have no history", hint=f"--size {STRIDE} or more")
         self._data, self._options, self._learnt = data, options, learnt
         network = Autoencoder(self.size, options.history_width)
         self.made = options.history == "gan"

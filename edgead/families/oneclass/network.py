@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -11,36 +12,42 @@ from torch import Tensor, nn
 
 from edgead.models.backbones import Backbone, build_backbone
 from edgead.models.detector import Detector
+from edgead.models.parts.scores import reduced
 from edgead.models.parts.spread import GaussUp
 
 LEAK = 0.2
 """Slope of the critic's leaky ReLU below zero."""
 
-TOP = 0.01
-"""Share of the cells whose mean is the score of ``top``."""
-
 
 class Head(nn.Module):
-    """Feature maps -> one number for each cell of the first of them: 3 x 3 and 3 x 3 convolutions with ReLU, 1 x 1.
+    """Feature maps -> an anomaly A of each cell of the first of them: 3 x 3 and 3 x 3 convolutions with ReLU, 1 x 1 to K numbers
+    a.
 
-    Each map has a first convolution of its own, and their results are added: what one convolution of all maps would be, with a
+    A = sqrt(q + 1) - 1, the pseudo-Huber loss (Liznerski et al. 2021, with K = 1) of q, the mean of the a^2; written as
+    q / (sqrt(q + 1) + 1), which is exact near zero. Each map is taken by the mean and the deviation of its channels on good
+    pictures, and has a first convolution of its own whose result is added: what one convolution of all maps would be, with a
     grid of 8 bits for each. While it is trained the two convolutions are followed by batch norm, which :meth:`fold` takes away.
     """
 
-    def __init__(self, channels: tuple[int, ...], width: int) -> None:
+    def __init__(self, channels: tuple[int, ...], width: int, outputs: int) -> None:
         super().__init__()
+        for i, c in enumerate(channels):
+            self.register_buffer(f"mean{i}", torch.zeros(c, 1, 1))
+            self.register_buffer(f"deviation{i}", torch.ones(c, 1, 1))
         self.first = nn.ModuleList([nn.Conv2d(c, width, 3, padding=1, bias=i == 0) for i, c in enumerate(channels)])
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, 1, 1)
+        self.last = nn.Conv2d(width, outputs, 1)
         self.norms = nn.ModuleList([nn.Identity(), nn.Identity()])
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """N x C_l x h_l x w_l each -> N x h x w."""
+        """N x C_l x h_l x w_l each -> N x h x w, 0 or more."""
         size = tuple(maps[0].shape[-2:])
-        said = [_resized(conv(m), size) for conv, m in zip(self.first, maps, strict=True)]
+        even = [(m - self.get_buffer(f"mean{i}")) / self.get_buffer(f"deviation{i}") for i, m in enumerate(maps)]
+        said = [_resized(conv(m), size) for conv, m in zip(self.first, even, strict=True)]
         x = F.relu(self.norms[0](sum(said[1:], said[0])))
-        out: Tensor = self.last(F.relu(self.norms[1](self.second(x))))
-        return out.squeeze(1)
+        a = self.last(F.relu(self.norms[1](self.second(x))))
+        q: Tensor = (a * a).mean(1)
+        return q / (torch.sqrt(q + 1.0) + 1.0)
 
     def with_norms(self) -> Head:
         self.norms = nn.ModuleList([nn.BatchNorm2d(self.second.out_channels) for _ in range(2)])
@@ -49,7 +56,8 @@ class Head(nn.Module):
     @torch.no_grad()
     def fold(self) -> Head:
         """The same answers without batch norm."""
-        for norm, convs in zip(self.norms, (list(self.first), [self.second]), strict=True):
+        behind: list[list[nn.Module]] = [list(self.first), [self.second]]
+        for norm, convs in zip(self.norms, behind, strict=True):
             assert isinstance(norm, nn.BatchNorm2d)
             mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
             gain = norm.weight / torch.sqrt(variance + norm.eps)
@@ -69,9 +77,7 @@ class Critic(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         channels = (3, width, 2 * width, 4 * width)
-        self.convs = nn.ModuleList(
-            [nn.Conv2d(before, after, 4, 2, 1) for before, after in zip(channels[:-1], channels[1:], strict=True)]
-        )
+        self.convs = nn.ModuleList([nn.Conv2d(before, after, 4, 2, 1) for before, after in itertools.pairwise(channels)])
         self.more = nn.Conv2d(4 * width, 4 * width, 3, padding=1)
         self.last = nn.Conv2d(4 * width, 1, 3, padding=1)
 
@@ -87,11 +93,8 @@ class Critic(nn.Module):
 class OneClass(Detector):
     """What the network says of each cell, enlarged to the picture; the score is a reduction of the cells.
 
-    Of the head the anomaly A of a cell is the pseudo-Huber sqrt(a^2 + 1) - 1 of its number a (Liznerski et al. 2021), written as
-    a^2 / (sqrt(a^2 + 1) + 1), which is exact near zero. Of the critic it is the number itself.
-
-    Config keys: ``network`` ("head" or "critic"), ``width``, ``score`` ("max", "mean", or "top": the mean of the largest
-    hundredth of the cells), ``sigma`` of the Gaussian that a cell speaks for, px. Of the head also ``backbone``, ``layers``.
+    Config keys: ``network`` ("head" or "critic"), ``width``, ``score`` (:func:`edgead.models.parts.scores.reduced`), ``sigma`` of
+    the Gaussian that a cell speaks for, px. Of the head also ``backbone``, ``layers``, ``outputs`` K.
     """
 
     family: ClassVar[str] = "oneclass"
@@ -105,7 +108,7 @@ class OneClass(Detector):
         if config["network"] == "head":
             self.backbone = backbone or build_backbone(config["backbone"], config["layers"])
             self.backbone.fix_size(image_size)
-            self.judge = Head(self.backbone.channels, width)
+            self.judge = Head(self.backbone.channels, width, int(config["outputs"]))
         else:
             self.judge = Critic(width)
         with torch.no_grad():
@@ -122,28 +125,11 @@ class OneClass(Detector):
 
     def cells(self, pixels: Tensor) -> Tensor:
         """float32 N x 3 x H x W, RGB, 0 to 255 -> N x h x w."""
-        if self.backbone is None:
-            found: Tensor = self.judge(pixels)
-            return found
-        return pseudo_huber(self.judge(self.backbone(pixels)))
+        found: Tensor = self.judge(pixels if self.backbone is None else self.backbone(pixels))
+        return found
 
     def seen(self, pixels: Tensor) -> Tensor:
         return pixels if self.backbone is None else self.backbone(pixels)[0]
-
-
-def pseudo_huber(a: Tensor) -> Tensor:
-    """sqrt(a^2 + 1) - 1."""
-    square = a * a
-    return square / (torch.sqrt(square + 1.0) + 1.0)
-
-
-def reduced(cells: Tensor, how: str) -> Tensor:
-    """N x h x w -> N: "max", "mean", or "top", the mean of the largest hundredth (one at least)."""
-    flat = cells.flatten(1)
-    if how == "mean":
-        return flat.mean(1)
-    count = max(1, round(TOP * flat.shape[1])) if how == "top" else 1
-    return flat.amax(1) if count == 1 else flat.topk(count, 1).values.mean(1)
 
 
 def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:

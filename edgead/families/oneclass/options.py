@@ -7,14 +7,14 @@ from pathlib import Path
 
 from edgead.errors import BadInput
 from edgead.families.options import Options, option
+from edgead.models.usual import SCORES
 from edgead.published import DEFAULT
 
 NETWORKS = ("head", "critic")
-SCORES = ("max", "mean", "top")
 SYNTHETIC = ("confetti", "cut_paste", "smooth_blend", "stripes", "perlin")
 HISTORIES = ("autoencoder", "gan")
 
-OF_HEAD = ("backbone", "layers", "weights")
+OF_HEAD = ("backbone", "layers", "weights", "outputs", "even")
 OF_CRITIC = ("history", "history_steps", "history_width", "history_lr", "snapshots", "drawn")
 """Options that only one of the networks has."""
 
@@ -35,6 +35,8 @@ class OneClassOptions(Options):
     weights: Path | None = option(
         None, "of the head: weights of the backbone", metavar="FILE", usual="as edgead weights list shows, or fetched"
     )
+    outputs: int = option(16, "of the head: numbers whose squares are a cell's anomaly", metavar="N", least=1, rare=True)
+    even: bool = option(True, "of the head: features by their mean and deviation on good pictures", rare=True)
     steps: int = option(200, "training steps", metavar="N", least=1)
     batch: int = option(6, "good pictures in a step; as many with defects are added", metavar="N", least=2, rare=True)
     width: int = option(64, "channels of the judge", metavar="N", least=8, rare=True)

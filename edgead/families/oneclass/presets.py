@@ -12,7 +12,7 @@ PRESETS = (
         "Liznerski et al. 2021, Explainable Deep One-Class Classification, arXiv:2007.01760",
         options={},
         paper={
-            "layers": ("blocks.4",), "outputs": 1, "standardise": False, "synthetic": ("confetti",), "score": "mean",
+            "layers": ("blocks.4",), "outputs": 1, "even": False, "synthetic": ("confetti",), "score": "mean",
             "sigma": 12.0, "steps": 10_000, "batch": 64, "width": 512,
         },
         gave_up="a wide head and 200 epochs; takes five kinds of made up defects in place of confetti alone",

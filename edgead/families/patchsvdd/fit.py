@@ -1,18 +1,20 @@
 """Fit Patch SVDD (Yi & Yoon 2020): an encoder that can tell where a patch lies to another one, and that says nearly the same of
 patches that lie almost at one place; then banks of good patches.
 
-For each of the two sizes K of patches, 64 and 32 px: a classifier tells from h1 - h2 in which of eight directions the second of two
-patches lies, 3 K/4 to K away (cross entropy), and lambda times ||h(p) - h(p')||, p' moved by up to K/32 px, is added.
+For each of the two sizes K of patches, 64 and 32 px: a classifier tells from h1 - h2 in which of eight directions the second of
+two patches lies, 3 K/4 to K away (cross entropy), and lambda times ||h(p) - h(p')||, p' moved by up to K/32 px, is added.
 
-Differences from the paper. Patches are not cut out one by one: windows of pictures are encoded whole, twice, the second time moved
-by a pixel or two, in another light and with other noise, and pairs are drawn from what the first says of one place and the second
-of another one. The numbers are those of cut out patches, a step costs a tenth. Banks are greedy coresets, not all patches. The
-best state by the held-out good pictures' loss stays (the authors report the best epoch of the test set).
+Differences from the paper. Patches are not cut out one by one: windows of pictures are encoded whole, twice, the second time
+moved by a pixel or two, in another light and with other noise, and pairs are drawn from what the first says of one place and the
+second of another one. The numbers are those of cut out patches, a step costs a tenth. Banks are greedy coresets, not all patches.
+The best state by the held-out good pictures' loss stays (the authors report the best epoch of the test set). The encoder is
+trained by Muon in place of Adam, which took a third longer to the same loss on elpv (one seed).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from edgead.families.contract import FitData
 from edgead.families.patchcore.coreset import greedy_coreset
 from edgead.families.patchsvdd.network import PATCH_PX, Encoder, PatchSvdd
 from edgead.families.patchsvdd.options import PatchSvddOptions
+from edgead.models.learning.muon import MuonTrainer
 from edgead.models.learning.steps import run, split
 from edgead.models.rows import to_pixels
 
@@ -31,6 +34,9 @@ NOISE = 0.02 * 255
 
 GATHERED = 20_000
 """Patches of each size that a coreset is chosen from."""
+
+LOOKS = 4
+"""Batches of held-out windows that a loss is the mean of."""
 
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
@@ -41,9 +47,7 @@ class Direction(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(channels, 128), nn.LeakyReLU(0.1), nn.Linear(128, 128), nn.LeakyReLU(0.1)
-        )
+        self.body = nn.Sequential(nn.Linear(channels, 128), nn.LeakyReLU(0.1), nn.Linear(128, 128), nn.LeakyReLU(0.1))
         self.last = nn.Linear(128, len(DIRECTIONS), bias=False)
 
     def forward(self, difference: Tensor) -> Tensor:
@@ -77,31 +81,35 @@ class _Training:
         self.generator = torch.Generator().manual_seed(data.seed)
 
     def train(self, learnt: Sequence[int], held: Sequence[int]) -> None:
-        weights = [*self.encoder.parameters(), *self.directions.parameters()]
-        adam = torch.optim.Adam(weights, lr=self.options.lr)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.options.steps)
+        muon = MuonTrainer(self.encoder, self.options.lr)
+        adam = torch.optim.Adam(self.directions.parameters(), lr=self.options.classifier_lr)
 
         def step(i: int) -> float:
-            loss = self.loss(learnt, self.generator)
+            loss = self.loss(muon.weights(), learnt, self.generator)
+            fall = 0.5 + 0.5 * math.cos(math.pi * i / self.options.steps)
+            adam.param_groups[0]["lr"] = self.options.classifier_lr * fall
             adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            muon.step(loss, self.options.lr * fall)
             adam.step()
-            cosine.step()
             return float(loss.detach())
 
         @torch.no_grad()
         def heldout() -> float:
             always = torch.Generator().manual_seed(self.data.seed + 1)
-            return sum(float(self.loss(held, always)) for _ in range(4)) / 4
+            return sum(float(self.loss(muon.weights(), held, always)) for _ in range(LOOKS)) / LOOKS
 
-        parts = {"encoder": self.encoder, "directions": self.directions, "adam": adam, "cosine": cosine}
         run(
-            step, self.options.steps, parts, self.generator, report=self.data.report, heldout=heldout if held else None,
+            step, self.options.steps, {"muon": muon, "directions": self.directions, "adam": adam}, self.generator,
+            report=self.data.report, heldout=heldout if held else None, best=("muon", "directions"),
             checkpoint=self.data.checkpoint,
         )  # fmt: skip
+        muon.write_back()
 
-    def loss(self, chosen: Sequence[int], generator: torch.Generator) -> Tensor:
-        first, second = (self.encoder(view) for view in self._views(chosen, generator))
+    def loss(self, weights: Mapping[str, Tensor], chosen: Sequence[int], generator: torch.Generator) -> Tensor:
+        """With these weights of the encoder, on windows of these pictures -> scalar."""
+        first, second = (
+            torch.func.functional_call(self.encoder, dict(weights), (view,)) for view in self._views(chosen, generator)
+        )
         total = torch.zeros((), device=self.data.device)
         for k, (one, other) in enumerate(zip(first, second, strict=True)):
             pairs, wanted = self._pairs(one, other, PATCH_PX * (k + 1), generator)
@@ -127,7 +135,8 @@ class _Training:
         return [torch.stack(view).to(self.data.device) for view in views]
 
     def _pairs(self, one: Tensor, other: Tensor, patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Differences of patches of which the second lies 3/4 to 1 patch away in one of eight directions: pairs x C, and which."""
+        """Differences of patches of which the second lies 3/4 to 1 patch away in one of eight directions: pairs x C, and
+        which."""
         count, stride = self.options.pairs, self.encoder.stride
         n, _, h, w = one.shape
         near, far = 3 * patch // 4 // stride, patch // stride
@@ -158,10 +167,9 @@ def _with_banks(encoder: Encoder, data: FitData, options: PatchSvddOptions, conf
             table.append(rows[torch.randperm(len(rows), generator=generator)[:each]])
         data.report("patches", done / len(data.images))
     banks = []
-    for k, (table, count) in enumerate(zip(tables, (options.rows, options.big_rows), strict=True)):
+    for table, count in zip(tables, (options.rows, options.big_rows), strict=True):
         rows = torch.cat(table)
-        chosen = greedy_coreset(rows - rows.mean(0), count, 0, lambda done, k=k: data.report("coreset", (k + done) / 2))
-        banks.append(rows[chosen])
+        banks.append(rows[greedy_coreset(rows - rows.mean(0), count, 0, lambda done: data.report("coreset", done))])
     detector = PatchSvdd({**config, "rows": len(banks[0]), "big_rows": len(banks[1])}, data.size)
     detector.encoder = encoder
     detector.bank.fill(banks[0])

@@ -30,8 +30,8 @@ ENCODERS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
     "lite": ((32, 4, 2), (64, 3, 2), (96, 3, 1), (96, 3, 1), (64, 3, 1)),
     "paper": ((32, 3, 2), (64, 3, 1), (128, 3, 1), (128, 3, 1), (64, 3, 1), (32, 3, 1), (32, 3, 1), (64, 3, 1)),
 }
-"""(channels, kernel, stride) of each convolution. One number of the last is a patch: of 32 px every 4 px, or, in the paper's, of 31
-px every 2 px."""
+"""(channels, kernel, stride) of each convolution. One number of the last is a patch: of 32 px every 4 px, or, in the paper's, of
+31 px every 2 px."""
 
 
 class Encoder(nn.Module):
@@ -54,7 +54,8 @@ class Encoder(nn.Module):
         self.mix = nn.Conv2d(128, self.channels, 1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 N x 3 x H x W, 0 to 255 -> N x C x h x w each, one for every `stride` px; of the larger patches there are fewer."""
+        """float32 N x 3 x H x W, 0 to 255 -> N x C x h x w each, one for every `stride` px; of the larger patches there are
+        fewer."""
         small = self.of_small(pixels)
         return small, self.of_big(small, 1)
 

@@ -15,11 +15,12 @@ class PatchSvddOptions(Options):
     """See the fields' own words, and :mod:`edgead.families.patchsvdd.fit`."""
 
     encoder: str = option("lite", "of patches: one number vector every 4 px, or the authors' every 2 px", choices=ENCODERS)
-    steps: int = option(600, "training steps", metavar="N", least=1)
-    batch: int = option(4, "windows of pictures in a step", metavar="N", least=1, rare=True)
+    steps: int = option(400, "training steps", metavar="N", least=1)
+    batch: int = option(3, "windows of pictures in a step", metavar="N", least=1, rare=True)
     window: int = option(128, "side of a window, px", metavar="PX", least=96, rare=True)
     pairs: int = option(256, "pairs of patches of each size in a step", metavar="N", least=8, rare=True)
-    lr: float = option(1e-3, "learning rate of Adam, which falls to 0 on a cosine", metavar="X", above=0, rare=True)
+    lr: float = option(4e-3, "learning rate of Muon, which falls to 0 on a cosine", metavar="X", above=0, rare=True)
+    classifier_lr: float = option(1e-3, "of Adam, which trains what tells the directions", metavar="X", above=0, rare=True)
     together: float = option(
         1e-2, "weight of the loss that keeps a patch and its neighbour together (lambda)", metavar="X", least=0, rare=True
     )

@@ -26,9 +26,7 @@ def build(
         raise BadInput("the file's Draem was trained with SSPCAB, which edgead does not have", hint="train without it")
     if (followed.mean, followed.std) != ((0.0,) * 3, (255.0,) * 3):  # anomalib refuses to train so
         raise BadInput("the file has the step Normalize before Draem, which takes none", hint="train without Normalize")
-    first = state.get("discriminative_subnetwork.encoder_segment.block1.0.weight")
-    if first is None:
-        raise BadInput("the file has no entry 'discriminative_subnetwork.encoder_segment.block1.0.weight'", hint="it is incomplete")
+    first = _entry(state, "discriminative_subnetwork.encoder_segment.block1.0.weight")
     config = {"width": int(state[MARK].shape[0]), "segment_width": int(first.shape[0]), "smooth": 1}
     detector = Draem(config, followed.size)
     load(detector, {**_rebuild(state), **_segment(state)})
@@ -36,7 +34,8 @@ def build(
 
 
 def _rebuild(state: State) -> dict[str, Tensor]:
-    theirs, found = "reconstructive_subnetwork", {}
+    theirs = "reconstructive_subnetwork"
+    found: dict[str, Tensor] = {}
     for i in range(5):
         found |= _pair(state, f"{theirs}.encoder.block{i + 1}", f"rebuild.down.{i}")
     for i in range(4):
