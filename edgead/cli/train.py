@@ -120,6 +120,12 @@ def _size(text: str) -> tuple[int, int] | str:
     metavar="FILE",
     help="a good picture that is none, as training names it; may be given again",
 )
+@option(
+    "--defects",
+    type=PATH,
+    metavar="DIR",
+    help="pictures of defects to learn from as well, for models that can; masks: NAME_mask.png beside them, or ground_truth/",
+)
 @SEED_OF
 @option("--tiles", type=SIZE, metavar="PX|WxH", group=BIG, help="look at overlapping tiles of this size, such as 256")
 @option("--overlap", type=WHOLE, metavar="PX", group=BIG, help="of neighbouring tiles (default: an eighth of a tile)")
@@ -139,6 +145,7 @@ def command(
     heldout: float,
     threshold_from: str,
     leave_out: tuple[str, ...],
+    defects: Path | None,
     seed: int,
     as_json: bool,
     **asked: Any,
@@ -157,6 +164,7 @@ def command(
         seed=seed,
         all_good=threshold_from == "all",
         left_out=leave_out,
+        defects=defects,
     )
     try:
         with told_progress() as progress:

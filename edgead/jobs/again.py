@@ -32,6 +32,9 @@ def retrainer(model_dir: Path) -> tuple[Retrain | None, str]:
     path = Path(folder or "")
     if folder is None or not path.is_dir():
         return None, f"the pictures that it was trained on are not at {folder or ''} any more"
+    defects = card.origin.arguments.defects
+    if defects is not None and not Path(defects.path or "").is_dir():
+        return None, f"the pictures of defects that it was trained on are not at {defects.path or ''} any more"
     if card.origin.arguments.tiling:
         return None, "this model looks at tiles, whose size is part of its training"
     known, arguments = card, card.origin.arguments
@@ -62,6 +65,15 @@ def _check_pictures(card: ModelCard, arguments: Arguments, path: Path) -> None:
     if card.origin.data is None or found != card.origin.data.digest:
         raise BadInput(f"the pictures in {path} are not those that the model was trained on", hint="train the model again")
 
+    if (known := arguments.defects) is not None:
+        from edgead.training.defects import load_defects
+
+        if load_defects(Path(known.path or ""), card.preprocess).digest != known.digest:
+            raise BadInput(
+                f"the pictures of defects in {known.path} are not those that the model was trained on",
+                hint="train the model again",
+            )
+
 
 def _split(arguments: Arguments) -> tuple[float, int]:
     """Share and seed of what was held out. Raises BadInput."""
@@ -84,6 +96,7 @@ def _train(
     request = TrainRequest(
         card.family, path, folder, recipe, options, card.name, heldout, seed,
         crossfit=arguments.crossfit is not False, leave_out=arguments.leave_out or (), device=device,
+        defects=None if arguments.defects is None else Path(arguments.defects.path or ""),
     )  # fmt: skip
 
     def progress(stage: str, done: float) -> None:
