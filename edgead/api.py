@@ -46,7 +46,7 @@ def train(
     heldout: float = 0.15,
     seed: int = 0,
     leave_out: Sequence[str] = (),
-    defects: Path | str | None = None,
+    defects: Sequence[Path | str] = (),
     progress: Progress = silent,
     **options: Any,
 ) -> Trained:
@@ -60,7 +60,7 @@ def train(
         heldout: share of the good pictures that is held out, for the threshold and for checking exports.
         seed: of everything that is random.
         leave_out: good pictures that are none, by their paths below the folder.
-        defects: folder of pictures of defects, for families that learn from such too.
+        defects: folders of pictures of defects, for families that learn from such too.
         progress: called with the name of a stage and the share of it that is done.
         options: attributes of :class:`edgead.jobs.train.Looked` (``size=256``, ``roi=(0, 0, 640, 480)``, ``tiles=256``, ...) and
             options of the family (``coreset=0.01``; `edgead train --help` lists them).
@@ -83,7 +83,7 @@ def train(
             looked[attribute] = (side, side)
     request = train_request(
         family, Path(good_dir), Path(out), Looked(**looked), options, name=name, heldout=heldout, seed=seed, left_out=leave_out,
-        defects=None if defects is None else Path(defects),
+        defects=tuple(map(Path, defects)),
     )  # fmt: skip
     return run(request, progress)
 

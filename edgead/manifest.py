@@ -251,7 +251,7 @@ class Arguments:
         crossfit: False: the threshold comes from the held-out pictures alone.
         leave_out: good pictures that were none, by their paths below the folder.
         tiling: how the pictures were cut into tiles (:class:`edgead.training.tiles.Tiling`).
-        defects: pictures of defects that took part.
+        defects: pictures of defects that took part, folder by folder.
     """
 
     heldout: Share | None = None
@@ -259,7 +259,7 @@ class Arguments:
     crossfit: bool | None = None
     leave_out: tuple[FileName, ...] | None = None
     tiling: dict[str, Any] | None = None
-    defects: Data | None = None
+    defects: tuple[Data, ...] | None = None
     rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
 
 

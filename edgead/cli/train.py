@@ -123,8 +123,9 @@ def _size(text: str) -> tuple[int, int] | str:
 @option(
     "--defects",
     type=PATH,
+    multiple=True,
     metavar="DIR",
-    help="pictures of defects to learn from as well, for models that can; masks: NAME_mask.png beside them, or ground_truth/",
+    help="folder of defects to learn from, for models that do; masks: NAME_mask.png beside, or ground_truth/; may be given again",
 )
 @SEED_OF
 @option("--tiles", type=SIZE, metavar="PX|WxH", group=BIG, help="look at overlapping tiles of this size, such as 256")
@@ -145,7 +146,7 @@ def command(
     heldout: float,
     threshold_from: str,
     leave_out: tuple[str, ...],
-    defects: Path | None,
+    defects: tuple[Path, ...],
     seed: int,
     as_json: bool,
     **asked: Any,

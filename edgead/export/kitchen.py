@@ -68,7 +68,7 @@ class Kitchen:
         labelled = options.labelled or (Path(known) if known and (Path(known) / "test").is_dir() else None)
         self.rewriting = bool(plan_for(self.detector.family, options.rewrites, options.left_out))
         arguments = self.card.origin.arguments
-        trained_on = trained_on_by(model_dir) if arguments is not None and arguments.defects is not None else frozenset()
+        trained_on = trained_on_by(model_dir) if arguments is not None and arguments.defects else frozenset()
         self.frames = read_frames(model_dir, self.recipe, labelled, per_class, draw=lossy, trained_on=trained_on)
         self.calibration: CalibrationSet | None = None
         own, folder = options.calibration, options.calibration or model_dir / CALIBRATION

@@ -189,7 +189,7 @@ def train_request(
     seed: int = 0,
     all_good: bool = True,
     left_out: Sequence[str] = (),
-    defects: Path | None = None,
+    defects: Sequence[Path] = (),
 ) -> TrainRequest:
     """What is to be trained: all that can be known before pictures are read is checked, what is missing is imported.
 
@@ -204,7 +204,7 @@ def train_request(
         seed: of the split and the training.
         all_good: the threshold comes from all good pictures; False: from the held-out ones alone.
         left_out: good pictures that are none, as training names them.
-        defects: folder of pictures of defects, for families that learn from such too (:func:`edgead.layout.defect_pictures`).
+        defects: folders of pictures of defects, for families that learn from such too (:func:`edgead.layout.defect_pictures`).
 
     Raises:
         BadInput: no such folder, family or option, or a value that is not usable.
@@ -212,7 +212,7 @@ def train_request(
     """
     looked, options = looked or Looked(), dict(options or {})
     kind = find(family).options_type()
-    find(family).check_defects(defects is not None)
+    find(family).check_defects(bool(defects))
     kind.of(family, options)
     kind.refuse_absent(options)
     backbone = published(options.get("backbone") or DEFAULT).name
@@ -232,7 +232,7 @@ def train_request(
         family, good_dir, out, looked.recipe(width, height), options, name, heldout, seed, tiling,
         lambda asked, survey: settle(asked, survey, aspect, looked.bits),
         sizing=Sizing(looked.budget_ms) if looked.chooses else None,
-        crossfit=all_good, leave_out=tuple(left_out), align=looked.aligned(), defects=defects,
+        crossfit=all_good, leave_out=tuple(left_out), align=looked.aligned(), defects=tuple(defects),
     )  # fmt: skip
 
 
@@ -251,12 +251,12 @@ def train(request: TrainRequest, progress: Progress = silent) -> Trained:
     return Trained(request, result, kept[-1] if kept else None)
 
 
-def _check_folders(good_dir: Path, out: Path, left_out: Sequence[str], defects: Path | None) -> None:
+def _check_folders(good_dir: Path, out: Path, left_out: Sequence[str], defects: Sequence[Path]) -> None:
     good, root = find_good(good_dir)
     leave_out(good_pictures(good), left_out)
     check_target(out, "model.json", "a trained model")
-    bad = good if defects is None else defect_pictures(defects).folder
-    for folder in (good, root / "test" if root is not None else good, bad):
+    bad = [defect_pictures(folder).folder for folder in defects]
+    for folder in (good, root / "test" if root is not None else good, *bad):
         if out.resolve().is_relative_to(folder.resolve()):
             raise BadInput(
                 f"-o {out} lies in {folder}, a folder of pictures: the next training would take the model's for such",

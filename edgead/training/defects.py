@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,35 +24,32 @@ class DefectImages:
     """Pictures of defects after the recipe.
 
     Attributes:
-        found: where they lay, and what was left out there.
+        found: where they lay, and what was left out there, folder by folder.
         files, defects: those that take part, in the same order.
-        digest: SHA-256 (hexadecimal) over names, frames and masks, and the recipe.
+        told: of each folder, for the trained model's card; digests are SHA-256 in hex over recipe, names, frames and masks.
         survey: what they are like.
         duplicates: left out because one before has exactly the same frame.
         unseen: left out because their masks lie outside of what the model looks at.
         recipe: that made the frames.
     """
 
-    found: Defects
+    found: tuple[Defects, ...]
     files: tuple[Path, ...]
     defects: tuple[Defect, ...]
-    digest: str
+    told: tuple[Data, ...]
     survey: Survey
     duplicates: tuple[Path, ...]
     unseen: tuple[Path, ...]
     recipe: PreprocessRecipe
 
-    def told(self) -> Data:
-        """For the trained model's card."""
-        return Data(str(self.found.folder.resolve()), len(self.files), self.digest)
-
     def lines(self) -> list[str]:
         """What was read and left out."""
-        lines = [f"{self.found.folder}: {self.found.told()}", *self.survey.lines()]
+        lines = [*(f"{found.folder}: {found.told()}" for found in self.found), *self.survey.lines()]
         for files, why in ((self.duplicates, "exact copies of others"), (self.unseen, "outside of what the model looks at")):
             if files:
                 lines.append(f"left out: {len(files)} {why} ({listed(file.name for file in files)})")
-        return [*lines, *(f"left out: {line}" for line in skipped_lines(self.found.skipped))]
+        skipped = sum((found.skipped for found in self.found), Counter[str]())
+        return [*lines, *(f"left out: {line}" for line in skipped_lines(skipped))]
 
     def warnings(self) -> list[str]:
         """What may teach a model something else than the defects."""
@@ -66,9 +64,13 @@ class DefectImages:
 
 
 def load_defects(
-    folder: Path, recipe: PreprocessRecipe, good: Collection[str] = (), masks: bool = False, progress: Progress = silent
+    folders: Sequence[Path],
+    recipe: PreprocessRecipe,
+    good: Collection[str] = (),
+    masks: bool = False,
+    progress: Progress = silent,
 ) -> DefectImages:
-    """Read all pictures of defects below a folder (:func:`edgead.layout.defect_pictures`), as the good ones were read.
+    """Read all pictures of defects below some folders (:func:`edgead.layout.defect_pictures`), as the good ones were read.
 
     Args:
         recipe: of the good pictures.
@@ -80,35 +82,44 @@ def load_defects(
         BadInput: no pictures there, some that cannot be used (all of them named), one without the mask that is needed, one that
             is among the good ones too, or none that is left.
     """
-    found = defect_pictures(folder)
-    if masks and (without := [item.file for item in found.files if item.mask is None]):
+    found = [defect_pictures(folder) for folder in folders]
+    items = [item for one in found for item in one.files]
+    if masks and (without := [item.file for item in items if item.mask is None]):
         raise BadInput(
-            f"{without[0]} has no mask ({len(without)} of {len(found.files)} have none), and on tiles nobody knows then which of "
-            "them show the defect",
+            f"{without[0]} has no mask ({len(without)} of {len(items)} have none), and on tiles nobody knows then which of them "
+            "show the defect",
             hint="put NAME_mask.png beside it, white on the defect, or train without --tiles",
         )
-    digest = hashlib.sha256(repr(replace(recipe, pictures=None).to_json()).encode())
-    survey, kept = Survey(), dict[str, tuple[Path, Defect]]()
+    survey, kept, told = Survey(), dict[str, tuple[Path, Defect]](), list[Data]()
     duplicates, unseen = list[Path](), list[Path]()
-    for i, item in enumerate(found.files):
-        if (defect := _read(item, recipe, survey)) is not None:
-            key = frame_digest(defect.image)
-            if key in good:
-                raise BadInput(f"{item.file} is also among the good pictures", hint="a picture is one or the other")
-            digest.update(os.fsencode(item.file.name) + key.encode() + (b"" if defect.mask is None else defect.mask.tobytes()))
-            if defect.mask is not None and not defect.mask.any():
-                unseen.append(item.file)
-            elif key in kept:
-                duplicates.append(item.file)
-            else:
-                kept[key] = (item.file, defect)
-        progress("reading defects", (i + 1) / len(found.files))
+    done = 0
+    for one in found:
+        digest = hashlib.sha256(repr(replace(recipe, pictures=None).to_json()).encode())
+        for item in one.files:
+            if (defect := _read(item, recipe, survey)) is not None:
+                key = frame_digest(defect.image)
+                if key in good:
+                    raise BadInput(f"{item.file} is also among the good pictures", hint="a picture is one or the other")
+                digest.update(
+                    os.fsencode(item.file.name) + key.encode() + (b"" if defect.mask is None else defect.mask.tobytes())
+                )
+                if defect.mask is not None and not defect.mask.any():
+                    unseen.append(item.file)
+                elif key in kept:
+                    duplicates.append(item.file)
+                else:
+                    kept[key] = (item.file, defect)
+            done += 1
+            progress("reading defects", done / len(items))
+        told.append(Data(str(one.folder.resolve()), len(one.files), digest.hexdigest()))
     survey.refuse_bad("pictures of defects")
     if not kept:
         lost = survey.lost() or [f"the masks of all {len(unseen)} lie outside of what the model looks at"]
-        raise BadInput(f"pictures of defects in {folder}: {lost[0]}", hint="give pictures that show defects of this part")
+        raise BadInput(
+            f"pictures of defects in {listed(map(str, folders))}: {lost[0]}", hint="give pictures that show defects of this part"
+        )
     files, defects = zip(*kept.values(), strict=True)
-    return DefectImages(found, files, defects, digest.hexdigest(), survey, tuple(duplicates), tuple(unseen), recipe)
+    return DefectImages(tuple(found), files, defects, tuple(told), survey, tuple(duplicates), tuple(unseen), recipe)
 
 
 def _read(item: LabelledFile, recipe: PreprocessRecipe, survey: Survey) -> Defect | None:

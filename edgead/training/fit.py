@@ -64,7 +64,7 @@ class TrainRequest:
         sizing: chooses the model's input size (:mod:`edgead.training.sizing`), not with `tiling`; None takes the recipe's.
         align: learn how the part is found, and shift and turn it to its place; None takes pictures as they are.
         device: torch device that trains.
-        defects: folder of pictures of defects, for families that learn from such too.
+        defects: folders of pictures of defects, for families that learn from such too.
     """
 
     family: str
@@ -82,7 +82,7 @@ class TrainRequest:
     leave_out: tuple[str, ...] = ()
     align: AlignAsked | None = None
     device: str = "cpu"
-    defects: Path | None = None
+    defects: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     """
     began = time.monotonic()
     recipe = request.recipe
-    find(request.family).check_defects(request.defects is not None)
+    find(request.family).check_defects(bool(request.defects))
     find(request.family).bound(request.options)  # refuses what it does not know before anything is read
     sizing = _sizing(request)
     if request.tiling is not None:
@@ -179,7 +179,7 @@ def _loaded(request: TrainRequest, progress: Progress) -> GoodImages:
 
 def _defects(request: TrainRequest, images: GoodImages, progress: Progress) -> DefectImages | None:
     """The pictures of defects, as the good ones were read."""
-    if request.defects is None:
+    if not request.defects:
         return None
     good = {frame_digest(image) for image in (*images.train, *images.heldout)}
     return load_defects(request.defects, images.recipe, good, request.tiling is not None, progress)
@@ -291,7 +291,7 @@ def _card(
         crossfit=None if request.crossfit else False,
         leave_out=request.leave_out or None,
         tiling=None if request.tiling is None else dataclasses.asdict(request.tiling),
-        defects=None if defects is None else defects.told(),
+        defects=None if defects is None else defects.told,
         rest={**({} if request.device == "cpu" else {"device": request.device}), **to_json(request.options)},
     )
     origin = Origin(

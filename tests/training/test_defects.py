@@ -153,14 +153,14 @@ def test_masks_go_through_the_recipe_and_small_defects_stay(tmp_path: Path) -> N
     cv2.imwrite(str(folder / "a.png"), picture)
     cv2.imwrite(str(folder / "a_mask.png"), mask)
     for aspect in ("stretch", "letterbox"):
-        found = load_defects(folder, PreprocessRecipe(32, 48, aspect=aspect))
+        found = load_defects([folder], PreprocessRecipe(32, 48, aspect=aspect))
         (one,) = found.defects
         assert one.image.shape == (48, 32, 3)
         assert one.mask is not None and one.mask.shape == (48, 32)
         assert 1 <= one.mask.sum() <= 6
         assert one.mask[:, 23:28].sum() == one.mask.sum()
     with pytest.raises(BadInput, match="the masks of all 1 lie outside of what the model looks at"):
-        load_defects(folder, PreprocessRecipe(32, 32, roi=(0, 0, 100, 100)))
+        load_defects([folder], PreprocessRecipe(32, 32, roi=(0, 0, 100, 100)))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_mask_that_cannot_be_one_is_named(tmp_path: Path, mask: np.ndarray | N
     else:
         cv2.imwrite(str(folder / "d1_mask.png"), mask)
     with pytest.raises(BadInput, match=f"d1_mask.png.*{said}"):
-        load_defects(folder, RECIPE)
+        load_defects([folder], RECIPE)
 
 
 def test_a_family_that_takes_them_is_fitted_with_them_and_they_are_not_judged(
@@ -208,7 +208,7 @@ def test_a_family_that_takes_them_is_fitted_with_them_and_they_are_not_judged(
 
 def test_when_all_labelled_defects_were_trained_on_drawn_ones_judge(seen: list[FitData], tmp_path: Path) -> None:
     root = write_mvtec(tmp_path / "plate", good=8, test=2)
-    result = train(TrainRequest("pair", root, tmp_path / "m", RECIPE, crossfit=False, defects=root))
+    result = train(TrainRequest("pair", root, tmp_path / "m", RECIPE, crossfit=False, defects=(root,)))
     assert result.metrics["test_trained_on"] == 2
     assert "caught" not in result.metrics
     assert result.metrics["drawn_count"] > 0
@@ -216,10 +216,10 @@ def test_when_all_labelled_defects_were_trained_on_drawn_ones_judge(seen: list[F
 
 def test_it_trains_again_with_the_same_ones_and_with_no_others(seen: list[FitData], tmp_path: Path) -> None:
     good, bad = write_good(tmp_path / "good", 6), write_defects(tmp_path / "bad", 2)
-    train(TrainRequest("pair", good, tmp_path / "m", RECIPE, crossfit=False, defects=bad))
+    train(TrainRequest("pair", good, tmp_path / "m", RECIPE, crossfit=False, defects=(bad,)))
     known = read_card(tmp_path / "m").origin.arguments
     assert known is not None and known.defects is not None
-    assert (known.defects.path, known.defects.images) == (str(bad), 2)
+    assert [(one.path, one.images) for one in known.defects] == [(str(bad), 2)]
     again, _ = retrainer(tmp_path / "m")
     assert again is not None
     again((96, 96), tmp_path / "larger", lambda: False)
@@ -244,7 +244,7 @@ def test_on_tiles_those_that_show_the_defect_take_part(seen: list[FitData], tmp_
     mask[4:12, 4:12] = 255
     cv2.imwrite(str(bad / "a.png"), draw_part(9, True))
     cv2.imwrite(str(bad / "a_mask.png"), mask)
-    train(TrainRequest("pair", good, tmp_path / "m", RECIPE, crossfit=False, defects=bad, tiling=Tiling(32, 32, 0, coarse=2)))
+    train(TrainRequest("pair", good, tmp_path / "m", RECIPE, crossfit=False, defects=(bad,), tiling=Tiling(32, 32, 0, coarse=2)))
     coarse, tiled = seen
     (one,) = tiled.defects
     assert one.image.shape == (32, 32, 3)
@@ -254,17 +254,20 @@ def test_on_tiles_those_that_show_the_defect_take_part(seen: list[FitData], tmp_
     assert small.mask is not None and small.mask.sum() == 16
     (bad / "a_mask.png").unlink()
     with pytest.raises(BadInput, match=r"a\.png has no mask"):
-        train(TrainRequest("pair", good, tmp_path / "n", RECIPE, crossfit=False, defects=bad, tiling=Tiling(32, 32, 0)))
+        train(TrainRequest("pair", good, tmp_path / "n", RECIPE, crossfit=False, defects=(bad,), tiling=Tiling(32, 32, 0)))
 
 
 def test_a_picture_is_good_or_a_defect_and_copies_count_once(tmp_path: Path) -> None:
     good, bad = write_good(tmp_path / "good", 6), write_defects(tmp_path / "bad", 1)
     (bad / "copy.png").write_bytes((bad / "d0.png").read_bytes())
-    found = load_defects(bad, RECIPE)
-    assert (len(found.defects), [file.name for file in found.duplicates]) == (1, ["d0.png"])
+    more = write_defects(tmp_path / "more", 2)  # the first one again, and a new one
+    found = load_defects([bad, more], RECIPE)
+    assert ([file.name for file in found.files], [file.parent.name for file in found.duplicates]) == (
+        ["copy.png", "d1.png"], ["bad", "more"],
+    )  # fmt: skip
     (bad / "x.png").write_bytes((good / "003.png").read_bytes())
     with pytest.raises(BadInput, match=r"x\.png is also among the good pictures"):
-        load_defects(bad, RECIPE, {frame_digest(read_image(good / "003.png"))})
+        load_defects([bad], RECIPE, {frame_digest(read_image(good / "003.png"))})
 
 
 @pytest.mark.parametrize(
