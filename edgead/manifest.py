@@ -252,6 +252,8 @@ class Arguments:
         leave_out: good pictures that were none, by their paths below the folder.
         tiling: how the pictures were cut into tiles (:class:`edgead.training.tiles.Tiling`).
         defects: pictures of defects that took part, folder by folder.
+        method: which published method of its family it is; None: the family's own.
+        preset: how that was trained; None: as ``"lite"``.
     """
 
     heldout: Share | None = None
@@ -260,6 +262,8 @@ class Arguments:
     leave_out: tuple[FileName, ...] | None = None
     tiling: dict[str, Any] | None = None
     defects: tuple[Data, ...] | None = None
+    method: str | None = None
+    preset: str | None = None
     rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
 
 

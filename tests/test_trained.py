@@ -30,7 +30,7 @@ DATA = st.builds(Data, st.none() | FILES, st.none() | st.integers(0, 99), st.non
 ARGUMENTS = st.builds(
     Arguments, st.none() | st.floats(0, 1), st.none() | st.integers(0, 2**40), st.none() | st.booleans(),
     st.none() | st.lists(FILES, max_size=2).map(tuple), st.none() | FREE, st.none() | st.lists(DATA, max_size=2).map(tuple),
-    st.dictionaries(NAMES.map("_".__add__), NUMBERS, max_size=2),
+    st.none() | NAMES, st.none() | NAMES, st.dictionaries(NAMES.map("_".__add__), NUMBERS, max_size=2),
 )  # fmt: skip
 ORIGINS = st.builds(
     Origin, NAMES, NAMES, NAMES, st.none() | NAMES, st.none() | NAMES, st.none() | st.dictionaries(FILES, NAMES, max_size=2),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgead.errors import BadInput
 from edgead.families import find
+from edgead.families.contract import LITE
 from edgead.manifest import TRAINED
 from edgead.optional import require
 from edgead.trained import ModelCard, read_card
@@ -104,6 +105,7 @@ def _train(
         card.family, path, folder, recipe, options, card.name, heldout, seed,
         crossfit=arguments.crossfit is not False, leave_out=arguments.leave_out or (), device=device,
         defects=_folders(arguments),
+        method=arguments.method or "", preset=arguments.preset or LITE,
     )  # fmt: skip
 
     def progress(stage: str, done: float) -> None:
