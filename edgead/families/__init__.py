@@ -95,6 +95,7 @@ FAMILIES: Mapping[str, Family] = {
             fit=f"{_ROOM}.oneclass.fit:fit",
             presets=ONECLASS,
             resumes=True,
+            takes_defects=True,
             tried=(),
         ),
         Family(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def checkpoint(path: Path, state: Weights, *steps: tuple[str, dict[str, Any]], *
         {
             "state_dict": {**state, "post_processor._image_threshold": torch.tensor(0.5)}, "hyper_parameters": hyper,
             "anomalib_pre_processor_config": {"transform": transform},
+            "lr_schedulers": [{"milestones": Counter({400: 1, 600: 1}), "gamma": 0.1}],  # anomalib's Draem has such a schedule
         },
         path,
     )  # fmt: skip

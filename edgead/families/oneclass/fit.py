@@ -118,7 +118,7 @@ class _Training:
         pixels = to_pixels([self.data.images[chosen[k]] for k in picked])
         good, other = pixels[:count], pixels[count:]
         odd, mask = self.draw(other, generator)
-        if real and getattr(self.data, "defects", ()):  # TODO
+        if real and self.data.defects:
             half = (count + 1) // 2
             seen, where = self._real(half, generator)
             odd, mask = torch.cat([seen, odd[half:]]), torch.cat([where, mask[half:]])
@@ -159,7 +159,7 @@ class _HeadTraining(_Training):
         with torch.no_grad():
             maps = self.backbone(torch.cat([good, odd]))
         said: Tensor = self.judge(maps)
-        on_good, on_odd = said.split(len(good))
+        on_good, on_odd = said[: len(good)], said[len(good) :]
         where = F.adaptive_max_pool2d(mask, said.shape[1:]).squeeze(1)
         return on_good.mean() + defect_loss(on_odd, where)
 
@@ -184,7 +184,8 @@ class _CriticTraining(_Training):
         return good, odd, mask
 
     def loss(self, good: Tensor, odd: Tensor, mask: Tensor) -> Tensor:
-        on_good, on_odd = self.judge(torch.cat([good, odd])).split(len(good))
+        said: Tensor = self.judge(torch.cat([good, odd]))
+        on_good, on_odd = said[: len(good)], said[len(good) :]
         where = F.adaptive_max_pool2d(mask, on_odd.shape[1:]).squeeze(1)
         missed: Tensor = (F.relu(1.0 - on_odd) * (where == 1.0)).sum() / (where == 1.0).sum().clamp_min(1)
         return F.relu(1.0 + on_good).mean() + missed

@@ -96,7 +96,8 @@ class History:
         adam = torch.optim.Adam(self.network.parameters(), lr=self._options.history_lr, betas=(0.5, 0.999))
         adversary = None
         if self.made:
-            adversary = Adversary(Critic(self._options.width).to(self._data.device), "wgan", self._options.history_lr, PENALTY)
+            critic = Critic(self._options.width).to(self._data.device)
+            adversary = Adversary(critic, "wgan", self._options.history_lr, PENALTY, warm_up=min(100, steps // 4))
 
         def step(i: int) -> float:
             chosen = torch.randint(len(self._learnt), (self._options.batch,), generator=generator).tolist()
@@ -104,7 +105,11 @@ class History:
             good = good.to(self._data.device)
             made = 255.0 * self._made_from(good / 255.0, generator)
             if adversary is not None:
-                adversary.learn((good,), (made,), generator)
+                try:
+                    adversary.learn((good,), (made,), generator)
+                except BadInput as collapsed:
+                    hint = "give a smaller --history-lr, more pictures, or --history autoencoder"
+                    raise BadInput(str(collapsed), hint=hint) from collapsed
                 loss = adversary.loss(made)
             else:
                 loss = F.mse_loss(made, good) / 255.0
