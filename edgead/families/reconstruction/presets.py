@@ -86,4 +86,35 @@ RIAD = Preset(
     paper_side=256,
 )  # fmt: skip
 
-PRESETS: tuple[Preset, ...] = (RECONSTRUCTION, AE, AE_SSIM, VAE, MEMAE, RIAD)
+MEMGAN = Preset(
+    "memgan",
+    "Memory augmented GAN",
+    "a picture through a convex mixture of remembered codes, which a critic keeps lively; for teaching",
+    "Yang et al. 2021, Memory Augmented Generative Adversarial Networks for Anomaly Detection, arXiv:2002.02669",
+    options={
+        "network": "ae", "neck": "convex", "loss": ("l1",), "error": ("l1",), "adversary": 0.01, "neck_share": 0.2,
+    },
+    paper={
+        "base": 64, "vector": 256, "rows": 100, "projection": 10.0, "adversary": 1.0, "steps": 20_000, "batch": 64, "lr": 2e-4,
+    },
+    gave_up=SMALL + "; the critic has a hundredth of its weight, so that the training is safe",
+    side=128,
+    paper_side=128,
+)  # fmt: skip
+
+MNAD = Preset(
+    "mnad",
+    "MNAD",
+    "few prototypes of good cells that move with the training; their distance counts along with the error",
+    "Park, Noh, Ham 2020, Learning Memory-guided Normality for Anomaly Detection, arXiv:2003.13228",
+    options={
+        "network": "unet", "skips": False, "stem": 2, "base": 16, "levels": 3, "neck": "prototypes", "loss": ("l2",),
+        "error": ("l2",), "neck_share": 0.3,
+    },
+    paper={"base": 64, "stem": 1, "steps": 20_000, "batch": 4, "lr": 2e-4},
+    gave_up=SMALL,
+    side=128,
+    paper_side=256,
+)  # fmt: skip
+
+PRESETS: tuple[Preset, ...] = (RECONSTRUCTION, AE, AE_SSIM, VAE, MEMAE, MEMGAN, MNAD, RIAD)
