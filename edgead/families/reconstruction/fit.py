@@ -21,6 +21,9 @@ from edgead.models.parts.errors import WeightedError, odd_side
 from edgead.models.parts.necks import Convex
 from edgead.models.rows import to_pixels
 
+MEASURED = 200
+"""Good pictures that the map's constants come from, at most."""
+
 CHECKED = 32
 """Held-out pictures that the training is stopped by, at most."""
 
@@ -44,7 +47,7 @@ def fit(data: FitData, options: ReconstructionOptions) -> Reconstruction:
     detector.eval()
     detector.fold()
     detector.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    _measure_good(detector, data, held or train)
+    _measure_good(detector, data)
     return detector.cpu().requires_grad_(False)
 
 
@@ -178,18 +181,20 @@ class _Training:
 
 
 @torch.no_grad()
-def _measure_good(detector: Reconstruction, data: FitData, chosen: list[int]) -> None:
-    """What of good pictures the map is told by: their error at each place, and scales of error and distance."""
+def _measure_good(detector: Reconstruction, data: FitData) -> None:
+    """What of good pictures the map is told by: their error at each place, and scales of error and distance. Of all of them: the
+    mean of the few that were held out is mostly their noise."""
     config = detector.config
     if config["reference"] == "none" and not detector.share:
         return
     errors, distances = [], []
-    for done, index in enumerate(chosen, 1):
-        error, distance = detector.differences(to_pixels([data.images[index]]).to(data.device))
+    images = data.images[:: -(-len(data.images) // MEASURED)]
+    for done, image in enumerate(images, 1):
+        error, distance = detector.differences(to_pixels([image]).to(data.device))
         errors.append(error)
         if distance is not None:
             distances.append(distance)
-        data.report("good pictures", done / len(chosen))
+        data.report("good pictures", done / len(images))
     if config["reference"] != "none":
         detector.usual.copy_(torch.cat(errors).mean(0, keepdim=True))
     if detector.share:

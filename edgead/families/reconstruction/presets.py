@@ -63,7 +63,7 @@ MEMAE = Preset(
     "cells are rebuilt from a memory of good ones",
     "Gong et al. 2019, Memorizing Normality to Detect Anomaly, arXiv:1904.02639",
     options={"network": "ae", "neck": "memory", "loss": ("l2",), "error": ("l2",)},
-    paper={"base": 64, "rows": 2000, "temperature": 1.0, "shrink": 5.0, "steps": 20_000, "batch": 14, "lr": 1e-4},
+    paper={"base": 64, "rows": 2000, "temperature": 1.0, "steps": 20_000, "batch": 14, "lr": 1e-4},
     gave_up=SMALL + "; the memory is addressed with a temperature of 10, without which it stays nearly even",
     side=128,
     paper_side=256,
