@@ -13,5 +13,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "ae_ssim": {"steps": 10, "base": 8},
     "vae": {"steps": 10, "base": 8},
     "memae": {"steps": 10, "base": 8},
+    "memgan": {"steps": 10, "base": 8},
+    "mnad": {"steps": 10, "base": 8},
     "riad": {"steps": 5, "base": 8, "batch": 2},
 }
