@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from edgead.errors import BadInput, MissingExtra
-from edgead.families.contract import Family
+from edgead.families.contract import Family, Preset
 
 _ROOM = "edgead.families"
 
@@ -115,6 +115,32 @@ def unknown(name: str, package: str | None) -> str:
 def trained() -> list[str]:
     """Those that ``edgead train`` may be asked for. Whether one of another package can be trained shows when it is loaded."""
     return [name for name in names() if name not in FAMILIES or FAMILIES[name].fit]
+
+
+def methods() -> list[str]:
+    """What ``edgead train`` may be asked for by name: families, and published methods that are one with other options."""
+    return list(dict.fromkeys(one for name in trained() for one in (name, *_presets(name))))
+
+
+def method(name: str) -> tuple[Family, Preset]:
+    """A family and which of its methods is meant.
+
+    Raises:
+        BadInput: nobody here knows it.
+        MissingExtra: the package that brings it cannot be imported.
+    """
+    for family in trained():
+        if name == family or name in _presets(family):
+            found = find(family)
+            return found, found.preset(name)
+    if name in FAMILIES:
+        return FAMILIES[name], FAMILIES[name].preset(name)
+    raise BadInput(f"unknown model {name!r}", hint=f"those that can be trained: {', '.join(methods())}")
+
+
+def _presets(name: str) -> list[str]:
+    """Of ours: another package's is not imported to know its names."""
+    return [preset.name for preset in FAMILIES[name].presets] if name in FAMILIES else []
 
 
 def find(name: str) -> Family:

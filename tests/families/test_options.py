@@ -81,7 +81,7 @@ def test_the_command_line_takes_them_and_the_card_gives_them_back(arguments: lis
         (["efficientad", "--start", "random"], "0 steps with start 'random' cannot train"),
         (["efficientad", "--outside", "/dev/null"], "--outside /dev/null is not a folder"),
         (["efficientad", "--teacher", "/nowhere"], "--teacher /nowhere does not exist; give a file, or leave --teacher out"),
-        (["pear"], "unknown model family 'pear'; those that can be trained: patchcore, simplenet"),
+        (["pear"], "unknown model 'pear'; those that can be trained: patchcore, simplenet"),
         (["graph"], "an ONNX graph is not trained by edgead"),
     ],
 )
