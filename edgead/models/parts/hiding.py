@@ -181,6 +181,8 @@ class Puzzle(Masking):
             order, grey = (int(torch.randint(n, (1,), generator=generator)) for n in (23, 4))
             one = reordered(x[i : i + 1], every[order])
             top, left = grey // 2 * height, grey % 2 * width
-            one[..., top : top + height, left : left + width] = one[..., top : top + height, left : left + width].mean((1, 2, 3))
+            one[..., top : top + height, left : left + width] = one[..., top : top + height, left : left + width].mean(
+                1, keepdim=True
+            )
             made.append(one)
         return Task(torch.cat(made), x)

@@ -1,7 +1,8 @@
 """InTra's inpainting transformer (Pirnay, Chai 2022): a hidden patch is told from the patches around it by attention alone.
 
-The paper rebuilds each patch in a graph of its own, from the window of 7 x 7 patches around it. Here all patches of the picture are one
-sequence, some of them hidden, and a constant attention mask lets each see its window only: the same layers, a fortieth of the work.
+The paper rebuilds each patch from a sequence of its own, the window of 7 x 7 patches around it. Here all patches of the picture
+are one sequence, some of them hidden, and a constant attention mask lets each see its window only: the same layers, a fortieth of
+the work.
 """
 
 from __future__ import annotations
@@ -53,58 +54,76 @@ class Block(nn.Module):
 
 
 class InpaintingTransformer(nn.Module):
-    """Pictures in 0..1 with hidden patches -> rebuilt pictures.
+    """A network that rebuilds (:mod:`edgead.models.parts.convnets`), of patches: one of which anything is hidden counts as hidden.
+
+    Its code is the patches' tokens in the middle of the blocks.
 
     Args:
-        size: of the pictures, px; multiples of `patch`.
+        image_size: (height, width), px; multiples of `patch`.
+        base: numbers of a token, D.
+        blocks: of attention, an even number; block N - 1 - i of the second half also gets what came out of block i.
         patch: side of a patch, px.
-        width: D of a token.
-        blocks: of attention; block i of the second half gets the output of block N - 1 - i of the first added to its input.
         heads: of each block.
         window: a token sees those at most window // 2 away along each axis; 0: all.
+        norm: there is no batch norm in it.
 
     Raises:
-        BadInput: patches do not fill the picture, or heads do not share the width.
+        BadInput: heads do not share the width, or blocks have no halves.
     """
 
     def __init__(
-        self, size: tuple[int, int], patch: int = 16, width: int = 128, blocks: int = 6, heads: int = 4, window: int = 7
+        self,
+        image_size: tuple[int, int],
+        base: int = 128,
+        blocks: int = 6,
+        patch: int = 16,
+        heads: int = 4,
+        window: int = 7,
+        norm: bool = False,
     ) -> None:
         super().__init__()
-        if size[0] % patch or size[1] % patch:
-            raise BadInput(f"patches of {patch} px do not fill {size[1]} x {size[0]} px", hint=f"give multiples of {patch} px")
-        if width % (2 * heads):
-            raise BadInput(f"{heads} heads do not share a width of {width}", hint=f"give a multiple of {2 * heads}")
-        self.patch, self.grid = patch, (size[0] // patch, size[1] // patch)
-        tokens = self.grid[0] * self.grid[1]
-        self.embed = nn.Linear(3 * patch * patch, width)
-        self.place = nn.Parameter(0.02 * torch.randn(1, tokens, width))
-        self.hidden = nn.Parameter(0.02 * torch.randn(1, 1, width))
-        self.blocks = nn.ModuleList([Block(width, heads) for _ in range(blocks)])
-        self.norm, self.tell = nn.LayerNorm(width), nn.Linear(width, 3 * patch * patch)
+        if base % (2 * heads):
+            raise BadInput(f"{heads} heads do not share a width of {base}", hint=f"give --base, a multiple of {2 * heads}")
+        if blocks % 2:
+            raise BadInput(f"{blocks} blocks have no halves", hint="give an even number of --blocks")
+        self.channels, self.stride = base, patch
+        self.grid = (image_size[0] // patch, image_size[1] // patch)
+        self.embed = nn.Linear(3 * patch * patch, base)
+        self.place = nn.Parameter(0.02 * torch.randn(1, self.grid[0] * self.grid[1], base))
+        self.hidden = nn.Parameter(0.02 * torch.randn(1, 1, base))
+        self.blocks = nn.ModuleList([Block(base, heads) for _ in range(blocks)])
+        self.last, self.tell = nn.LayerNorm(base), nn.Linear(base, 3 * patch * patch)
         self.register_buffer("far", window_mask(self.grid, window), persistent=False)
 
     far: Tensor
 
-    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """N x 3 x H x W and bool N x tokens, True where a patch is hidden -> N x 3 x H x W."""
-        seen = (~hidden).to(x.dtype)[:, :, None]
-        tokens = self.embed(self.cut(x) - 0.5) * seen + self.hidden * (1.0 - seen) + self.place
+    def encode(self, x: Tensor, visible: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        tokens = self.embed(self.cut(x) - 0.5)
+        if visible is not None:
+            hidden = F.max_pool2d(1.0 - visible, self.stride).flatten(2).transpose(1, 2)
+            hidden = hidden if len(hidden) == len(x) else hidden.repeat(len(x) // len(hidden), 1, 1)
+            tokens = tokens * (1.0 - hidden) + self.hidden * hidden
+        tokens = tokens + self.place
         kept: list[Tensor] = []
-        for i, block in enumerate(self.blocks):
-            if i >= len(self.blocks) - len(self.blocks) // 2:
-                tokens = tokens + kept[len(self.blocks) - 1 - i]
+        for block in self.blocks[: len(self.blocks) // 2]:
             tokens = block(tokens, self.far)
             kept.append(tokens)
-        return torch.sigmoid(self.joined(self.tell(self.norm(tokens))))
+        return tokens.transpose(1, 2).unflatten(2, self.grid), kept  # type: ignore[no-untyped-call]
+
+    def decode(self, code: Tensor, skips: list[Tensor]) -> Tensor:
+        tokens = code.flatten(2).transpose(1, 2)
+        for block, skip in zip(self.blocks[len(self.blocks) // 2 :], reversed(skips), strict=True):
+            tokens = block(tokens + skip, self.far)
+        return torch.sigmoid(self.joined(self.tell(self.last(tokens))))
 
     def cut(self, x: Tensor) -> Tensor:
         """Patches of pictures as rows: N x 3 x H x W -> N x tokens x 3 patch^2."""
-        return F.pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2)
+        return F.pixel_unshuffle(x, self.stride).flatten(2).transpose(1, 2)
 
     def joined(self, rows: Tensor) -> Tensor:
         """And back."""
-        return F.pixel_shuffle(rows.transpose(1, 2).unflatten(2, self.grid), self.patch)
+        cells: Tensor = rows.transpose(1, 2).unflatten(2, self.grid)  # type: ignore[no-untyped-call]
+        return F.pixel_shuffle(cells, self.stride)
 
 
 def window_mask(grid: tuple[int, int], window: int) -> Tensor:

@@ -1,169 +1,137 @@
 """Partial convolutions (Liu et al. 2018): what is hidden counts nowhere, and what is seen counts for it.
 
-Out of a window with some of its inputs hidden comes W (x m) k^2 / sum(m) + b where anything is seen, 0 elsewhere, and what came out
-is seen from then on. Where masks are constants, so are all ratios and all masks of the layers behind: a :class:`Folded` layer is an
-ordinary convolution and a multiplication by a constant map, with the same numbers.
+Out of a window with some of its inputs hidden comes W (x m) k^2 / sum(m) + b where anything is seen, 0 elsewhere, and what came
+out is seen from then on. Where masks are constants, so are all ratios and all masks of the layers behind: after
+:meth:`PartialUNet.fix` a layer is an ordinary convolution and a multiplication by a constant map, with the same numbers.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAK = 0.2
+from edgead.models.parts.convnets import LEAK, Block, Joined, Skips, twice
+
+Maps: TypeAlias = tuple[Tensor | None, Tensor | None]
+"""Ratio and mask behind a layer, B x 1 x h x w each; None where all is 1."""
 
 
-class PartialConv(nn.Module):
-    """A partial convolution, batch norm and a leaky ReLU; of one input, or of two that would be concatenated.
+class Partial(Block):
+    """A partial convolution, perhaps a batch norm, and a leaky ReLU."""
 
-    A concatenation is split: W [a; b] = W_a a + W_b b, each part on its own 8-bit grid.
+    def shares(self, mask: Tensor) -> Tensor:
+        """The seen share of each window; beyond the border nothing is seen."""
+        return _share(self.conv, mask)
 
-    Args:
-        inputs: channels of each input.
-        outputs: channels.
-        kernel: k, odd.
-        stride: of the convolution; its padding is k // 2, and counts as hidden.
-        last: no batch norm and no leaky ReLU.
-    """
+    def forward(self, x: Tensor, maps: Maps = (None, None)) -> Tensor:
+        """x is 0 where it is hidden, and so is what comes out where nothing was seen."""
+        return self.told(_bare(self.conv, x), maps)
 
-    def __init__(self, inputs: tuple[int, ...], outputs: int, kernel: int = 3, stride: int = 1, last: bool = False) -> None:
-        super().__init__()
-        self.inputs, self.kernel, self.stride, self.last = inputs, kernel, stride, last
-        self.convs = nn.ModuleList([nn.Conv2d(i, outputs, kernel, stride, kernel // 2, bias=False) for i in inputs])
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.norm = nn.Identity() if last else nn.BatchNorm2d(outputs)
-
-    def ratio(self, masks: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """k^2 / the seen share of each window (0 where nothing is seen) and the mask behind, N x 1 x h x w each."""
-        ones = torch.ones(1, 1, self.kernel, self.kernel, device=masks[0].device)
-        seen = sum(
-            channels * F.conv2d(mask, ones, stride=self.stride, padding=self.kernel // 2)
-            for channels, mask in zip(self.inputs, masks, strict=True)
-        )
-        assert isinstance(seen, Tensor)
-        some = (seen > 0.5).float()
-        return some * self.kernel**2 * sum(self.inputs) / seen.clamp_min(1.0), some
-
-    def forward(self, inputs: tuple[Tensor, ...], masks: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Inputs that are 0 where their masks N x 1 x h x w are -> N x outputs, 0 where nothing was seen, and their mask."""
-        ratio, some = self.ratio(masks)
-        summed = sum(conv(x) for conv, x in zip(self.convs, inputs, strict=True))
-        y = self.norm(summed * ratio + self.bias[:, None, None])
-        return (y if self.last else F.leaky_relu(y, LEAK)) * some, some
-
-    def folded(self, masks: tuple[Tensor, ...]) -> tuple[Folded, Tensor]:
-        """This layer for these masks alone, and their mask behind."""
-        ratio, some = self.ratio(masks)
-        return Folded(self, ratio, some), some
+    def told(self, summed: Tensor, maps: Maps) -> Tensor:
+        ratio, seen = maps
+        assert self.conv.bias is not None
+        y = _times(summed, ratio) + self.conv.bias[:, None, None]
+        return _times(self.active(self.norm(y)), seen)
 
 
-class Folded(nn.Module):
-    """A :class:`PartialConv` after training, for constant masks: batch norm in the weights, ratio and mask constant maps.
+class PartialJoined(Partial, Joined):
+    """The same of two inputs, as of their concatenation: each has a convolution of its own, and their answers are added."""
 
-    Attributes:
-        ratio, some: n x 1 x h x w; None where every number in it is 1.
-    """
+    def shares(self, mask: Tensor, of_skip: Tensor | None = None) -> Tensor:
+        assert of_skip is not None
+        own, other = self.conv.in_channels, self.skip.in_channels
+        return (own * _share(self.conv, mask) + other * _share(self.skip, of_skip)) / (own + other)
 
-    ratio: Tensor | None
-    some: Tensor | None
-
-    @torch.no_grad()
-    def __init__(self, layer: PartialConv, ratio: Tensor, some: Tensor) -> None:
-        super().__init__()
-        gain, shift = torch.ones_like(layer.bias), layer.bias.detach().clone()
-        if isinstance(layer.norm, nn.BatchNorm2d):
-            mean, variance = layer.norm.get_buffer("running_mean"), layer.norm.get_buffer("running_var")
-            gain = layer.norm.weight / torch.sqrt(variance + layer.norm.eps)
-            shift = layer.norm.bias + gain * (layer.bias - mean)
-        self.last = layer.last
-        self.convs = nn.ModuleList()
-        for conv in layer.convs:
-            assert isinstance(conv, nn.Conv2d)
-            made = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=False)  # type: ignore[arg-type]
-            made.weight.copy_(conv.weight * gain[:, None, None, None])
-            self.convs.append(made)
-        self.bias = nn.Parameter(shift[:, None, None].clone())
-        self.register_buffer("ratio", None if bool((ratio == 1).all()) else ratio, persistent=False)
-        self.register_buffer("some", None if bool((some == 1).all()) else some, persistent=False)
-
-    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Inputs n x C x h x w, 0 where they are hidden -> n x outputs x h x w, 0 where nothing was seen."""
-        y = self.convs[0](inputs[0])
-        for conv, x in zip(self.convs[1:], inputs[1:], strict=True):
-            y = y + conv(x)
-        y = (y if self.ratio is None else y * self.ratio) + self.bias
-        y = y if self.last else F.leaky_relu(y, LEAK)
-        return y if self.some is None else y * self.some
+    def forward(self, x: Tensor, maps: Maps = (None, None), skip: Tensor | None = None) -> Tensor:
+        assert skip is not None
+        return self.told(_bare(self.conv, x) + _bare(self.skip, skip), maps)
 
 
 class PartialUNet(nn.Module):
-    """A U-Net of partial convolutions: pictures N x 3 x H x W in 0..1 and masks N x 1 x H x W -> rebuilt pictures in 0..1.
+    """A U-Net of partial convolutions that halve the picture, as a network that rebuilds (:mod:`edgead.models.parts.convnets`).
 
     Args:
-        width: channels of the first level, doubled level by level up to four times.
-        levels: halvings; H and W are multiples of 2^levels.
+        image_size: (height, width), multiples of its stride.
+        base: channels of the first level; each has twice those before, up to 4 times.
+        levels: halvings.
+        norm: batch norms.
     """
 
-    def __init__(self, width: int = 16, levels: int = 4) -> None:
+    def __init__(self, image_size: tuple[int, int], base: int = 16, levels: int = 4, norm: bool = False) -> None:
         super().__init__()
-        channels = [3] + [width * min(4, 2**level) for level in range(levels)]
-        self.down = nn.ModuleList(
-            [
-                PartialConv((i,), o, 5 if level == 0 else 3, 2)
-                for level, (i, o) in enumerate(zip(channels[:-1], channels[1:], strict=True))
-            ]
+        widths = [3, *(base * min(4, 2**level) for level in range(levels))]
+        self.channels, self.stride = widths[-1], 2**levels
+        self.down = nn.ModuleList(Partial(c_in, c_out, 5 if c_in == 3 else 3, 2, norm=norm) for c_in, c_out in pairwise(widths))
+        self.up = nn.ModuleList(
+            PartialJoined(c_in, c_out, base if c_out == 3 else c_out, norm=norm) for c_in, c_out in pairwise(reversed(widths))
         )
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))[::-1]
-        ups = [PartialConv((o, i), i if level < levels - 1 else width) for level, (i, o) in enumerate(pairs)]
-        self.up = nn.ModuleList(ups)
-        self.tail = PartialConv((width,), 3, last=True)
+        self.last = Partial(base, 3, slope=1.0)
+        self.fixed = 0
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        kept = [(x * mask, mask)]
+    def maps(self, visible: Tensor) -> list[Maps]:
+        """Ratios and masks of all layers, for what is visible of the pictures, B x 1 x H x W."""
+        made, masks = [], [visible]
         for layer in self.down:
-            y, m = layer((kept[-1][0],), (kept[-1][1],))
-            kept.append((y, m))
-        y, m = kept.pop()
+            made.append(_maps(layer.shares(masks[-1])))  # type: ignore[operator]
+            masks.append(made[-1][1])
+        mask = masks.pop()
         for layer in self.up:
-            skip, seen = kept.pop()
-            y, m = layer((_twice(y), skip), (_twice(m), seen))
-        return torch.sigmoid(self.tail((y,), (m,))[0])
+            made.append(_maps(layer.shares(twice(mask), masks.pop())))  # type: ignore[operator]
+            mask = made[-1][1]
+        return [*made, _maps(self.last.shares(mask))]
 
-    def folded(self, masks: Tensor) -> FoldedUNet:
-        """This network for the masks n x 1 x H x W alone."""
-        return FoldedUNet(self, masks)
+    def fix(self, visible: Tensor) -> None:
+        """From now on all pictures come with these masks, P x 1 x H x W, in turn: their maps are constants."""
+        made = self.maps(visible)
+        for i, maps in enumerate(made):
+            for name, one in zip(("ratio", "seen"), maps, strict=True):
+                constant = None if one is None or bool((one == 1.0).all()) else one
+                self.register_buffer(f"{name}_{i}", constant, persistent=False)
+        self.fixed = len(made)
 
+    def known(self, visible: Tensor) -> list[Maps]:
+        """The maps of all layers, as they were fixed or else for these masks."""
+        if self.fixed:
+            return [(getattr(self, f"ratio_{i}"), getattr(self, f"seen_{i}")) for i in range(self.fixed)]
+        return self.maps(visible)
 
-class FoldedUNet(nn.Module):
-    """A :class:`PartialUNet` after training, for constant masks: pictures n x 3 x H x W, one a mask, hidden already -> rebuilt."""
+    def encode(self, x: Tensor, visible: Tensor | None = None) -> tuple[Tensor, Skips]:
+        """The last of the skips is what is visible."""
+        visible = torch.ones_like(x[:, :1]) if visible is None else visible
+        kept = [_times(x, visible)]
+        for layer, maps in zip(self.down, self.known(visible), strict=False):
+            kept.append(layer(kept[-1], maps))
+        return kept.pop(), [*kept, visible]
 
-    @torch.no_grad()
-    def __init__(self, network: PartialUNet, masks: Tensor) -> None:
-        super().__init__()
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        seen = [masks]
-        for layer in network.down:
-            assert isinstance(layer, PartialConv)
-            made, behind = layer.folded((seen[-1],))
-            self.down.append(made)
-            seen.append(behind)
-        m = seen.pop()
-        for layer in network.up:
-            assert isinstance(layer, PartialConv)
-            made, m = layer.folded((_twice(m), seen.pop()))
-            self.up.append(made)
-        self.tail = network.tail.folded((m,))[0]
-
-    def forward(self, x: Tensor) -> Tensor:
-        kept = [x]
-        for layer in self.down:
-            kept.append(layer((kept[-1],)))
-        y = kept.pop()
-        for layer in self.up:
-            y = layer((_twice(y), kept.pop()))
-        return torch.sigmoid(self.tail((y,)))
+    def decode(self, code: Tensor, skips: Skips) -> Tensor:
+        *kept, visible = skips
+        maps = self.known(visible)[len(self.down) :]
+        for layer, own in zip(self.up, maps, strict=False):
+            code = layer(twice(code), own, kept.pop())
+        return torch.sigmoid(self.last(code, maps[-1]))
 
 
-def _twice(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+def _bare(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The convolution without its bias."""
+    return F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
+
+
+def _share(conv: nn.Conv2d, mask: Tensor) -> Tensor:
+    kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
+    return F.avg_pool2d(mask, kernel, stride, padding)
+
+
+def _maps(share: Tensor) -> tuple[Tensor, Tensor]:
+    seen = (share > 0).to(share.dtype)
+    return seen / torch.where(share > 0, share, torch.ones_like(share)), seen
+
+
+def _times(x: Tensor, factor: Tensor | None) -> Tensor:
+    """Pictures B x C x h x w by maps B x 1 x h x w, or by P of them in turn."""
+    if factor is None:
+        return x
+    return x * (factor if len(x) == len(factor) else factor.repeat(len(x) // len(factor), 1, 1, 1))

@@ -8,14 +8,15 @@ depth-to-space (:func:`subpixel`), which is exact, and which INT8 takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAK = 0.2
-"""Slope of all leaky ReLUs below zero."""
+from edgead.models.parts.convnets import LEAK, Autoencoder, twice
+from edgead.models.parts.necks import Neck, Vector
+
+PULL = 1e-3
+"""Of lambda |x - x0|: below this the slope falls to 0 smoothly, for every picture starts at x0, where a sign would flip."""
 
 
 def subpixel(weight: Tensor) -> Tensor:
@@ -44,109 +45,84 @@ def flipped(weight: Tensor) -> Tensor:
     return weight.flip(2, 3).transpose(0, 1).contiguous()
 
 
-class Down(nn.Module):
-    """4 x 4 convolution of stride 2, then a leaky ReLU; and back."""
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.conv = conv
-        self.register_buffer("back", subpixel(conv.weight.detach()), persistent=False)
-
-    back: Tensor
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What comes out, and what the way back must know."""
-        p = self.conv(x)
-        return F.leaky_relu(p, LEAK), p
-
-    def backward(self, g: Tensor, p: Tensor) -> Tensor:
-        return F.pixel_shuffle(F.conv2d(torch.where(p > 0, g, LEAK * g), self.back, padding=1), 2)
-
-
-class Up(nn.Module):
-    """Nearest x 2, 3 x 3 convolution, then a leaky ReLU (the last one: a sigmoid); and back."""
-
-    def __init__(self, conv: nn.Conv2d, last: bool) -> None:
-        super().__init__()
-        self.conv, self.last = conv, last
-        self.register_buffer("back", flipped(conv.weight.detach()), persistent=False)
-
-    back: Tensor
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        p = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        if self.last:
-            y = torch.sigmoid(p)
-            return y, y
-        return F.leaky_relu(p, LEAK), p
-
-    def backward(self, g: Tensor, p: Tensor) -> Tensor:
-        inner = g * p * (1.0 - p) if self.last else torch.where(p > 0, g, LEAK * g)
-        return 4.0 * F.avg_pool2d(F.conv2d(inner, self.back, padding=1), 2)
-
-
-class Coded(nn.Module):
-    """Cells -> d numbers -> cells: two linear layers between encoder and decoder, a leaky ReLU after the second; and back."""
-
-    def __init__(self, code: nn.Linear, spread: nn.Linear, shape: Sequence[int]) -> None:
-        super().__init__()
-        self.code, self.spread, self.shape = code, spread, tuple(shape)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        p = self.spread(self.code(x.flatten(1)))
-        return F.leaky_relu(p, LEAK).unflatten(1, self.shape), p
-
-    def backward(self, g: Tensor, p: Tensor) -> Tensor:
-        flat = torch.where(p > 0, g.flatten(1), LEAK * g.flatten(1))
-        return (flat @ self.spread.weight @ self.code.weight).unflatten(1, self.shape)
-
-
-class Chain(nn.Module):
-    """An autoencoder as a chain of the layers above, x -> f(x), with the product of its transposed Jacobian and a vector."""
-
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        kept = []
-        for layer in self.layers:
-            x, p = layer(x)
-            kept.append(p)
-        return x, kept
-
-    def backward(self, g: Tensor, kept: Sequence[Tensor]) -> Tensor:
-        for layer, p in zip(reversed(self.layers), reversed(kept), strict=True):
-            g = layer.backward(g, p)  # type: ignore[operator]
-        return g
-
-
 class Projection(nn.Module):
     """T steps x <- clamp(x - alpha grad E(x) * (x - f(x))^2) from x0, unrolled.
 
     Args:
-        chain: f.
-        steps: T.
-        alpha: length of a step. The gradient is that of the sum over pixels, and the factor (x - f(x))^2 is of pictures in 0..1.
-        keep: lambda, how much it costs to leave x0.
+        network: f, with `neck` between its halves; without batch norms when it is asked.
+        moves: T.
+        alpha: length of a step. The gradient is that of the sum over pixels of pictures in 0..1.
+        keep: lambda, what it costs to leave x0.
     """
 
-    def __init__(self, chain: Chain, steps: int = 10, alpha: float = 0.5, keep: float = 0.05) -> None:
+    def __init__(self, network: Autoencoder, moves: int = 10, alpha: float = 0.5, keep: float = 0.05) -> None:
         super().__init__()
-        self.chain, self.steps, self.alpha, self.keep = chain, steps, alpha, keep
+        self.moves, self.alpha, self.keep = moves, alpha, keep
+        for i, conv in enumerate(_convs(network)):
+            self.register_buffer(f"back_{i}", _backward(conv))
 
-    def gradient(self, x: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def learn(self, network: Autoencoder) -> None:
+        """Take the weights of a network that was trained."""
+        for i, conv in enumerate(_convs(network)):
+            getattr(self, f"back_{i}").copy_(_backward(conv))
+
+    def rebuilt(self, x: Tensor, network: Autoencoder, neck: Neck) -> tuple[Tensor, list[Tensor]]:
+        """f(x), and what came out of each layer before its leaky ReLU."""
+        y, kept = 2.0 * x - 1.0, []
+        for block in network.encoder:
+            kept.append(block.conv(y))  # type: ignore[operator, union-attr]
+            y = F.leaky_relu(kept[-1], LEAK)
+        if isinstance(neck, Vector):
+            kept.append(neck.to_cells(neck.to_vector(y.flatten(1))))
+            y = F.leaky_relu(kept[-1], LEAK).view(-1, neck.channels, *neck.grid)
+        for block, doubles in zip(network.decoder, network.doubles, strict=True):
+            kept.append(block.conv(twice(y) if doubles else y))  # type: ignore[operator, union-attr]
+            y = F.leaky_relu(kept[-1], LEAK)
+        return torch.sigmoid(network.last(y)), kept
+
+    def backward(self, g: Tensor, y: Tensor, kept: list[Tensor], network: Autoencoder, neck: Neck) -> Tensor:
+        """The transposed Jacobian of f times g."""
+        kept, left = list(kept), len(network.encoder) + len(network.decoder)
+        g = F.conv2d(g * y * (1.0 - y), getattr(self, f"back_{left}"), padding=1)
+        for doubles in reversed(network.doubles):
+            left -= 1
+            g = F.conv2d(_leaky(g, kept.pop()), getattr(self, f"back_{left}"), padding=1)
+            g = 4.0 * F.avg_pool2d(g, 2) if doubles else g
+        if isinstance(neck, Vector):
+            g = _leaky(g.flatten(1), kept.pop()) @ neck.to_cells.weight @ neck.to_vector.weight
+            g = g.view(-1, neck.channels, *neck.grid)
+        for block in reversed(network.encoder):  # type: ignore[call-overload]
+            left -= 1
+            g = F.conv2d(_leaky(g, kept.pop()), getattr(self, f"back_{left}"), padding=1)
+            g = F.pixel_shuffle(g, 2) if block.conv.stride[0] == 2 else g
+        return 2.0 * g
+
+    def gradient(self, x: Tensor, x0: Tensor, network: Autoencoder, neck: Neck) -> tuple[Tensor, Tensor]:
         """grad E(x), and x - f(x)."""
-        y, kept = self.chain(x)
-        away = x - y
-        moved = x - x0
-        pull = moved / (moved.abs() + 1e-3)  # a sign without a jump: it flips at x0, where every picture starts
-        return 2.0 * away - self.chain.backward(2.0 * away, kept) + self.keep * pull, away
+        y, kept = self.rebuilt(x, network, neck)
+        away, moved = x - y, x - x0
+        pull = moved / (moved.abs() + PULL)
+        return 2.0 * away - self.backward(2.0 * away, y, kept, network, neck) + self.keep * pull, away
 
-    def forward(self, x0: Tensor) -> Tensor:
+    def forward(self, x0: Tensor, network: Autoencoder, neck: Neck) -> Tensor:
         """float32 N x 3 x H x W RGB 0..1 -> the picture that it was moved to."""
         x = x0
-        for _ in range(self.steps):
-            slope, away = self.gradient(x, x0)
+        for _ in range(self.moves):
+            slope, away = self.gradient(x, x0, network, neck)
             x = (x - self.alpha * slope * away.square()).clamp(0.0, 1.0)
         return x
+
+
+def _convs(network: Autoencoder) -> list[nn.Conv2d]:
+    return [*(block.conv for block in (*network.encoder, *network.decoder)), network.last]  # type: ignore[misc, union-attr]
+
+
+def _backward(conv: nn.Conv2d) -> Tensor:
+    weight = conv.weight.detach()
+    return subpixel(weight) if conv.stride[0] == 2 else flipped(weight)
+
+
+def _leaky(g: Tensor, p: Tensor) -> Tensor:
+    """Back through a leaky ReLU of p."""
+    return torch.where(p > 0, g, LEAK * g)

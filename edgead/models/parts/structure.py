@@ -1,18 +1,19 @@
 """P-Net (Zhou et al. 2020) for industry: structure is soft edges, and a picture is rebuilt from its content and its structure.
 
-The paper's structure is learned from another, labelled set of pictures (vessels, layers of the retina). There is none for parts, so
-that edges of the picture itself stand for it here: a small fixed graph.
+The paper's structure is learned from another, labelled set of pictures (vessels, layers of the retina). There is none for parts,
+so that edges of the picture itself stand for it here: a small fixed graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAK = 0.2
+from edgead.models.parts.convnets import Block, Joined, Skips, to_picture, twice
 
 
 class SoftEdges(nn.Module):
@@ -53,53 +54,58 @@ class SoftEdges(nn.Module):
         return torch.cat([fine, F.interpolate(coarse, scale_factor=2.0, mode="nearest")], 1)
 
 
-class StructureNet(nn.Module):
-    """Picture and structure -> rebuilt picture: two encoders, of which that of the structure alone hands its levels on.
+class Structure(nn.Module):
+    """An error (:mod:`edgead.models.parts.errors`): how much the edges of a picture and of a rebuilt one differ, |S(x) - S(y)|."""
 
-    The finest level is not handed on: it would hand the edge of a defect straight to the decoder.
+    def __init__(self) -> None:
+        super().__init__()
+        self.edges = SoftEdges()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (self.edges(x) - self.edges(y)).abs().mean(1, keepdim=True)
+
+
+class StructureNet(nn.Module):
+    """A network that rebuilds (:mod:`edgead.models.parts.convnets`) with two encoders: of the picture, whose code is narrow, and of
+    its edges, whose levels are handed on to the decoder.
+
+    But for the finest level, which would hand the edge of a defect straight on.
 
     Args:
-        width: channels of the first level, doubled level by level up to four times.
-        levels: halvings, 3 or more.
-        code: channels that the picture's encoder is narrowed to.
+        image_size: (height, width), multiples of its stride.
+        base: channels of the first level; each has twice those before, up to 4 times.
+        levels: halvings, 2 or more.
+        norm: batch norms.
     """
 
-    def __init__(self, width: int = 16, levels: int = 4, code: int = 16) -> None:
+    def __init__(self, image_size: tuple[int, int], base: int = 16, levels: int = 4, norm: bool = False) -> None:
         super().__init__()
-        channels = [width * min(4, 2**level) for level in range(levels)]
-        self.picture, self.structure = (self._encoder(first, channels) for first in (3, 2))
-        self.narrow = nn.Conv2d(channels[-1], code, 1)
-        self.start = nn.ModuleList([nn.Conv2d(i, channels[-1], 3, 1, 1) for i in (code, channels[-1])])
-        self.up, self.skip, self.norms = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for level in range(levels - 1, 0, -1):
-            self.up.append(nn.Conv2d(channels[level], channels[level - 1], 3, 1, 1))
-            skipped = level - 1 >= 1
-            self.skip.append(
-                nn.Conv2d(channels[level - 1], channels[level - 1], 3, 1, 1, bias=False) if skipped else nn.Identity()
-            )
-            self.norms.append(nn.BatchNorm2d(channels[level - 1]))
-        self.tail = nn.Conv2d(channels[0], 3, 3, 1, 1)
-
-    @staticmethod
-    def _encoder(first: int, channels: Sequence[int]) -> nn.ModuleList:
-        return nn.ModuleList(
-            [
-                nn.Sequential(nn.Conv2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.LeakyReLU(LEAK))
-                for i, o in zip([first, *channels[:-1]], channels, strict=True)
-            ]
+        widths = [base * min(4, 2**level) for level in range(levels)]
+        self.channels, self.stride = base, 2**levels
+        self.edges = SoftEdges()
+        self.picture, self.structure = (
+            nn.ModuleList(Block(c_in, c_out, 4, 2, norm=norm) for c_in, c_out in pairwise([first, *widths])) for first in (3, 2)
         )
+        self.narrow = nn.Conv2d(widths[-1], base, 1)
+        self.start = Joined(base, widths[-1], widths[-1], norm=norm)
+        self.up = nn.ModuleList(
+            Joined(c_in, c_out, c_out, norm=norm) if level else Block(c_in, c_out, norm=norm)
+            for level, (c_out, c_in) in reversed(list(enumerate(pairwise(widths))))
+        )
+        self.last = nn.Conv2d(base, 3, 3, padding=1)
 
-    def forward(self, x: Tensor, structure: Tensor) -> Tensor:
-        """N x 3 x H x W and N x 2 x H x W, both in 0..1 -> N x 3 x H x W in 0..1."""
-        for layer in self.picture:
-            x = layer(x)
-        levels = [structure]
+    def encode(self, x: Tensor, visible: Tensor | None = None) -> tuple[Tensor, Skips]:
+        levels = [self.edges(x)]
         for layer in self.structure:
             levels.append(layer(levels[-1]))
-        y = F.leaky_relu(self.start[0](self.narrow(x)) + self.start[1](levels[-1]), LEAK)
-        for i, (up, skip, norm) in enumerate(zip(self.up, self.skip, self.norms, strict=True)):
-            y = up(F.interpolate(y, scale_factor=2.0, mode="nearest"))
-            if not isinstance(skip, nn.Identity):
-                y = y + skip(levels[-2 - i])
-            y = F.leaky_relu(norm(y), LEAK)
-        return torch.sigmoid(self.tail(F.interpolate(y, scale_factor=2.0, mode="nearest")))
+        code = 2.0 * x - 1.0
+        for layer in self.picture:
+            code = layer(code)
+        return self.narrow(code), levels[2:]
+
+    def decode(self, code: Tensor, skips: Skips) -> Tensor:
+        *levels, deepest = skips
+        y = self.start(code, deepest)
+        for layer in self.up:
+            y = layer(twice(y), levels.pop()) if isinstance(layer, Joined) else layer(twice(y))
+        return to_picture(self.last, twice(y))
