@@ -16,11 +16,16 @@ from edgead.families.reconstruction.options import ReconstructionOptions, weight
 from edgead.machine import cpu_flags
 from edgead.models.learning.steps import run, split
 from edgead.models.parts.errors import WeightedError, odd_side
+from edgead.models.parts.hiding import Puzzle, Superpixels, Ways
 from edgead.models.parts.masks import Task
+from edgead.models.parts.structure import SoftEdges
 from edgead.models.rows import to_pixels
 
 CHECKED = 32
 """Held-out pictures that the training is stopped by, at most."""
+
+LOOKED_AT = 64
+"""Pictures that parts are set up by before the training, at most."""
 
 USUAL_SIDE = 256
 """px, that `smooth` is told for."""
@@ -38,6 +43,7 @@ def fit(data: FitData, options: ReconstructionOptions) -> Reconstruction:
         torch.manual_seed(data.seed)
         detector = Reconstruction(config_of(options, data), data.size, norm=options.norm).to(data.device)
         training = _Training(detector, data, options, train, held[:CHECKED])
+        training.look()
         training.run()
     detector.eval()
     detector.fold()
@@ -53,6 +59,7 @@ def config_of(options: ReconstructionOptions, data: FitData) -> dict[str, object
         "network": options.part("network"), "masking": options.part("masking"), "neck": options.part("neck"),
         "seed": data.seed, "error": weights(options.error),
         "smooth": odd_side(options.smooth * side / USUAL_SIDE, side) if options.smooth else 1,
+        "projection": options.moving(),
         "score": options.score, "reference": options.reference, "light": options.light, "neck_share": options.neck_share,
     }  # fmt: skip
 
@@ -81,6 +88,14 @@ class _Training:
             self.step, self.options.steps, parts, self.generator, report=self.data.report, checkpoint=self.data.checkpoint,
             heldout=self.heldout if self.held else None,
         )  # fmt: skip
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """What parts take from good pictures before the training: how long an edge is, where cells lie."""
+        pictures = [self.detector.pictures(self.pixels([i])) for i in self.train[:LOOKED_AT]]
+        for module in (*self.detector.modules(), *self.loss.modules()):
+            if isinstance(module, (SoftEdges, Superpixels)):
+                module.measure(pictures)
 
     def pixels(self, chosen: list[int]) -> Tensor:
         found = to_pixels([self.data.images[i] for i in chosen]).to(self.device)
@@ -139,6 +154,12 @@ class _Training:
 def _measure_good(detector: Reconstruction, data: FitData, chosen: list[int]) -> None:
     """What of good pictures the map is told by: their error at each place, and scales of error and distance."""
     config = detector.config
+    if isinstance(detector.masking, (Ways, Puzzle)):
+        means = []
+        for index in chosen:
+            x, rebuilt, _ = detector.rebuilt(to_pixels([data.images[index]]).to(data.device))
+            means.append(detector.masking.each(x, rebuilt, detector.error))
+        detector.masking.usual.copy_(torch.cat(means).mean((0, 2, 3)).clamp_min(1e-6))
     if config["reference"] == "none" and not detector.share:
         return
     errors, distances = [], []

@@ -26,8 +26,9 @@ class Ways(Masking):
 
     Args:
         hidden: float32 K x n x H x W, 1 where a pass does not see the picture.
-        hint: of the loss: how much what is hidden counts; what is seen counts 1.
+        weight: of what is hidden in the loss; what is seen counts 1.
         fill: what a hidden place shows.
+        kept: the model keeps what is hidden; else it is made anew from the arguments.
     """
 
     hidden: Tensor
@@ -77,8 +78,8 @@ class Ways(Masking):
 
 
 class Stripes(Ways):
-    """Lying and standing stripes, every other one white (SCADN, Yan et al. 2021). The error of a width is the mean of both; told is
-    the largest of all widths, each as a multiple of its own error on good pictures: wide stripes are always rebuilt worse.
+    """Lying and standing stripes, every other one white (SCADN, Yan et al. 2021). The error of a width is the mean of both; told
+    is the largest of all widths, each as a multiple of its own error on good pictures: wide stripes are always rebuilt worse.
 
     Args:
         cells: widths of stripes, px of a picture of 256 px.

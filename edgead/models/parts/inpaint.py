@@ -54,7 +54,7 @@ class Block(nn.Module):
 
 
 class InpaintingTransformer(nn.Module):
-    """A network that rebuilds (:mod:`edgead.models.parts.convnets`), of patches: one of which anything is hidden counts as hidden.
+    """A network that rebuilds (:mod:`edgead.models.parts.convnets`), of patches: one with anything hidden counts as hidden.
 
     Its code is the patches' tokens in the middle of the blocks.
 

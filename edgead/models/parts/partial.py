@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.models.parts.convnets import LEAK, Block, Joined, Skips, twice
+from edgead.models.parts.convnets import Block, Joined, Skips, twice
 
 Maps: TypeAlias = tuple[Tensor | None, Tensor | None]
 """Ratio and mask behind a layer, B x 1 x h x w each; None where all is 1."""

@@ -55,7 +55,7 @@ class SoftEdges(nn.Module):
 
 
 class Structure(nn.Module):
-    """An error (:mod:`edgead.models.parts.errors`): how much the edges of a picture and of a rebuilt one differ, |S(x) - S(y)|."""
+    """An error (:mod:`edgead.models.parts.errors`): how much the edges of a picture and a rebuilt one differ, |S(x) - S(y)|."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,8 +66,8 @@ class Structure(nn.Module):
 
 
 class StructureNet(nn.Module):
-    """A network that rebuilds (:mod:`edgead.models.parts.convnets`) with two encoders: of the picture, whose code is narrow, and of
-    its edges, whose levels are handed on to the decoder.
+    """A network that rebuilds (:mod:`edgead.models.parts.convnets`) with two encoders: of the picture, whose code is narrow, and
+    of its edges, whose levels are handed on to the decoder.
 
     But for the finest level, which would hand the edge of a defect straight on.
 

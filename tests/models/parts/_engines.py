@@ -23,3 +23,17 @@ def in_engines(module: nn.Module, inputs: tuple[Tensor, ...], folder: Path) -> l
     asked = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
     compiled = openvino.compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
     return [session.run(None, asked)[0], compiled(list(asked.values()))[0]]
+
+
+class Rebuilt(nn.Module):
+    """A network that rebuilds, as one module: pictures and what is visible of them -> rebuilt pictures."""
+
+    def __init__(self, network: nn.Module, visible: Tensor | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("visible", visible)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.visible
+        inputs = x if seen is None else x.expand(len(seen), -1, -1, -1)
+        return self.network.decode(*self.network.encode(inputs, seen))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgead.models.parts.structure import SoftEdges, StructureNet
-from tests.models.parts._engines import in_engines
+from edgead.models.parts.structure import SoftEdges, Structure, StructureNet
+from tests.models.parts._engines import Rebuilt, in_engines
 
 
 def step(height: float = 0.6) -> torch.Tensor:
@@ -35,26 +35,24 @@ def test_a_picture_without_edges_has_none_that_is_not_finite(grey: float) -> Non
 
 def test_the_finest_edges_do_not_reach_the_decoder_on_a_short_way() -> None:
     torch.manual_seed(0)
-    network = StructureNet(8, 3).eval()
-    levels = [type(skip).__name__ for skip in network.skip]
-    assert levels == ["Conv2d", "Identity"]
-    assert network(torch.rand(2, 3, 32, 48), torch.rand(2, 2, 32, 48)).shape == (2, 3, 32, 48)
+    network = StructureNet((32, 48), 8, 3)
+    code, levels = network.encode(torch.rand(2, 3, 32, 48))
+    assert [tuple(level.shape[2:]) for level in (code, *levels)] == [(4, 6), (8, 12), (4, 6)]  # not 16 x 24
+    assert network.decode(code, levels).shape == (2, 3, 32, 48)
 
 
-class _Whole(torch.nn.Module):
+class _Whole(Rebuilt):
     def __init__(self) -> None:
-        super().__init__()
         torch.manual_seed(0)
-        self.edges, self.network = SoftEdges(), StructureNet(8, 3).eval()
+        super().__init__(StructureNet((32, 32), 8, 3).eval())
+        self.error = Structure()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.edges(self.network(x, self.edges(x)))
+        return self.error(x, super().forward(x))
 
 
-def test_both_are_one_static_graph(tmp_path: Path) -> None:
-    whole = _Whole()
+def test_the_error_of_the_structure_is_one_static_graph(tmp_path: Path) -> None:
+    whole = _Whole().requires_grad_(False)
     for x in (torch.rand(1, 3, 32, 32), torch.zeros(1, 3, 32, 32), step()):
-        with torch.no_grad():
-            told = whole(x).numpy()
         for found in in_engines(whole, (x,), tmp_path):
-            assert np.abs(found - told).max() <= 1e-4
+            assert np.abs(found - whole(x).numpy()).max() <= 1e-4
