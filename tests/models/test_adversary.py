@@ -73,4 +73,6 @@ def test_an_adversary_goes_on_from_its_state() -> None:
     second.load_state_dict(first.state_dict())
     for i in range(2, 4):
         second.learn((pictures(0.7, i),), (pictures(0.3, i),), generator)
-    assert all(torch.equal(a, b) for a, b in zip(whole.critic.state_dict().values(), second.critic.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.critic.state_dict().values(), second.critic.state_dict().values(), strict=True)
+    )

@@ -115,7 +115,9 @@ def test_a_joined_block_is_a_convolution_on_both() -> None:
     torch.manual_seed(0)
     block, x, skip = Joined(5, 3, 4), torch.randn(2, 5, 8, 8), torch.randn(2, 3, 8, 8)
     weight = torch.cat([block.conv.weight, block.skip.weight], 1)
-    torch.testing.assert_close(block(x, skip), F.leaky_relu(F.conv2d(torch.cat([x, skip], 1), weight, block.conv.bias, padding=1), 0.2))
+    torch.testing.assert_close(
+        block(x, skip), F.leaky_relu(F.conv2d(torch.cat([x, skip], 1), weight, block.conv.bias, padding=1), 0.2)
+    )
 
 
 # --- masks

@@ -14,7 +14,7 @@ from edgead.families.contract import FitData
 from edgead.families.reconstruction.network import Reconstruction
 from edgead.families.reconstruction.options import ReconstructionOptions, weights
 from edgead.machine import cpu_flags
-from edgead.models.learning.steps import run, split
+from edgead.models.learning.steps import Stateful, run, split
 from edgead.models.parts.errors import WeightedError, odd_side
 from edgead.models.parts.hiding import Puzzle, Superpixels, Ways
 from edgead.models.parts.masks import Task
@@ -47,7 +47,7 @@ def fit(data: FitData, options: ReconstructionOptions) -> Reconstruction:
         training.run()
     detector.eval()
     detector.fold()
-    detector.to(memory_format=torch.contiguous_format)
+    detector.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     _measure_good(detector, data, held or train)
     return detector.cpu().requires_grad_(False)
 
@@ -81,7 +81,7 @@ class _Training:
         self.adam = torch.optim.Adam(parameters, options.lr, weight_decay=options.weight_decay)
 
     def run(self) -> None:
-        parts = {"network": self.detector, "adam": self.adam}
+        parts: dict[str, Stateful] = {"network": self.detector, "adam": self.adam}
         self.detector.network.to(memory_format=torch.channels_last)  # half the time of a step on a CPU
         self.detector.train()
         run(

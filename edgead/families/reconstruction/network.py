@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgead.errors import BadInput
 from edgead.families.reconstruction.kinds import PARTS
@@ -119,7 +119,7 @@ class Reconstruction(Detector):
             error = (error - self.usual).square()
         if distance is None:
             return error
-        distance = distance.unflatten(0, (-1, self.masking.passes)).mean(1)
+        distance = torch.unflatten(distance, 0, (-1, self.masking.passes)).mean(1)
         if distance.shape[2:].numel() > 1:
             distance = F.interpolate(distance, self.image_size, mode="bilinear", align_corners=False)
         own = (1.0 - self.share) * (error - self.scales[0]) / self.scales[1]
@@ -140,10 +140,9 @@ class Reconstruction(Detector):
         return cells.topk(max(1, round(TOP * cells.shape[1])), 1).values.mean(1)
 
 
-def _make(part: str, config: Mapping[str, Any], *args: Any, **more: Any) -> nn.Module:
+def _make(part: str, config: Mapping[str, Any], *args: Any, **more: Any) -> Any:
     told = dict(config[part])
     kind = str(told.pop("kind"))
     if kind not in PARTS[part]:
         raise BadInput(f"unknown {part} {kind!r}", hint=f"known: {', '.join(PARTS[part])}")
-    made: nn.Module = PARTS[part][kind].load()(*args, **told, **more)
-    return made
+    return PARTS[part][kind].load()(*args, **told, **more)

@@ -63,8 +63,8 @@ class ReconstructionOptions(Options):
     smooth: int = option(11, "side of the map's mean filter, px of 256", metavar="PX", least=0)
     reference: str = option(
         "none",
-        "the error of good pictures at each place is taken off the map, what is above it or the squared difference: for parts that"
-        " lie in one place",
+        "the error of good pictures at each place is taken off the map, what is above it or the squared difference:"
+        " for parts that lie in one place",
         choices=REFERENCES,
     )
     light: str = option(

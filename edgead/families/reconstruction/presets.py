@@ -48,7 +48,8 @@ VAE = Preset(
     "vae",
     "Variational autoencoder",
     "a picture through a few numbers that are kept near a normal distribution",
-    "Kingma & Welling 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114; as a baseline in Dehaene et al. 2020, arXiv:2002.03734",
+    "Kingma & Welling 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114; as a baseline in Dehaene et al. 2020,"
+    " arXiv:2002.03734",
     options={"network": "ae", "neck": "vae", "loss": ("l2",), "error": ("l2",)},
     paper={"base": 32, "steps": 20_000, "batch": 64, "lr": 2e-4, "norm": False, "smooth": 0},
     gave_up=SMALL,

@@ -56,7 +56,9 @@ class Adversary:
         warm_up: steps before a collapse is looked for: in the beginning, everything that is made is alike.
     """
 
-    def __init__(self, critic: nn.Module, loss: str = "hinge", lr: float = 2e-4, penalty: float = 0.0, warm_up: int = 100) -> None:
+    def __init__(
+        self, critic: nn.Module, loss: str = "hinge", lr: float = 2e-4, penalty: float = 0.0, warm_up: int = 100
+    ) -> None:
         self.critic, self.penalty, self.warm_up = critic, penalty, warm_up
         self._of_critic, self._of_maker = LOSSES[loss]
         self.adam = torch.optim.Adam(critic.parameters(), lr, betas=(0.5, 0.999))
@@ -91,7 +93,7 @@ class Adversary:
             weight = share.view(-1, *[1] * (a.ndim - 1))
             between.append((weight * a + (1.0 - weight) * b).requires_grad_(True))
         slopes = torch.autograd.grad(self.critic(*between).sum(), between, create_graph=True)
-        length = (sum(slope.flatten(1).square().sum(1) for slope in slopes) + 1e-6).sqrt()
+        length = (torch.cat([slope.flatten(1) for slope in slopes], 1).square().sum(1) + 1e-6).sqrt()
         return (length - 1.0).square().mean()
 
     def _look(self, real: Tensor, made: Tensor) -> None:

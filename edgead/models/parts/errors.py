@@ -126,10 +126,10 @@ class WeightedError(nn.Module):
         self.errors = nn.ModuleDict({name: ERRORS[name]() for name in weights})
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        parts = [
-            self.weights[name] * error(x, y) if self.weights[name] != 1.0 else error(x, y) for name, error in self.errors.items()
-        ]
-        return sum(parts[1:], parts[0])
+        total = x.new_zeros(())
+        for name, error in self.errors.items():
+            total = total + self.weights[name] * error(x, y)
+        return total
 
 
 class Smooth(nn.Module):

@@ -126,12 +126,12 @@ class Disjoint(Masking):
         guessed = self.guessed(rebuilt, self.hidden(self.labels))  # (N K) x 3 x H x W
         sizes = len(self.cells)
         told = error(x.repeat_interleave(sizes, 0) if sizes > 1 else x, guessed)
-        return told.unflatten(0, (-1, sizes)).mean(1)
+        return torch.unflatten(told, 0, (-1, sizes)).mean(1)
 
     def guessed(self, rebuilt: Tensor, hidden: Tensor) -> Tensor:
         """What was hidden, of all sets together: (N K sets) x 3 x H x W -> (N K) x 3 x H x W."""
-        own = rebuilt.unflatten(0, (-1, len(hidden))) * hidden
-        return own.flatten(0, 1).unflatten(0, (-1, self.sets)).sum(1)
+        own = torch.unflatten(rebuilt, 0, (-1, len(hidden))) * hidden
+        return torch.unflatten(own.flatten(0, 1), 0, (-1, self.sets)).sum(1)
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Task:
         side = self.cells[int(torch.randint(len(self.cells), (1,), generator=generator))]

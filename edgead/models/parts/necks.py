@@ -130,7 +130,7 @@ class Memory(Neck):
 
     def read(self, weights: Tensor) -> Tensor:
         """Weights -> cells."""
-        return torch.matmul(self.rows.T, weights).unflatten(2, self.grid)
+        return torch.unflatten(torch.matmul(self.rows.T, weights), 2, self.grid)
 
     def forward(self, code: Tensor) -> Tensor:
         return self.read(self.address(code))
@@ -142,7 +142,7 @@ class Memory(Neck):
 
     def distance(self, code: Tensor) -> Tensor:
         """1 - cosine to the nearest row."""
-        return (1.0 - self.cosines(code).amax(1, keepdim=True)).unflatten(2, self.grid)
+        return torch.unflatten(1.0 - self.cosines(code).amax(1, keepdim=True), 2, self.grid)
 
 
 class Convex(Vector):
@@ -215,7 +215,8 @@ class Prototypes(Neck):
     def answer(self, q: Tensor) -> Tensor:
         weights = torch.matmul(self.rows, q).softmax(1)
         read = torch.matmul(self.rows.T.contiguous(), weights)
-        return self.of_query(q.unflatten(2, self.grid)) + self.of_row(read.unflatten(2, self.grid))
+        both: Tensor = self.of_query(torch.unflatten(q, 2, self.grid)) + self.of_row(torch.unflatten(read, 2, self.grid))
+        return both
 
     def forward(self, code: Tensor) -> Tensor:
         return self.answer(self.queries(code))
@@ -248,7 +249,7 @@ class Prototypes(Neck):
     def distance(self, code: Tensor) -> Tensor:
         """|q - nearest row|^2 of unit vectors."""
         products = torch.matmul(self.rows, self.queries(code))
-        return (2.0 - 2.0 * products.amax(1, keepdim=True)).unflatten(2, self.grid)
+        return torch.unflatten(2.0 - 2.0 * products.amax(1, keepdim=True), 2, self.grid)
 
 
 def unit(x: Tensor, dim: int) -> Tensor:
