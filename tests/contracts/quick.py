@@ -13,5 +13,12 @@ QUICK: dict[str, dict[str, Any]] = {
     "ae_ssim": {"steps": 10, "base": 8},
     "vae": {"steps": 10, "base": 8},
     "memae": {"steps": 10, "base": 8},
+    "scadn": {"steps": 4, "batch": 2, "blocks": 1},
+    "smai": {"steps": 4, "base": 8, "batch": 2},
+    "partial": {"steps": 4, "base": 8, "batch": 2},
+    "projection": {"steps": 4, "base": 8, "moves": 3},
+    "intra": {"steps": 3, "base": 32, "blocks": 2, "batch": 2},
+    "pnet": {"steps": 4, "base": 8},
+    "puzzle": {"steps": 4, "base": 8, "batch": 2},
     "riad": {"steps": 5, "base": 8, "batch": 2},
 }

@@ -59,9 +59,10 @@ class Ways(Masking):
 
     def each(self, x: Tensor, rebuilt: Tensor, error: Error) -> Tensor:
         """The error of each way, N x K x H x W."""
-        own = rebuilt.unflatten(0, (-1, self.passes)) * self.of(x)
-        guessed = own.unflatten(1, (self.ways, self.sets)).sum(2).flatten(0, 1)  # (N K) x 3 x H x W
-        return error(x.repeat_interleave(self.ways, 0) if self.ways > 1 else x, guessed).unflatten(0, (-1, self.ways)).squeeze(2)
+        own = torch.unflatten(rebuilt, 0, (-1, self.passes)) * self.of(x)
+        guessed = torch.unflatten(own, 1, (self.ways, self.sets)).sum(2).flatten(0, 1)  # (N K) x 3 x H x W
+        told = error(x.repeat_interleave(self.ways, 0) if self.ways > 1 else x, guessed)
+        return torch.unflatten(told, 0, (-1, self.ways)).squeeze(2)
 
     def tell(self, x: Tensor, rebuilt: Tensor, error: Error) -> Tensor:
         return self.each(x, rebuilt, error).mean(1, keepdim=True)
@@ -93,7 +94,7 @@ class Stripes(Ways):
 
     def tell(self, x: Tensor, rebuilt: Tensor, error: Error) -> Tensor:
         told = self.each(x, rebuilt, error) / self.usual[:, None, None]
-        return told.unflatten(1, (-1, 2)).mean(2).amax(1, keepdim=True)
+        return torch.unflatten(told, 1, (-1, 2)).mean(2).amax(1, keepdim=True)
 
     def task(self, x: Tensor, hidden: Tensor) -> Task:
         made = super().task(x, hidden)
@@ -170,7 +171,7 @@ class Puzzle(Masking):
 
     def each(self, x: Tensor, rebuilt: Tensor, error: Error) -> Tensor:
         """The error of each order, N x K x H x W."""
-        return error(x.repeat_interleave(self.passes, 0), rebuilt).unflatten(0, (-1, self.passes)).squeeze(2)
+        return torch.unflatten(error(x.repeat_interleave(self.passes, 0), rebuilt), 0, (-1, self.passes)).squeeze(2)
 
     def tell(self, x: Tensor, rebuilt: Tensor, error: Error) -> Tensor:
         return (self.each(x, rebuilt, error) / self.usual[:, None, None]).mean(1, keepdim=True)

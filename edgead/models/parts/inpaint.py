@@ -108,7 +108,7 @@ class InpaintingTransformer(nn.Module):
         for block in self.blocks[: len(self.blocks) // 2]:
             tokens = block(tokens, self.far)
             kept.append(tokens)
-        return tokens.transpose(1, 2).unflatten(2, self.grid), kept  # type: ignore[no-untyped-call]
+        return torch.unflatten(tokens.transpose(1, 2), 2, self.grid), kept
 
     def decode(self, code: Tensor, skips: list[Tensor]) -> Tensor:
         tokens = code.flatten(2).transpose(1, 2)
@@ -122,8 +122,7 @@ class InpaintingTransformer(nn.Module):
 
     def joined(self, rows: Tensor) -> Tensor:
         """And back."""
-        cells: Tensor = rows.transpose(1, 2).unflatten(2, self.grid)  # type: ignore[no-untyped-call]
-        return F.pixel_shuffle(cells, self.stride)
+        return F.pixel_shuffle(torch.unflatten(rows.transpose(1, 2), 2, self.grid), self.stride)
 
 
 def window_mask(grid: tuple[int, int], window: int) -> Tensor:

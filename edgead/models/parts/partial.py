@@ -46,7 +46,7 @@ class PartialJoined(Partial, Joined):
         own, other = self.conv.in_channels, self.skip.in_channels
         return (own * _share(self.conv, mask) + other * _share(self.skip, of_skip)) / (own + other)
 
-    def forward(self, x: Tensor, maps: Maps = (None, None), skip: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor | None = None, maps: Maps = (None, None)) -> Tensor:  # type: ignore[override]
         assert skip is not None
         return self.told(_bare(self.conv, x) + _bare(self.skip, skip), maps)
 
@@ -89,8 +89,9 @@ class PartialUNet(nn.Module):
         made = self.maps(visible)
         for i, maps in enumerate(made):
             for name, one in zip(("ratio", "seen"), maps, strict=True):
-                constant = None if one is None or bool((one == 1.0).all()) else one
-                self.register_buffer(f"{name}_{i}", constant, persistent=False)
+                assert one is not None
+                needed = one.is_meta or bool((one != 1.0).any())
+                self.register_buffer(f"{name}_{i}", one if needed else None, persistent=False)
         self.fixed = len(made)
 
     def known(self, visible: Tensor) -> list[Maps]:
@@ -111,7 +112,7 @@ class PartialUNet(nn.Module):
         *kept, visible = skips
         maps = self.known(visible)[len(self.down) :]
         for layer, own in zip(self.up, maps, strict=False):
-            code = layer(twice(code), own, kept.pop())
+            code = layer(twice(code), kept.pop(), own)
         return torch.sigmoid(self.last(code, maps[-1]))
 
 

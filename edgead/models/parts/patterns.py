@@ -106,7 +106,7 @@ def jittered(size: Size, cells: int = 8, jitter: float = 0.5, seed: int = 0) -> 
     height, width = size
     moved = np.random.default_rng(seed).uniform(-jitter / 2, jitter / 2, (cells * cells, 2))
     places = np.array([(row + 0.5, column + 0.5) for row in range(cells) for column in range(cells)])
-    points = torch.from_numpy((places + moved) / cells).float()
+    points = torch.tensor(((places + moved) / cells).tolist())
     rows, columns = ((torch.arange(length) + 0.5) / length for length in (height, width))
     away = (rows[:, None, None] - points[:, 0]).square() + (columns[:, None] - points[:, 1]).square()
     return away.argmin(-1)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.models.parts.convnets import LEAK, Autoencoder, twice
+from edgead.models.parts.convnets import LEAK, Autoencoder, Block, twice
 from edgead.models.parts.necks import Neck, Vector
 
 PULL = 1e-3
@@ -70,14 +70,14 @@ class Projection(nn.Module):
     def rebuilt(self, x: Tensor, network: Autoencoder, neck: Neck) -> tuple[Tensor, list[Tensor]]:
         """f(x), and what came out of each layer before its leaky ReLU."""
         y, kept = 2.0 * x - 1.0, []
-        for block in network.encoder:
-            kept.append(block.conv(y))  # type: ignore[operator, union-attr]
+        for block in _blocks(network.encoder):
+            kept.append(block.conv(y))
             y = F.leaky_relu(kept[-1], LEAK)
         if isinstance(neck, Vector):
             kept.append(neck.to_cells(neck.to_vector(y.flatten(1))))
             y = F.leaky_relu(kept[-1], LEAK).view(-1, neck.channels, *neck.grid)
-        for block, doubles in zip(network.decoder, network.doubles, strict=True):
-            kept.append(block.conv(twice(y) if doubles else y))  # type: ignore[operator, union-attr]
+        for block, doubles in zip(_blocks(network.decoder), network.doubles, strict=True):
+            kept.append(block.conv(twice(y) if doubles else y))
             y = F.leaky_relu(kept[-1], LEAK)
         return torch.sigmoid(network.last(y)), kept
 
@@ -92,7 +92,7 @@ class Projection(nn.Module):
         if isinstance(neck, Vector):
             g = _leaky(g.flatten(1), kept.pop()) @ neck.to_cells.weight @ neck.to_vector.weight
             g = g.view(-1, neck.channels, *neck.grid)
-        for block in reversed(network.encoder):  # type: ignore[call-overload]
+        for block in reversed(_blocks(network.encoder)):
             left -= 1
             g = F.conv2d(_leaky(g, kept.pop()), getattr(self, f"back_{left}"), padding=1)
             g = F.pixel_shuffle(g, 2) if block.conv.stride[0] == 2 else g
@@ -114,8 +114,12 @@ class Projection(nn.Module):
         return x
 
 
+def _blocks(part: nn.Sequential | nn.ModuleList) -> list[Block]:
+    return [block for block in part if isinstance(block, Block)]
+
+
 def _convs(network: Autoencoder) -> list[nn.Conv2d]:
-    return [*(block.conv for block in (*network.encoder, *network.decoder)), network.last]  # type: ignore[misc, union-attr]
+    return [*(block.conv for block in (*_blocks(network.encoder), *_blocks(network.decoder))), network.last]
 
 
 def _backward(conv: nn.Conv2d) -> Tensor:

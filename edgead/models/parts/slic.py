@@ -27,7 +27,7 @@ class SoftSlic(nn.Module):
     """
 
     def __init__(
-        self, size: Size, cells: int = 8, steps: int = 5, side: int = 64, compact: float = 0.3, tau: float = 0.2
+        self, size: Size, cells: int = 8, steps: int = 5, side: int = 32, compact: float = 0.3, tau: float = 0.2
     ) -> None:
         super().__init__()
         self.cells, self.steps, self.side, self.tau = cells, steps, side, tau * compact**2
@@ -53,6 +53,7 @@ class SoftSlic(nn.Module):
         described = torch.stack([(red + green + blue) / 3, red - green, (red + green) / 2 - blue], 1)
         f = torch.cat([described, self.place.expand(len(x), -1, -1)], 1)  # N x 5 x P
         seeds = F.adaptive_avg_pool2d(f.view(-1, 5, self.side, self.side), self.cells).flatten(2)  # N x 5 x S
+        belongs = f.new_zeros(())
         for step in range(self.steps + 1):
             sharp = 5.0 if step == self.steps else 1.0
             away = sum((f[:, i, :, None] - seeds[:, i, None, :]).square() for i in range(f.shape[1]))  # no difference of squares
@@ -63,5 +64,6 @@ class SoftSlic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 N x 3 x H x W RGB 0..1 -> N x 9 x H x W: how much each mask hides of each pixel, of sum 1."""
-        hidden = self.of_colour @ self.membership(x).transpose(1, 2)  # the constant on the left stays float in INT8
-        return self.enlarge(hidden.view(-1, COLOURS, self.side, self.side))
+        hidden = torch.matmul(self.of_colour, self.membership(x).transpose(1, 2))  # the constant on the left stays float in INT8
+        told: Tensor = self.enlarge(hidden.view(-1, COLOURS, self.side, self.side))
+        return told

@@ -39,7 +39,7 @@ class SoftEdges(nn.Module):
         return [self._length(one) for one in (grey, F.avg_pool2d(grey, 2))]
 
     def _length(self, grey: Tensor) -> Tensor:
-        slopes = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), self.sobel)
+        slopes: Tensor = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), self.sobel)
         return (slopes.square().sum(1, keepdim=True) + 1e-6).sqrt()
 
     @torch.no_grad()
@@ -62,7 +62,8 @@ class Structure(nn.Module):
         self.edges = SoftEdges()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return (self.edges(x) - self.edges(y)).abs().mean(1, keepdim=True)
+        apart: Tensor = self.edges(x) - self.edges(y)
+        return apart.abs().mean(1, keepdim=True)
 
 
 class StructureNet(nn.Module):
