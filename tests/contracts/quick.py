@@ -20,5 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "intra": {"steps": 3, "base": 32, "blocks": 2, "batch": 2},
     "pnet": {"steps": 4, "base": 8},
     "puzzle": {"steps": 4, "base": 8, "batch": 2},
+    "memgan": {"steps": 10, "base": 8},
+    "mnad": {"steps": 10, "base": 8},
     "riad": {"steps": 5, "base": 8, "batch": 2},
 }

@@ -32,7 +32,6 @@ class Ways(Masking):
     """
 
     hidden: Tensor
-    usual: Tensor
 
     def __init__(
         self, image_size: tuple[int, int], seed: int, hidden: Tensor, weight: float = 1.0, fill: float = GREY, kept: bool = False
@@ -41,7 +40,6 @@ class Ways(Masking):
         self.ways, self.sets = hidden.shape[:2]
         self.passes, self.weight, self.fill = self.ways * self.sets, weight, fill
         self.register_buffer("hidden", hidden.flatten(0, 1)[:, None].contiguous(), persistent=kept)
-        self.register_buffer("usual", torch.ones(self.ways))  # the mean error of good pictures in each way
 
     def visible(self) -> Tensor | None:
         return 1.0 - self.hidden
@@ -86,11 +84,14 @@ class Stripes(Ways):
         cells: widths of stripes, px of a picture of 256 px.
     """
 
+    usual: Tensor
+
     def __init__(self, image_size: tuple[int, int], seed: int = 0, cells: Sequence[str] = ("8", "16", "32")) -> None:
         widths = [max(1, round(int(px) * min(image_size) / 256)) for px in cells]
         if len(set(widths)) < len(widths):
             raise BadInput(f"stripes of {', '.join(cells)} px of 256 are the same", hint="give --cells further apart")
         super().__init__(image_size, seed, stripes(image_size, widths), weight=4.0, fill=WHITE)
+        self.register_buffer("usual", torch.ones(self.ways))  # the mean error of good pictures in each way
 
     def tell(self, x: Tensor, rebuilt: Tensor, error: Error) -> Tensor:
         told = self.each(x, rebuilt, error) / self.usual[:, None, None]
