@@ -18,7 +18,9 @@ from edgead.models.learning.adversary import Adversary
 from edgead.models.learning.steps import Stateful, run, split
 from edgead.models.parts.convnets import Critic
 from edgead.models.parts.errors import WeightedError, odd_side
+from edgead.models.parts.hiding import Puzzle, Stripes, Superpixels
 from edgead.models.parts.necks import Convex
+from edgead.models.parts.structure import SoftEdges
 from edgead.models.rows import to_pixels
 
 MEASURED = 200
@@ -26,6 +28,9 @@ MEASURED = 200
 
 CHECKED = 32
 """Held-out pictures that the training is stopped by, at most."""
+
+LOOKED_AT = 64
+"""Pictures that parts are set up by before the training, at most."""
 
 USUAL_SIDE = 256
 """px, that `smooth` is told for."""
@@ -43,6 +48,7 @@ def fit(data: FitData, options: ReconstructionOptions) -> Reconstruction:
         torch.manual_seed(data.seed)
         detector = Reconstruction(config_of(options, data), data.size, norm=options.norm).to(data.device)
         training = _Training(detector, data, options, train, held[:CHECKED])
+        training.look()
         training.run()
     detector.eval()
     detector.fold()
@@ -58,6 +64,7 @@ def config_of(options: ReconstructionOptions, data: FitData) -> dict[str, object
         "network": options.part("network"), "masking": options.part("masking"), "neck": options.part("neck"),
         "seed": data.seed, "error": weights(options.error),
         "smooth": odd_side(options.smooth * side / USUAL_SIDE, side) if options.smooth else 1,
+        "projection": options.moving(),
         "score": options.score, "reference": options.reference, "light": options.light, "neck_share": options.neck_share,
     }  # fmt: skip
 
@@ -99,6 +106,14 @@ class _Training:
             self.step, self.options.steps, parts, self.generator, report=self.data.report, checkpoint=self.data.checkpoint,
             heldout=self.heldout if self.held else None,
         )  # fmt: skip
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """What parts take from good pictures before the training: how long an edge is, where cells lie."""
+        pictures = [self.detector.pictures(self.pixels([i])) for i in self.train[:LOOKED_AT]]
+        for module in (*self.detector.modules(), *self.loss.modules()):
+            if isinstance(module, (SoftEdges, Superpixels)):
+                module.measure(pictures)
 
     def pixels(self, chosen: list[int]) -> Tensor:
         found = to_pixels([self.data.images[i] for i in chosen]).to(self.device)
@@ -188,10 +203,16 @@ def _measure_good(detector: Reconstruction, data: FitData) -> None:
     """What of good pictures the map is told by: their error at each place, and scales of error and distance. Of all of them: the
     mean of the few that were held out is mostly their noise."""
     config = detector.config
+    images = data.images[:: -(-len(data.images) // MEASURED)]
+    if isinstance(detector.masking, Stripes | Puzzle):
+        ways = []
+        for image in images:
+            x, rebuilt, _ = detector.rebuilt(to_pixels([image]).to(data.device))
+            ways.append(detector.masking.each(x, rebuilt, detector.error).mean((2, 3)))
+        detector.masking.usual.copy_(torch.cat(ways).mean(0).clamp_min(1e-6))
     if config["reference"] == "none" and not detector.share:
         return
     errors, distances = [], []
-    images = data.images[:: -(-len(data.images) // MEASURED)]
     for done, image in enumerate(images, 1):
         error, distance = detector.differences(to_pixels([image]).to(data.device))
         errors.append(error)
