@@ -227,7 +227,7 @@ def train_request(
         raise BadInput("--budget-ms chooses the input size, and the paper says it", hint="leave it out, or --preset lite")
     backbone = published(options.get("backbone") or DEFAULT).name
     looked.check_side(backbone)
-    _check_folders(good_dir, out, left_out)
+    check_folders(good_dir, out, left_out)
     for module in ("torch", "safetensors", "sklearn"):
         require(module, extra="train", why="Training")
     check_device(device)
@@ -282,7 +282,7 @@ def _check_checkpoint(family: Family, looked: Looked, checkpoint: Path | None) -
         raise BadInput(f"--checkpoint {checkpoint}: its folder does not exist", hint="name a file in a folder that is there")
 
 
-def _check_folders(good_dir: Path, out: Path, left_out: Sequence[str]) -> None:
+def check_folders(good_dir: Path, out: Path, left_out: Sequence[str]) -> None:
     good, root = find_good(good_dir)
     leave_out(good_pictures(good), left_out)
     check_target(out, "model.json", "a trained model")
