@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 from edgead.errors import BadInput, MissingExtra
 from edgead.families.contract import Family, Preset
+from edgead.families.gaussian import presets as gaussian
+from edgead.families.reconstruction import presets as reconstruction
 
 _ROOM = "edgead.families"
 
@@ -57,6 +59,31 @@ FAMILIES: Mapping[str, Family] = {
             tried=("feature_map", "rotate", "conv2"),
             fold=f"{_ROOM}.efficientad.fit:fold_fit",
             auto_s=150,
+        ),
+        Family(
+            "gaussian",
+            "Gaussian",
+            "how far each place's features are from a Gaussian of good ones, of each place (PaDiM) or one for all; two seconds",
+            "Defard et al. 2020, PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization,"
+            " arXiv:2011.08785",
+            f"{_ROOM}.gaussian.network:Gaussian",
+            options=f"{_ROOM}.gaussian.options:GaussianOptions",
+            fit=f"{_ROOM}.gaussian.fit:fit",
+            presets=gaussian.PRESETS,
+        ),
+        Family(
+            "reconstruction",
+            "Reconstruction",
+            "what a network that only knows good pictures cannot rebuild: network x masking x neck x error, mixed freely",
+            "after Bergmann et al. 2018, Improving Unsupervised Defect Segmentation by Applying Structural Similarity to"
+            " Autoencoders, arXiv:1807.02011",
+            f"{_ROOM}.reconstruction.network:Reconstruction",
+            options=f"{_ROOM}.reconstruction.options:ReconstructionOptions",
+            fit=f"{_ROOM}.reconstruction.fit:fit",
+            shorter={"steps": 200},
+            presets=reconstruction.PRESETS,
+            resumes=True,
+            tried=(),
         ),
         Family(
             "supersimplenet",
