@@ -125,13 +125,15 @@ def show_rivals(best: Best) -> None:
     from rich import box
     from rich.table import Column, Table
 
+    from edgead.cli._searched import WIDEST
+
     columns = (Column(name, justify="right", no_wrap=True) for name in ("family", "AUROC", "p99 ms", "engine"))
-    table = Table("model", *columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(Column("model", no_wrap=True), *columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for one in best.rivals:
         if one.auroc is not None:
             p99_ms = "" if one.p99_ms is None else f"{one.p99_ms:.1f}"
             table.add_row(f"{one.model}{' *' if one.chosen else ''}", one.family, f"{one.auroc:.4f}", p99_ms, one.engine)
-    console().print(table)
+    console(width=max(console().width, WIDEST)).print(table)
     for one in best.rivals:
         if one.auroc is None:
             console().print(f"{one.model}: out: {one.why}", markup=False, soft_wrap=True)
