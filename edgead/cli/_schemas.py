@@ -39,7 +39,12 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "schema": "edgead.cli.station:Schema",
         "example": "edgead.cli.station:Example",
     },
-    "records": {"": "edgead.cli.records:Row", "summary": "edgead.runtime.records.history:Summary"},
+    "records": {
+        "": "edgead.cli.records:Row",
+        "summary": "edgead.runtime.records.history:Summary",
+        "replay": "edgead.cli._replayed:Replayed",
+        "changes": "edgead.cli._replayed:Change",
+    },
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
     "doctor": {"": "edgead.jobs.doctor.check:Findings"},

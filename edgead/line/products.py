@@ -66,7 +66,8 @@ def make_product(shelf: Shelf, clock: Clock, camera: CameraConfig, number: int, 
             light = TrainedLight.of(bundle.manifest.measured.training)
             faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle), light)
         faces.looks[name] = (HeatScale(main.calm, rule.level), recipe)
-        return main, Product(number, Answerer(main.engine, recipe, rule, name), fallback, check, held.pop_all().close)
+        answerer = Answerer(main.engine, recipe, rule, name, bundle.digest, bundle.manifest.files[record.file])
+        return main, Product(number, answerer, fallback, check, held.pop_all().close)
 
 
 def _fallback(shelf: Shelf, camera: CameraConfig, path: Path, held: ExitStack) -> Answerer | None:
@@ -78,7 +79,9 @@ def _fallback(shelf: Shelf, camera: CameraConfig, path: Path, held: ExitStack) -
     found = shelf.load(camera.fallback_bundle or path, camera.fallback_engine, camera.fallback_sha256)
     held.callback(shelf.release, found)
     check_reach(found.bundle, found.record, found.record.threshold.rule, found.bundle.golden(), _log.warning)
-    return Answerer(found.engine, found.bundle.manifest.preprocess, found.record.threshold.rule, found.record.name)
+    manifest, record = found.bundle.manifest, found.record
+    model = manifest.files[record.file]
+    return Answerer(found.engine, manifest.preprocess, record.threshold.rule, record.name, found.bundle.digest, model)
 
 
 def rule_of(record: EngineRecord, threshold: float | None) -> Rule:

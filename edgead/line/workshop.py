@@ -243,6 +243,8 @@ class Workshop:
             self.clock,
             reopen=reopen,
             engine_name=product.main.name,
+            bundle=product.main.bundle,
+            model=product.main.model,
             triggers=triggers,
             fallback=product.fallback,
             first_part_id=1 if store is None else store.last_part_id() + 1,
@@ -303,8 +305,11 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Face
     """Records and pictures, as far as they are wanted."""
     if storage is None or lane.store is None:
         return
+    from edgead.runtime.records.basis import Reader
+
     lane.store.watch(lane.station.notice)
     lane.station.on_record(lane.store.write, first=storage.records.first)
+    lane.station.on_inspection(Reader(lane.store.read).see)
     if storage.pictures is None:
         return
     from edgead.runtime.records.pictures import PictureFolder
