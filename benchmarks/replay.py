@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for kind, judged in KINDS.items():
         with tempfile.TemporaryDirectory() as scratch:
             size = fill(Path(scratch), judged, arguments.parts)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from edgead.line.devices import Devices
-from edgead.line.products import Faces, Prepared, first_recipe, make_product, rule_of
+from edgead.line.products import Faces, Prepared, apply_threshold, first_recipe, make_product, rule_of, wanted_bundle
 from edgead.line.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgead.config.station import Storage
     from edgead.decision import Rule
     from edgead.runtime.cameras.absent import Opening
+    from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.loop.station import Station
     from edgead.runtime.loop.views import Fanout, Views
     from edgead.runtime.products.recipes import Product, RecipeBook
@@ -185,24 +186,29 @@ class Workshop:
         lane = Lane(camera.name, station, main.bundle, main.record, rule, HeatScale(main.calm, rule.level), store)
         _keep(lane, camera, storage, ready.faces)
         _watch(lane, camera, ready.faces)
-        if camera.recipes:
-            lane.recipes = self._recipes(camera, station, product, outputs, ready.faces)
+        lane.recipes = self._recipes(camera, lane, product, outputs, ready.faces)
         return lane
 
-    def _recipes(
-        self, camera: CameraConfig, station: Station, running: Product, outputs: list[Output], faces: Faces
-    ) -> RecipeBook:
+    def _recipes(self, camera: CameraConfig, lane: Lane, running: Product, outputs: list[Output], faces: Faces) -> RecipeBook:
+        """The book that changes the camera's product, and takes new thresholds; without recipes only these."""
         from edgead.runtime.plc.device import PlcDevice
+        from edgead.runtime.products.applied import Applying, asked
         from edgead.runtime.products.recipes import RecipeBook
         from edgead.runtime.vision.server import OpcUaServer
 
+        plc = next((output for output in outputs if isinstance(output, (PlcDevice, OpcUaServer))), None)
         book = RecipeBook(
-            station,
+            lane.station,
             lambda number: self._another(camera, number, running, faces),
-            camera.recipes,
+            camera.recipes or (0,),
             running,
-            plc=next((output for output in outputs if isinstance(output, (PlcDevice, OpcUaServer))), None),
+            plc=plc if camera.recipes else None,
             file=camera.recipe_file,
+            applying=Applying(
+                lambda number: asked(wanted_bundle(camera, number)[0]),
+                lambda number, digest, now: apply_threshold(self.shelf, camera, number, digest, now, faces),
+                lambda before, after: _note(lane.store, before, after),
+            ),
         )
         return self.stack.enter_context(book)
 
@@ -286,6 +292,16 @@ def _opener(camera: CameraConfig, clock: Clock, ready: Prepared) -> Callable[[],
 
     bits = ready.main.bundle.manifest.preprocess.bits
     return partial(open_camera, camera.address, clock=clock, realtime=camera.realtime, bits=bits)
+
+
+def _note(store: RecordStore | None, before: Answerer, after: Answerer) -> None:
+    """In the records, the change of a threshold."""
+    from edgead.decision import Rule
+    from edgead.runtime.records.basis import Judged
+
+    if store is not None:
+        facts = [Judged(Rule.of(one.rule), one.name, one.bundle, one.model).facts for one in (before, after)]
+        store.change("edgead threshold --apply", *facts)
 
 
 def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:

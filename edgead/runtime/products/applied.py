@@ -1,0 +1,71 @@
+"""A bundle's new threshold for stations that run: who changed it leaves a file beside the bundle, and they look at it.
+
+    line.edgead/          the bundle
+    line.edgead.apply     SHA-256 of the manifest that shall be taken, and when: by `edgead threshold BUNDLE --apply`
+
+The bundle's own files say what the threshold is; this one only that it shall be taken now. Whoever wants signatures or a digest
+gets them checked as at a start. Without it a new threshold is taken at the next start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead import disk
+from edgead.bundle import storage_errors
+
+if TYPE_CHECKING:
+    from edgead.runtime.loop.examiner import Answerer
+    from edgead.runtime.products.recipes import Product
+
+LONGEST = 100
+"""Characters that are looked at."""
+
+
+def file_of(bundle: Path) -> Path:
+    """The file beside a bundle's folder."""
+    return bundle.parent / f"{bundle.name}.apply"
+
+
+def ask(bundle: Path, digest: str) -> Path:
+    """Ask running stations to take the bundle as it is, with that digest; returns the file.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    file = file_of(bundle)
+    with storage_errors(file, hint="free space, or make the folder that the bundle lies in writable"):
+        disk.write_file(
+            file, f"{digest} {time.time_ns()}\n".encode()
+        )  # asked again it is another one: it may have been signed since
+    return file
+
+
+def asked(bundle: Path) -> str:
+    """What is asked for: the digest, and what makes this asking another than the one before; "" when nothing is, or nobody can
+    read it."""
+    try:
+        with file_of(bundle).open("r", encoding="utf-8", errors="replace") as file:
+            return file.read(LONGEST).strip()
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """How a :class:`edgead.runtime.products.recipes.RecipeBook` takes new thresholds.
+
+    Attributes:
+        asked: what is asked for of a recipe's bundle: a text that begins with the digest; "" when nothing is.
+        load: of a recipe, the product with the same engines and the bundle's present threshold, which must have that digest; the
+            product that runs is given. Raises EdgeadError.
+        note: told who judged before and who does from now on.
+    """
+
+    asked: Callable[[int], str]
+    load: Callable[[int, str, Product], Product]
+    note: Callable[[Answerer, Answerer], None] = lambda before, after: None
