@@ -11,6 +11,7 @@ from edgead.words import plain
 
 if TYPE_CHECKING:
     from edgead.runtime.records.replay import Replay, Trial
+    from edgead.runtime.records.shadows import Shadowed
 
 VERDICTS = ("OK", "NG", "UNKNOWN")
 
@@ -118,6 +119,31 @@ def flip_lines(flips: Mapping[str, int]) -> Iterator[str]:
         yield f"  {count:,} part{'s' * (count != 1)} change{'s' * (count == 1)} from {old} to {new}"
     if not flips:
         yield "  no part changes"
+
+
+def show_shadow(found: Shadowed, *, as_json: bool) -> None:
+    """How the shadow would have judged."""
+    if as_json:
+        print_json("records", found, action="shadow", indent=None)
+        return
+    for line in shadow_lines(found):
+        print(plain(line))
+
+
+def shadow_lines(found: Shadowed) -> Iterator[str]:
+    """For people."""
+    yield f"{found.parts:,} parts of {found.first[:19]} to {found.last[:19]} UTC, judged also by {found.engine}: {found.rule}"
+    for verdict in VERDICTS:
+        line, shadow = found.line.get(verdict, 0), found.shadow.get(verdict, 0)
+        if line or shadow:
+            yield f"  {line:,} {verdict} would have been {shadow:,}"
+    yield from flip_lines(found.flips)
+    if found.latency_ms:
+        yield "  it took " + ", ".join(f"{name} {value:.1f} ms" for name, value in found.latency_ms.items())
+    if found.not_judged:
+        yield f"  {found.not_judged:,} parts between them it did not judge: no time, no picture, or it was not there"
+    if found.left_out:
+        yield f"  {found.left_out:,} parts were judged by an earlier shadow, and are left out"
 
 
 def show_changes(changes: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -44,6 +44,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "summary": "edgead.runtime.records.history:Summary",
         "replay": "edgead.cli._replayed:Replayed",
         "changes": "edgead.cli._replayed:Change",
+        "shadow": "edgead.runtime.records.shadows:Shadowed",
     },
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},

@@ -6,6 +6,7 @@
   edgead records DIR --csv parts.csv --parquet parts.parquet
   edgead records DIR --replay 2.5 --since 7d      how would these parts have been judged with this threshold?
   edgead records DIR --replay 2.5 --csv changed.csv               the parts that would have changed
+  edgead records DIR --shadow --csv differ.csv    what its shadow said of them, and the parts on which it differs
 
 Dates are UTC: 2026-11-22, 2026-11-22T06:30, or how long ago: 90m, 12h, 7d.
 """
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.cli._json import print_json
 from edgead.cli._options import JSON, given, refuse
-from edgead.cli._replayed import pair, show_changes, show_replay
+from edgead.cli._replayed import pair, show_changes, show_replay, show_shadow
 from edgead.cli._types import NUMBER, PATH, Parsed, whole
 from edgead.cli._verb import argument, option, verb
 from edgead.errors import BadInput
@@ -116,6 +117,7 @@ class Row:
     help="UNKNOWN from LOW to below HIGH; none (to be said where the parts were judged with a band)",
 )
 @option("--engine", metavar="NAME", group=REPLAY, help="parts that this engine judged (default: the newest part's)")
+@option("--shadow", is_flag=True, help="what the station's shadow said of the same parts (docs/shadow.md)")
 @option("--changes", is_flag=True, help="thresholds that were changed while the station ran")
 @option("--csv", type=PATH, metavar="FILE", help="write them there")
 @option("--parquet", type=PATH, metavar="FILE", help="write them there (needs edgead[parquet])")
@@ -132,6 +134,7 @@ def command(
     replay_area: int | None,
     unknown_band: tuple[float, float] | str | None,
     engine: str | None,
+    shadow: bool,
     changes: bool,
     csv: Path | None,
     parquet: Path | None,
@@ -145,14 +148,20 @@ def command(
     check_files(csv, parquet)
     trial = trial_of(replay, replay_area, unknown_band, engine)
     if changes:
-        refuse("summary", "verdicts", "part", "limit", "csv", "parquet", why="--changes goes alone", hint="leave it out")
-    listed = not (summary or trial or changes or as_json or csv or parquet)
+        refuse(
+            "summary", "shadow", "verdicts", "part", "limit", "csv", "parquet", why="--changes goes alone", hint="leave it out"
+        )
+    if shadow:
+        refuse("summary", "replay", "replay_area", why="--shadow is a summary of its own", hint="ask for one at a time")
+    listed = not (summary or trial or changes or shadow or as_json or csv or parquet)
     last = limit or (SHOWN if listed else None)
     selection = Selection(moment(since, "--since", now), moment(until, "--until", now), known(verdicts), part, last)
     with History(path) as history:
         try:
             if trial is not None:
                 show_replayed(history, selection, trial, csv, parquet, as_json=as_json)
+            elif shadow:
+                show_shadowed(history, selection, csv, parquet, as_json=as_json)
             elif changes:
                 show_changes(history.changes(selection), as_json=as_json)
             elif csv is not None or parquet is not None:
@@ -193,6 +202,14 @@ def show_replayed(
     show_replay(found, trial, as_json=as_json)
     columns = {**SHOWN, "replayed": "TEXT", "replayed_cause": "TEXT"}
     export(csv, parquet, history, lambda: changed_rows(history, selection, found), columns)
+
+
+def show_shadowed(history: History, selection: Selection, csv: Path | None, parquet: Path | None, *, as_json: bool) -> None:
+    """What the shadow said; into the files go the parts on which it differs."""
+    from edgead.runtime.records.shadows import COLUMNS, differing, shadowed
+
+    show_shadow(shadowed(history, selection), as_json=as_json)
+    export(csv, parquet, history, lambda: differing(history, selection), COLUMNS)
 
 
 def known(verdicts: tuple[str, ...]) -> tuple[str, ...]:

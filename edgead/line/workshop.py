@@ -16,7 +16,7 @@ from edgead.line.shelf import Shelf
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, EngineRecord
     from edgead.clock import Clock
-    from edgead.config.camera import CameraConfig, PartConfig
+    from edgead.config.camera import CameraConfig, PartConfig, ShadowBundle
     from edgead.config.station import Storage
     from edgead.decision import Rule
     from edgead.runtime.cameras.absent import Opening
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from edgead.runtime.loop.station import Station
     from edgead.runtime.loop.views import Fanout, Views
     from edgead.runtime.products.recipes import Product, RecipeBook
+    from edgead.runtime.products.shadow import Shadow
     from edgead.runtime.records.overlay import HeatScale
     from edgead.runtime.records.pictures import PictureFolder
     from edgead.runtime.records.store import RecordStore
     from edgead.runtime.threads import Crew
+    from edgead.signing import TrustedKey
     from edgead.types import Camera, Output, TriggerSource
 
 _log = logging.getLogger("edgead.run")
@@ -46,6 +48,7 @@ class Lane:
     store: RecordStore | None = None
     pictures: PictureFolder | None = None
     recipes: RecipeBook | None = None
+    shadow: Shadow | None = None
 
 
 @dataclass(slots=True)
@@ -184,7 +187,9 @@ class Workshop:
         for late in devices.late:
             late.watch(station.missing)
         lane = Lane(camera.name, station, main.bundle, main.record, rule, HeatScale(main.calm, rule.level), store)
-        _keep(lane, camera, storage, ready.faces)
+        _keep(lane, camera, storage, ready.faces, self.shelf.trusted)
+        if lane.shadow is not None:
+            self.stack.enter_context(lane.shadow)
         _watch(lane, camera, ready.faces)
         lane.recipes = self._recipes(camera, lane, product, outputs, ready.faces)
         return lane
@@ -317,8 +322,34 @@ def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:
         lane.station.on_inspection(watch.see)
 
 
-def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Faces) -> None:
-    """Records and pictures, as far as they are wanted."""
+def _shadow(lane: Lane, camera: CameraConfig, wanted: ShadowBundle, trusted: Sequence[TrustedKey]) -> Shadow:
+    """The second bundle that judges the camera's pictures."""
+    import json
+    import sys
+
+    from edgead.runtime.cameras import gives_files
+    from edgead.runtime.loop.combine import Combine
+    from edgead.runtime.products.shadow import Shadow
+
+    assert lane.store is not None
+    combine = Combine.named(camera.frames_per_part, camera.combine)
+    order = {
+        "bundle": str(wanted.bundle),
+        "engine": wanted.engine,
+        "sha256": wanted.sha256,
+        "trusted": [str(key.file) for key in trusted],
+        "bits": lane.bundle.manifest.preprocess.bits if gives_files(camera.address) else None,
+        "views": combine.views,
+        "ng_views": combine.ng_views,
+    }
+    command = [sys.executable, "-m", "edgead.line.judge", json.dumps(order)]
+    shadow = Shadow(command, combine, lane.store.shadow, lane.station.notice)
+    lane.station.on_inspection(shadow.see)
+    return shadow
+
+
+def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Faces, trusted: Sequence[TrustedKey]) -> None:
+    """Records, pictures and shadow, as far as they are wanted."""
     if storage is None or lane.store is None:
         return
     from edgead.runtime.records.basis import Reader
@@ -326,6 +357,8 @@ def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Face
     lane.store.watch(lane.station.notice)
     lane.station.on_record(lane.store.write, first=storage.records.first)
     lane.station.on_inspection(Reader(lane.store.read).see)
+    if camera.shadow is not None:
+        lane.shadow = _shadow(lane, camera, camera.shadow, trusted)
     if storage.pictures is None:
         return
     from edgead.runtime.records.pictures import PictureFolder

@@ -103,10 +103,13 @@ def test_parts_flow_and_each_gets_one_verdict_in_time_while_thresholds_change() 
     with Book() as it:
         levels = [5.0 if i % 2 else 100.0 for i in range(40)]
         for i, level in enumerate(levels):
-            if i % 3 == 0:
+            if i % 4 == 0:
                 it.apply(level + i / 1000)  # it comes whenever it comes: parts do not wait for it
+            if i % 4 == 3:
+                until(lambda: it.book._applied == it._asked)
             found = it.part()
             assert found.verdict is (Verdict.NG if found.threshold <= 10.0 else Verdict.OK) and not found.cause
+        assert len(it.noted) == 10
         it.apply(7.0)
         until(lambda: it.noted[-1][1] == "NG at score 7 and above")
         assert it.part().threshold == 7.0

@@ -39,9 +39,8 @@ def ask(bundle: Path, digest: str) -> Path:
     """
     file = file_of(bundle)
     with storage_errors(file, hint="free space, or make the folder that the bundle lies in writable"):
-        disk.write_file(
-            file, f"{digest} {time.time_ns()}\n".encode()
-        )  # asked again it is another one: it may have been signed since
+        # Asked again it is another text: the bundle may have been signed meanwhile.
+        disk.write_file(file, f"{digest} {time.time_ns()}\n".encode())
     return file
 
 

@@ -126,9 +126,12 @@ def read(inspection: Inspection) -> Reading:
     foreign = any(view.basis != basis for view in inspection.views if view.cause in HINGES)
     if foreign or inspection.cause not in (*HINGES, *causes):
         return Reading(None, None)  # some are the fallback's, whose numbers cannot be compared; or the part was late as a whole
-    views = tuple(_reading(view, basis) for view in inspection.views)
-    least = basis.facts["ng_views"]
-    level, statistic = (_largest([view[i] for view in views if view], least) for i in (0, 1))
+    return combined(tuple(_reading(view, basis) for view in inspection.views), basis.facts["ng_views"])
+
+
+def combined(views: tuple[tuple[float, float] | None, ...], ng_views: int) -> Reading:
+    """Of a part of several frames, `ng_views` of which make it NG; None is a frame that was not answered."""
+    level, statistic = (_largest([view[i] for view in views if view], ng_views) for i in (0, 1))
     return Reading(level, statistic, views)
 
 

@@ -135,6 +135,33 @@ class History:
         rows = self._query(f"SELECT {', '.join(CHANGES)} FROM changes WHERE {where} ORDER BY change", values)
         return [dict(row) for row in rows]
 
+    def with_shadow(self, selection: Selection) -> Iterator[dict[str, Any]]:
+        """Of each selected record that a shadow judged: seq, time, verdict, cause, and of the shadow shadow_seq, shadow_verdict,
+        shadow_cause, shadow_score, shadow_threshold, shadow_engine, shadow_ms, shadow_rule. Raises StorageError.
+        """
+        if self._schema == 1:
+            return
+        where, values = _where(selection, "records.")
+        after = self._start(selection, *_where(selection))
+        told = {"seq": "seq", "verdict": "verdict", "cause": "cause", "score": "score", "threshold": "threshold"}
+        told |= {"engine": "engine", "ms": "total_ms", "rule": "rule"}
+        columns = ", ".join(f"shadow.{column} AS shadow_{name}" for name, column in told.items())
+        ask = (
+            f"SELECT records.seq, records.time, records.verdict, records.cause, {columns} FROM records JOIN shadow ON "
+            f"shadow.part_id = records.part_id AND shadow.run = records.run WHERE records.seq > ? AND {where} "
+            f"ORDER BY records.seq LIMIT {PAGE}"
+        )
+        while page := self._query(ask, (after, *values)):
+            for row in page:
+                yield dict(row)
+            after = page[-1]["seq"]
+
+    def count(self, selection: Selection, first: int, last: int) -> int:
+        """Selected records from one `seq` to another, both included. Raises StorageError."""
+        where, values = _where(selection)
+        rows = self._query(f"SELECT count(*) FROM records WHERE seq >= ? AND seq <= ? AND {where}", (first, last, *values))
+        return int(rows[0][0]) if rows else 0
+
     def newest_rule(self, selection: Selection, numbers: Sequence[int]) -> int | None:
         """The rule of the newest selected record that was judged by one of these. Raises StorageError."""
         if self._schema == 1 or not numbers:
@@ -201,7 +228,7 @@ class History:
             dict(verdicts),
             dict(causes.most_common()),
             missing,
-            _percentiles(latencies),
+            percentiles(latencies),
         )
 
     def last_part_id(self) -> int:
@@ -265,20 +292,22 @@ def _holds_json(path: Path) -> bool:
         return file.read(1) == b"{"
 
 
-def _where(selection: Selection) -> tuple[str, list[Any]]:
+def _where(selection: Selection, table: str = "") -> tuple[str, list[Any]]:
+    """A test of columns, and its values; `table` before their names, with its dot."""
     tests: list[str] = ["1"]
     values: list[Any] = []
     for test, value in (("time >= ?", selection.since), ("time < ?", selection.until), ("part_id = ?", selection.part_id)):
         if value is not None:
-            tests.append(test)
+            tests.append(f"{table}{test}")
             values.append(value)
     if selection.verdicts:
-        tests.append(f"verdict IN ({', '.join('?' * len(selection.verdicts))})")
+        tests.append(f"{table}verdict IN ({', '.join('?' * len(selection.verdicts))})")
         values.extend(selection.verdicts)
     return " AND ".join(tests), values
 
 
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p95, p99 and max; empty without values."""
     if not values:
         return {}
     numbers = np.asarray(values)
