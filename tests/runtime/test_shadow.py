@@ -87,7 +87,14 @@ def shadow(
         yield made, told
 
 
-def flow(line: LineUnderTest, seen_by: Shadow, parts: int) -> list[str]:
+def seen_by(shadow: Shadow) -> LineUnderTest:
+    """A line whose verdicts a shadow sees."""
+    line = LineUnderTest()
+    line.station.on_inspection(shadow.see, capacity=1000)
+    return line
+
+
+def flow(line: LineUnderTest, parts: int) -> list[str]:
     """Parts come, good and bad ones in turn; the line's verdicts."""
     found = []
     for i in range(parts):
@@ -99,8 +106,7 @@ def flow(line: LineUnderTest, seen_by: Shadow, parts: int) -> list[str]:
 
 
 def test_each_part_gets_a_record_of_its_own_with_what_the_shadow_said(tmp_path: Path) -> None:
-    with shadow(process(tmp_path)) as (it, told), LineUnderTest() as line:
-        line.station.on_inspection(it.see)
+    with shadow(process(tmp_path)) as (it, told), seen_by(it) as line:
         for i, picture in enumerate((GOOD, BAD)):
             line.fire()
             line.push(picture)
@@ -135,14 +141,13 @@ FAULTS = {
 def test_a_shadow_that_fails_costs_the_line_nothing_and_is_told_once(tmp_path: Path, fault: str) -> None:
     action, says = FAULTS[fault]
     patience = replace(SOON, answer_s=0.5 if fault == "hangs" else PATIENCE_S)
-    with shadow(process(tmp_path, action), patience=patience) as (it, told), LineUnderTest() as line:
-        line.station.on_inspection(it.see)
-        assert flow(line, it, 2) == ["OK", "NG"]
+    with shadow(process(tmp_path, action), patience=patience) as (it, told), seen_by(it) as line:
+        assert flow(line, 2) == ["OK", "NG"]
         until(lambda: it.failures >= 1)
         before = it.failures
 
         def fails_again() -> bool:
-            assert flow(line, it, 2) == ["OK", "NG"]
+            assert flow(line, 2) == ["OK", "NG"]
             return it.failures > before
 
         until(fails_again)
@@ -155,14 +160,13 @@ def test_a_shadow_that_fails_costs_the_line_nothing_and_is_told_once(tmp_path: P
 def test_a_shadow_that_works_again_takes_its_notice_back(tmp_path: Path) -> None:
     flag = tmp_path / "broken"
     flag.touch()
-    with shadow(process(tmp_path, f"os.path.exists({str(flag)!r}) and os._exit(1)")) as (it, told), LineUnderTest() as line:
-        line.station.on_inspection(it.see)
-        flow(line, it, 1)
+    with shadow(process(tmp_path, f"os.path.exists({str(flag)!r}) and os._exit(1)")) as (it, told), seen_by(it) as line:
+        flow(line, 1)
         until(lambda: it.failures >= 1)
         flag.unlink()
 
         def comes() -> bool:
-            flow(line, it, 1)
+            flow(line, 1)
             return it.judged > 0
 
         until(comes)
@@ -173,9 +177,8 @@ def test_a_shadow_that_works_again_takes_its_notice_back(tmp_path: Path) -> None
 def test_a_shadow_that_is_slower_than_the_line_loses_the_oldest_and_never_waits(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     action = f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)"
-    with shadow(process(tmp_path, action), capacity=3) as (it, told), LineUnderTest() as line:
-        line.station.on_inspection(it.see, capacity=1000)
-        assert flow(line, it, 30) == ["OK", "NG"] * 15
+    with shadow(process(tmp_path, action), capacity=3) as (it, told), seen_by(it) as line:
+        assert flow(line, 30) == ["OK", "NG"] * 15
         until(lambda: it.dropped >= 26)
         gate.touch()
         until(lambda: it.judged + it.dropped == 30)
@@ -196,9 +199,8 @@ def test_a_shadow_that_does_not_open_says_why(tmp_path: Path) -> None:
 
 
 def test_closing_does_not_wait_for_a_shadow_that_hangs(tmp_path: Path) -> None:
-    with shadow(process(tmp_path, "time.sleep(3600)")) as (it, _), LineUnderTest() as line:
-        line.station.on_inspection(it.see)
-        flow(line, it, 1)
+    with shadow(process(tmp_path, "time.sleep(3600)")) as (it, _), seen_by(it) as line:
+        flow(line, 1)
         until(lambda: it._process is not None and not it._waiting)
         pid = it._process._popen.pid  # type: ignore[union-attr]
         line.end()
