@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 from edgead.calibration.findings import Finding
 from edgead.cli._sizing import over, told
+from edgead.families import find
+from edgead.families.contract import PAPER
 from edgead.layout import is_bad, listed, skipped_lines
 from edgead.manifest import Sizing, Threshold
 from edgead.thresholds.choose import FEW
@@ -16,7 +18,7 @@ from edgead.thresholds.choose import FEW
 if TYPE_CHECKING:
     from edgead.jobs.train import Trained
     from edgead.training.dataset import GoodImages
-    from edgead.training.fit import TrainResult
+    from edgead.training.fit import TrainRequest, TrainResult
     from edgead.training.oddest import Oddest
     from edgead.training.tiles import Tiling
 
@@ -47,8 +49,11 @@ class Model:
     Attributes:
         out: its folder.
         family: of it.
+        method: which published method of the family it is.
+        preset: how that was trained.
         width, height: of its input in pixels.
         trained_on, heldout: good pictures.
+        defects: pictures of defects that it was trained on, too.
         threshold: its first one.
         metrics: figures on labelled pictures, or on drawn defects without such, by name.
         findings: what must be said of it.
@@ -60,6 +65,8 @@ class Model:
 
     out: Path
     family: str
+    method: str
+    preset: str
     width: int
     height: int
     trained_on: int
@@ -71,6 +78,7 @@ class Model:
     sizing: Sizing | None
     kept: Path | None
     elapsed_s: float
+    defects: int = 0
 
     @classmethod
     def of(cls, made: Trained) -> Model:
@@ -82,8 +90,10 @@ class Model:
         )
         sizing = None if result.size is None else cast(Sizing, result.size.to_json())
         return cls(
-            request.out, request.family, recipe.width, recipe.height, len(images.train), len(images.heldout), result.threshold,
+            request.out, request.family, request.method or request.family, request.preset, recipe.width, recipe.height,
+            len(images.train), len(images.heldout), result.threshold,
             result.metrics, tuple(result.findings), odd, sizing, made.kept, result.elapsed_s,
+            0 if result.defects is None else len(result.defects.files),
         )  # fmt: skip
 
 
@@ -102,12 +112,15 @@ def summary(made: Trained) -> str:
     recipe = images.recipe
     how = "" if recipe.aspect == "stretch" else f", proportions kept ({recipe.aspect})"
     rows = [
-        ("model", f"{request.family}, {recipe.width} x {recipe.height} px{how}"),
+        ("model", f"{request.method or request.family}, {recipe.width} x {recipe.height} px{how}"),
+        *_of_preset(request),
         ("read", f"{images.folder}: {images.found.told()}"),
         *(("", line) for line in images.survey.lines()),
         *(("left out", line) for line in _left_out(images)),
         ("good images", f"{len(images.train)} trained on, {len(images.heldout)} held out"),
     ]
+    if result.defects is not None:
+        rows += [("defects" if i == 0 else "", line) for i, line in enumerate(result.defects.lines())]
     sizing = None if result.size is None else result.size.to_json()
     if sizing is not None:
         rows += [("input size" if i == 0 else "", line) for i, line in enumerate(told(sizing))]
@@ -122,13 +135,22 @@ def summary(made: Trained) -> str:
     named = [f"the folder {images.folder.name} is called as one of defects: is it one of good pictures?"]
     named = named if is_bad(images.folder.name) else []
     slow = [line for line in (over(sizing),) if line] if sizing is not None else []
-    rows += [("warning", line) for line in (*named, *slow, *images.survey.warnings(recipe), *map(str, result.findings))]
+    bad = [] if result.defects is None else result.defects.warnings()
+    rows += [("warning", line) for line in (*named, *bad, *slow, *images.survey.warnings(recipe), *map(str, result.findings))]
     rows += [
         ("took", f"{result.elapsed_s:.1f} s"),
         ("trained model", str(request.out)),
         ("next", f"edgead export {request.out}"),
     ]
     return "\n".join(f"{name:<18}{value}" for name, value in rows)
+
+
+def _of_preset(request: TrainRequest) -> list[tuple[str, str]]:
+    """What is worth knowing of how it was trained."""
+    preset = find(request.family).preset(request.method or request.family)
+    if request.preset == PAPER:
+        return [("", f"with sizes and schedule of {preset.source}")]
+    return [("", f"lite: {preset.gave_up}; --preset {PAPER} has it")] if preset.gave_up and preset.paper else []
 
 
 def _left_out(images: GoodImages) -> list[str]:
@@ -174,6 +196,8 @@ def _of_labels(result: TrainResult) -> list[tuple[str, str]]:
     if result.labels is not None:
         rows.append(("labelled", result.labels.told()))
         rows += [("left out", line) for line in skipped_lines(result.labels.skipped)]
+    if known := figures.get("test_trained_on"):
+        rows.append(("left out", f"{known:.0f} of them that the model was trained on, which say nothing of new parts"))
     if "image_auroc" in figures:
         counts = f"{figures['test_good']:.0f} good, {figures['test_defects']:.0f} defective test images"
         rows.append(

@@ -14,9 +14,13 @@ from edgead.errors import BadInput, MissingExtra
 from edgead.models.learning.progress import Progress, silent
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edgead.families.options import Options
     from edgead.families.sizes import SizeRule
     from edgead.models.detector import Detector
+    from edgead.models.learning.steps import Checkpoint
     from edgead.models.rewrites import Rewrite
     from edgead.types import Image
 
@@ -30,6 +34,19 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Defect:
+    """A picture of a defect.
+
+    Attributes:
+        image: at model size, H x W x 3 uint8 BGR.
+        mask: H x W, True on the defect, at least somewhere; None: nobody knows where it is.
+    """
+
+    image: Image
+    mask: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FitData:
     """What a family is fitted on, and how it tells and is told.
 
@@ -39,6 +56,8 @@ class FitData:
         seed: of everything that is random: the same one gives the same model.
         device: torch device that trains; the result is on the CPU.
         progress, stop: told, and asked, by :meth:`report`.
+        defects: for families that take them; good for training only, never for choosing a threshold or for judging.
+        checkpoint: what a long training goes on from (:func:`edgead.models.learning.steps.run`); None keeps nothing.
     """
 
     images: Sequence[Image]
@@ -47,6 +66,8 @@ class FitData:
     device: str = "cpu"
     progress: Progress = silent
     stop: Callable[[], bool] = _never
+    defects: Sequence[Defect] = ()
+    checkpoint: Checkpoint | None = None
 
     def report(self, stage: str, done: float) -> None:
         """Tell the share of a stage that is done. To be called at every step: a training ends early here and nowhere else.
@@ -61,6 +82,50 @@ class FitData:
 
 Fit = Callable[[FitData], "Detector"]
 """A family's fit function with its options bound."""
+
+LITE, PAPER = "lite", "paper"
+"""How a method is trained: in minutes on two cores, or with the sizes and the schedule of its paper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A published method: a family with these options.
+
+    Attributes:
+        name: how it is asked for; the family's own name is what the family alone means.
+        title: for people.
+        summary: one line.
+        source: the paper that it follows.
+        options: over the family's defaults.
+        paper: over `options`: sizes and schedule of the paper, or of the authors' code where docs/methods.md says so.
+        gave_up: what it gives up without them, in one line.
+        side: width and height of its input in px, where nobody chooses them.
+        paper_side: the same with `paper`; 0: as without.
+    """
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    paper: Mapping[str, Any] = field(default_factory=dict)
+    gave_up: str = ""
+    side: int = 256
+    paper_side: int = 0
+
+    def values(self, how: str) -> dict[str, Any]:
+        """Options of it, trained as `LITE` or as `PAPER`. Raises BadInput: there is no other way."""
+        if how == LITE:
+            return dict(self.options)
+        if how != PAPER:
+            raise BadInput(f"{how!r} is no preset", hint=f"one of {LITE}, {PAPER}")
+        if not self.paper:
+            raise BadInput(f"{self.title} has no preset {PAPER}: it has one way of training", hint="leave the preset out")
+        return {**self.options, **self.paper}
+
+    def px(self, how: str) -> int:
+        """Side of its input where nobody chooses it."""
+        return (self.paper_side if how == PAPER else 0) or self.side
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +147,10 @@ class Family:
         fold: function (detector, options) -> what trains the model of a fold (:data:`Fit`), and the share of a training's time
             that it takes; "": the whole training.
         shorter: options of which the trainings of folds take no more than this.
+        takes_defects: pictures of defects take part in its training where they are given.
+        needs_defects: it cannot be trained without them.
+        presets: the methods that it is trained as; without one of its own name it is trained with its own defaults.
+        resumes: a training can go on from a checkpoint.
         package: the package that brings it; "" for ours.
     """
 
@@ -98,7 +167,16 @@ class Family:
     sizes: str = ""
     fold: str = ""
     shorter: Mapping[str, int] = field(default_factory=dict)
+    takes_defects: bool = False
+    needs_defects: bool = False
+    presets: tuple[Preset, ...] = ()
+    resumes: bool = False
     package: str = ""
+
+    def preset(self, name: str) -> Preset:
+        """One of its methods; its own name always is one."""
+        own = Preset(self.name, self.title, self.summary, self.source)
+        return {self.name: own, **{preset.name: preset for preset in self.presets}}[name]
 
     def detector(self) -> type[Detector]:
         """The class that a model of it is loaded as (errors as :meth:`load`)."""
@@ -132,6 +210,16 @@ class Family:
         """How the input size of one with these options, where it has `sizes`, is chosen (errors as :meth:`bound`)."""
         rule: SizeRule = self.load(self.sizes)(self.options_type().of(self.name, values), tuple(values))
         return rule
+
+    def check_defects(self, given: bool) -> None:
+        """Raises BadInput: pictures of defects are given and it learns from good ones only, or they are missing."""
+        if given and not (self.takes_defects or self.needs_defects):
+            raise BadInput(
+                f"{self.title} learns from good pictures only: --defects does not apply",
+                hint="leave it away; with test/good and test/DEFECT beside the good pictures the model is measured on them",
+            )
+        if self.needs_defects and not given:
+            raise BadInput(f"{self.title} needs pictures of defects too", hint="give --defects DIR, or take another model")
 
     def own_rewrites(self) -> tuple[Rewrite, ...]:
         """Those of this family alone (errors as :meth:`load`)."""
