@@ -197,8 +197,8 @@ class Workshop:
     def _recipes(self, camera: CameraConfig, lane: Lane, running: Product, outputs: list[Output], faces: Faces) -> RecipeBook:
         """The book that changes the camera's product, and takes new thresholds; without recipes only these."""
         from edgead.runtime.plc.device import PlcDevice
-        from edgead.runtime.products.applied import Applying, asked
-        from edgead.runtime.products.recipes import RecipeBook
+        from edgead.runtime.products.applied import asked
+        from edgead.runtime.products.recipes import Applying, RecipeBook
         from edgead.runtime.vision.server import OpcUaServer
 
         plc = next((output for output in outputs if isinstance(output, (PlcDevice, OpcUaServer))), None)

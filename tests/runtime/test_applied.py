@@ -18,8 +18,8 @@ from edgead.errors import BundleError
 from edgead.line.service import Station
 from edgead.runtime.loop.examiner import Answerer
 from edgead.runtime.loop.selfcheck import SELFCHECK_FAILED, SelfCheck
-from edgead.runtime.products.applied import Applying, ask, asked, file_of
-from edgead.runtime.products.recipes import Product, RecipeBook
+from edgead.runtime.products.applied import ask, asked, file_of
+from edgead.runtime.products.recipes import Applying, Product, RecipeBook
 from edgead.runtime.records.history import History
 from edgead.testing import FakeClock, FakeEngine
 from edgead.types import Image, Inspection, Verdict
@@ -97,7 +97,7 @@ def test_a_part_is_judged_by_the_threshold_that_was_there_when_it_came() -> None
         it.line.end()
 
 
-@pytest.mark.promise("its record has")
+@pytest.mark.promise("a new one is taken between two parts")
 def test_parts_flow_and_each_gets_one_verdict_in_time_while_thresholds_change() -> None:
     """A change with every few parts: none is lost, late or judged by half of two rules."""
     with Book() as it:

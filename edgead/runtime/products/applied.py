@@ -10,17 +10,10 @@ gets them checked as at a start. Without it a new threshold is taken at the next
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgead import disk
 from edgead.bundle import storage_errors
-
-if TYPE_CHECKING:
-    from edgead.runtime.loop.examiner import Answerer
-    from edgead.runtime.products.recipes import Product
 
 LONGEST = 100
 """Characters that are looked at."""
@@ -52,19 +45,3 @@ def asked(bundle: Path) -> str:
             return file.read(LONGEST).strip()
     except OSError:
         return ""
-
-
-@dataclass(frozen=True, slots=True)
-class Applying:
-    """How a :class:`edgead.runtime.products.recipes.RecipeBook` takes new thresholds.
-
-    Attributes:
-        asked: what is asked for of a recipe's bundle: a text that begins with the digest; "" when nothing is.
-        load: of a recipe, the product with the same engines and the bundle's present threshold, which must have that digest; the
-            product that runs is given. Raises EdgeadError.
-        note: told who judged before and who does from now on.
-    """
-
-    asked: Callable[[int], str]
-    load: Callable[[int, str, Product], Product]
-    note: Callable[[Answerer, Answerer], None] = lambda before, after: None

@@ -20,7 +20,6 @@ from edgead.decision import Rule
 from edgead.errors import BadInput, EdgeadError, EngineError
 from edgead.runtime.loop.examiner import Answerer
 from edgead.runtime.loop.selfcheck import SelfCheck
-from edgead.runtime.products.applied import Applying
 from edgead.runtime.threads import Supervised
 from edgead.words import told
 
@@ -48,6 +47,22 @@ class Product:
     fallback: Answerer | None = None
     check: SelfCheck | None = None
     close: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """How a :class:`RecipeBook` takes new thresholds (:mod:`edgead.runtime.products.applied`).
+
+    Attributes:
+        asked: what is asked for of a recipe's bundle: a text that begins with the digest; "" when nothing is.
+        load: of a recipe, the product with the same engines and the bundle's present threshold, which must have that digest; the
+            product that runs is given. Raises EdgeadError.
+        note: told who judged before and who does from now on.
+    """
+
+    asked: Callable[[int], str]
+    load: Callable[[int, str, Product], Product]
+    note: Callable[[Answerer, Answerer], None] = lambda before, after: None
 
 
 class Changeable(Protocol):
