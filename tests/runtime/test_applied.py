@@ -229,6 +229,8 @@ def test_the_command_changes_what_a_running_station_says_and_its_records_name_bo
         assert main(["threshold", str(bundle), "--undo", "--apply", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["applied"] is True
         until(lambda: threshold_of(station) == 300.0)
+        taken = store.written
+        until(lambda: store.written >= taken + 50)
     with History(tmp_path / "data" / "top") as history:
         rows = list(history.rows())
         first, second = history.changes()
