@@ -91,6 +91,7 @@ class _Training:
         options, neck = self.options, self.detector.neck
         base = int(self.detector.config["network"].get("base", 32))
         critic = Critic(base, neck.rows.shape[1] if isinstance(neck, Convex) else 0).to(self.device)
+        critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         kind = options.critic or "hinge"
         lr, penalty = options.lr * (options.critic_lr or 1.0), 10.0 if kind == "wgan" else 0.0
         return Adversary(critic, kind, lr, penalty, warm_up=max(100, options.steps // 4))
@@ -142,10 +143,10 @@ class _Training:
         for group in self.adam.param_groups:
             group["lr"] = self.options.lr * 0.5 * (1.0 + math.cos(math.pi * i / self.options.steps))
         x = self.draw()
-        loss, rebuilt = self.one_loss(x, self.generator)
+        loss, rebuilt, code = self.one_loss(x, self.generator)
         real: tuple[Tensor, ...] = ()
         if self.adversary is not None:
-            seems, real, made = self._contest(self.adversary, x, rebuilt)
+            seems, real, made = self._contest(self.adversary, x, rebuilt, code)
             loss = loss + self.options.adversary * seems
         self.adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -154,7 +155,9 @@ class _Training:
             self.adversary.learn(real, made, self.generator)
         return float(loss.detach())
 
-    def _contest(self, adversary: Adversary, x: Tensor, rebuilt: Tensor) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _contest(
+        self, adversary: Adversary, x: Tensor, rebuilt: Tensor, code: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The network's adversarial loss, and what the critic is asked about.
 
         With a convex neck as of a memory augmented GAN: pictures with their codes against pictures made of random mixtures of the
@@ -166,21 +169,21 @@ class _Training:
             return adversary.loss(rebuilt), (x,), (rebuilt,)
         weights, drawn = neck.draw(len(x), self.generator)
         picture = self.decode(neck.back(drawn), [])
-        z = neck.vectors(self.encode(x)[0])[0]
+        z = neck.to_vector(code.flatten(1))
         real, made = (x, z[:, :, None, None]), (picture, drawn[:, :, None, None])
         told = neck.logits(neck.to_vector(self.encode(picture)[0].flatten(1)))
         spread = -(weights * told.log_softmax(1)).sum(1).mean()
         return adversary.loss(*made) + adversary.critic(*real).mean() + spread, real, made
 
-    def one_loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The loss of a batch, and what was rebuilt of it."""
+    def one_loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of a batch, what was rebuilt of it, and its code before the neck."""
         task = self.detector.masking.draw(x, generator)
         code, skips = self.encode(task.inputs, task.visible)
-        code, penalty = self.detector.neck.learn(code, generator)
-        rebuilt = task.join(self.decode(code, skips))
+        passed, penalty = self.detector.neck.learn(code, generator)
+        rebuilt = task.join(self.decode(passed, skips))
         away = self.loss(task.wanted, rebuilt)
         loss: Tensor = (away if task.weight is None else away * task.weight).mean()
-        return loss + (penalty * loss.detach() if self.detector.neck.relative else penalty), rebuilt
+        return loss + (penalty * loss.detach() if self.detector.neck.relative else penalty), rebuilt, code
 
     @torch.no_grad()
     def heldout(self) -> float:

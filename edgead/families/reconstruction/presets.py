@@ -101,6 +101,7 @@ MEMGAN = Preset(
     "Yang et al. 2021, Memory Augmented Generative Adversarial Networks for Anomaly Detection, arXiv:2002.02669",
     options={
         **OURS, "network": "ae", "neck": "convex", "loss": ("l1",), "error": ("l1",), "adversary": 0.01, "neck_share": 0.2,
+        "batch": 4,
     },
     paper={
         **THEIRS, "base": 64, "vector": 256, "rows": 100, "projection": 10.0, "adversary": 1.0, "steps": 20_000, "batch": 64,
