@@ -8,4 +8,6 @@ QUICK: dict[str, dict[str, Any]] = {
     "patchcore": {"coreset": 60},
     "simplenet": {"steps": 20, "layers": ("blocks.4", "blocks.10")},
     "efficientad": {"ae_steps": 2, "patches": 300},
+    "differnet": {"steps": 20, "blocks": 2, "hidden": 32},
+    "fastflow": {"steps": 10, "flow_steps": 2, "batch": 4},
 }
