@@ -96,8 +96,8 @@ class Coupling(nn.Module):
         self.register_buffer("stays", stays)
         with torch.no_grad():
             for i, layer in enumerate(self.inside()):
-                fan = max(1.0, float(stays.sum()) if i == 0 else layer.in_features)
-                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * (2.0 / fan) ** 0.5)
+                read = max(1, d // 2) if i == 0 else layer.in_features
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * (2.0 / read) ** 0.5)
                 layer.bias.zero_()
             for last in (self.scale, self.shift):  # at first nothing is changed
                 last.weight.zero_()
