@@ -18,7 +18,7 @@ from edgead.typed import Rest
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
     "demo": {"": "edgead.demo.report:Facts"},
-    "train": {"": "edgead.cli._trained:Model"},
+    "train": {"": "edgead.cli._trained:Model", "auto": "edgead.cli._auto:Chosen"},
     "distill": {"": "edgead.jobs.distill:Distilled"},
     "import": {"": "edgead.cli._imported:ImportedModel"},
     "export": {"": "edgead.cli._exported:Exported", "on-device": "edgead.cli._on_device:OnDevice"},
@@ -39,7 +39,13 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "schema": "edgead.cli.station:Schema",
         "example": "edgead.cli.station:Example",
     },
-    "records": {"": "edgead.cli.records:Row", "summary": "edgead.runtime.records.history:Summary"},
+    "records": {
+        "": "edgead.cli.records:Row",
+        "summary": "edgead.runtime.records.history:Summary",
+        "replay": "edgead.cli._replayed:Replayed",
+        "changes": "edgead.cli._replayed:Change",
+        "shadow": "edgead.runtime.records.shadows:Shadowed",
+    },
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
     "deploy-files": {"": "edgead.jobs.deploy_files:Written"},

@@ -12,8 +12,12 @@ from collections.abc import Mapping
 from edgead.errors import BadInput, MissingExtra
 from edgead.families.contract import Family, Preset
 from edgead.families.differnet import presets as differnet
+from edgead.families.draem.presets import PRESETS as DRAEM
 from edgead.families.fastflow import presets as fastflow
 from edgead.families.gaussian import presets as gaussian
+from edgead.families.oneclass.presets import PRESETS as ONECLASS
+from edgead.families.patchsvdd.presets import PRESETS as PATCHSVDD
+from edgead.families.reconstruction import presets as reconstruction
 
 _ROOM = "edgead.families"
 
@@ -31,6 +35,7 @@ FAMILIES: Mapping[str, Family] = {
             sizes=f"{_ROOM}.patchcore.sizes:PatchCoreSizes",
             rewrites=f"{_ROOM}.patchcore.rewrites",
             tried=("feature_map", "bank", "dims", "rows"),
+            auto_s=10,
         ),
         Family(
             "simplenet",
@@ -43,6 +48,7 @@ FAMILIES: Mapping[str, Family] = {
             sizes=f"{_ROOM}.simplenet.sizes:SimpleNetSizes",
             rewrites=f"{_ROOM}.simplenet.rewrites",
             shorter={"steps": 300},
+            auto_s=40,
         ),
         Family(
             "efficientad",
@@ -57,6 +63,7 @@ FAMILIES: Mapping[str, Family] = {
             rewrites=f"{_ROOM}.efficientad.rewrites",
             tried=("feature_map", "rotate", "conv2"),
             fold=f"{_ROOM}.efficientad.fit:fold_fit",
+            auto_s=150,
         ),
         Family(
             "gaussian",
@@ -78,6 +85,7 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.differnet.network:DifferNet",
             options=f"{_ROOM}.differnet.options:DifferNetOptions",
             fit=f"{_ROOM}.differnet.fit:fit",
+            shorter={"steps": 100},
             presets=differnet.PRESETS,
             resumes=True,
         ),
@@ -90,8 +98,62 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.fastflow.network:FastFlow",
             options=f"{_ROOM}.fastflow.options:FastFlowOptions",
             fit=f"{_ROOM}.fastflow.fit:fit",
+            shorter={"steps": 100},
             presets=fastflow.PRESETS,
             resumes=True,
+        ),
+        Family(
+            "reconstruction",
+            "Reconstruction",
+            "what a network that only knows good pictures cannot rebuild: network x masking x neck x error, mixed freely",
+            "after Bergmann et al. 2018, Improving Unsupervised Defect Segmentation by Applying Structural Similarity to"
+            " Autoencoders, arXiv:1807.02011",
+            f"{_ROOM}.reconstruction.network:Reconstruction",
+            options=f"{_ROOM}.reconstruction.options:ReconstructionOptions",
+            fit=f"{_ROOM}.reconstruction.fit:fit",
+            presets=reconstruction.PRESETS,
+            resumes=True,
+            tried=(),
+        ),
+        Family(
+            "oneclass",
+            "One class",
+            "learned to tell good pictures from made up defects, and from a few real ones where there are such",
+            "Liznerski et al. 2021, Explainable Deep One-Class Classification, arXiv:2007.01760",
+            f"{_ROOM}.oneclass.network:OneClass",
+            options=f"{_ROOM}.oneclass.options:OneClassOptions",
+            fit=f"{_ROOM}.oneclass.fit:fit",
+            presets=ONECLASS,
+            resumes=True,
+            takes_defects=True,
+            tried=(),
+        ),
+        Family(
+            "patchsvdd",
+            "Patch SVDD",
+            "an encoder that learned on the good pictures alone where patches lie to each other; no weights of others; minutes",
+            "Yi, Yoon 2020, Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentation, arXiv:2006.16067",
+            f"{_ROOM}.patchsvdd.network:PatchSvdd",
+            options=f"{_ROOM}.patchsvdd.options:PatchSvddOptions",
+            fit=f"{_ROOM}.patchsvdd.fit:fit",
+            shorter={"steps": 300},
+            presets=PATCHSVDD,
+            resumes=True,
+            tried=(),
+        ),
+        Family(
+            "draem",
+            "DRAEM",
+            "rebuilds the picture without what was drawn on it, and compares the two; also for models trained with anomalib",
+            "Zavrtanik, Kristan, Skočaj 2021, DRAEM - A discriminatively trained reconstruction embedding for surface anomaly"
+            " detection, arXiv:2108.07610",
+            f"{_ROOM}.draem.network:Draem",
+            options=f"{_ROOM}.draem.options:DraemOptions",
+            fit=f"{_ROOM}.draem.fit:fit",
+            shorter={"steps": 200},
+            presets=DRAEM,
+            resumes=True,
+            tried=(),
         ),
         Family(
             "supersimplenet",
@@ -158,6 +220,12 @@ def trained() -> list[str]:
 def methods() -> list[str]:
     """What ``edgead train`` may be asked for by name: families, and published methods that are one with other options."""
     return list(dict.fromkeys(one for name in trained() for one in (name, *_presets(name))))
+
+
+def plausible() -> list[str]:
+    """Those of ours that ``edgead train auto`` tries, the one that is trained fastest first."""
+    found = {name: method(name)[1].auto_s for family in FAMILIES for name in (family, *_presets(family)) if FAMILIES[family].fit}
+    return sorted((name for name in found if found[name]), key=lambda name: found[name])
 
 
 def method(name: str) -> tuple[Family, Preset]:

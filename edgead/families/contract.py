@@ -14,6 +14,9 @@ from edgead.errors import BadInput, MissingExtra
 from edgead.models.learning.progress import Progress, silent
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edgead.families.options import Options
     from edgead.families.sizes import SizeRule
     from edgead.models.detector import Detector
@@ -31,6 +34,19 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Defect:
+    """A picture of a defect.
+
+    Attributes:
+        image: at model size, H x W x 3 uint8 BGR.
+        mask: H x W, True on the defect, at least somewhere; None: nobody knows where it is.
+    """
+
+    image: Image
+    mask: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FitData:
     """What a family is fitted on, and how it tells and is told.
 
@@ -40,6 +56,7 @@ class FitData:
         seed: of everything that is random: the same one gives the same model.
         device: torch device that trains; the result is on the CPU.
         progress, stop: told, and asked, by :meth:`report`.
+        defects: for families that take them; good for training only, never for choosing a threshold or for judging.
         checkpoint: what a long training goes on from (:func:`edgead.models.learning.steps.run`); None keeps nothing.
     """
 
@@ -49,6 +66,7 @@ class FitData:
     device: str = "cpu"
     progress: Progress = silent
     stop: Callable[[], bool] = _never
+    defects: Sequence[Defect] = ()
     checkpoint: Checkpoint | None = None
 
     def report(self, stage: str, done: float) -> None:
@@ -83,6 +101,9 @@ class Preset:
         gave_up: what it gives up without them, in one line.
         side: width and height of its input in px, where nobody chooses them.
         paper_side: the same with `paper`; 0: as without.
+        auto_s: CPU seconds that it is trained in, lite, on some 80 pictures, of those that `edgead train auto` tries; 0: it is
+            left to whoever asks for it by name.
+        made_up: it learns from defects that are drawn onto good pictures; how well it finds drawn ones says little then.
     """
 
     name: str
@@ -94,6 +115,8 @@ class Preset:
     gave_up: str = ""
     side: int = 256
     paper_side: int = 0
+    auto_s: int = 0
+    made_up: bool = False
 
     def values(self, how: str) -> dict[str, Any]:
         """Options of it, trained as `LITE` or as `PAPER`. Raises BadInput: there is no other way."""
@@ -129,8 +152,11 @@ class Family:
         fold: function (detector, options) -> what trains the model of a fold (:data:`Fit`), and the share of a training's time
             that it takes; "": the whole training.
         shorter: options of which the trainings of folds take no more than this.
+        takes_defects: pictures of defects take part in its training where they are given.
+        needs_defects: it cannot be trained without them.
         presets: the methods that it is trained as; without one of its own name it is trained with its own defaults.
         resumes: a training can go on from a checkpoint.
+        auto_s: see :class:`Preset`, of the method of its own name where that is none of `presets`.
         package: the package that brings it; "" for ours.
     """
 
@@ -147,13 +173,16 @@ class Family:
     sizes: str = ""
     fold: str = ""
     shorter: Mapping[str, int] = field(default_factory=dict)
+    takes_defects: bool = False
+    needs_defects: bool = False
     presets: tuple[Preset, ...] = ()
     resumes: bool = False
+    auto_s: int = 0
     package: str = ""
 
     def preset(self, name: str) -> Preset:
         """One of its methods; its own name always is one."""
-        own = Preset(self.name, self.title, self.summary, self.source)
+        own = Preset(self.name, self.title, self.summary, self.source, auto_s=self.auto_s)
         return {self.name: own, **{preset.name: preset for preset in self.presets}}[name]
 
     def detector(self) -> type[Detector]:
@@ -188,6 +217,16 @@ class Family:
         """How the input size of one with these options, where it has `sizes`, is chosen (errors as :meth:`bound`)."""
         rule: SizeRule = self.load(self.sizes)(self.options_type().of(self.name, values), tuple(values))
         return rule
+
+    def check_defects(self, given: bool) -> None:
+        """Raises BadInput: pictures of defects are given and it learns from good ones only, or they are missing."""
+        if given and not (self.takes_defects or self.needs_defects):
+            raise BadInput(
+                f"{self.title} learns from good pictures only: --defects does not apply",
+                hint="leave it away; with test/good and test/DEFECT beside the good pictures the model is measured on them",
+            )
+        if self.needs_defects and not given:
+            raise BadInput(f"{self.title} needs pictures of defects too", hint="give --defects DIR, or take another model")
 
     def own_rewrites(self) -> tuple[Rewrite, ...]:
         """Those of this family alone (errors as :meth:`load`)."""

@@ -18,6 +18,7 @@ from edgead.engines.golden import Reach, reach
 from edgead.errors import BadInput, BundleError, EdgeadError, StorageError
 from edgead.jobs.choosing import Task, ThresholdRequest, task_for
 from edgead.jobs.progress import LeftOut, Progress, Ticking, silent
+from edgead.runtime.products.applied import ask
 from edgead.thresholds.choose import Choice, choose, utc_now
 from edgead.thresholds.conformal import Statistics
 from edgead.thresholds.pictures import Asked, ask_pictures, digest_of, list_pictures
@@ -131,6 +132,15 @@ def undo_thresholds(path: Path, engine: str | None = None, *, dry_run: bool = Fa
     return _written(bundle, tuple((record, record.undone(now)) for record in found), dry_run)
 
 
+def apply_thresholds(bundle: Bundle) -> None:
+    """Ask running stations to take a bundle's thresholds as they are now.
+
+    Raises:
+        StorageError: the folder that it lies in is not writable.
+    """
+    ask(bundle.path, bundle.digest)
+
+
 def _opened(path: Path, engine: str | None, dry_run: bool) -> tuple[Bundle, tuple[EngineRecord, ...]]:
     bundle = Bundle.open(path)
     records = bundle.manifest.engines if engine is None else (bundle.manifest.engine(engine),)
@@ -200,12 +210,18 @@ def _ask(
         tick = Ticking(progress, "asking the engines", sum(map(len, files)))
         recipe = bundle.manifest.preprocess
         good = ask_pictures(files[0], recipe, asked, tick, bundle.trained_on())
-        defects = ask_pictures(files[1], recipe, asked, tick)
+        defects = ask_pictures(files[1], recipe, asked, tick, bundle.trained_on())
     if good.known and good.count < 2:
         raise BadInput(
             f"{len(good.known)} of the {len(files[0])} good pictures are those that the model was trained on, e.g. "
             f"{good.known[0]}: it knows them by heart, so they say nothing about new parts, and guarantee nothing",
             hint="give pictures of good parts that were taken since",
+        )
+    if defects.known and not defects.count:
+        raise BadInput(
+            f"all {len(defects.known)} defects are those that the model was trained on, e.g. {defects.known[0]}: they say "
+            "nothing about new ones",
+            hint="give pictures of other defects",
         )
     for digest, file in defects.digests.items():
         if digest in good.digests:

@@ -29,11 +29,15 @@ OTHER_WORDS = {
     "--frame": "size of the camera's pictures: where its default comes from, each verb says",
     "--device": "where it is computed: the choices differ",
     "--max-false-reject": "share of good parts that may be NG: threshold keeps the one before",
+    "--defects": "folders of them: train learns from them, threshold chooses by them",
+    "--labelled": "real defects: export compares on them, train auto chooses by them",
+    "--minutes": "bound on a training: distil takes all of them, train auto begins none that would end later",
     "--steps": "of training: distil goes on from where it was",
     "--batch": "of a training step: of what, each training says",
     "--lr": "the peak learning rate: of whose optimiser",
     "--bf16": "compute in bfloat16: where that is the default",
     "--no-bf16": "the same",
+    "--unknown-band": "UNKNOWN instead of OK: threshold chooses it, records tries one",
 }
 """Words whose help is not the same on every verb, and what they mean on all of them."""
 

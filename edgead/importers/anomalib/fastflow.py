@@ -34,14 +34,15 @@ def build(
         assumptions.append("the file does not name its backbone: resnet18 assumed")
     if name not in BACKBONES or layers != LAYERS:
         raise BadInput(
-            f"a Fastflow on {'+'.join(layers)} of {name} is not rebuilt", hint=f"known: the three layers of {' and '.join(BACKBONES)}"
+            f"a Fastflow on {'+'.join(layers)} of {name} is not rebuilt",
+            hint=f"known: the three layers of {' and '.join(BACKBONES)}",
         )
     prefix = "feature_extractor."
     backbone = backbone_with(name, layers, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
     kernels, ratio = _steps(state)
     config = {
-        "backbone": name, "layers": list(layers), "features": {"kind": "raw"}, "kernels": kernels, "ratio": ratio, "norm": "layer",
-        "density": True, "score": "max", **normalization(followed, backbone),
+        "backbone": name, "layers": list(layers), "features": {"kind": "raw"}, "kernels": kernels, "ratio": ratio,
+        "norm": "layer", "density": True, "score": "max", **normalization(followed, backbone),
     }  # fmt: skip
     detector = FastFlow(config, followed.size, backbone)
     found = {f"features.{k}": v for k, v in detector.features.state_dict().items()}
@@ -61,7 +62,9 @@ def _steps(state: State) -> tuple[list[int], float]:
         raise BadInput("the file lacks couplings of its flow", hint="it is incomplete")
     weights = [_of(state, f"fast_flow_blocks.{len(LAYERS) - 1}.module_list.{i}.subnet.0.weight") for i in numbers]
     if any(weight.ndim != 4 or weight.shape[2] not in (1, 3) for weight in weights):
-        raise BadInput("the file's flow is none of 1 x 1 and 3 x 3 convolutions", hint="please report it with the anomalib version")
+        raise BadInput(
+            "the file's flow is none of 1 x 1 and 3 x 3 convolutions", hint="please report it with the anomalib version"
+        )
     hidden, read = weights[0].shape[:2]
     return [int(weight.shape[2]) for weight in weights], (hidden + 1e-3) / read  # the product is rounded down
 
@@ -72,7 +75,7 @@ def _step(state: State, at: str) -> dict[str, Tensor]:
     order = _of(state, f"{at}w_perm").flatten(1)
     place = order.argmax(1)
     hard = torch.zeros_like(order).scatter_(1, place[:, None], 1.0)
-    if order.shape[0] != order.shape[1] or not torch.equal(order, hard) or len(place.unique()) < len(place):
+    if order.shape[0] != order.shape[1] or not torch.equal(order, hard) or len(set(place.tolist())) < len(place):
         raise BadInput("the file's flow mixes channels by more than an order", hint="please report it with the anomalib version")
     told: dict[str, Tensor] = {
         "gain": gain.log().float()[:, None, None],
@@ -81,9 +84,7 @@ def _step(state: State, at: str) -> dict[str, Tensor]:
     }
     for part in ("weight", "bias"):
         told[f"inside.{part}"] = _of(state, f"{at}subnet.0.{part}")
-        told[f"scale.{part}"], told[f"shift.{part}"] = _of(state, f"{at}subnet.2.{part}").tensor_split(
-            [len(place) // 2]
-        )
+        told[f"scale.{part}"], told[f"shift.{part}"] = _of(state, f"{at}subnet.2.{part}").tensor_split([len(place) // 2])
     return told
 
 

@@ -63,7 +63,7 @@ def _gaussians(state: State, channels: int, grid: tuple[int, ...]) -> tuple[Tens
             hint="save the checkpoint after training has ended; if it was trained on other layers or another size, give --layers",
         )
     chosen = index.flatten().long()
-    if bool((chosen < 0).any()) or bool((chosen >= channels).any()) or len(chosen.unique()) < d:
+    if bool((chosen < 0).any()) or bool((chosen >= channels).any()) or len(set(chosen.tolist())) < d:
         raise BadInput(f"the file's idx is not {d} different channels of {channels}", hint="it is damaged, or give --layers")
     order = chosen.argsort()
     sorted_inverse = inverse.double()[:, order][:, :, order]
