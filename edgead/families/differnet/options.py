@@ -23,9 +23,9 @@ class DifferNetOptions(BackboneOptions):
     blocks: int = option(6, "of the flow, two couplings each", metavar="N", least=1, most=32)
     hidden: int = option(256, "width inside a coupling", metavar="N", least=1, most=4096)
     depth: int = option(2, "layers of that width inside a coupling", metavar="N", least=1, most=8, rare=True)
-    steps: int = option(400, "training steps at most; the best state on held-out good pictures stays", metavar="N", least=1)
+    steps: int = option(200, "training steps at most; the best state on held-out good pictures stays", metavar="N", least=1)
     batch: int = option(64, "vectors in a step", metavar="N", least=2, rare=True)
-    lr: float = option(1e-3, "learning rate", metavar="X", above=0, rare=True)
+    lr: float = option(5e-4, "learning rate", metavar="X", above=0, rare=True)
     weight_decay: float = option(1e-5, "of Adam", metavar="X", least=0, rare=True)
     score: str = option(
         LATENT, "latent: the whole picture's distance; or of the map: its worst cell, its mean, the mean of its worst hundredth",
