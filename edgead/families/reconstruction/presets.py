@@ -7,8 +7,8 @@ from edgead.families.contract import Preset
 SMALL = "128 px, a quarter of the channels, minutes of training"
 
 OURS = {"reference": "relative", "score": "top", "light": "even", "steps": 500}
-"""How lite maps are told: of pictures without their mean, in the usual error of each place, by their highest hundredth. On elpv and
-magnetic_tile (seed 0, 40 + 40 pictures) the last two were better for every method that was tried, the first one for `vae`."""
+"""How lite maps are told: of pictures without their mean, in the usual error of each place, by their highest hundredth. On elpv
+and magnetic_tile (seed 0, 40 + 40 pictures) the last two were better for every method that was tried, the first for `vae`."""
 
 THEIRS = {"reference": "none", "score": "max", "light": "as_is"}
 """As the papers tell them."""
