@@ -11,11 +11,14 @@ from edgead.errors import BadInput
 from edgead.families.options import Options, option
 from edgead.families.reconstruction.kinds import MASKINGS, NECKS, NETWORKS, PARTS
 
-ERRORS = ("l1", "l2", "ssim", "msgms")
+ERRORS = ("l1", "l2", "ssim", "msgms", "structure")
 """Of :data:`edgead.models.parts.errors.ERRORS`."""
 
 SCORES = ("max", "mean", "top")
-REFERENCES = ("none", "excess", "squared")
+REFERENCES = ("none", "excess", "squared", "relative")
+CRITICS = ("hinge", "nsgan", "wgan")
+"""Of :data:`edgead.models.learning.adversary.LOSSES`."""
+
 LIGHTS = ("as_is", "even")
 
 
@@ -63,7 +66,7 @@ class ReconstructionOptions(Options):
     smooth: int = option(11, "side of the map's mean filter, px of 256", metavar="PX", least=0)
     reference: str = option(
         "none",
-        "the error of good pictures at each place is taken off the map, what is above it or the squared difference:"
+        "the error of good pictures at each place: what is above it is told, the squared difference, or how many times it;"
         " for parts that lie in one place",
         choices=REFERENCES,
     )
@@ -82,6 +85,10 @@ class ReconstructionOptions(Options):
     adversary: float = option(
         0.0, "weight of a critic that tells rebuilt pictures from real ones", metavar="X", least=0, rare=True
     )
+    critic: str | None = option(None, "what the critic's loss is", choices=CRITICS, usual="hinge", rare=True)
+    critic_lr: float | None = option(
+        None, "its learning rate, as a share of the network's", metavar="X", usual="1", above=0, rare=True
+    )
     neck_share: float = option(
         0.0, "of the neck's own distance in map and score, both in deviations over good pictures", metavar="X", least=0, most=1,
         rare=True,
@@ -96,6 +103,25 @@ class ReconstructionOptions(Options):
         check=_sides, wrong="cells {} are not usable", hint="give whole numbers, e.g. --cells 4,8,16", rare=True,
     )  # fmt: skip
     sets: int | None = option(None, "that cells are dealt into", metavar="N", usual="3", least=2, most=64, rare=True)
+    superpixels: str | None = option(
+        None, "cells that follow the picture at hand or the mean of good ones, or irregular ones", usual="soft",
+        choices=("soft", "mean", "jitter"), rare=True,
+    )  # fmt: skip
+    grid: int | None = option(None, "superpixels along each axis", metavar="N", usual="8", least=3, most=32, rare=True)
+    orders: int | None = option(
+        None, "of a picture's quarters that are asked", metavar="N", usual="4", least=1, most=23, rare=True
+    )
+    patch: int | None = option(None, "side of a transformer's patch, px", metavar="PX", usual="16", least=2, rare=True)
+    heads: int | None = option(None, "of a transformer's attention", metavar="N", usual="4", least=1, rare=True)
+    window: int | None = option(
+        None, "patches along each axis that a patch is told from; 0: all", metavar="N", usual="7", least=0, rare=True
+    )
+    moves: int = option(
+        0, "steps that a picture is moved towards what the network rebuilds, to show how far it went; 0: none", metavar="N",
+        least=0, most=50, rare=True,
+    )  # fmt: skip
+    alpha: float | None = option(None, "length of such a step", metavar="X", usual="2", above=0, rare=True)
+    keep: float | None = option(None, "what it costs to leave the picture", metavar="X", usual="0.05", least=0, rare=True)
     vector: int | None = option(
         None, "numbers that a picture goes through", metavar="N", usual="100, 64 of a convex neck", least=1, rare=True
     )
@@ -126,8 +152,26 @@ class ReconstructionOptions(Options):
                 chosen = ", ".join(f"{part} {getattr(self, part)}" for part in PARTS)
                 owners = [f"--{part} {kind}" for part, table in PARTS.items() for kind in table if name in table[kind].takes]
                 raise BadInput(f"--{name.replace('_', '-')} is nothing for {chosen}", hint=f"it is for {' or '.join(owners)}")
+        for name in ("critic", "critic_lr"):
+            if getattr(self, name) is not None and not self.adversary:
+                flag = f"--{name.replace('_', '-')}"
+                raise BadInput(f"{flag} is nothing without an adversary", hint="give its weight with --adversary")
         if self.neck_share and self.neck not in TELLING:
             raise BadInput(f"--neck-share is nothing for neck {self.neck}", hint=f"it is for --neck {' or '.join(TELLING)}")
+        if not self.moves and (self.alpha is not None or self.keep is not None):
+            raise BadInput("--alpha and --keep are nothing without steps that a picture is moved", hint="give --moves 1 or more")
+        if self.moves and (self.network not in MOVING or self.masking != "none" or self.neck not in ("none", "vector", "vae")):
+            raise BadInput(
+                f"--moves is nothing for network {self.network}, masking {self.masking}, neck {self.neck}",
+                hint=f"it is for --network {' or '.join(MOVING)}, nothing hidden, and --neck none, vector or vae",
+            )
+
+    def moving(self) -> dict[str, Any] | None:
+        """The same of the steps that a picture is moved; None: it stays."""
+        if not self.moves:
+            return None
+        alpha, keep = (usual if own is None else own for own, usual in ((self.alpha, ALPHA), (self.keep, KEEP)))
+        return {"moves": self.moves, "alpha": alpha, "keep": keep}
 
     def part(self, part: str) -> dict[str, Any]:
         """Kind and arguments of a part, as model.json keeps them."""
@@ -137,6 +181,11 @@ class ReconstructionOptions(Options):
         values = {name: usual[name] if value is None else value for name, value in given.items()}
         return {"kind": chosen, **{name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}}
 
+
+ALPHA, KEEP = 2.0, 0.05
+
+MOVING = ("ae", "bergmann")
+"""Networks whose way back is known (:mod:`edgead.models.parts.project`)."""
 
 TELLING = ("memory", "convex", "prototypes")
 """Necks that tell how far a code is from what they know."""
