@@ -75,7 +75,7 @@ def test_another_machine_chooses_again_and_inspect_says_why(bundle: Path, capsys
     after = Bundle.open(bundle).manifest
     times = after.measured.choice.least_ms or {}
     assert set(times) == {record.name for record in manifest.engines}
-    assert after.default_engine == min(times, key=times.get)
+    assert 0.95 * times[after.default_engine] < min(times.values())  # of two that are nearly alike, the finer one
 
     assert main(["verify", str(bundle), *VERIFY]) == 0  # chosen here now: nothing to do, nothing written
     assert "chosen on another machine" not in capsys.readouterr().out
