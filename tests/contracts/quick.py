@@ -23,4 +23,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "memgan": {"steps": 10, "base": 8},
     "mnad": {"steps": 10, "base": 8},
     "riad": {"steps": 5, "base": 8, "batch": 2},
+    "oneclass": {"steps": 3, "batch": 2, "width": 8},
+    "fcdd": {"steps": 3, "batch": 2, "width": 8},
+    "history_ad": {"steps": 5, "batch": 2, "width": 8, "history_steps": 8},
+    "patchsvdd": {"steps": 3, "batch": 2, "rows": 40, "big_rows": 20},
+    "draem": {"steps": 10, "batch": 2, "lr": 0.01},
 }
