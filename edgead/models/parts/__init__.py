@@ -1,0 +1,1 @@
+"""What networks of several families are made of."""
