@@ -44,14 +44,28 @@ def sheet(target: Path, shown: Mapping[str, Sequence[Shown]]) -> None:
 def _row(title: str, told: Sequence[Shown]) -> Image:
     row = np.full((SIDE + 16, 2 * SIDE * WORST, 3), 255, np.uint8)
     for k, one in enumerate(told):
-        picture = cv2.resize(one.image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-        if one.mask is not None and one.mask.any():
-            mask = cv2.resize(one.mask.astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
-            edges, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(picture, edges, -1, (0, 255, 255), 1)
-        heat = np.clip(cv2.resize(one.anomaly_map, (SIDE, SIDE)) / one.threshold * 220, 0, 255).astype(np.uint8)
-        told_here = np.hstack([picture, cv2.applyColorMap(heat, cv2.COLORMAP_JET)])
+        told_here = np.hstack([outlined(one.image, one.mask, SIDE), heat(one.anomaly_map, one.threshold / 220 * 255, SIDE)])
         row[16:, 2 * SIDE * k : 2 * SIDE * (k + 1)] = told_here
-        text = f"{title}  {one.times:.2f} x threshold  {one.name[:18]}"
-        cv2.putText(row, text, (2 * SIDE * k + 3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (0, 0, 0), 1, cv2.LINE_AA)
+        write(row, f"{title}  {one.times:.2f} x threshold  {one.name[:18]}", 2 * SIDE * k + 3, 12)
     return row
+
+
+def outlined(image: Image, mask: Mask | None, side: int) -> Image:
+    """A picture, side x side px, with what is marked as defective outlined."""
+    picture = np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    if mask is not None and mask.any():
+        small = cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
+        edges, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, edges, -1, (0, 255, 255), 1)
+    return picture
+
+
+def heat(anomaly_map: AnomalyMap, full: float, side: int) -> Image:
+    """A map in colours, side x side px: blue is 0, the darkest red `full` and above."""
+    scaled = np.clip(cv2.resize(anomaly_map, (side, side)) / full * 255, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(scaled, cv2.COLORMAP_JET), np.uint8)
+
+
+def write(page: Image, text: str, x: int, y: int) -> None:
+    """Small letters onto a page."""
+    cv2.putText(page, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (0, 0, 0), 1, cv2.LINE_AA)

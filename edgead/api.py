@@ -20,7 +20,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgead.jobs.progress import Progress, silent
 from edgead.line.service import Station
@@ -46,19 +46,25 @@ def train(
     heldout: float = 0.15,
     seed: int = 0,
     leave_out: Sequence[str] = (),
+    preset: Literal["lite", "paper"] | None = None,
+    device: str = "cpu",
+    checkpoint: Path | str | None = None,
     progress: Progress = silent,
     **options: Any,
 ) -> Trained:
     """Train a model on a folder of good pictures and write its folder.
 
     Args:
-        family: ``"patchcore"``, ...: :data:`edgead.families.FAMILIES`.
+        family: ``"patchcore"``, ...: a name of :func:`edgead.families.methods`.
         good_dir: folder of good pictures, or a folder in MVTec layout.
         out: folder for the model; an older one there is kept beside it.
         name: of the part; "" takes the folder's.
         heldout: share of the good pictures that is held out, for the threshold and for checking exports.
         seed: of everything that is random.
         leave_out: good pictures that are none, by their paths below the folder.
+        preset: ``"lite"``: trained in minutes on two cores; ``"paper"``: as its paper says. None: lite on a CPU.
+        device: torch device that trains.
+        checkpoint: file that a long training goes on from when it is started again.
         progress: called with the name of a stage and the share of it that is done.
         options: attributes of :class:`edgead.jobs.train.Looked` (``size=256``, ``roi=(0, 0, 640, 480)``, ``tiles=256``, ...) and
             options of the family (``coreset=0.01``; `edgead train --help` lists them).
@@ -80,7 +86,8 @@ def train(
         if isinstance(side := looked[attribute], int):
             looked[attribute] = (side, side)
     request = train_request(
-        family, Path(good_dir), Path(out), Looked(**looked), options, name=name, heldout=heldout, seed=seed, left_out=leave_out
+        family, Path(good_dir), Path(out), Looked(**looked), options, name=name, heldout=heldout, seed=seed, left_out=leave_out,
+        preset=preset, device=device, checkpoint=None if checkpoint is None else Path(checkpoint),
     )  # fmt: skip
     return run(request, progress)
 

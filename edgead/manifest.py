@@ -241,6 +241,8 @@ class Arguments:
         crossfit: False: the threshold comes from the held-out pictures alone.
         leave_out: good pictures that were none, by their paths below the folder.
         tiling: how the pictures were cut into tiles (:class:`edgead.training.tiles.Tiling`).
+        method: which published method of its family it is; None: the family's own.
+        preset: how that was trained; None: as ``"lite"``.
     """
 
     heldout: Share | None = None
@@ -248,6 +250,8 @@ class Arguments:
     crossfit: bool | None = None
     leave_out: tuple[FileName, ...] | None = None
     tiling: dict[str, Any] | None = None
+    method: str | None = None
+    preset: str | None = None
     rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from edgead.cli._types import PATH, Parsed
 from edgead.cli._verb import option, parameters_of
 from edgead.errors import BadInput, MissingExtra
-from edgead.families import find, trained
+from edgead.families import find, method, trained
 from edgead.families.contract import Family
 from edgead.families.options import Known
 
@@ -44,19 +44,20 @@ def given_to(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a family's options.
 
     Args:
-        name: of the family.
+        name: of the method (:func:`edgead.families.methods`).
         given: parameters that :func:`family_options` made; those that are None are not given.
 
     Raises:
         BadInput: an option that the family does not have, or a value that is not usable.
     """
-    kind = find(name).options_type()
+    family, preset = method(name)
+    kind = family.options_type()
     known = {one.name: one for one in kind.known()}
     if taken := [one.flag for one in known.values() if one.name not in given]:
         raise BadInput(f"{name} has an option {taken[0]}, which the verb has itself", hint="mend the package that brings it")
     values = {option: value for option, value in given.items() if value is not None}
     found = {o: known[o].parse(value) if o in known and isinstance(value, str) else value for o, value in values.items()}
-    kind.of(name, found)
+    kind.of(name, {**preset.options, **found})
     kind.refuse_absent(found)
     return found
 

@@ -42,6 +42,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "records": {"": "edgead.cli.records:Row", "summary": "edgead.runtime.records.history:Summary"},
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
+    "deploy-files": {"": "edgead.jobs.deploy_files:Written"},
     "doctor": {"": "edgead.jobs.doctor.check:Findings"},
 }
 """Verb -> action -> the dataclass (or several, one after the other) that its --json prints. "" where it prints no action."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 from edgead.calibration.findings import Finding
 from edgead.cli._sizing import over, told
+from edgead.families import find
+from edgead.families.contract import PAPER
 from edgead.layout import is_bad, listed, skipped_lines
 from edgead.manifest import Sizing, Threshold
 from edgead.thresholds.choose import FEW
@@ -16,7 +18,7 @@ from edgead.thresholds.choose import FEW
 if TYPE_CHECKING:
     from edgead.jobs.train import Trained
     from edgead.training.dataset import GoodImages
-    from edgead.training.fit import TrainResult
+    from edgead.training.fit import TrainRequest, TrainResult
     from edgead.training.oddest import Oddest
     from edgead.training.tiles import Tiling
 
@@ -47,6 +49,8 @@ class Model:
     Attributes:
         out: its folder.
         family: of it.
+        method: which published method of the family it is.
+        preset: how that was trained.
         width, height: of its input in pixels.
         trained_on, heldout: good pictures.
         threshold: its first one.
@@ -60,6 +64,8 @@ class Model:
 
     out: Path
     family: str
+    method: str
+    preset: str
     width: int
     height: int
     trained_on: int
@@ -82,7 +88,8 @@ class Model:
         )
         sizing = None if result.size is None else cast(Sizing, result.size.to_json())
         return cls(
-            request.out, request.family, recipe.width, recipe.height, len(images.train), len(images.heldout), result.threshold,
+            request.out, request.family, request.method or request.family, request.preset, recipe.width, recipe.height,
+            len(images.train), len(images.heldout), result.threshold,
             result.metrics, tuple(result.findings), odd, sizing, made.kept, result.elapsed_s,
         )  # fmt: skip
 
@@ -102,7 +109,8 @@ def summary(made: Trained) -> str:
     recipe = images.recipe
     how = "" if recipe.aspect == "stretch" else f", proportions kept ({recipe.aspect})"
     rows = [
-        ("model", f"{request.family}, {recipe.width} x {recipe.height} px{how}"),
+        ("model", f"{request.method or request.family}, {recipe.width} x {recipe.height} px{how}"),
+        *_of_preset(request),
         ("read", f"{images.folder}: {images.found.told()}"),
         *(("", line) for line in images.survey.lines()),
         *(("left out", line) for line in _left_out(images)),
@@ -129,6 +137,14 @@ def summary(made: Trained) -> str:
         ("next", f"edgead export {request.out}"),
     ]
     return "\n".join(f"{name:<18}{value}" for name, value in rows)
+
+
+def _of_preset(request: TrainRequest) -> list[tuple[str, str]]:
+    """What is worth knowing of how it was trained."""
+    preset = find(request.family).preset(request.method or request.family)
+    if request.preset == PAPER:
+        return [("", f"with sizes and schedule of {preset.source}")]
+    return [("", f"lite: {preset.gave_up}; --preset {PAPER} has it")] if preset.gave_up and preset.paper else []
 
 
 def _left_out(images: GoodImages) -> list[str]:

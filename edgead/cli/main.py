@@ -38,11 +38,12 @@ VERBS = {
     "records": "show or export what a station has recorded",
     "cameras": "list attached cameras with their addresses; --thumbnails takes a picture with each",
     "plc-map": "write the register map for the PLC's programmer",
+    "deploy-files": "write what a plant needs beside edgead: PLC files, systemd and udev units, schemas",
     "doctor": "what works on this machine: engines, devices, cameras; and what to install for the rest",
 }
 """What each does, in a line; its module is ``edgead.cli.NAME``."""
 
-_MODULES = {"import": "import_", "plc-map": "plc_map"}
+_MODULES = {"import": "import_", "plc-map": "plc_map", "deploy-files": "deploy_files"}
 """Verbs that cannot be the name of a module."""
 
 EPILOG = (

@@ -19,7 +19,8 @@ from edgead.cli._json import print_json
 from edgead.cli._options import JSON, SEED_OF
 from edgead.cli._types import NUMBER, PATH, RECTANGLE, SIZE, WHOLE, Parsed, size
 from edgead.cli._verb import argument, option, verb
-from edgead.families import trained
+from edgead.families import methods
+from edgead.families.contract import LITE, PAPER
 
 ALIGN, BIG = "parts that move and turn (docs/alignment.md)", "big pictures"
 LOOKED = (
@@ -35,7 +36,7 @@ def _size(text: str) -> tuple[int, int] | str:
 
 @verb(__doc__)
 @family_options
-@argument("model", metavar="MODEL", help=", ".join(trained()))
+@argument("model", metavar="MODEL", help=", ".join(methods()))
 @argument("good_dir", type=PATH, metavar="GOOD_DIR", help="folder of good pictures, or a folder in MVTec layout")
 @option("-o", "--out", type=PATH, required=True, metavar="DIR", help="folder for the trained model")
 @option("--name", default="", metavar="TEXT", help="name of the part (default: the folder's)")
@@ -120,6 +121,19 @@ def _size(text: str) -> tuple[int, int] | str:
     metavar="FILE",
     help="a good picture that is none, as training names it; may be given again",
 )
+@option(
+    "--preset",
+    type=click.Choice((LITE, PAPER)),
+    help="lite: trained in minutes on two cores; paper: sizes and schedule of the method's paper, for a GPU (default: lite on "
+    "the CPU, paper elsewhere where there is one)",
+)
+@option("--device", default="cpu", metavar="NAME", help="cpu or cuda: what trains (default cpu)")
+@option(
+    "--checkpoint",
+    type=PATH,
+    metavar="FILE",
+    help="kept every minute of a long training, which goes on from it when it is started again; removed at its end",
+)
 @SEED_OF
 @option("--tiles", type=SIZE, metavar="PX|WxH", group=BIG, help="look at overlapping tiles of this size, such as 256")
 @option("--overlap", type=WHOLE, metavar="PX", group=BIG, help="of neighbouring tiles (default: an eighth of a tile)")
@@ -139,6 +153,9 @@ def command(
     heldout: float,
     threshold_from: str,
     leave_out: tuple[str, ...],
+    preset: str | None,
+    device: str,
+    checkpoint: Path | None,
     seed: int,
     as_json: bool,
     **asked: Any,
@@ -157,12 +174,16 @@ def command(
         seed=seed,
         all_good=threshold_from == "all",
         left_out=leave_out,
+        preset=preset,
+        device=device,
+        checkpoint=checkpoint,
     )
     try:
         with told_progress() as progress:
             made = train(request, progress)
     except KeyboardInterrupt:
-        print(f"edgead train: interrupted, nothing was written to {out}", file=sys.stderr)
+        kept = "" if checkpoint is None or not checkpoint.exists() else f"; {checkpoint} holds how far it came"
+        print(f"edgead train: interrupted, nothing was written to {out}{kept}", file=sys.stderr)
         return 130
     from edgead.cli._trained import Model, summary
 

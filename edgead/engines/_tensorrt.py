@@ -36,7 +36,7 @@ FLAVOURS = {
         "tensorrt",
         "TensorRT",
         "pip install 'edgead[tensorrt]'; on a Jetson it comes with JetPack: sudo apt install python3-libnvinfer, then a virtual "
-        "environment with --system-site-packages (deploy/jetson/README.md)",
+        "environment with --system-site-packages (jetson/README.md of `edgead deploy-files`)",
     ),
     "tensorrt-rtx": Flavour(
         "tensorrt-rtx",

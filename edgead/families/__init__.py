@@ -10,7 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 
 from edgead.errors import BadInput, MissingExtra
-from edgead.families.contract import Family
+from edgead.families.contract import Family, Preset
+from edgead.families.gaussian import presets as gaussian
+from edgead.families.reconstruction import presets as reconstruction
 
 _ROOM = "edgead.families"
 
@@ -54,6 +56,31 @@ FAMILIES: Mapping[str, Family] = {
             rewrites=f"{_ROOM}.efficientad.rewrites",
             tried=("feature_map", "rotate", "conv2"),
             fold=f"{_ROOM}.efficientad.fit:fold_fit",
+        ),
+        Family(
+            "gaussian",
+            "Gaussian",
+            "how far each place's features are from a Gaussian of good ones, of each place (PaDiM) or one for all; two seconds",
+            "Defard et al. 2020, PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization,"
+            " arXiv:2011.08785",
+            f"{_ROOM}.gaussian.network:Gaussian",
+            options=f"{_ROOM}.gaussian.options:GaussianOptions",
+            fit=f"{_ROOM}.gaussian.fit:fit",
+            presets=gaussian.PRESETS,
+        ),
+        Family(
+            "reconstruction",
+            "Reconstruction",
+            "what a network that only knows good pictures cannot rebuild: network x masking x neck x error, mixed freely",
+            "after Bergmann et al. 2018, Improving Unsupervised Defect Segmentation by Applying Structural Similarity to"
+            " Autoencoders, arXiv:1807.02011",
+            f"{_ROOM}.reconstruction.network:Reconstruction",
+            options=f"{_ROOM}.reconstruction.options:ReconstructionOptions",
+            fit=f"{_ROOM}.reconstruction.fit:fit",
+            shorter={"steps": 200},
+            presets=reconstruction.PRESETS,
+            resumes=True,
+            tried=(),
         ),
         Family(
             "supersimplenet",
@@ -115,6 +142,32 @@ def unknown(name: str, package: str | None) -> str:
 def trained() -> list[str]:
     """Those that ``edgead train`` may be asked for. Whether one of another package can be trained shows when it is loaded."""
     return [name for name in names() if name not in FAMILIES or FAMILIES[name].fit]
+
+
+def methods() -> list[str]:
+    """What ``edgead train`` may be asked for by name: families, and published methods that are one with other options."""
+    return list(dict.fromkeys(one for name in trained() for one in (name, *_presets(name))))
+
+
+def method(name: str) -> tuple[Family, Preset]:
+    """A family and which of its methods is meant.
+
+    Raises:
+        BadInput: nobody here knows it.
+        MissingExtra: the package that brings it cannot be imported.
+    """
+    for family in trained():
+        if name == family or name in _presets(family):
+            found = find(family)
+            return found, found.preset(name)
+    if name in FAMILIES:
+        return FAMILIES[name], FAMILIES[name].preset(name)
+    raise BadInput(f"unknown model {name!r}", hint=f"those that can be trained: {', '.join(methods())}")
+
+
+def _presets(name: str) -> list[str]:
+    """Of ours: another package's is not imported to know its names."""
+    return [preset.name for preset in FAMILIES[name].presets] if name in FAMILIES else []
 
 
 def find(name: str) -> Family:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgead.families.options import Options
     from edgead.families.sizes import SizeRule
     from edgead.models.detector import Detector
+    from edgead.models.learning.steps import Checkpoint
     from edgead.models.rewrites import Rewrite
     from edgead.types import Image
 
@@ -39,6 +40,7 @@ class FitData:
         seed: of everything that is random: the same one gives the same model.
         device: torch device that trains; the result is on the CPU.
         progress, stop: told, and asked, by :meth:`report`.
+        checkpoint: what a long training goes on from (:func:`edgead.models.learning.steps.run`); None keeps nothing.
     """
 
     images: Sequence[Image]
@@ -47,6 +49,7 @@ class FitData:
     device: str = "cpu"
     progress: Progress = silent
     stop: Callable[[], bool] = _never
+    checkpoint: Checkpoint | None = None
 
     def report(self, stage: str, done: float) -> None:
         """Tell the share of a stage that is done. To be called at every step: a training ends early here and nowhere else.
@@ -61,6 +64,50 @@ class FitData:
 
 Fit = Callable[[FitData], "Detector"]
 """A family's fit function with its options bound."""
+
+LITE, PAPER = "lite", "paper"
+"""How a method is trained: in minutes on two cores, or with the sizes and the schedule of its paper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A published method: a family with these options.
+
+    Attributes:
+        name: how it is asked for; the family's own name is what the family alone means.
+        title: for people.
+        summary: one line.
+        source: the paper that it follows.
+        options: over the family's defaults.
+        paper: over `options`: sizes and schedule of the paper, or of the authors' code where docs/methods.md says so.
+        gave_up: what it gives up without them, in one line.
+        side: width and height of its input in px, where nobody chooses them.
+        paper_side: the same with `paper`; 0: as without.
+    """
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    paper: Mapping[str, Any] = field(default_factory=dict)
+    gave_up: str = ""
+    side: int = 256
+    paper_side: int = 0
+
+    def values(self, how: str) -> dict[str, Any]:
+        """Options of it, trained as `LITE` or as `PAPER`. Raises BadInput: there is no other way."""
+        if how == LITE:
+            return dict(self.options)
+        if how != PAPER:
+            raise BadInput(f"{how!r} is no preset", hint=f"one of {LITE}, {PAPER}")
+        if not self.paper:
+            raise BadInput(f"{self.title} has no preset {PAPER}: it has one way of training", hint="leave the preset out")
+        return {**self.options, **self.paper}
+
+    def px(self, how: str) -> int:
+        """Side of its input where nobody chooses it."""
+        return (self.paper_side if how == PAPER else 0) or self.side
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +129,8 @@ class Family:
         fold: function (detector, options) -> what trains the model of a fold (:data:`Fit`), and the share of a training's time
             that it takes; "": the whole training.
         shorter: options of which the trainings of folds take no more than this.
+        presets: the methods that it is trained as; without one of its own name it is trained with its own defaults.
+        resumes: a training can go on from a checkpoint.
         package: the package that brings it; "" for ours.
     """
 
@@ -98,7 +147,14 @@ class Family:
     sizes: str = ""
     fold: str = ""
     shorter: Mapping[str, int] = field(default_factory=dict)
+    presets: tuple[Preset, ...] = ()
+    resumes: bool = False
     package: str = ""
+
+    def preset(self, name: str) -> Preset:
+        """One of its methods; its own name always is one."""
+        own = Preset(self.name, self.title, self.summary, self.source)
+        return {self.name: own, **{preset.name: preset for preset in self.presets}}[name]
 
     def detector(self) -> type[Detector]:
         """The class that a model of it is loaded as (errors as :meth:`load`)."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgead.errors import BadInput
 from edgead.families import find
+from edgead.families.contract import LITE
 from edgead.manifest import TRAINED
 from edgead.optional import require
 from edgead.trained import ModelCard, read_card
@@ -84,6 +85,7 @@ def _train(
     request = TrainRequest(
         card.family, path, folder, recipe, options, card.name, heldout, seed,
         crossfit=arguments.crossfit is not False, leave_out=arguments.leave_out or (), device=device,
+        method=arguments.method or "", preset=arguments.preset or LITE,
     )  # fmt: skip
 
     def progress(stage: str, done: float) -> None:

@@ -130,12 +130,10 @@ def _recipe(asked: DistillRequest) -> DistillRecipe:
 
 
 def _bf16(wanted: bool | None, device: str) -> bool:
-    import torch
-
+    from edgead.jobs.train import check_device
     from edgead.machine import cpu_flags
 
-    if device != "cpu" and not (device.split(":")[0] == "cuda" and torch.cuda.is_available()):
-        raise BadInput(f"this PyTorch has no device {device!r}", hint="give --device cpu")
+    check_device(device)
     if wanted is None:
         return device != "cpu" or "avx512_bf16" in cpu_flags()
     return wanted

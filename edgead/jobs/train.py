@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from edgead import versions
 from edgead.bundle import check_target
 from edgead.errors import BadInput
-from edgead.families import find
+from edgead.families import method as find_method
+from edgead.families.contract import LITE, PAPER, Family
 from edgead.jobs.progress import Progress, silent
 from edgead.layout import find_good, good_pictures, leave_out
 from edgead.optional import require
@@ -150,14 +151,14 @@ class Looked:
         elif self.size not in (None, NATIVE):
             check_side(backbone, *_pair(self.size))
 
-    def input_size(self, good_dir: Path, backbone: str) -> Size:
-        """Of the model, or where a choice starts."""
+    def input_size(self, good_dir: Path, backbone: str, px: int) -> Size:
+        """Of the model, or where a choice starts; `px`: the side where nobody chooses."""
         from edgead.training.dataset import native_size
 
         if self._native:
             return native_size(good_dir, self.roi or self.align_region)
         if self.size is None:
-            side = fitting_side(backbone, 256)
+            side = fitting_side(backbone, px)
             return side, side
         return _pair(self.size)
 
@@ -178,7 +179,7 @@ class Looked:
 
 
 def train_request(
-    family: str,
+    model: str,
     good_dir: Path,
     out: Path,
     looked: Looked | None = None,
@@ -189,47 +190,61 @@ def train_request(
     seed: int = 0,
     all_good: bool = True,
     left_out: Sequence[str] = (),
+    preset: str | None = None,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
 ) -> TrainRequest:
     """What is to be trained: all that can be known before pictures are read is checked, what is missing is imported.
 
     Args:
-        family: of :data:`edgead.families.FAMILIES`, or of another package.
+        model: a name of :func:`edgead.families.methods`.
         good_dir: folder of good pictures, or a folder in MVTec layout.
         out: folder for the trained model; an older one there is replaced at the very end.
         looked: how it looks at pictures; None: as suits them.
-        options: values of the family's options.
+        options: values of the family's options, over those of the preset.
         name: of the part; "" takes the folder's.
         heldout: share of the good pictures that is held out.
         seed: of the split and the training.
         all_good: the threshold comes from all good pictures; False: from the held-out ones alone.
         left_out: good pictures that are none, as training names them.
+        preset: ``"lite"``: trained in minutes on two cores; ``"paper"``: with the sizes and the schedule of the paper. None: lite
+            on a CPU, and the paper's elsewhere, if there is such.
+        device: torch device that trains.
+        checkpoint: file that a long training goes on from after an interruption.
 
     Raises:
         BadInput: no such folder, family or option, or a value that is not usable.
         MissingExtra: a package that trains is not installed.
     """
-    looked, options = looked or Looked(), dict(options or {})
-    kind = find(family).options_type()
-    kind.of(family, options)
+    family, method = find_method(model)
+    kind = family.options_type()
+    how = preset or (PAPER if device != "cpu" and method.paper else LITE)
+    looked, options = looked or Looked(), {**method.values(how), **(options or {})}
+    kind.of(family.name, options)
     kind.refuse_absent(options)
+    _check_checkpoint(family, looked, checkpoint)
+    if how == PAPER and looked.budget_ms is not None:
+        raise BadInput("--budget-ms chooses the input size, and the paper says it", hint="leave it out, or --preset lite")
     backbone = published(options.get("backbone") or DEFAULT).name
     looked.check_side(backbone)
     _check_folders(good_dir, out, left_out)
     for module in ("torch", "safetensors", "sklearn"):
         require(module, extra="train", why="Training")
+    check_device(device)
     from edgead.training.fit import TrainRequest
     from edgead.training.sizing import Sizing
 
     tiling = looked.tiling()
-    width, height = looked.input_size(good_dir, backbone)
+    width, height = looked.input_size(good_dir, backbone, method.px(how))
     if tiling is None:
         check_side(backbone, width, height)
     aspect = "stretch" if looked.keep_aspect == "no" else looked.keep_aspect
     return TrainRequest(
-        family, good_dir, out, looked.recipe(width, height), options, name, heldout, seed, tiling,
+        family.name, good_dir, out, looked.recipe(width, height), options, name, heldout, seed, tiling,
         lambda asked, survey: settle(asked, survey, aspect, looked.bits),
-        sizing=Sizing(looked.budget_ms) if looked.chooses else None,
+        sizing=Sizing(looked.budget_ms) if looked.chooses and how == LITE else None,
         crossfit=all_good, leave_out=tuple(left_out), align=looked.aligned(),
+        device=device, method="" if method.name == family.name else method.name, preset=how, checkpoint=checkpoint,
     )  # fmt: skip
 
 
@@ -246,6 +261,25 @@ def train(request: TrainRequest, progress: Progress = silent) -> Trained:
     result = fit(request, progress)
     kept = [version.path for version in versions.former(request.out) if version.path not in former]
     return Trained(request, result, kept[-1] if kept else None)
+
+
+def check_device(device: str) -> None:
+    """Raises BadInput: PyTorch here does not know this device."""
+    import torch
+
+    if device != "cpu" and not (device.split(":")[0] == "cuda" and torch.cuda.is_available()):
+        raise BadInput(f"this PyTorch has no device {device!r}", hint="give --device cpu")
+
+
+def _check_checkpoint(family: Family, looked: Looked, checkpoint: Path | None) -> None:
+    if checkpoint is None:
+        return
+    if not family.resumes:
+        raise BadInput(f"{family.title} is trained at one go: it keeps no checkpoint", hint="leave --checkpoint out")
+    if looked.tiles is not None:
+        raise BadInput("a training on --tiles keeps no checkpoint", hint="leave --checkpoint out")
+    if not checkpoint.absolute().parent.is_dir():
+        raise BadInput(f"--checkpoint {checkpoint}: its folder does not exist", hint="name a file in a folder that is there")
 
 
 def _check_folders(good_dir: Path, out: Path, left_out: Sequence[str]) -> None:

@@ -117,6 +117,20 @@ class ZeroBorderFeatures(PatchFeatures):
         return [m if tuple(m.shape[-2:]) == size else _resize(m, size) for m in maps]
 
 
+class RawFeatures(PatchFeatures):
+    """The layers as they are, each brought to the first one's grid by the nearest cell (anomalib's PaDiM)."""
+
+    kind = "raw"
+
+    def pooled(self, pixels: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.backbone(pixels)
+        return maps
+
+    def aligned(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        size = tuple(maps[0].shape[-2:])
+        return [m if tuple(m.shape[-2:]) == size else F.interpolate(m, size=size, mode="nearest") for m in maps]
+
+
 class DoubledFeatures(PatchFeatures):
     """All layers at twice the first layer's grid, then averaged over 3 x 3 cells with a border of zeros (SuperSimpleNet)."""
 
@@ -221,7 +235,10 @@ class LinearFeatures(nn.Module):
         return sum(others, first + self.bias)
 
 
-_KINDS = (PatchFeatures, QuietBorderFeatures, OwnCellFeatures, ZeroBorderFeatures, DoubledFeatures, BinnedFeatures, TokenFeatures)
+_KINDS = (
+    PatchFeatures, QuietBorderFeatures, OwnCellFeatures, ZeroBorderFeatures, RawFeatures, DoubledFeatures, BinnedFeatures,
+    TokenFeatures,
+)  # fmt: skip
 FEATURES: Mapping[str, type[PatchFeatures]] = {made.kind: made for made in _KINDS}
 
 
@@ -256,7 +273,7 @@ class ToModelSize(nn.Module):
     """Patch map N x h x w -> anomaly map N x H x W: bilinear, or as ``map`` in the configuration says (smoothed, see
     :func:`edgead.models.separable.smooth_upsample`)."""
 
-    def __init__(self, config: Mapping[str, Any], features: PatchFeatures, image_size: tuple[int, int]) -> None:
+    def __init__(self, config: Mapping[str, Any], features: nn.Module, image_size: tuple[int, int]) -> None:
         super().__init__()
         self.image_size = image_size
         self.smooth: nn.Module | None = None

@@ -10,3 +10,6 @@ QUIET = "quiet_border"
 MAX_ROWS = 400_000
 """More patches than these are subsampled at random, the same number from each image. 400,000 rows of EfficientNet-Lite0 (152
 channels) are 243 MB."""
+
+SCORES = ("max", "mean", "top")
+"""How a map becomes a score (:func:`edgead.models.parts.scores.reduced`)."""

@@ -13,7 +13,7 @@ _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 _HINTS = {
     errno.EADDRNOTAVAIL: "no network interface of this machine has this address now: is its cable in, has it its address?",
     errno.EADDRINUSE: "another program listens there; another edgead may run already",
-    errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE (deploy/systemd)",
+    errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE (systemd of `edgead deploy-files`)",
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -20,12 +22,13 @@ from edgead.calibration.findings import Finding
 from edgead.calibration.judging.worth import judge
 from edgead.errors import BadInput
 from edgead.families import find
-from edgead.families.contract import Fit, FitData
+from edgead.families.contract import LITE, Fit, FitData
 from edgead.families.options import to_json
 from edgead.layout import Labels, find_good, labelled
 from edgead.manifest import TRAINED, Arguments, Origin
 from edgead.models.detector import Detector
 from edgead.models.learning.progress import Progress, silent
+from edgead.models.learning.steps import Checkpoint
 from edgead.preprocess import PreprocessRecipe
 from edgead.survey import Survey
 from edgead.trained import CALIBRATION_FRAMES, ModelCard, Pictures, encode_png, new_model, write_model
@@ -63,6 +66,9 @@ class TrainRequest:
         sizing: chooses the model's input size (:mod:`edgead.training.sizing`), not with `tiling`; None takes the recipe's.
         align: learn how the part is found, and shift and turn it to its place; None takes pictures as they are.
         device: torch device that trains.
+        method: which method of the family it is (:meth:`edgead.families.contract.Family.preset`); "": the family's own.
+        preset: how that was trained (`LITE`, `PAPER`); its values are among `options`.
+        checkpoint: file that the training goes on from; it is removed when the model is written. None keeps nothing.
     """
 
     family: str
@@ -80,6 +86,9 @@ class TrainRequest:
     leave_out: tuple[str, ...] = ()
     align: AlignAsked | None = None
     device: str = "cpu"
+    method: str = ""
+    preset: str = LITE
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,9 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         size = None
         if sizing is not None:
             request, size, images = _sized(request, sizing, images, progress)
-        data = FitData(images.train, (request.recipe.height, request.recipe.width), request.seed, request.device, progress)
+        checkpoint = _checkpoint(request, images)
+        size_px = (request.recipe.height, request.recipe.width)
+        data = FitData(images.train, size_px, request.seed, request.device, progress, checkpoint=checkpoint)
         began_fit = time.monotonic()
         detector, figures = _fit(request, find(request.family).bound(request.options), data, images.heldout)
         scores = good_scores(detector, images.heldout)
@@ -154,8 +165,20 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         calibration = _spread(images.train, CALIBRATION_FRAMES, request.seed)
         odd = [one.image for one in oddest]
         write_model(work, detector, card, Pictures(images.heldout, calibration, odd, images.heldout_files, images.train))
+    if checkpoint is not None:
+        checkpoint.remove()
     elapsed_s = time.monotonic() - began
     return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, scored, labels, size)
+
+
+def _checkpoint(request: TrainRequest, images: GoodImages) -> Checkpoint | None:
+    """The file to go on from, known to be of this training. Raises BadInput."""
+    if request.checkpoint is None:
+        return None
+    told = [request.family, to_json(request.options), request.recipe.to_json(), request.seed, request.heldout, images.digest]
+    checkpoint = Checkpoint(request.checkpoint, hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest())
+    checkpoint.read("")  # refuses what is of another training before anything is trained
+    return checkpoint
 
 
 def _loaded(request: TrainRequest, progress: Progress) -> GoodImages:
@@ -266,6 +289,8 @@ def _card(
         seed=request.seed,
         crossfit=None if request.crossfit else False,
         leave_out=request.leave_out or None,
+        method=request.method or None,
+        preset=None if request.preset == LITE else request.preset,
         tiling=None if request.tiling is None else dataclasses.asdict(request.tiling),
         rest={**({} if request.device == "cpu" else {"device": request.device}), **to_json(request.options)},
     )

@@ -29,13 +29,7 @@ from edgead.preprocess import PreprocessRecipe
 from edgead.trained import load_model, read_card
 from edgead.training.fit import TrainRequest, TrainResult, train
 from tests.bundles import part, saved, write_parts
-
-QUICK = {
-    "patchcore": {"coreset": 60},
-    "simplenet": {"steps": 20, "layers": ("blocks.4", "blocks.10")},
-    "efficientad": {"ae_steps": 2, "patches": 300},
-}
-"""Options that make a training short; a family that is not here takes its own."""
+from tests.contracts.quick import QUICK
 
 FEW = 10
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-JETSON = Path(__file__).resolve().parents[2] / "deploy/jetson"
+JETSON = Path(__file__).resolve().parents[2] / "edgead/deploy/jetson"
 BINDINGS = {36: "cuda-python>=12.6,<13", 38: "cuda-python>=13,<14"}
 
 

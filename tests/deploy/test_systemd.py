@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
+FOLDER = Path(__file__).resolve().parents[2] / "edgead" / "deploy" / "systemd"
 COMMAND = "/opt/edgead/bin/edgead run"
 
 

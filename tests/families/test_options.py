@@ -81,7 +81,7 @@ def test_the_command_line_takes_them_and_the_card_gives_them_back(arguments: lis
         (["efficientad", "--start", "random"], "0 steps with start 'random' cannot train"),
         (["efficientad", "--outside", "/dev/null"], "--outside /dev/null is not a folder"),
         (["efficientad", "--teacher", "/nowhere"], "--teacher /nowhere does not exist; give a file, or leave --teacher out"),
-        (["pear"], "unknown model family 'pear'; those that can be trained: patchcore, simplenet"),
+        (["pear"], "unknown model 'pear'; those that can be trained: patchcore, simplenet"),
         (["graph"], "an ONNX graph is not trained by edgead"),
     ],
 )
@@ -192,7 +192,7 @@ def test_the_help_shows_each_option_once_under_the_families_that_have_it() -> No
     said = CliRunner().invoke(click.Group(commands={"try": command}), ["try", "--help"]).output
     assert said.count("--steps N") == 1
     assert "simplenet: training steps (default 800); efficientad: joint" in " ".join(said.split())
-    assert "patchcore and simplenet:\n" in said
+    assert "patchcore and simplenet, rarely needed:\n" in said
 
 
 def test_names_that_every_training_has_are_taken() -> None:

@@ -21,7 +21,7 @@ from edgead.runtime.plc.s7 import S7Link
 from edgead.runtime.plc.signals import SIGNALS
 from edgead.runtime.plc.tags import s7_address
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy/plc"
+DEPLOY = Path(__file__).resolve().parents[2] / "edgead/deploy/plc"
 
 
 def camera(folder: Path, lines: str) -> CameraConfig:

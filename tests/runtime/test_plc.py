@@ -43,7 +43,7 @@ from tests.servers.plc import ModbusPlc
 from tests.waiting import PATIENCE_S, until
 
 OK, NG, UNKNOWN = Verdict.OK, Verdict.NG, Verdict.UNKNOWN
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy/plc"
+DEPLOY = Path(__file__).resolve().parents[2] / "edgead/deploy/plc"
 
 
 def inspection(

@@ -13,7 +13,7 @@ from edgead.errors import MissingExtra
 from edgead.jobs.doctor.check import MISSING, NOTE, OK, Check
 from edgead.runtime.cameras import _libaravis
 
-GUIDE = "see deploy/network/README.md"
+GUIDE = "see network/README.md of `edgead deploy-files`"
 JUMBO_MTU = 9000
 RECEIVE_BYTES = 16 * 2**20
 """What net.core.rmem_max should be at least: a few full pictures (Basler and Aravis both advise tens of megabytes)."""

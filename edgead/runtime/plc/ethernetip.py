@@ -55,7 +55,7 @@ _MEANINGS = {
 }
 """Of general status codes of CIP (volume 1, appendix B), as pylogix words them: what they mean for a tag."""
 
-_ARRAYS = "the controller needs both tags as DINT arrays with external access Read/Write (deploy/plc/ethernetip.md)"
+_ARRAYS = "both tags must be DINT arrays with external access Read/Write (plc/ethernetip.md of `edgead deploy-files`)"
 
 
 def elements(direction: Direction) -> tuple[tuple[Signal, int], ...]:
@@ -115,7 +115,7 @@ class EtherNetIpSettings(LinkSettings):
     def __post_init__(self) -> None:
         LinkSettings.__post_init__(self)
         if not (self.to_plc_tag and self.from_plc_tag) or self.to_plc_tag == self.from_plc_tag:
-            raise BadInput("the two tags must have different names", hint="see deploy/plc/ethernetip.md")
+            raise BadInput("the two tags must have different names", hint="see plc/ethernetip.md of `edgead deploy-files`")
 
     def claims(self, owner: str, place: Place) -> Iterator[Claim]:
         hint = "each camera needs two tags of its own: give other names, or other members or elements"

@@ -76,7 +76,7 @@ MAX_CONNECTIONS = 16
 _log = logging.getLogger("edgead.plc")
 _TO_WORDS, _FROM_WORDS = words_in(Direction.TO_PLC), words_in(Direction.FROM_PLC)
 _FUNCTION = "the PLC does not have function code 23: combined: false"
-_ADDRESSES = "check unit, addresses and that the PLC allows writing (deploy/plc/modbus.md)"
+_ADDRESSES = "check unit, addresses and that the PLC allows writing (plc/modbus.md of `edgead deploy-files`)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -404,7 +404,7 @@ class OpcUaClientLink:
             await asyncio.wait(self._left, timeout=CLOSE_S)
 
 
-_TAGS = "check the node ids, their types and that edgead may write (deploy/plc/opcua.md)"
+_TAGS = "check the node ids, their types and that edgead may write (plc/opcua.md of `edgead deploy-files`)"
 _CERTIFICATES = "the PLC must trust our certificate, and server_certificate must be the PLC's own, for this security policy"
 _CUT_HINT = "check the network; a PLC that does not trust our certificate closes the connection as well"
 

@@ -33,7 +33,7 @@ PG_CONNECTION = 1
 
 _ACCESS = (
     "permit PUT/GET access in the CPU's protection settings, switch off 'optimized block access' of the data block, and check "
-    f"its number and length ({DB_BYTES} bytes, deploy/plc/s7.md)"
+    f"its number and length ({DB_BYTES} bytes, plc/s7.md of `edgead deploy-files`)"
 )
 
 _CONNECT = "check address, rack, slot, network and PLC, and that the CPU has a connection to spare (panels and others take them)"

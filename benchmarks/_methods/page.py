@@ -1,0 +1,178 @@
+"""What cells of `benchmarks.methods` say: means over seeds, tables, and docs/methods.md with the words of the families' pages."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._sets import SETS
+from benchmarks._spread import cell, spread
+from edgead.errors import EdgeadError
+from edgead.families import FAMILIES, method, methods, trained
+from edgead.families.contract import Preset
+
+FIGURES = (
+    "image_auroc", "brightness_auroc", "map_mean_auroc", "map_max_auroc", "brightness_correlation", "pixel_auroc", "pro",
+    "train_cpu_s",
+)  # fmt: skip
+ONCE = (
+    "px", "gflop", "fp32_error", "fp32_p50_ms", "int8_p50_ms", "fp32_cpu_ms", "int8_cpu_ms", "int8_times_faster", "int8_flips",
+    "int8_frames", "int8_auroc_change", "int8_deviation", "int8_kept_float", "int8_refused", "engines_failed",
+)  # fmt: skip
+"""Measured with the first seed only."""
+
+SURE = 1.96
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def summarise(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each method and set: means and 95 % intervals over seeds (of one seed DeLong's, of its pictures), what was
+    measured once, and whether it is above brightness alone for certain, for certain below, or neither."""
+    rows = []
+    for name, set_ in dict.fromkeys((one["method"], one["set"]) for one in cells):
+        mine = [one for one in cells if (one["method"], one["set"]) == (name, set_)]
+        fine = [one for one in mine if "image_auroc" in one]
+        row: dict[str, Any] = {"method": name, "set": set_, "seeds": [one["seed"] for one in fine]}
+        if failed := [one["failed"] for one in mine if "failed" in one]:
+            row["failed"] = failed[0]
+        for key in FIGURES:
+            if values := [one[key] for one in fine if key in one]:
+                row[key] = spread(values)
+        if len(fine) == 1:
+            row["image_auroc"]["half"] = round(SURE * fine[0]["image_auroc_error"], 4)
+        if fine:
+            away, half = row["image_auroc"]["mean"] - row["brightness_auroc"]["mean"], row["image_auroc"].get("half", 0.0)
+            row["brightness"] = "above" if away > half else "below" if away < 0 else "not told apart"
+        for key in ONCE:
+            if found := [one[key] for one in mine if key in one]:
+                row[key] = found[0]
+        rows.append(row)
+    return rows
+
+
+def accuracy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of what the methods are worth: image AUROC on each set, and where there are masks pixel AUROC and PRO."""
+    sets = [name for name in SETS if any(row["set"] == name for row in rows)]
+    masked = [name for name in sets if any("pro" in row for row in rows if row["set"] == name)]
+    titles = ["method", *sets, *(f"pixel AUROC, PRO ({name})" for name in masked), "correlation with brightness"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    lines.append(f"| *brightness alone* | {' | '.join(_brightness(rows, name) for name in sets)} |{' |' * (len(masked) + 1)}")
+    for name in _ordered(rows):
+        mine = {row["set"]: row for row in rows if row["method"] == name}
+        found = [_worth(mine.get(one)) for one in sets]
+        found += [_pair(mine.get(one)) for one in masked]
+        along = [
+            f"{mine[one]['brightness_correlation']['mean']:+.2f}" for one in sets if "brightness_correlation" in mine.get(one, {})
+        ]
+        lines.append(f"| {name} | {' | '.join(found)} | {', '.join(along)} |")
+    return lines
+
+
+def costs(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of what the methods cost, and what INT8 does to each; the times are those of the first set that has them."""
+    titles = ("method", "input px", "training, CPU s", "GFLOP", "FP32 error", "ms FP32", "ms INT8", "FP32 / INT8", "INT8 flips",
+              "AUROC lost by INT8", "left float by the guard", "")  # fmt: skip
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for name in _ordered(rows):
+        mine = [row for row in rows if row["method"] == name]
+        timed = next((row for row in mine if "fp32_cpu_ms" in row), mine[0])
+        seconds = [row["train_cpu_s"]["mean"] for row in mine if "train_cpu_s" in row]
+        errors = [row["fp32_error"] for row in mine if "fp32_error" in row]
+        flips = ", ".join(f"{row['int8_flips']} of {row['int8_frames']}" for row in mine if "int8_flips" in row)
+        lost = [-row["int8_auroc_change"] for row in mine if row.get("int8_auroc_change") is not None]
+        kept = sorted({len(row["int8_kept_float"]) for row in mine if "int8_kept_float" in row})
+        found = [
+            name, timed.get("px", ""), f"{min(seconds):.0f} to {max(seconds):.0f}" if seconds else "", timed.get("gflop", ""),
+            f"{max(errors):.1g}" if errors else "", timed.get("fp32_cpu_ms", ""), timed.get("int8_cpu_ms", ""),
+            timed.get("int8_times_faster", ""), flips, f"{max(0.0, *lost):.3f}" if lost else "", " or ".join(map(str, kept)),
+            _wrong(mine),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(str(one).replace('|', '/') for one in found)} |")
+    return lines
+
+
+def printed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Both tables, for people."""
+    return [*accuracy(rows), "", *costs(rows)] if rows else ["nothing measured yet"]
+
+
+def written(page: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put the tables, and a paragraph for each method, between the marks of a page."""
+    text = page.read_text("utf-8")
+    for mark, lines in (("accuracy", accuracy(rows)), ("costs", costs(rows)), ("methods", paragraphs())):
+        begin, end = f"<!-- begin {mark} -->\n", f"<!-- end {mark} -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = before + begin + "".join(f"{line}\n" for line in lines) + end + after
+    page.write_text(text, "utf-8")
+
+
+def paragraphs() -> list[str]:
+    """For each family its own page up to the options, and its methods with their sources: written there, shown here."""
+    lines: list[str] = []
+    for family in (FAMILIES[name] for name in trained() if name in FAMILIES):
+        lines += [f"### {family.title}", "", *_own_words(REPOSITORY / "edgead/families" / family.name / "README.md"), ""]
+        lines += [*(_told(method(one)[1]) for one in methods() if method(one)[0].name == family.name), ""]
+    return lines[:-1]
+
+
+def _own_words(readme: Path) -> list[str]:
+    """A family's page without title, source and options, its links as they are from docs/."""
+    text = readme.read_text("utf-8").partition("\n")[2].partition("\n## Options")[0]
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("Source: "))
+    text = re.sub(r"^## ", "#### ", text, flags=re.MULTILINE)
+
+    def moved(found: re.Match[str]) -> str:
+        return f"]({os.path.relpath(readme.parent / found[1], REPOSITORY / 'docs')})"
+
+    return re.sub(r"\]\((?!https?:|#)([^)#]+)\)", moved, text).strip().splitlines()
+
+
+def _told(preset: Preset) -> str:
+    words = [f"- **{preset.name}**, {preset.title}: {preset.summary}", f"Source: {preset.source}" if preset.source else ""]
+    gave_up = f"Lite gives up: {preset.gave_up}" if preset.gave_up else ""
+    return " ".join(f"{one.rstrip('.')}." for one in (words[0], gave_up, words[1]) if one)
+
+
+def _ordered(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Methods in the order of the table of families, then those that are there no more."""
+    there = dict.fromkeys(row["method"] for row in rows)
+    return [name for name in methods() if name in there] + [name for name in there if not _known(name)]
+
+
+def _known(name: str) -> bool:
+    try:
+        return bool(method(name))
+    except EdgeadError:
+        return False
+
+
+def _brightness(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    found = [row["brightness_auroc"]["mean"] for row in rows if row["set"] == name and "brightness_auroc" in row]
+    return f"{max(found):.3f}" if found else ""
+
+
+def _worth(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    if "image_auroc" not in row:
+        return "failed"
+    mark = {"above": "", "below": " **below**", "not told apart": " (=)"}[row["brightness"]]
+    return f"{cell(row['image_auroc'])}{mark}"
+
+
+def _pair(row: Mapping[str, Any] | None) -> str:
+    if row is None or "pro" not in row:
+        return ""
+    return f"{row['pixel_auroc']['mean']:.3f}, {row['pro']['mean']:.3f}"
+
+
+def _wrong(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What failed, each once."""
+    told = [f"{row['set']}: {row[key]}" for row in rows for key in ("failed", "engines_failed") if key in row]
+    told += [f"{row['set']}: INT8 refused ({row['int8_refused']})" for row in rows if "int8_refused" in row]
+    return "; ".join(told)

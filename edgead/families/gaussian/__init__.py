@@ -1,0 +1,1 @@
+"""Gaussians of good features: one for each place of the picture (PaDiM), or one for all."""

@@ -1,0 +1,1 @@
+"""Reconstruction: what a network that only knows good pictures cannot rebuild."""

@@ -1,0 +1,157 @@
+"""Fit a reconstruction: it rebuilds good pictures, of which something may be hidden, until held-out good ones get no better.
+
+Differences from the papers are in README.md. What is drawn is drawn by one generator from the seed; steps end the training.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from edgead.families.contract import FitData
+from edgead.families.reconstruction.network import Reconstruction
+from edgead.families.reconstruction.options import ReconstructionOptions, weights
+from edgead.machine import cpu_flags
+from edgead.models.learning.steps import Stateful, run, split
+from edgead.models.parts.errors import WeightedError, odd_side
+from edgead.models.parts.masks import Task
+from edgead.models.rows import to_pixels
+
+CHECKED = 32
+"""Held-out pictures that the training is stopped by, at most."""
+
+USUAL_SIDE = 256
+"""px, that `smooth` is told for."""
+
+
+def fit(data: FitData, options: ReconstructionOptions) -> Reconstruction:
+    """A reconstruction of good images. It tells the stages "training" and "good pictures".
+
+    Raises:
+        BadInput: a size that the network or the masking does not take, a loss that is no number any more, or an adversary that
+        won.
+    """
+    train, held = split(len(data.images), data.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(data.seed)
+        detector = Reconstruction(config_of(options, data), data.size, norm=options.norm).to(data.device)
+        training = _Training(detector, data, options, train, held[:CHECKED])
+        training.run()
+    detector.eval()
+    detector.fold()
+    detector.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    _measure_good(detector, data, held or train)
+    return detector.cpu().requires_grad_(False)
+
+
+def config_of(options: ReconstructionOptions, data: FitData) -> dict[str, object]:
+    """What model.json says of the network."""
+    side = min(data.size)
+    return {
+        "network": options.part("network"), "masking": options.part("masking"), "neck": options.part("neck"),
+        "seed": data.seed, "error": weights(options.error),
+        "smooth": odd_side(options.smooth * side / USUAL_SIDE, side) if options.smooth else 1,
+        "score": options.score, "reference": options.reference, "light": options.light, "neck_share": options.neck_share,
+    }  # fmt: skip
+
+
+class _Training:
+    """One training: the detector, its pictures, one generator."""
+
+    def __init__(
+        self, detector: Reconstruction, data: FitData, options: ReconstructionOptions, train: list[int], held: list[int]
+    ) -> None:
+        self.detector, self.data, self.options = detector, data, options
+        self.train, self.held = train, held
+        self.generator = torch.Generator().manual_seed(data.seed)
+        self.loss = WeightedError(weights(options.loss)).to(data.device)
+        self.device = torch.device(data.device)
+        native = self.device.type != "cpu" or "avx512_bf16" in cpu_flags()
+        self.bf16 = native if options.bf16 is None else options.bf16
+        parameters = [p for p in detector.parameters() if p.requires_grad]
+        self.adam = torch.optim.Adam(parameters, options.lr, weight_decay=options.weight_decay)
+
+    def run(self) -> None:
+        parts: dict[str, Stateful] = {"network": self.detector, "adam": self.adam}
+        self.detector.network.to(memory_format=torch.channels_last)  # half the time of a step on a CPU
+        self.detector.train()
+        run(
+            self.step, self.options.steps, parts, self.generator, report=self.data.report, checkpoint=self.data.checkpoint,
+            heldout=self.heldout if self.held else None,
+        )  # fmt: skip
+
+    def pixels(self, chosen: list[int]) -> Tensor:
+        found = to_pixels([self.data.images[i] for i in chosen]).to(self.device)
+        return found.contiguous(memory_format=torch.channels_last)
+
+    def rebuild(self, task: Task, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What the network makes of a task, float32, and the neck's penalty."""
+        network = self.detector.network
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            code, skips = network.encode(task.inputs, task.visible)
+        code, penalty = self.detector.neck.learn(code.float(), generator)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            rebuilt = network.decode(code, skips)
+        return task.join(rebuilt.float()), penalty
+
+    def draw(self) -> Tensor:
+        """A batch of pictures from 0 to 1, perhaps mirrored."""
+        drawn = torch.randint(len(self.train), (self.options.batch,), generator=self.generator).tolist()
+        pixels = self.pixels([self.train[i] for i in drawn])
+        if self.options.flips:
+            for axis in (2, 3):
+                mirrored = torch.rand(len(pixels), 1, 1, 1, generator=self.generator) < 0.5
+                pixels = torch.where(mirrored.to(pixels.device), pixels.flip(axis), pixels)
+        return self.detector.pictures(pixels)
+
+    def step(self, i: int) -> float:
+        for group in self.adam.param_groups:
+            group["lr"] = self.options.lr * 0.5 * (1.0 + math.cos(math.pi * i / self.options.steps))
+        loss = self.one_loss(self.draw(), self.generator)
+        self.adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.adam.step()
+        return float(loss.detach())
+
+    def one_loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        task = self.detector.masking.draw(x, generator)
+        rebuilt, penalty = self.rebuild(task, generator)
+        away = self.loss(task.wanted, rebuilt)
+        loss: Tensor = (away if task.weight is None else away * task.weight).mean()
+        return loss + (penalty * loss.detach() if self.detector.neck.relative else penalty)
+
+    @torch.no_grad()
+    def heldout(self) -> float:
+        """The loss of held-out pictures; the same things are hidden of them each time."""
+        self.detector.eval()
+        generator = torch.Generator().manual_seed(self.data.seed)
+        total = 0.0
+        for start in range(0, len(self.held), self.options.batch):
+            chosen = self.held[start : start + self.options.batch]
+            total += len(chosen) * float(self.one_loss(self.detector.pictures(self.pixels(chosen)), generator))
+        self.detector.train()
+        return total / len(self.held)
+
+
+@torch.no_grad()
+def _measure_good(detector: Reconstruction, data: FitData, chosen: list[int]) -> None:
+    """What of good pictures the map is told by: their error at each place, and scales of error and distance."""
+    config = detector.config
+    if config["reference"] == "none" and not detector.share:
+        return
+    errors, distances = [], []
+    for done, index in enumerate(chosen, 1):
+        error, distance = detector.differences(to_pixels([data.images[index]]).to(data.device))
+        errors.append(error)
+        if distance is not None:
+            distances.append(distance)
+        data.report("good pictures", done / len(chosen))
+    if config["reference"] != "none":
+        detector.usual.copy_(torch.cat(errors).mean(0, keepdim=True))
+    if detector.share:
+        own = torch.cat([detector.combined(error, None) for error in errors])
+        found = torch.cat(distances)
+        told = [value for one in (own, found) for value in (one.mean(), one.std(correction=0).clamp_min(1e-6))]
+        detector.scales.copy_(torch.stack(told))

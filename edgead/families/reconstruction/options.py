@@ -1,0 +1,142 @@
+"""How a reconstruction is mixed and fitted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgead.errors import BadInput
+from edgead.families.options import Options, option
+from edgead.families.reconstruction.kinds import MASKINGS, NECKS, NETWORKS, PARTS
+
+ERRORS = ("l1", "l2", "ssim", "msgms")
+"""Of :data:`edgead.models.parts.errors.ERRORS`."""
+
+SCORES = ("max", "mean", "top")
+REFERENCES = ("none", "excess", "squared")
+LIGHTS = ("as_is", "even")
+
+
+def weights(texts: tuple[str, ...]) -> dict[str, float]:
+    """``NAME`` or ``NAME:WEIGHT`` each -> weights. Raises ValueError: one is neither, or named twice."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, colon, weight = text.partition(":")
+        if name not in ERRORS or name in found or (colon and not 0 < float(weight) < math.inf):
+            raise ValueError(text)
+        found[name] = float(weight) if colon else 1.0
+    if not found:
+        raise ValueError("nothing")
+    return found
+
+
+def _weighable(texts: tuple[str, ...]) -> bool:
+    try:
+        weights(texts)
+    except ValueError:
+        return False
+    return True
+
+
+def _sides(texts: tuple[str, ...]) -> bool:
+    return bool(texts) and len(set(texts)) == len(texts) and all(text.isdigit() and int(text) > 0 for text in texts)
+
+
+def _errors(default: tuple[str, ...], help: str) -> Any:
+    hint = f"names of {', '.join(ERRORS)}, each perhaps with a weight: l2:1,ssim:0.5"
+    return option(default, help, metavar="A:W,B:W", check=_weighable, wrong="errors {} are not usable", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconstructionOptions(Options):
+    """See the fields' own words. Those whose default is None belong to a kind of network, masking or neck and have its usual
+    value (:mod:`edgead.families.reconstruction.kinds`)."""
+
+    network: str = option("ae", "that rebuilds", choices=tuple(NETWORKS))
+    masking: str = option("none", "what is hidden of a picture before", choices=tuple(MASKINGS))
+    neck: str = option("none", "what the code goes through", choices=tuple(NECKS))
+    loss: tuple[str, ...] = _errors(("l2",), "errors that are trained on")
+    error: tuple[str, ...] = _errors(("l2",), "errors that the map shows")
+    score: str = option("max", "of the map: its maximum, mean, or mean of its highest hundredth", choices=SCORES)
+    smooth: int = option(11, "side of the map's mean filter, px of 256", metavar="PX", least=0)
+    reference: str = option(
+        "none",
+        "the error of good pictures at each place is taken off the map, what is above it or the squared difference:"
+        " for parts that lie in one place",
+        choices=REFERENCES,
+    )
+    light: str = option(
+        "as_is", "pictures as they are, or each with its mean at mid grey, so that brightness says nothing", choices=LIGHTS
+    )
+    steps: int = option(800, "training steps", metavar="N", least=1)
+    batch: int = option(8, "pictures in a step", metavar="N", least=1, rare=True)
+    lr: float = option(1e-3, "learning rate of Adam, which falls to 0 on a cosine", metavar="X", above=0, rare=True)
+    weight_decay: float = option(0.0, "of Adam", metavar="X", least=0, rare=True)
+    flips: bool = option(False, "pictures are mirrored at random, for textures", rare=True)
+    norm: bool = option(True, "batch norms while it is trained", rare=True)
+    bf16: bool | None = option(
+        None, "the network is trained in bfloat16", usual="where the CPU has instructions for it", rare=True
+    )
+    adversary: float = option(
+        0.0, "weight of a critic that tells rebuilt pictures from real ones", metavar="X", least=0, rare=True
+    )
+    neck_share: float = option(
+        0.0, "of the neck's own distance in map and score, both in deviations over good pictures", metavar="X", least=0, most=1,
+        rare=True,
+    )  # fmt: skip
+    base: int | None = option(None, "channels of the network's first layer", metavar="N", usual="16", least=1, rare=True)
+    levels: int | None = option(None, "halvings of a unet", metavar="N", usual="4", least=1, rare=True)
+    stem: int | None = option(None, "stride of a unet's first convolution", metavar="N", usual="1", least=1, most=2, rare=True)
+    skips: bool | None = option(None, "skip connections of a unet", usual="true", rare=True)
+    blocks: int | None = option(None, "residual blocks", metavar="N", usual="4", least=1, rare=True)
+    cells: tuple[str, ...] | None = option(
+        None, "sides of the cells that are hidden, px", metavar="A,B", usual="by the masking",
+        check=_sides, wrong="cells {} are not usable", hint="give whole numbers, e.g. --cells 4,8,16", rare=True,
+    )  # fmt: skip
+    sets: int | None = option(None, "that cells are dealt into", metavar="N", usual="3", least=2, most=64, rare=True)
+    vector: int | None = option(
+        None, "numbers that a picture goes through", metavar="N", usual="100, 64 of a convex neck", least=1, rare=True
+    )
+    beta: float | None = option(None, "weight of a vae's divergence", metavar="X", usual="1", least=0, rare=True)
+    rows: int | None = option(None, "that a neck remembers", metavar="N", usual="by the neck", least=2, rare=True)
+    temperature: float | None = option(
+        None, "of a memory's addressing; 1 in the paper", metavar="X", usual="10", above=0, rare=True
+    )
+    shrink: float | None = option(
+        None, "weights up to this, divided by the rows, are dropped", metavar="X", usual="1", least=0, rare=True
+    )
+    entropy: float | None = option(None, "weight of a memory's entropy", metavar="X", usual="0.0002", least=0, rare=True)
+    projection: float | None = option(
+        None, "weight of a convex neck's distance to its rows", metavar="X", usual="0.1", least=0, rare=True
+    )
+    compact: float | None = option(
+        None, "weight of the distance to the nearest prototype", metavar="X", usual="0.01", least=0, rare=True
+    )
+    separate: float | None = option(None, "weight that keeps prototypes apart", metavar="X", usual="0.01", least=0, rare=True)
+
+    def __post_init__(self) -> None:
+        Options.__post_init__(self)
+        kinds = {part: table[getattr(self, part)] for part, table in PARTS.items()}
+        taken = {name for kind in kinds.values() for name in kind.takes}
+        every = {name for table in PARTS.values() for kind in table.values() for name in kind.takes}
+        for name in sorted(every - taken):
+            if getattr(self, name) is not None:
+                chosen = ", ".join(f"{part} {getattr(self, part)}" for part in PARTS)
+                owners = [f"--{part} {kind}" for part, table in PARTS.items() for kind in table if name in table[kind].takes]
+                raise BadInput(f"--{name.replace('_', '-')} is nothing for {chosen}", hint=f"it is for {' or '.join(owners)}")
+        if self.neck_share and self.neck not in TELLING:
+            raise BadInput(f"--neck-share is nothing for neck {self.neck}", hint=f"it is for --neck {' or '.join(TELLING)}")
+
+    def part(self, part: str) -> dict[str, Any]:
+        """Kind and arguments of a part, as model.json keeps them."""
+        chosen = getattr(self, part)
+        given = {name: getattr(self, name) for name in PARTS[part][chosen].takes}
+        usual: Mapping[str, Any] = PARTS[part][chosen].takes
+        values = {name: usual[name] if value is None else value for name, value in given.items()}
+        return {"kind": chosen, **{name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}}
+
+
+TELLING = ("memory", "convex", "prototypes")
+"""Necks that tell how far a code is from what they know."""
