@@ -8,6 +8,7 @@ No weights are fetched. Batch norms get random numbers, so that what they become
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,8 @@ MODELS: dict[str, tuple[str, dict[str, str]]] = {
 def main() -> int:
     import torch
 
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-    from worker import declare_operators
-
-    library = declare_operators()
+    sys.path.insert(0, str(Path(__file__).resolve().parent))  # without edgead around it
+    library = importlib.import_module("worker").declare_operators()
     import timm
     from anomalib import models
     from anomalib.models.image.reverse_distillation.anomaly_map import AnomalyMapGenerationMode

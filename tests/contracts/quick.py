@@ -14,4 +14,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "vae": {"steps": 10, "base": 8},
     "memae": {"steps": 10, "base": 8},
     "riad": {"steps": 5, "base": 8, "batch": 2},
+    "students": {"kind": "thin", "steps": 3, "students": 2, "channels": 16},
+    "uninformed_students": {"patches": 300, "channels": 24},
+    "distillation": {"steps": 3, "batch": 2, "rebuilder": "twin", "layers": ("blocks.0", "blocks.2")},
+    "stfpm": {"steps": 5, "batch": 2, "width": 8, "layers": ("blocks.2", "blocks.4")},
+    "reverse_distillation": {"steps": 5, "batch": 2, "width": 16, "layers": ("blocks.2", "blocks.4")},
 }

@@ -15,14 +15,11 @@ from torch import Tensor
 from edgead.families.contract import FitData
 from edgead.families.distillation.network import Distillation, distance
 from edgead.families.distillation.options import DistillationOptions
+from edgead.families.patches import FINE_LAYERS
 from edgead.models.backbones import Backbone, load_backbone
 from edgead.models.learning.steps import run, split
 from edgead.models.parts.norms import fold_norms, with_norms
 from edgead.models.rows import MAX_BYTES, to_pixels
-from edgead.published import published
-
-FIRST = {"efficientnet_lite0": "blocks.2", "efficientnet_lite1": "blocks.3", "efficientnet_lite2": "blocks.3"}
-"""The layer of stride 4 that goes with the usual ones; of a ResNet it is layer1."""
 
 SMOOTH = {"plain": (0.0, 0), "smoothed": (4.0, 16)}
 """Deviation and radius of the Gaussian, px."""
@@ -34,8 +31,8 @@ def fit(data: FitData, options: DistillationOptions) -> Distillation:
     Raises:
         BadInput: unusable backbone, layers or weights.
     """
-    usual = (FIRST.get(options.backbone, "layer1"), *published(options.backbone).layers)
-    teacher = load_backbone(options.backbone, options.layers or usual, options.weights)
+    layers = options.layers or FINE_LAYERS.get(options.backbone)
+    teacher = load_backbone(options.backbone, layers, options.weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(data.seed)
         detector = Distillation(config_of(teacher, options), data.size, teacher)
@@ -123,7 +120,7 @@ class _Fit:
 
         run(
             step, count, {"student": student, "optimizer": optimizer}, generator, report=self.data.report,
-            heldout=self._heldout, checkpoint=getattr(self.data, "checkpoint", None),
+            heldout=self._heldout, checkpoint=self.data.checkpoint,
         )  # fmt: skip
         student.eval()
         fold_norms(student)

@@ -13,6 +13,7 @@ from edgead.errors import BadInput
 from edgead.families.distillation.rebuilders import REBUILDERS
 from edgead.models.backbones import Backbone, build_backbone
 from edgead.models.detector import Detector
+from edgead.models.parts.scores import reduced
 from edgead.models.separable import Separable, blur_matrix, resize_matrix
 
 SMALLEST = 1e-6
@@ -31,7 +32,7 @@ class Cells(nn.Module):
 
     Args:
         combine: ``"sum"`` or ``"product"``.
-        score: ``"max"`` or ``"mean"``.
+        score: of :mod:`edgead.models.parts.scores`.
     """
 
     def __init__(self, combine: str, score: str) -> None:
@@ -41,7 +42,7 @@ class Cells(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         size = max((tuple(int(n) for n in one.shape[-2:]) for one in maps), key=lambda hw: hw[0] * hw[1])
         found = joined([m if tuple(m.shape[-2:]) == size else _resize(m, size) for m in maps], self.combine)
-        return found, found.flatten(1).amax(1) if self.score == "max" else found.flatten(1).mean(1)
+        return found, reduced(found, self.score)
 
 
 class Pictures(nn.Module):
@@ -87,8 +88,8 @@ class Distillation(Detector):
     """Teacher and rebuilder, their distance in each cell of each layer times the layer's scale, joined over the layers.
 
     Config keys: ``backbone``, ``layers``, ``rebuilder``: {``kind``: of `REBUILDERS`, and its settings}, ``combine``: ``"sum"`` or
-    ``"product"``, and either ``score`` (of :class:`Cells`) or ``picture`` (of :class:`Pictures`, without ``combine``). For imported
-    models also ``normalize`` (see :func:`edgead.models.patches.build_features`).
+    ``"product"``, and either ``score`` (of :class:`Cells`) or ``picture`` (of :class:`Pictures`, without ``combine``). For models
+    of others also ``normalize`` (see :func:`edgead.models.patches.build_features`).
     """
 
     family = "distillation"

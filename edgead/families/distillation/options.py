@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from edgead.families.options import Options, option
-from edgead.published import DEFAULT
+from edgead.families.options import option
+from edgead.families.patches import BackboneOptions, score_option
 
 KINDS = ("small", "twin", "reverse", "mirror")
 OPTIMIZERS = ("adam", "sgd")
 
 
 @dataclass(frozen=True, slots=True)
-class DistillationOptions(Options):
+class DistillationOptions(BackboneOptions):
     """See the fields' own words, and :mod:`edgead.families.distillation.rebuilders` for the students."""
 
     rebuilder: str = option(
@@ -21,13 +20,6 @@ class DistillationOptions(Options):
         "the student: a small one or the backbone's twin, which see the picture; reverse or mirror (of a ResNet), which see the"
         " teacher's maps through a bottleneck",
         choices=KINDS,
-    )
-    backbone: str = option(DEFAULT, "the teacher, an EfficientNet-Lite or a ResNet", metavar="NAME")
-    layers: tuple[str, ...] | None = option(
-        None, "its layers that are rebuilt, e.g. blocks.2,blocks.4,blocks.10", metavar="A,B", usual="three of stride 4, 8 and 16"
-    )
-    weights: Path | None = option(
-        None, "weights of the backbone", metavar="FILE", usual="as edgead weights list shows, or fetched"
     )
     steps: int = option(150, "training steps", metavar="N", least=1)
     epochs: int = option(0, "passes over the pictures, in the place of steps", metavar="N", usual="none", least=0, rare=True)
@@ -43,8 +35,10 @@ class DistillationOptions(Options):
     )
     combine: str = option("sum", "how the layers' maps are joined", choices=("sum", "product"), rare=True)
     balanced: bool = option(True, "each layer's map is divided by its mean on held-out good pictures", rare=True)
-    score: str = option("max", "of the joined cells", choices=("max", "mean"), rare=True)
+    score: str = score_option("top")
     at_picture: str = option(
-        "none", "join the maps at the picture's size, plain or smoothed by a Gaussian of 4 px, as the papers do; the score is the largest",
-        choices=("none", "plain", "smoothed"), rare=True,
-    )  # fmt: skip
+        "none",
+        "as the papers do, join the maps at the picture's size, plain or smoothed by a Gaussian of 4 px, and score the largest",
+        choices=("none", "plain", "smoothed"),
+        rare=True,
+    )

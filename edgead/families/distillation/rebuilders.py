@@ -1,4 +1,4 @@
-"""What rebuilds a teacher's feature maps: from the picture (STFPM) or, through a bottleneck, from the maps (Reverse Distillation).
+"""What rebuilds a teacher's feature maps: from the picture (STFPM), or from the maps through a bottleneck (Reverse Distillation).
 
 All take (pixels float32 N x 3 x H x W RGB 0..255, the teacher's maps) and give one map for each of the teacher's, of its shape.
 """
@@ -6,6 +6,7 @@ All take (pixels float32 N x 3 x H x W RGB 0..255, the teacher's maps) and give 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -57,12 +58,11 @@ class Small(Rebuilder):
         super().__init__()
         self.halvings = halvings_of(teacher)
         width = int(settings["width"])
-        widths = [min(width << i, 4 * width) for i in range(max(self.halvings) + 1)]
-        self.down = nn.ModuleList([nn.Conv2d(3 if i == 1 else widths[i - 2], widths[i - 1], 3, 2, 1) for i in _upto(self.halvings)])
-        self.same = nn.ModuleList([nn.Conv2d(widths[i - 1], widths[i - 1], 3, 1, 1) for i in _upto(self.halvings)])
-        self.heads = nn.ModuleList(
-            [nn.Conv2d(widths[n - 1], c, 1) for n, c in zip(self.halvings, teacher.channels, strict=True)]
-        )
+        widths = [min(width << i, 4 * width) for i in range(max(self.halvings))]
+        inputs = [3, *widths]
+        self.down = nn.ModuleList([nn.Conv2d(c_in, c, 3, 2, 1) for c_in, c in zip(inputs, widths, strict=False)])
+        self.same = nn.ModuleList([nn.Conv2d(c, c, 3, 1, 1) for c in widths])
+        self.heads = nn.ModuleList([nn.Conv2d(widths[n - 1], c, 1) for n, c in zip(self.halvings, teacher.channels, strict=True)])
 
     def forward(self, pixels: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
         x, seen = (pixels - 127.5) / 63.75, []
@@ -85,12 +85,7 @@ class Reverse(Rebuilder):
         super().__init__()
         width, halvings = int(settings["width"]), halvings_of(teacher)
         self.halvings, last = halvings, max(halvings) + 1
-        self.ways = nn.ModuleList(
-            [
-                nn.ModuleList([nn.Conv2d(c if i == n else width, width, 3, 2, 1) for i in range(n, last)])
-                for n, c in zip(halvings, teacher.channels, strict=True)
-            ]
-        )
+        self.ways = nn.ModuleList([_Way([c, *[width] * (last - n)]) for n, c in zip(halvings, teacher.channels, strict=True)])
         self.code = nn.Conv2d(width, width, 3, 1, 1)
         self.levels = sorted(set(halvings), reverse=True)
         self.up = nn.ModuleList([nn.Conv2d(width, width, 3, 1, 1) for _ in self.levels])
@@ -98,11 +93,7 @@ class Reverse(Rebuilder):
         self.heads = nn.ModuleList([nn.Conv2d(width, c, 1) for c in teacher.channels])
 
     def forward(self, pixels: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
-        codes = []
-        for way, x in zip(self.ways, maps, strict=True):
-            for conv in list(way)[:-1]:  # type: ignore[arg-type]
-                x = F.relu(conv(x))
-            codes.append(list(way)[-1](x))  # type: ignore[arg-type]
+        codes = [way(one) for way, one in zip(self.ways, maps, strict=True)]
         x = F.relu(self.code(F.relu(sum(codes[1:], codes[0]))))
         seen: dict[int, Tensor] = {}
         for level, up, same in zip(self.levels, self.up, self.same, strict=True):
@@ -111,6 +102,19 @@ class Reverse(Rebuilder):
             x = F.relu(same(x))
             seen[level] = x
         return [head(seen[n]) for n, head in zip(self.halvings, self.heads, strict=True)]
+
+
+class _Way(nn.Module):
+    """Halved by a 3 x 3 convolution for each pair of these channels, with ReLUs between them."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(c_in, c_out, 3, 2, 1) for c_in, c_out in pairwise(channels)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, conv in enumerate(self.convs):
+            x = conv(F.relu(x) if i else x)
+        return x
 
 
 class UpBlock(nn.Module):
@@ -136,7 +140,7 @@ class UpBlock(nn.Module):
 
 
 class ResNetReverse(Rebuilder):
-    """The paper's bottleneck and decoder for a ResNet's layer1 to layer3 (Deng & Li 2022, as in anomalib): the maps are brought to
+    """The paper's bottleneck and decoder for a ResNet's layer1 to layer3 (Deng & Li 2022; anomalib's): the maps are brought to
     layer3's grid, a residual stage makes the code of them, and the decoder mirrors the backbone."""
 
     def __init__(self, teacher: Backbone, settings: Mapping[str, Any]) -> None:
@@ -189,15 +193,10 @@ def halvings_of(teacher: Backbone) -> list[int]:
         BadInput: it is not made by halving (a transformer's patches).
     """
     side = 1 << MOST_HALVINGS
-    found = []
-    for one in teacher(torch.zeros(1, 3, side, side)) if teacher.patch_features == "" else []:
-        found.append(MOST_HALVINGS - int(one.shape[-1]).bit_length() + 1)
+    maps = teacher(torch.zeros(1, 3, side, side)) if teacher.patch_features == "" else []
+    found = [MOST_HALVINGS - int(one.shape[-1]).bit_length() + 1 for one in maps]
     if not found or min(found) < 1:
         raise BadInput(
             f"{teacher.name} does not halve its pictures, which a student does", hint="take an EfficientNet-Lite or a ResNet"
         )
     return found
-
-
-def _upto(halvings: Sequence[int]) -> range:
-    return range(1, max(halvings) + 1)

@@ -27,6 +27,7 @@ from edgead.families.students.teachers import distilled
 from edgead.models.learning.steps import run, split
 from edgead.models.rows import to_pixels
 
+
 def fit(data: FitData, options: StudentsOptions) -> Students:
     """Students of good images. It tells the stages "teacher", "students" and "statistics".
 
@@ -57,7 +58,12 @@ def _inputs(detector: Students, data: FitData, chosen: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def _fit_closed(
-    scale: Closed, detector: Students, data: FitData, options: StudentsOptions, train_on: Sequence[int], generator: torch.Generator
+    scale: Closed,
+    detector: Students,
+    data: FitData,
+    options: StudentsOptions,
+    train_on: Sequence[int],
+    generator: torch.Generator,
 ) -> None:
     state = load_teacher(None, "small")
     names = {name: state[name] for name in state if not name.startswith("conv4.")}
@@ -69,7 +75,7 @@ def _fit_closed(
     each = max(1, options.patches // len(order))
     for done, index in enumerate(order):
         hidden = scale.trunk(_inputs(detector, data, [index]))
-        rows = F.unfold(hidden, scale.apart.kernel_size)[0].T  # type: ignore[arg-type]
+        rows = F.unfold(hidden, scale.apart.kernel_size)[0].T
         kept = torch.randperm(len(rows), generator=generator)[:each].to(rows.device)
         parts[done % groups].add(rows[kept])
         data.report("teacher", (done + 1) / len(order))
@@ -126,7 +132,7 @@ def _train(
 
     run(
         step, count, {"students": students, "optimizer": optimizer}, generator, report=data.report,
-        heldout=_without_gradient(lambda: sum(float(loss([i])) for i in held) / len(held)), checkpoint=getattr(data, "checkpoint", None),
+        heldout=_without_gradient(lambda: sum(float(loss([i])) for i in held) / len(held)), checkpoint=data.checkpoint,
         stage="students" if options.kind == "thin" else f"students of {side} px",
     )  # fmt: skip
 
@@ -148,7 +154,10 @@ def _pdn_teacher(teacher: nn.Module, detector: Students, data: FitData, train_on
         data.report("teacher", (done + 1) / len(train_on))
     axes, shift = principal(torch.eye(len(state["conv4.bias"]), dtype=torch.float64), outputs, _channels(teacher))
     last = state["conv4.weight"].double()
-    said = {"conv4.weight": (axes @ last.flatten(1)).view(-1, *last.shape[1:]), "conv4.bias": axes @ state["conv4.bias"].double() + shift}
+    said = {
+        "conv4.weight": (axes @ last.flatten(1)).view(-1, *last.shape[1:]),
+        "conv4.bias": axes @ state["conv4.bias"].double() + shift,
+    }
     teacher.load_state_dict({**state, **{name: one.float() for name, one in said.items()}})
 
 

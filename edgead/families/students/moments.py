@@ -60,14 +60,16 @@ class Moments:
         """float64, D x D, on the CPU."""
         if self.few:
             away = self._away()
-            return away.T @ away
+            inner: Tensor = away.T @ away
+            return inner
         self._close()
         mean = self.mean()
         return self.products.double().cpu() / self.count - mean[:, None] * mean
 
     def _away(self) -> Tensor:
         """The few rows less their mean, over the root of how many they are."""
-        return (torch.cat(self._block).double().cpu() - self.mean()) / self.count**0.5
+        away: Tensor = (torch.cat(self._block).double().cpu() - self.mean()) / self.count**0.5
+        return away
 
     def seen_by(self, weight: Tensor) -> Tensor:
         """The covariance of ``weight x``: W C W^T, float64."""
@@ -93,8 +95,8 @@ class Moments:
 
 
 def principal(weight: Tensor, moments: Moments, channels: int) -> tuple[Tensor, Tensor]:
-    """What a linear layer says of rows, with mean 0 and deviation 1 each, and of that the principal axes: weight float64 d x D and
-    bias d of one layer that says it."""
+    """What a linear layer says of rows, with mean 0 and deviation 1 each, and of that the principal axes: weight (float64 d x D)
+    and bias (d) of one layer that says it."""
     varied = moments.seen_by(weight)
     deviation = varied.diagonal().clamp_min(1e-12).sqrt()
     axes = torch.linalg.eigh(varied / deviation / deviation[:, None]).eigenvectors.flip(1)[:, :channels]

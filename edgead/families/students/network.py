@@ -14,12 +14,11 @@ from edgead.families.efficientad.pdn import build_pdn
 from edgead.families.students.patchnets import Form, patch_network, thin_pdn
 from edgead.models.backbones import TORCHVISION_MEAN, TORCHVISION_STD
 from edgead.models.detector import Detector
+from edgead.models.parts.scores import reduced
 
 KINDS = ("closed", "thin", "patches")
 SMALLEST_PX = 64
 PDN = Form(33, 4)
-TOP = 100
-"""The score ``top`` is the mean of one cell in so many, the largest ones."""
 
 
 class Scale(nn.Module):
@@ -96,8 +95,8 @@ class Enlarge(nn.Module):
 
 
 class Students(Detector):
-    """Config keys: ``kind`` (of `KINDS`), ``channels`` of what the teacher says, ``students``, ``score`` (``"max"``, ``"mean"`` or
-    ``"top"``); of ``"patches"`` also ``sides`` and ``stride`` (:func:`edgead.families.students.patchnets.patch_network`)."""
+    """Config keys: ``kind`` (of `KINDS`), ``channels`` of what the teacher says, ``students``, ``score`` (of
+    :mod:`edgead.models.parts.scores`); of ``"patches"`` also ``sides`` and ``stride`` (of :mod:`.patchnets`)."""
 
     family = "students"
     mean: Tensor
@@ -108,7 +107,9 @@ class Students(Detector):
             told = f"{image_size[0]} x {image_size[1]} px"
             raise BadInput(f"students cannot take pictures of {told}", hint=f"at least {SMALLEST_PX} px a side: --size")
         super().__init__(config, image_size)
-        self.scales = nn.ModuleList(_scales(config))
+        scales = _scales(config)
+        self.strides = [scale.form.stride for scale in scales]
+        self.scales = nn.ModuleList(scales)
         self.to_model_size: nn.Module = Enlarge(image_size)
         self.register_buffer("mean", torch.tensor(TORCHVISION_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(TORCHVISION_STD).view(1, 3, 1, 1), persistent=False)
@@ -128,26 +129,20 @@ class Students(Detector):
 
     def seen(self, pixels: Tensor) -> Tensor:
         first, x = self.scales[0], self.normalize(pixels)
-        hidden: Tensor = first.trunk(x) if isinstance(first, Closed) else first.teacher(x)  # type: ignore[operator, union-attr]
+        hidden: Tensor = first.trunk(x) if isinstance(first, Closed) else first.teacher(x)  # type: ignore[operator]
         return hidden
 
     def detect(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         x = self.normalize(pixels)
-        maps = [self._placed(scale(x), scale.form.stride) for scale in self.scales]  # type: ignore[union-attr, arg-type]
+        maps = [self._placed(scale(x), self.strides[i]) for i, scale in enumerate(self.scales)]
         cells = sum(maps[1:], maps[0]) / len(maps)
-        return self.to_model_size(cells.squeeze(1)), self._score(cells.flatten(1))
+        return self.to_model_size(cells.squeeze(1)), reduced(cells, str(self.config["score"]))
 
     def _placed(self, cells: Tensor, stride: int) -> Tensor:
         """Cells whose patches hang over the edge of the picture, which networks without padding do not have, are as their
         neighbours."""
         rows, columns = (side // stride - int(have) for side, have in zip(self.image_size, cells.shape[-2:], strict=True))
         return F.pad(cells, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2), mode="replicate")
-
-    def _score(self, cells: Tensor) -> Tensor:
-        kind = self.config["score"]
-        if kind == "top":
-            return cells.topk(max(1, cells.shape[1] // TOP), dim=1).values.mean(1)
-        return cells.amax(1) if kind == "max" else cells.mean(1)
 
 
 def _scales(config: Mapping[str, Any]) -> list[Scale]:

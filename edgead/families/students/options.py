@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgead.errors import BadInput
 from edgead.families.options import Options, option
+from edgead.families.patches import score_option
 
 SIDES = ("17", "33", "65")
 STRIDES = (1, 2, 4, 8)
@@ -34,14 +35,14 @@ class StudentsOptions(Options):
     lr: float = option(2e-3, "peak learning rate", metavar="X", above=0, rare=True)
     falls: bool = option(True, "the learning rate falls to 0 on a cosine", rare=True)
     weight_decay: float = option(1e-5, "of Adam", metavar="X", least=0, rare=True)
-    score: str = option("max", "of the map's cells; top: the mean of the largest hundredth", choices=("max", "mean", "top"), rare=True)
+    score: str = score_option()
     sides: tuple[str, ...] = option(("17", "33", "65"), "of patches, px", metavar="A,B", rare=True)
     stride: int = option(4, "from patch to patch, px: 1 (as in the paper), 2, 4 or 8", metavar="N", least=1, most=8, rare=True)
     teacher_steps: int = option(2000, "steps of the teacher of each side", metavar="N", least=1, rare=True)
     teacher_batch: int = option(64, "patches in a step of it", metavar="N", least=4, rare=True)
     teacher_lr: float = option(2e-4, "learning rate of it", metavar="X", above=0, rare=True)
     backbone: str = option(
-        "pdn", "network that the teachers of patches learn from: pdn (shipped), or resnet18 as in the paper", metavar="NAME",
+        "pdn", "network that the teachers of patches learn from: pdn (shipped), or resnet18 as in the paper",
         choices=("pdn", "resnet18"), rare=True,
     )  # fmt: skip
     weights: Path | None = option(None, "weights of resnet18", metavar="FILE", usual="none", rare=True)
@@ -51,8 +52,8 @@ class StudentsOptions(Options):
 
     def __post_init__(self) -> None:
         Options.__post_init__(self)
-        if unknown := [one for one in self.sides if one not in SIDES] or len(set(self.sides)) != len(self.sides):
-            told = ", ".join(unknown) if isinstance(unknown, list) else ", ".join(self.sides)
-            raise BadInput(f"there are no networks for patches of the sides {told}", hint=f"--sides {','.join(SIDES)}, or some of these")
+        if not self.sides or not set(self.sides) <= set(SIDES) or len(set(self.sides)) != len(self.sides):
+            told = ",".join(self.sides)[:80] or "none"
+            raise BadInput(f"patches of the sides {told} are not usable", hint=f"--sides {','.join(SIDES)}, or some of these")
         if self.stride not in STRIDES:
             raise BadInput(f"a stride of {self.stride} px is not usable", hint="give --stride 1, 2, 4 or 8")

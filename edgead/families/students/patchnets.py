@@ -16,7 +16,7 @@ PATCHES: dict[int, tuple[tuple[int, int, bool], ...]] = {
     33: ((5, 128, True), (5, 256, True), (2, 256, False), (4, 0, False)),
     65: ((5, 128, True), (5, 128, True), (5, 256, True), (4, 256, False), (1, 0, False)),
 }
-"""(kernel, channels, 2 x 2 pooling behind it) of Bergmann et al. 2020 by the patch's side, px; 0 channels: those of the output."""
+"""(kernel, channels, pooling behind it) of Bergmann et al. 2020 by the patch's side, px; 0 channels: as many as are told."""
 
 THIN = (48, 96, 96)
 """Channels of a thin student of a PDN's form."""
@@ -40,14 +40,16 @@ def patch_network(side: int, channels: int, stride: int) -> nn.Sequential:
 
     Args:
         side: 17, 33 or 65 px.
-        stride: of its cells, px, a power of two. Poolings keep their stride as long as that allows it; from there on they have none,
-            and what follows is dilated instead: the numbers of a cell are those of its patch alone, whatever the stride.
+        stride: of its cells, px, a power of two. Poolings keep their stride as long as that allows it; from there on they have
+            none, and what follows is dilated instead: what a cell says is of its patch alone, whatever the stride.
 
     Raises:
         BadInput: there is no network of this side, or for this stride.
     """
     if side not in PATCHES or stride not in (1, 2, 4, 8):
-        raise BadInput(f"there is no network for patches of {side} px every {stride} px", hint="sides 17, 33, 65; strides 1, 2, 4, 8")
+        raise BadInput(
+            f"there is no network for patches of {side} px every {stride} px", hint="sides 17, 33, 65; strides 1, 2, 4, 8"
+        )
     layers: list[nn.Module] = []
     c_in, step, dilation = 3, 1, 1
     plan = PATCHES[side]

@@ -53,13 +53,13 @@ def distilled(side: int, data: FitData, options: StudentsOptions, generator: tor
         said = network(_normalized(pixels)).flatten(2)[..., 0]
         loss = (decoder(said) - wanted).square().mean() + compactness(said)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         return float(loss.detach())
 
     run(
         step, options.teacher_steps, {"both": both, "optimizer": optimizer}, generator, report=data.report,
-        checkpoint=getattr(data, "checkpoint", None), stage=f"teacher of {side} px",
+        checkpoint=data.checkpoint, stage=f"teacher of {side} px",
     )  # fmt: skip
     return network.state_dict()
 
@@ -69,7 +69,7 @@ def compactness(said: Tensor) -> Tensor:
     centred = said - said.mean(0)
     unit = centred / centred.norm(dim=0).clamp_min(1e-6)
     correlation = unit.T @ unit
-    off = correlation.abs().sum() - correlation.diagonal().abs().sum()
+    off: Tensor = correlation.abs().sum() - correlation.diagonal().abs().sum()
     return off / (said.shape[1] * (said.shape[1] - 1))
 
 

@@ -23,8 +23,8 @@ from edgead.models.streams import Record
 from edgead.models.wrappers.prepared import Scale
 
 KINDS = (patchcore, efficientad, supersimplenet, stfpm, reverse_distillation)
-"""Each has `MARK`, how names of weights begin that only its checkpoints have, `TITLE`, what anomalib calls it, `NORMALIZED`, whether it is trained
-on normalised pictures unless the file tells otherwise, and `build`."""
+"""Each has `MARK`, how names of weights begin that only its checkpoints have, `TITLE`, what anomalib calls it, `NORMALIZED`,
+whether it is trained on normalised pictures unless the file tells otherwise, and `build`."""
 
 RECORDS = (
     "anomalib.", "torchvision.", "lightning.", "lightning_fabric.", "pytorch_lightning.", "torchmetrics.", "omegaconf.",

@@ -82,5 +82,7 @@ def _folded(state: State, layer: str, norm: str, new: str, enlarges: bool = Fals
     if weight is None or weight.ndim != 4 or tuple(weight.shape[2:]) != (2, 2):
         told = "no such entry" if weight is None else " x ".join(map(str, weight.shape))
         raise BadInput(f"{layer}.weight is no transposed convolution of kernel 2 ({told})", hint="the file is of another version")
-    each = {name: torch.repeat_interleave(tensor, 4) for name, tensor in state.items() if name.startswith(f"{norm}.") and tensor.ndim}
+    each = {
+        name: torch.repeat_interleave(tensor, 4) for name, tensor in state.items() if name.startswith(f"{norm}.") and tensor.ndim
+    }
     return fold_norm({f"{layer}.weight": SubPixel.from_transposed(weight), **each}, layer, norm, f"{new}.conv", biased=False)

@@ -25,13 +25,15 @@ def build(
     told = f"Stfpm, {name} {'+'.join(layers)}, {px(followed.size)}"
     if name in TIMM_LITE:
         name, layers = from_timm_lite(name, layers)
-    teacher, student = (backbone_with(name, layers, _part(state, f"{one}_model.feature_extractor.")) for one in ("teacher", "student"))
+    teacher, student = (
+        backbone_with(name, layers, _part(state, f"{one}_model.feature_extractor.")) for one in ("teacher", "student")
+    )
     config = {
         "backbone": name, "layers": list(layers), "rebuilder": {"kind": "twin"}, "combine": "product",
         "picture": {"corners": False, "sigma": 0.0, "radius": 0}, **normalization(followed, teacher),
     }  # fmt: skip
     detector = Distillation(config, followed.size, teacher)
-    detector.rebuilder.network.load_state_dict(student.state_dict())  # type: ignore[union-attr, operator]
+    detector.rebuilder.network.load_state_dict(student.state_dict())  # type: ignore[union-attr]
     return detector, told
 
 
