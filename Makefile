@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # test-hard: the suite beside busy loops, three times, then with 1, 2 and 8 visible cores (about two hours on 2 cores)
-.PHONY: demo test test-hard check
+.PHONY: demo test test-hard check docs
 demo: $(VENV)/installed
 	$(BIN)/edgead demo
 
@@ -19,6 +19,9 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -46,6 +46,7 @@ def train(
     heldout: float = 0.15,
     seed: int = 0,
     leave_out: Sequence[str] = (),
+    defects: Sequence[Path | str] = (),
     preset: Literal["lite", "paper"] | None = None,
     device: str = "cpu",
     checkpoint: Path | str | None = None,
@@ -62,6 +63,7 @@ def train(
         heldout: share of the good pictures that is held out, for the threshold and for checking exports.
         seed: of everything that is random.
         leave_out: good pictures that are none, by their paths below the folder.
+        defects: folders of pictures of defects, for families that learn from such too.
         preset: ``"lite"``: trained in minutes on two cores; ``"paper"``: as its paper says. None: lite on a CPU.
         device: torch device that trains.
         checkpoint: file that a long training goes on from when it is started again.
@@ -87,6 +89,7 @@ def train(
             looked[attribute] = (side, side)
     request = train_request(
         family, Path(good_dir), Path(out), Looked(**looked), options, name=name, heldout=heldout, seed=seed, left_out=leave_out,
+        defects=tuple(map(Path, defects)),
         preset=preset, device=device, checkpoint=None if checkpoint is None else Path(checkpoint),
     )  # fmt: skip
     return run(request, progress)

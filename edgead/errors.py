@@ -1,6 +1,6 @@
 """One exception tree. Every error carries a hint (how to fix it) and the exit code that the command line returns.
 
-Exit codes (documented in the README): 1 internal error, 2 bad usage or bad input, 3 bundle refused, 4 parity failed,
+Exit codes (documented in docs/exit-codes.md): 1 internal error, 2 bad usage or bad input, 3 bundle refused, 4 parity failed,
 5 missing extra, weights or device support, 6 camera or output failed, 7 storage failed, 8 no engine within the budget,
 130 interrupted.
 """

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ BAD = frozenset(
     }
 )  # fmt: skip
 MASKS = frozenset({"groundtruth", "mask", "masks", "label", "labels", "annotation", "annotations", "segmentation"})
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 _PLACES = frozenset(
     {
         "front", "back", "side", "top", "bottom", "left", "right", "parts", "part", "pieces", "images", "image", "pictures",
@@ -65,6 +67,29 @@ class Found:
         if below:
             words += f", {below.total()} of them in {len(below)} folder{'' if len(below) == 1 else 's'} below ({listed(below)})"
         return words
+
+
+@dataclass(frozen=True, slots=True)
+class Defects:
+    """The pictures of defects below a folder.
+
+    Attributes:
+        folder: that was looked through.
+        files: the pictures, each with its kind (the name of its folder) and its mask, in the order of their paths.
+        skipped: what was left out, in words -> how many.
+    """
+
+    folder: Path
+    files: list[LabelledFile]
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def told(self) -> str:
+        """``"7 pictures of defects (dent 3, scratch 4), 3 of them with masks"``."""
+        kinds = Counter(item.kind for item in self.files)
+        masks = sum(item.mask is not None for item in self.files)
+        words = f"{len(self.files)} picture{'' if len(self.files) == 1 else 's'} of defects"
+        named = listed(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+        return f"{words} ({named}), {masks or 'none'} of them with masks"
 
 
 class LabelledFile(NamedTuple):
@@ -239,6 +264,73 @@ def labelled(folder: Path) -> Labels:
     return Labels(files, taken, skipped)
 
 
+def defect_pictures(folder: Path) -> Defects:
+    """All pictures of defects below a folder: one of a single kind, one with a folder for each kind, or one in MVTec layout, of
+    which ``test`` is taken. Good pictures among them, by the names of their folders, are left out.
+
+    A picture's mask is ``NAME_mask.png`` beside it, or ``NAME_mask.png`` or ``NAME.png`` in a folder of masks (``ground_truth``,
+    ``masks``, ...) of the same layout, below the folder or beside it.
+
+    Raises:
+        BadInput: no such folder, one of good pictures by its name, no picture of a defect in it, or two of the same name, one of
+            which may be a mask.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is not a folder", hint="give a folder of pictures of defects")
+    place = folder.resolve()
+    if is_good(place.name):
+        raise BadInput(f"{folder} is called as a folder of good pictures, not of defects", hint="give the folder of the defects")
+    found = _walk(place / "test" if (place / "test").is_dir() else place)
+    skipped, files = found.skipped, list[Path]()
+    bare = Counter(file.with_suffix("") for file in found.files)
+    for file in found.files:
+        inside = file.parent.relative_to(found.folder).parts
+        if any(map(_is_mask, inside)):
+            skipped["files taken for masks, by the names of their folders"] += 1
+        elif any(map(is_good, inside)):
+            skipped["good pictures, by the names of their folders"] += 1
+        elif not (file.stem.endswith("_mask") and file.parent / file.stem.removesuffix("_mask") in bare):
+            files.append(file)
+    if twice := next((file for file in files if bare[file.with_suffix("")] > 1), None):
+        both = listed(file.name for file in files if file.with_suffix("") == twice.with_suffix(""))
+        raise BadInput(
+            f"{twice.parent} holds pictures of the same name: {both}",
+            hint=f"call a mask {twice.stem}_mask.png, or put masks into a folder called ground_truth",
+        )
+    if not files:
+        told = f" ({'; '.join(skipped_lines(skipped))})" if skipped else ""
+        raise BadInput(f"{folder} holds no pictures of defects{told}", hint="give a folder of pictures of defective parts")
+    folders = lru_cache(maxsize=None)(_mask_folders)
+    kinds = [(*file.parent.relative_to(found.folder).parts, place.name)[0] for file in files]
+    masks = [_mask_near(file, place, folders) for file in files]
+    return Defects(folder, list(map(LabelledFile, files, kinds, masks)), skipped)
+
+
+def _mask_folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir() and _is_mask(p.name))
+    except OSError:  # above the folder that was given, and not ours to read
+        return []
+
+
+def _mask_near(file: Path, folder: Path, mask_folders: Callable[[Path], list[Path]]) -> Path | None:
+    """The mask of a picture of a defect (see :func:`defect_pictures`)."""
+    if beside := _mask_called(file.parent, file.stem, ("_mask",)):
+        return beside
+    for above in file.parents[: len(file.parents) - len(folder.parents) + 2]:  # as high as the folder that holds test/
+        inside = file.parent.relative_to(above)
+        for masks in mask_folders(above):
+            for place in (masks / inside, masks.joinpath(*inside.parts[1:])):
+                if mask := _mask_called(place, file.stem, ("_mask", "")):
+                    return mask
+    return None
+
+
+def _mask_called(folder: Path, stem: str, marks: Sequence[str]) -> Path | None:
+    names = [f"{stem}{mark}{suffix}" for mark in marks for suffix in MASK_SUFFIXES]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
 def _denies(words: list[str]) -> bool:
     """``scratch_free``, ``no-cracks``, ``without defects``: a word for a defect, and one that there is none."""
     if len(words) < 2:
@@ -288,9 +380,7 @@ def _only_kind(train: Path) -> str:
 
 
 def _mask_of(root: Path, kind: Path, file: Path) -> Path | None:
-    folder = root / "ground_truth" / kind.name / file.relative_to(kind).parent
-    names = [f"{file.stem}{mark}{suffix}" for mark in ("_mask", "") for suffix in (".png", ".bmp", ".tif", ".tiff")]
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    return _mask_called(root / "ground_truth" / kind.name / file.relative_to(kind).parent, file.stem, ("_mask", ""))
 
 
 def _walk(folder: Path) -> Found:

@@ -232,6 +232,16 @@ class Sizing(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """Pictures that a model was made with: their folder, how many, and a digest of them all; None: there were none."""
+
+    path: FileName | None = None
+    images: Count | None = None
+    digest: str | None = None
+    rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Arguments:
     """What a model was trained with; `rest` are the options of its family.
 
@@ -241,6 +251,7 @@ class Arguments:
         crossfit: False: the threshold comes from the held-out pictures alone.
         leave_out: good pictures that were none, by their paths below the folder.
         tiling: how the pictures were cut into tiles (:class:`edgead.training.tiles.Tiling`).
+        defects: pictures of defects that took part, folder by folder.
         method: which published method of its family it is; None: the family's own.
         preset: how that was trained; None: as ``"lite"``.
     """
@@ -250,18 +261,9 @@ class Arguments:
     crossfit: bool | None = None
     leave_out: tuple[FileName, ...] | None = None
     tiling: dict[str, Any] | None = None
+    defects: tuple[Data, ...] | None = None
     method: str | None = None
     preset: str | None = None
-    rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """The good pictures that a model was made with: their folder, how many, and a digest of them all; None: there were none."""
-
-    path: FileName | None = None
-    images: Count | None = None
-    digest: str | None = None
     rest: Annotated[dict[str, Any], Rest()] = field(default_factory=dict)
 
 

@@ -217,6 +217,12 @@ def read_card(folder: Path) -> ModelCard:
     return card
 
 
+def trained_on_by(folder: Path) -> frozenset[str]:
+    """Digests (:func:`edgead.preprocess.frame_digest`) of the frames that a model was trained on; none where nobody knows."""
+    file = folder / TRAINED_ON
+    return frozenset(file.read_text("utf-8").split()) if file.is_file() else frozenset()
+
+
 def load_model(folder: Path) -> tuple[Detector, ModelCard]:
     """The model that :func:`write_model` wrote, in evaluation mode, and its card.
 

@@ -26,15 +26,16 @@ from tests.vouched import write_vouched
 NUMBERS = st.floats(-1e9, 1e9, width=32)
 FILES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 ODD = st.builds(OddPicture, FILES, NUMBERS, st.booleans(), st.booleans(), st.none() | NUMBERS, st.none() | NUMBERS)
+DATA = st.builds(Data, st.none() | FILES, st.none() | st.integers(0, 99), st.none() | NAMES)
 ARGUMENTS = st.builds(
     Arguments, st.none() | st.floats(0, 1), st.none() | st.integers(0, 2**40), st.none() | st.booleans(),
-    st.none() | st.lists(FILES, max_size=2).map(tuple), st.none() | FREE,
-    st.dictionaries(NAMES.map("_".__add__), NUMBERS, max_size=2),
+    st.none() | st.lists(FILES, max_size=2).map(tuple), st.none() | FREE, st.none() | st.lists(DATA, max_size=2).map(tuple),
+    st.none() | NAMES, st.none() | NAMES, st.dictionaries(NAMES.map("_".__add__), NUMBERS, max_size=2),
 )  # fmt: skip
 ORIGINS = st.builds(
     Origin, NAMES, NAMES, NAMES, st.none() | NAMES, st.none() | NAMES, st.none() | st.dictionaries(FILES, NAMES, max_size=2),
     st.none() | st.lists(FILES, max_size=2).map(tuple), st.none() | ARGUMENTS, st.none(),
-    st.none() | st.builds(Data, st.none() | FILES, st.none() | st.integers(0, 99), st.none() | NAMES),
+    st.none() | DATA,
 )  # fmt: skip
 CARDS = st.builds(
     ModelCard,

@@ -189,9 +189,10 @@ def _pictures(good: Asked, defects: Asked) -> list[str]:
             copies = f" ({asked.copies} copies of others counted once)" if asked.copies else ""
             parts.append(f"{asked.count} {kind}{copies}")
     lines = [", ".join(parts)] if parts else []
-    if good.known:
-        told = f"{len(good.known)} more are left out: the model was trained on them, so they say nothing about new parts"
-        lines.append(f"{told} ({listed(str(file) for file in good.known[:1])}{', ...' if len(good.known) > 1 else ''})")
+    for asked in (good, defects):
+        if asked.known:
+            told = f"{len(asked.known)} more are left out: the model was trained on them, so they say nothing about new parts"
+            lines.append(f"{told} ({listed(str(file) for file in asked.known[:1])}{', ...' if len(asked.known) > 1 else ''})")
     for asked in (good, defects):
         lines += asked.survey.lines() if asked.count else []
     return lines

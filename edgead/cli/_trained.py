@@ -53,6 +53,7 @@ class Model:
         preset: how that was trained.
         width, height: of its input in pixels.
         trained_on, heldout: good pictures.
+        defects: pictures of defects that it was trained on, too.
         threshold: its first one.
         metrics: figures on labelled pictures, or on drawn defects without such, by name.
         findings: what must be said of it.
@@ -77,6 +78,7 @@ class Model:
     sizing: Sizing | None
     kept: Path | None
     elapsed_s: float
+    defects: int = 0
 
     @classmethod
     def of(cls, made: Trained) -> Model:
@@ -91,6 +93,7 @@ class Model:
             request.out, request.family, request.method or request.family, request.preset, recipe.width, recipe.height,
             len(images.train), len(images.heldout), result.threshold,
             result.metrics, tuple(result.findings), odd, sizing, made.kept, result.elapsed_s,
+            0 if result.defects is None else len(result.defects.files),
         )  # fmt: skip
 
 
@@ -116,6 +119,8 @@ def summary(made: Trained) -> str:
         *(("left out", line) for line in _left_out(images)),
         ("good images", f"{len(images.train)} trained on, {len(images.heldout)} held out"),
     ]
+    if result.defects is not None:
+        rows += [("defects" if i == 0 else "", line) for i, line in enumerate(result.defects.lines())]
     sizing = None if result.size is None else result.size.to_json()
     if sizing is not None:
         rows += [("input size" if i == 0 else "", line) for i, line in enumerate(told(sizing))]
@@ -130,7 +135,8 @@ def summary(made: Trained) -> str:
     named = [f"the folder {images.folder.name} is called as one of defects: is it one of good pictures?"]
     named = named if is_bad(images.folder.name) else []
     slow = [line for line in (over(sizing),) if line] if sizing is not None else []
-    rows += [("warning", line) for line in (*named, *slow, *images.survey.warnings(recipe), *map(str, result.findings))]
+    bad = [] if result.defects is None else result.defects.warnings()
+    rows += [("warning", line) for line in (*named, *bad, *slow, *images.survey.warnings(recipe), *map(str, result.findings))]
     rows += [
         ("took", f"{result.elapsed_s:.1f} s"),
         ("trained model", str(request.out)),
@@ -190,6 +196,8 @@ def _of_labels(result: TrainResult) -> list[tuple[str, str]]:
     if result.labels is not None:
         rows.append(("labelled", result.labels.told()))
         rows += [("left out", line) for line in skipped_lines(result.labels.skipped)]
+    if known := figures.get("test_trained_on"):
+        rows.append(("left out", f"{known:.0f} of them that the model was trained on, which say nothing of new parts"))
     if "image_auroc" in figures:
         counts = f"{figures['test_good']:.0f} good, {figures['test_defects']:.0f} defective test images"
         rows.append(

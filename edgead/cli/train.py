@@ -122,6 +122,13 @@ def _size(text: str) -> tuple[int, int] | str:
     help="a good picture that is none, as training names it; may be given again",
 )
 @option(
+    "--defects",
+    type=PATH,
+    multiple=True,
+    metavar="DIR",
+    help="folder of defects to learn from, for models that do; masks: NAME_mask.png beside, or ground_truth/; may be given again",
+)
+@option(
     "--preset",
     type=click.Choice((LITE, PAPER)),
     help="lite: trained in minutes on two cores; paper: sizes and schedule of the method's paper, for a GPU (default: lite on "
@@ -153,6 +160,7 @@ def command(
     heldout: float,
     threshold_from: str,
     leave_out: tuple[str, ...],
+    defects: tuple[Path, ...],
     preset: str | None,
     device: str,
     checkpoint: Path | None,
@@ -174,6 +182,7 @@ def command(
         seed=seed,
         all_good=threshold_from == "all",
         left_out=leave_out,
+        defects=defects,
         preset=preset,
         device=device,
         checkpoint=checkpoint,

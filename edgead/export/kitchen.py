@@ -28,7 +28,7 @@ from edgead.models.detector import Detector
 from edgead.models.rewrites import Applied, Material, Setting
 from edgead.parity import Answers, ask
 from edgead.registry import resolve
-from edgead.trained import CALIBRATION, load_model
+from edgead.trained import CALIBRATION, load_model, trained_on_by
 from edgead.types import Engine
 
 Report = Callable[[str, float], None]
@@ -67,7 +67,9 @@ class Kitchen:
         known = self.card.labelled_root
         labelled = options.labelled or (Path(known) if known and (Path(known) / "test").is_dir() else None)
         self.rewriting = bool(plan_for(self.detector.family, options.rewrites, options.left_out))
-        self.frames = read_frames(model_dir, self.recipe, labelled, per_class, draw=lossy)
+        arguments = self.card.origin.arguments
+        trained_on = trained_on_by(model_dir) if arguments is not None and arguments.defects else frozenset()
+        self.frames = read_frames(model_dir, self.recipe, labelled, per_class, draw=lossy, trained_on=trained_on)
         self.calibration: CalibrationSet | None = None
         own, folder = options.calibration, options.calibration or model_dir / CALIBRATION
         if int8 or (self.rewriting and folder.is_dir()):

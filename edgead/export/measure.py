@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -20,7 +20,7 @@ from edgead.errors import BadInput
 from edgead.golden import CAMERA_FOLDER, MOST_CAMERA, camera_pngs
 from edgead.models.detector import Detector
 from edgead.parity import Answers, ParityReport, compare
-from edgead.preprocess import PreprocessRecipe, list_images, read_image, to_bgr8
+from edgead.preprocess import PreprocessRecipe, frame_digest, list_images, read_image, to_bgr8
 from edgead.survey import Survey
 from edgead.thresholds.choose import CLEAR, threshold_from_good
 from edgead.trained import HELD_OUT, ModelCard
@@ -163,7 +163,13 @@ class Measured:
 
 
 def read_frames(
-    model_dir: Path, recipe: PreprocessRecipe, labelled: Path | None, per_class: int, draw: bool = False, seed: int = 0
+    model_dir: Path,
+    recipe: PreprocessRecipe,
+    labelled: Path | None,
+    per_class: int,
+    draw: bool = False,
+    seed: int = 0,
+    trained_on: frozenset[str] = frozenset(),
 ) -> Frames:
     """Held-out good frames of a trained model's folder and, when there are any, labelled ones.
 
@@ -171,6 +177,7 @@ def read_frames(
         labelled: a folder in MVTec layout (with ``test/good`` and ``test/DEFECT``...), or its ``test`` folder itself.
         per_class: at most so many held-out, good and defective frames each, drawn by `seed`.
         draw: draw defects onto held-out frames when there are no labelled ones.
+        trained_on: digests of frames that the model was trained on: defects among them say nothing of new ones.
 
     Raises:
         BadInput: fewer than two held-out frames, an unreadable picture (all are named), or `labelled` is not in that layout.
@@ -186,7 +193,9 @@ def read_frames(
     labels = None if labelled is None else layout.labelled(labelled)
     found = [] if labels is None else labels.files
     survey = Survey()
-    files = [_some([f.file for f in found if (f.kind == "good") is good], per_class, rng) for good in (True, False)]
+    good, defects = ([f.file for f in found if (f.kind == "good") is good] for good in (True, False))
+    new = _new(defects, recipe, trained_on) if trained_on else defects
+    files = [_some(some, per_class, rng) for some in (good, new)]
     used = [[(file, image) for file in some if (image := survey.use(file, recipe)) is not None] for some in files]
     survey.refuse_bad("labelled pictures")
     files, chosen = [[file for file, _ in some] for some in used], [tuple(image for _, image in some) for some in used]
@@ -195,8 +204,16 @@ def read_frames(
     sources = (*(file if file.is_file() else None for file in kept), *files[0], *files[1])
     told: tuple[str, ...] = ()
     if labels is not None:
+        if len(new) < len(defects):
+            labels.skipped["defects that the model was trained on"] += len(defects) - len(new)
         told = (labels.told(), *(f"left out: {line}" for line in layout.skipped_lines(labels.skipped)), *survey.lost())
     return Frames(images, chosen[0], chosen[1], tuple(defect.image for defect in drawn), sources, told)
+
+
+def _new(files: list[Path], recipe: PreprocessRecipe, trained_on: Container[str]) -> list[Path]:
+    """Those that the model was not trained on; what cannot be read is found later."""
+    looked = Survey()
+    return [f for f in files if (image := looked.use(f, recipe)) is None or frame_digest(image) not in trained_on]
 
 
 def trained_answers(detector: Detector, images: Sequence[Image], report: Callable[[float], None]) -> Answers:

@@ -79,7 +79,6 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.reconstruction.network:Reconstruction",
             options=f"{_ROOM}.reconstruction.options:ReconstructionOptions",
             fit=f"{_ROOM}.reconstruction.fit:fit",
-            shorter={"steps": 200},
             presets=reconstruction.PRESETS,
             resumes=True,
             tried=(),

@@ -14,6 +14,9 @@ from edgead.errors import BadInput, MissingExtra
 from edgead.models.learning.progress import Progress, silent
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edgead.families.options import Options
     from edgead.families.sizes import SizeRule
     from edgead.models.detector import Detector
@@ -31,6 +34,19 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Defect:
+    """A picture of a defect.
+
+    Attributes:
+        image: at model size, H x W x 3 uint8 BGR.
+        mask: H x W, True on the defect, at least somewhere; None: nobody knows where it is.
+    """
+
+    image: Image
+    mask: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FitData:
     """What a family is fitted on, and how it tells and is told.
 
@@ -40,6 +56,7 @@ class FitData:
         seed: of everything that is random: the same one gives the same model.
         device: torch device that trains; the result is on the CPU.
         progress, stop: told, and asked, by :meth:`report`.
+        defects: for families that take them; good for training only, never for choosing a threshold or for judging.
         checkpoint: what a long training goes on from (:func:`edgead.models.learning.steps.run`); None keeps nothing.
     """
 
@@ -49,6 +66,7 @@ class FitData:
     device: str = "cpu"
     progress: Progress = silent
     stop: Callable[[], bool] = _never
+    defects: Sequence[Defect] = ()
     checkpoint: Checkpoint | None = None
 
     def report(self, stage: str, done: float) -> None:
@@ -129,6 +147,8 @@ class Family:
         fold: function (detector, options) -> what trains the model of a fold (:data:`Fit`), and the share of a training's time
             that it takes; "": the whole training.
         shorter: options of which the trainings of folds take no more than this.
+        takes_defects: pictures of defects take part in its training where they are given.
+        needs_defects: it cannot be trained without them.
         presets: the methods that it is trained as; without one of its own name it is trained with its own defaults.
         resumes: a training can go on from a checkpoint.
         package: the package that brings it; "" for ours.
@@ -147,6 +167,8 @@ class Family:
     sizes: str = ""
     fold: str = ""
     shorter: Mapping[str, int] = field(default_factory=dict)
+    takes_defects: bool = False
+    needs_defects: bool = False
     presets: tuple[Preset, ...] = ()
     resumes: bool = False
     package: str = ""
@@ -188,6 +210,16 @@ class Family:
         """How the input size of one with these options, where it has `sizes`, is chosen (errors as :meth:`bound`)."""
         rule: SizeRule = self.load(self.sizes)(self.options_type().of(self.name, values), tuple(values))
         return rule
+
+    def check_defects(self, given: bool) -> None:
+        """Raises BadInput: pictures of defects are given and it learns from good ones only, or they are missing."""
+        if given and not (self.takes_defects or self.needs_defects):
+            raise BadInput(
+                f"{self.title} learns from good pictures only: --defects does not apply",
+                hint="leave it away; with test/good and test/DEFECT beside the good pictures the model is measured on them",
+            )
+        if self.needs_defects and not given:
+            raise BadInput(f"{self.title} needs pictures of defects too", hint="give --defects DIR, or take another model")
 
     def own_rewrites(self) -> tuple[Rewrite, ...]:
         """Those of this family alone (errors as :meth:`load`)."""

@@ -33,6 +33,9 @@ def retrainer(model_dir: Path) -> tuple[Retrain | None, str]:
     path = Path(folder or "")
     if folder is None or not path.is_dir():
         return None, f"the pictures that it was trained on are not at {folder or ''} any more"
+    for one in card.origin.arguments.defects or ():
+        if not Path(one.path or "").is_dir():
+            return None, f"the pictures of defects that it was trained on are not at {one.path or ''} any more"
     if card.origin.arguments.tiling:
         return None, "this model looks at tiles, whose size is part of its training"
     known, arguments = card, card.origin.arguments
@@ -63,6 +66,22 @@ def _check_pictures(card: ModelCard, arguments: Arguments, path: Path) -> None:
     if card.origin.data is None or found != card.origin.data.digest:
         raise BadInput(f"the pictures in {path} are not those that the model was trained on", hint="train the model again")
 
+    if known := arguments.defects:
+        from edgead.training.defects import load_defects
+
+        now = load_defects(_folders(arguments), card.preprocess).told
+        for was, is_now in zip(known, now, strict=True):
+            if was.digest != is_now.digest:
+                raise BadInput(
+                    f"the pictures of defects in {was.path} are not those that the model was trained on",
+                    hint="train the model again",
+                )
+
+
+def _folders(arguments: Arguments) -> tuple[Path, ...]:
+    """Of pictures of defects."""
+    return tuple(Path(one.path or "") for one in arguments.defects or ())
+
 
 def _split(arguments: Arguments) -> tuple[float, int]:
     """Share and seed of what was held out. Raises BadInput."""
@@ -85,6 +104,7 @@ def _train(
     request = TrainRequest(
         card.family, path, folder, recipe, options, card.name, heldout, seed,
         crossfit=arguments.crossfit is not False, leave_out=arguments.leave_out or (), device=device,
+        defects=_folders(arguments),
         method=arguments.method or "", preset=arguments.preset or LITE,
     )  # fmt: skip
 

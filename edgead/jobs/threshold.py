@@ -200,12 +200,18 @@ def _ask(
         tick = Ticking(progress, "asking the engines", sum(map(len, files)))
         recipe = bundle.manifest.preprocess
         good = ask_pictures(files[0], recipe, asked, tick, bundle.trained_on())
-        defects = ask_pictures(files[1], recipe, asked, tick)
+        defects = ask_pictures(files[1], recipe, asked, tick, bundle.trained_on())
     if good.known and good.count < 2:
         raise BadInput(
             f"{len(good.known)} of the {len(files[0])} good pictures are those that the model was trained on, e.g. "
             f"{good.known[0]}: it knows them by heart, so they say nothing about new parts, and guarantee nothing",
             hint="give pictures of good parts that were taken since",
+        )
+    if defects.known and not defects.count:
+        raise BadInput(
+            f"all {len(defects.known)} defects are those that the model was trained on, e.g. {defects.known[0]}: they say "
+            "nothing about new ones",
+            hint="give pictures of other defects",
         )
     for digest, file in defects.digests.items():
         if digest in good.digests:

@@ -14,7 +14,7 @@ from edgead.errors import BadInput
 from edgead.families import method as find_method
 from edgead.families.contract import LITE, PAPER, Family
 from edgead.jobs.progress import Progress, silent
-from edgead.layout import find_good, good_pictures, leave_out
+from edgead.layout import defect_pictures, find_good, good_pictures, leave_out
 from edgead.optional import require
 from edgead.preprocess import PreprocessRecipe
 from edgead.published import DEFAULT, check_side, fitting_side, published
@@ -190,6 +190,7 @@ def train_request(
     seed: int = 0,
     all_good: bool = True,
     left_out: Sequence[str] = (),
+    defects: Sequence[Path] = (),
     preset: str | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
@@ -207,6 +208,7 @@ def train_request(
         seed: of the split and the training.
         all_good: the threshold comes from all good pictures; False: from the held-out ones alone.
         left_out: good pictures that are none, as training names them.
+        defects: folders of pictures of defects, for families that learn from such too (:func:`edgead.layout.defect_pictures`).
         preset: ``"lite"``: trained in minutes on two cores; ``"paper"``: with the sizes and the schedule of the paper. None: lite
             on a CPU, and the paper's elsewhere, if there is such.
         device: torch device that trains.
@@ -218,6 +220,7 @@ def train_request(
     """
     family, method = find_method(model)
     kind = family.options_type()
+    family.check_defects(bool(defects))
     how = preset or (PAPER if device != "cpu" and method.paper else LITE)
     looked, options = looked or Looked(), {**method.values(how), **(options or {})}
     kind.of(family.name, options)
@@ -227,7 +230,7 @@ def train_request(
         raise BadInput("--budget-ms chooses the input size, and the paper says it", hint="leave it out, or --preset lite")
     backbone = published(options.get("backbone") or DEFAULT).name
     looked.check_side(backbone)
-    _check_folders(good_dir, out, left_out)
+    _check_folders(good_dir, out, left_out, defects)
     for module in ("torch", "safetensors", "sklearn"):
         require(module, extra="train", why="Training")
     check_device(device)
@@ -243,7 +246,7 @@ def train_request(
         family.name, good_dir, out, looked.recipe(width, height), options, name, heldout, seed, tiling,
         lambda asked, survey: settle(asked, survey, aspect, looked.bits),
         sizing=Sizing(looked.budget_ms) if looked.chooses and how == LITE else None,
-        crossfit=all_good, leave_out=tuple(left_out), align=looked.aligned(),
+        crossfit=all_good, leave_out=tuple(left_out), align=looked.aligned(), defects=tuple(defects),
         device=device, method="" if method.name == family.name else method.name, preset=how, checkpoint=checkpoint,
     )  # fmt: skip
 
@@ -282,11 +285,12 @@ def _check_checkpoint(family: Family, looked: Looked, checkpoint: Path | None) -
         raise BadInput(f"--checkpoint {checkpoint}: its folder does not exist", hint="name a file in a folder that is there")
 
 
-def _check_folders(good_dir: Path, out: Path, left_out: Sequence[str]) -> None:
+def _check_folders(good_dir: Path, out: Path, left_out: Sequence[str], defects: Sequence[Path]) -> None:
     good, root = find_good(good_dir)
     leave_out(good_pictures(good), left_out)
     check_target(out, "model.json", "a trained model")
-    for folder in (good, root / "test" if root is not None else good):
+    bad = [defect_pictures(folder).folder for folder in defects]
+    for folder in (good, root / "test" if root is not None else good, *bad):
         if out.resolve().is_relative_to(folder.resolve()):
             raise BadInput(
                 f"-o {out} lies in {folder}, a folder of pictures: the next training would take the model's for such",

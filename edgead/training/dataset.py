@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgead.alignment import Placement
 from edgead.errors import BadInput, PartNotFound
 from edgead.layout import Found, find_good, good_pictures, not_taken
 from edgead.layout import leave_out as without
@@ -265,9 +266,39 @@ def load_labelled(files: Iterable[tuple[Path, str, Path | None]], recipe: Prepro
             if kind == "good":
                 mask = np.zeros((recipe.height, recipe.width), np.bool_)
             elif mask_file is not None:
-                raw_mask = read_image(mask_file)
-                if raw_mask.shape != raw.shape:
-                    raise BadInput(f"{mask_file} has another size than {file}", hint="a mask has one pixel for each image pixel")
-                binary = np.where(raw_mask > 127, np.uint8(255), np.uint8(0))
-                mask = recipe.apply(binary, placement=placement)[:, :, 0] > 127
+                mask = _at_model_size(_binary(mask_file, raw), recipe, placement) > 127
         yield Labelled(file, kind, image, mask)
+
+
+def read_mask(file: Path, raw: Image, recipe: PreprocessRecipe, placement: Placement | None) -> Mask:
+    """The mask of a defect at model size, as of :func:`load_labelled`; where the defect is too small for that, all that it
+    touches. False everywhere: the defect lies outside of what the model looks at.
+
+    Args:
+        raw: the camera's picture.
+        placement: where the part lies in it.
+
+    Raises:
+        BadInput: it cannot be read, is of another size than the picture, or marks nothing.
+    """
+    binary = _binary(file, raw)
+    if not binary.any():
+        raise BadInput(f"the mask {file} marks nothing", hint="a mask is white (255) on the defect and black (0) elsewhere")
+    small = _at_model_size(binary, recipe, placement)
+    if (small > 127).any():
+        return np.asarray(small > 127)
+    whole = _at_model_size(np.zeros_like(binary), recipe, placement)  # what the recipe adds itself: bars
+    return np.asarray(small != whole)
+
+
+def _binary(file: Path, raw: Image) -> Image:
+    """A mask's file, 0 or 255 of the picture's shape: it is set above half of full white."""
+    mask = read_image(file)
+    if mask.shape != raw.shape:
+        raise BadInput(f"{file} has another size than its picture", hint="a mask has one pixel for each image pixel")
+    return np.asarray(np.where(mask > 127, np.uint8(255), np.uint8(0)), np.uint8)
+
+
+def _at_model_size(mask: Image, recipe: PreprocessRecipe, placement: Placement | None) -> npt.NDArray[np.uint8]:
+    found: Image = recipe.apply(mask, placement=placement)
+    return found[:, :, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,7 +15,7 @@ from edgead.calibration.judging.defects import draw_defects
 from edgead.layout import labelled
 from edgead.models.detector import Detector
 from edgead.models.learning.progress import Progress, silent
-from edgead.preprocess import PreprocessRecipe
+from edgead.preprocess import PreprocessRecipe, frame_digest
 from edgead.training.dataset import Mask, load_labelled
 from edgead.training.metrics import auroc, brightness_auroc, pixel_auroc, pro
 from edgead.types import AnomalyMap, Image
@@ -57,6 +57,7 @@ def evaluate(
     threshold: float,
     progress: Progress = silent,
     without: float | None = None,
+    trained_on: Container[str] = (),
 ) -> dict[str, float]:
     """Figures on the labelled images of an MVTec root; what cannot be measured (no defects, no masks) is left out.
 
@@ -68,10 +69,12 @@ def evaluate(
         threshold: raw model units.
         progress: told the stage "evaluating".
         without: another threshold, for ``caught_without``.
+        trained_on: digests (:func:`edgead.preprocess.frame_digest`) of frames of the training, which say nothing here.
 
     Returns:
-        ``test_good``, ``test_defects`` (counts), ``image_auroc``, ``brightness_auroc``, ``caught`` (share of defects at or above
-        the threshold), ``rejected`` (share of good ones), and where there are masks ``pixel_auroc`` and ``pro``.
+        ``test_good``, ``test_defects`` (counts), ``test_trained_on`` (left out for that, if any), ``image_auroc``,
+        ``brightness_auroc``, ``caught`` (share of defects at or above the threshold), ``rejected`` (share of good ones), and
+        where there are masks ``pixel_auroc`` and ``pro``.
 
     Raises:
         BadInput: an image or mask cannot be used; the message names it.
@@ -83,7 +86,12 @@ def evaluate(
     images: list[Image] = []
     masks: list[Mask] = []
     maps: list[AnomalyMap] = []
+    known = 0
     for i, item in enumerate(load_labelled(files, recipe)):
+        progress("evaluating", (i + 1) / len(files))
+        if trained_on and frame_digest(item.image) in trained_on:
+            known += 1
+            continue
         score, anomaly_map = answers(detector, item.image)
         labels.append(item.defect)
         scores.append(score)
@@ -91,7 +99,8 @@ def evaluate(
         if item.mask is not None:
             masks.append(item.mask[::stride, ::stride])
             maps.append(anomaly_map[::stride, ::stride].copy())
-        progress("evaluating", (i + 1) / len(files))
+    if not labels:
+        return {"test_trained_on": float(known)} if known else {}
     truth, values = np.array(labels, bool), np.array(scores)
     figures = {
         "test_good": float((~truth).sum()),
@@ -101,6 +110,8 @@ def evaluate(
         "caught": float(np.mean(values[truth] >= threshold)) if truth.any() else math.nan,
         "rejected": float(np.mean(values[~truth] >= threshold)) if not truth.all() else math.nan,
     }
+    if known:
+        figures["test_trained_on"] = float(known)
     if without is not None and truth.any():
         figures["caught_without"] = float(np.mean(values[truth] >= without))
     if any(bool(mask.any()) for mask in masks):

@@ -29,12 +29,13 @@ from edgead.manifest import TRAINED, Arguments, Origin
 from edgead.models.detector import Detector
 from edgead.models.learning.progress import Progress, silent
 from edgead.models.learning.steps import Checkpoint
-from edgead.preprocess import PreprocessRecipe
+from edgead.preprocess import PreprocessRecipe, frame_digest
 from edgead.survey import Survey
 from edgead.trained import CALIBRATION_FRAMES, ModelCard, Pictures, encode_png, new_model, write_model
 from edgead.training.alignment import AlignAsked, alignment_sheet
 from edgead.training.crossfit import CrossFit, Scored, cross_fit
 from edgead.training.dataset import GoodImages, Settle, load_good
+from edgead.training.defects import DefectImages, load_defects
 from edgead.training.evaluate import evaluate, evaluate_drawn, good_scores, light_of
 from edgead.training.oddest import Oddest, find_oddest
 from edgead.training.sizing import SizeChoice, Sizing, Subject, choose_size
@@ -66,6 +67,7 @@ class TrainRequest:
         sizing: chooses the model's input size (:mod:`edgead.training.sizing`), not with `tiling`; None takes the recipe's.
         align: learn how the part is found, and shift and turn it to its place; None takes pictures as they are.
         device: torch device that trains.
+        defects: folders of pictures of defects, for families that learn from such too.
         method: which method of the family it is (:meth:`edgead.families.contract.Family.preset`); "": the family's own.
         preset: how that was trained (`LITE`, `PAPER`); its values are among `options`.
         checkpoint: file that the training goes on from; it is removed when the model is written. None keeps nothing.
@@ -86,6 +88,7 @@ class TrainRequest:
     leave_out: tuple[str, ...] = ()
     align: AlignAsked | None = None
     device: str = "cpu"
+    defects: tuple[Path, ...] = ()
     method: str = ""
     preset: str = LITE
     checkpoint: Path | None = None
@@ -104,6 +107,7 @@ class TrainResult:
         scored: good pictures and the scores that the threshold comes from.
         labels: what was taken for good and for defects; None without labelled images.
         size: how the input size was chosen; None where it was given.
+        defects: pictures of defects that took part; None: there were none.
     """
 
     detector: Detector
@@ -116,6 +120,7 @@ class TrainResult:
     scored: Scored
     labels: Labels | None
     size: SizeChoice | None = None
+    defects: DefectImages | None = None
 
 
 def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
@@ -127,6 +132,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
     """
     began = time.monotonic()
     recipe = request.recipe
+    find(request.family).check_defects(bool(request.defects))
     find(request.family).bound(request.options)  # refuses what it does not know before anything is read
     sizing = _sizing(request)
     if request.tiling is not None:
@@ -135,12 +141,17 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         images = _loaded(request, progress)
         root = find_good(request.good_dir)[1]
         labels = None if root is None else _readable(root, images.recipe)
-        size = None
+        defects, size = _defects(request, images, progress), None
         if sizing is not None:
+            read_at = images.recipe
             request, size, images = _sized(request, sizing, images, progress)
-        checkpoint = _checkpoint(request, images)
+            defects = defects if images.recipe == read_at else _defects(request, images, progress)
+        checkpoint = _checkpoint(request, images, defects)
         size_px = (request.recipe.height, request.recipe.width)
-        data = FitData(images.train, size_px, request.seed, request.device, progress, checkpoint=checkpoint)
+        data = FitData(
+            images.train, size_px, request.seed, request.device, progress, checkpoint=checkpoint,
+            defects=() if defects is None else defects.defects,
+        )  # fmt: skip
         began_fit = time.monotonic()
         detector, figures = _fit(request, find(request.family).bound(request.options), data, images.heldout)
         scores = good_scores(detector, images.heldout)
@@ -148,7 +159,7 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
         scored = Scored.of(images.heldout_files, scores, images.train_files, found)
         threshold = scored.threshold()
         without = scored.without(scored.order()[:1].tolist())
-        metrics = _measured(request, detector, images, scored.scores, (threshold.value, without), root, progress) | figures
+        metrics = _measured(request, detector, images, scored.scores, (threshold.value, without), root, data, progress) | figures
         metrics |= light_of([*images.train, *images.heldout])
         sides = ((images.train_files, images.train), (images.heldout_files, images.heldout))
         train, held = (list(zip(files, frames, strict=True)) for files, frames in sides)
@@ -158,24 +169,25 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
             lost = [file for file, _ in images.survey.not_found]
             (work / ALIGNED).write_bytes(encode_png(alignment_sheet([*lost, *images.train_files], images.recipe)))
         card = _card(
-            request, detector, images, threshold, size, metrics=_finite(metrics),
+            request, detector, images, threshold, size, defects, metrics=_finite(metrics),
             labelled_root=None if root is None else str(root), findings=tuple(findings),
             oddest=tuple(one.told(images.folder) for one in oddest), crossfit=scored.told(images.folder),
         )  # fmt: skip
         calibration = _spread(images.train, CALIBRATION_FRAMES, request.seed)
-        odd = [one.image for one in oddest]
-        write_model(work, detector, card, Pictures(images.heldout, calibration, odd, images.heldout_files, images.train))
+        odd, trained_on = [one.image for one in oddest], [*images.train, *(defect.image for defect in data.defects)]
+        write_model(work, detector, card, Pictures(images.heldout, calibration, odd, images.heldout_files, trained_on))
     if checkpoint is not None:
         checkpoint.remove()
     elapsed_s = time.monotonic() - began
-    return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, scored, labels, size)
+    return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, scored, labels, size, defects)
 
 
-def _checkpoint(request: TrainRequest, images: GoodImages) -> Checkpoint | None:
+def _checkpoint(request: TrainRequest, images: GoodImages, defects: DefectImages | None) -> Checkpoint | None:
     """The file to go on from, known to be of this training. Raises BadInput."""
     if request.checkpoint is None:
         return None
     told = [request.family, to_json(request.options), request.recipe.to_json(), request.seed, request.heldout, images.digest]
+    told += [] if defects is None else [one.digest for one in defects.told]
     checkpoint = Checkpoint(request.checkpoint, hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest())
     checkpoint.read("")  # refuses what is of another training before anything is trained
     return checkpoint
@@ -187,6 +199,14 @@ def _loaded(request: TrainRequest, progress: Progress) -> GoodImages:
     return load_good(
         asked.good_dir, asked.recipe, asked.heldout, asked.seed, progress, asked.settle, asked.leave_out, asked.align
     )  # fmt: skip
+
+
+def _defects(request: TrainRequest, images: GoodImages, progress: Progress) -> DefectImages | None:
+    """The pictures of defects, as the good ones were read."""
+    if not request.defects:
+        return None
+    good = {frame_digest(image) for image in (*images.train, *images.heldout)}
+    return load_defects(request.defects, images.recipe, good, request.tiling is not None, progress)
 
 
 def _sizing(request: TrainRequest) -> Sizing | None:
@@ -238,11 +258,15 @@ def _measured(
     scores: npt.NDArray[np.float64],
     thresholds: tuple[float, float | None],
     root: Path | None,
+    data: FitData,
     progress: Progress,
 ) -> dict[str, float]:
-    """Figures on labelled images, or on drawn defects where there is no labelled one."""
+    """Figures on labelled images that the model was not trained on, or on drawn defects where there is no labelled one."""
     threshold, without = thresholds
-    found = {} if root is None else evaluate(detector, root, images.recipe, images.train, threshold, progress, without)
+    found: dict[str, float] = {}
+    if root is not None:
+        known = {frame_digest(defect.image) for defect in data.defects}
+        found = evaluate(detector, root, images.recipe, images.train, threshold, progress, without, known)
     if not found.get("test_defects"):
         found |= evaluate_drawn(detector, images.heldout, scores, threshold, without, request.seed, progress)
     return found
@@ -281,6 +305,7 @@ def _card(
     images: GoodImages,
     threshold: Threshold,
     size: SizeChoice | None,
+    defects: DefectImages | None,
     **told: Any,
 ) -> ModelCard:
     """`told` are the fields of the card that this does not know."""
@@ -292,6 +317,7 @@ def _card(
         method=request.method or None,
         preset=None if request.preset == LITE else request.preset,
         tiling=None if request.tiling is None else dataclasses.asdict(request.tiling),
+        defects=None if defects is None else defects.told,
         rest={**({} if request.device == "cpu" else {"device": request.device}), **to_json(request.options)},
     )
     origin = Origin(

@@ -13,12 +13,14 @@ import torch
 from edgead.calibration.judging.defects import KINDS, STRENGTHS, draw_defect
 from edgead.engines.coarse import Gate
 from edgead.errors import BadInput
-from edgead.families.contract import Fit, FitData
+from edgead.families.contract import Defect, Fit, FitData
 from edgead.models.learning.progress import Progress, silent
 from edgead.models.wrappers.coarse import CoarseToFine, Shrunk, coarse_size
 from edgead.models.wrappers.tiled import Tiled
 from edgead.thresholds.choose import threshold_from_good
 from edgead.tiles import TileGrid
+from edgead.training.dataset import Mask
+from edgead.training.defects import defects_on
 from edgead.types import Image
 
 FloatArray = npt.NDArray[np.float32]
@@ -94,14 +96,17 @@ def fit_tiled(fit: Fit, data: FitData, tiling: Tiling) -> Tiled:
     for image in data.images:
         chosen = np.sort(rng.permutation(len(grid))[:each])
         cut += [image[box] for box in _boxes(grid, chosen.tolist())]
-    inner = fit(replace(data, images=cut, size=(tiling.height, tiling.width)))
+    defects = defects_on(data.defects, _boxes(grid, range(len(grid))), each)
+    inner = fit(replace(data, images=cut, size=(tiling.height, tiling.width), defects=defects))
     return Tiled(inner, data.size, tiling.shared).eval()
 
 
 def fit_shrunk(fit: Fit, data: FitData, factor: int) -> Shrunk:
     """A family fitted on whole pictures, shrunk by `factor`. Raises what `fit` raises."""
     small = [shrink(image, factor) for image in data.images]
-    return Shrunk(fit(replace(data, images=small, size=coarse_size(data.size, factor))), data.size, factor).eval()
+    defects = [Defect(shrink(one.image, factor), _shrunk_mask(one.mask, factor)) for one in data.defects]
+    data_small = replace(data, images=small, size=coarse_size(data.size, factor), defects=defects)
+    return Shrunk(fit(data_small), data.size, factor).eval()
 
 
 def join(
@@ -159,6 +164,14 @@ def shrink(image: Image, factor: int) -> Image:
     missing = (height * factor - image.shape[0], width * factor - image.shape[1])
     padded = cv2.copyMakeBorder(image, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
     return np.asarray(cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _shrunk_mask(mask: Mask | None, factor: int) -> Mask | None:
+    """Half covered or more; where the defect is too small for that, all that it touches."""
+    if mask is None:
+        return None
+    small = shrink(np.where(mask, np.uint8(255), np.uint8(0)), factor)
+    return np.asarray(small > (127 if (small > 127).any() else 0))
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ OTHER_WORDS = {
     "--frame": "size of the camera's pictures: where its default comes from, each verb says",
     "--device": "where it is computed: the choices differ",
     "--max-false-reject": "share of good parts that may be NG: threshold keeps the one before",
+    "--defects": "folders of them: train learns from them, threshold chooses by them",
     "--steps": "of training: distil goes on from where it was",
     "--batch": "of a training step: of what, each training says",
     "--lr": "the peak learning rate: of whose optimiser",

@@ -400,6 +400,21 @@ def test_pictures_of_training_alone_choose_nothing(bundle: Path, good: Path, cap
     assert record(bundle) == before
 
 
+def test_defects_that_the_model_was_trained_on_say_nothing_of_new_ones(
+    bundle: Path, good: Path, defects: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(defects.iterdir())
+    with_trained_on(bundle, files[:2])
+    arguments = ["threshold", str(bundle), "--good", str(good), "--defects", str(defects), "--engine", FIRST]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert f"{len(files) - 2} defects" in said
+    assert "2 more are left out: the model was trained on them" in said
+    with_trained_on(bundle, files)
+    assert main(arguments) == 2
+    assert f"all {len(files)} defects are those that the model was trained on" in capsys.readouterr().err
+
+
 def test_the_pictures_that_matter_are_named(bundle: Path, good: Path, defects: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Good 119.png is of value 120, the largest; defects from 110 on."""
     arguments = ["--good", str(good), "--defects", str(defects), "--max-false-reject", "2%", "--engine", FIRST]

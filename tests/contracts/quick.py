@@ -13,6 +13,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "ae_ssim": {"steps": 10, "base": 8},
     "vae": {"steps": 10, "base": 8},
     "memae": {"steps": 10, "base": 8},
+    "memgan": {"steps": 10, "base": 8},
+    "mnad": {"steps": 10, "base": 8},
     "riad": {"steps": 5, "base": 8, "batch": 2},
     "students": {"kind": "thin", "steps": 3, "students": 2, "channels": 16},
     "uninformed_students": {"patches": 300, "channels": 24},

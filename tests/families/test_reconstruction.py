@@ -59,6 +59,8 @@ MIXES: dict[str, dict[str, Any]] = {
         "steps": 120,
     },
     "memory": {"neck": "memory", "rows": 50},
+    "adversarial": {"neck": "convex", "adversary": 0.01, "neck_share": 0.2},
+    "criticised": {"adversary": 0.01, "critic": "wgan"},
     "prototypes": {"network": "unet", "levels": 3, "stem": 2, "skips": False, "neck": "prototypes", "neck_share": 0.3},
 }
 
@@ -83,15 +85,18 @@ def test_an_even_light_is_not_judged() -> None:
     assert as_it_is[1] > 1.2 * as_it_is[0]
 
 
-@pytest.mark.parametrize("kind", ["excess", "squared"])
+@pytest.mark.parametrize("kind", ["excess", "squared", "relative"])
 def test_what_good_pictures_are_off_at_a_place_is_taken_off_the_map(kind: str) -> None:
     """The same network: only what is made of its error differs."""
     plain, less = made(smooth=5, steps=5), made(smooth=5, steps=5, reference=kind)
     for image in (GOOD[0], part(7, PX, defect=True)):
         with torch.no_grad():
-            error = plain.differences(to_pixels([image]))[0]
-            off = error - less.usual
-            wanted = off.clamp_min(0) if kind == "excess" else off.square()
+            error, usual = plain.differences(to_pixels([image]))[0], less.usual
+            wanted = {
+                "excess": (error - usual).clamp_min(0),
+                "squared": (error - usual).square(),
+                "relative": error / (usual + 0.1 * usual.mean()),
+            }[kind]
             torch.testing.assert_close(less.detect(to_pixels([image]))[0], wanted[:, 0])
     assert float(less.usual.mean()) > 0
 
@@ -116,8 +121,9 @@ def test_error_and_distance_share_the_map_in_deviations_of_good_pictures() -> No
     torch.testing.assert_close(told, wanted[:, 0])
 
 
-def test_an_interrupted_training_goes_on_to_the_same_model(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"neck": "vae", "vector": 8, "steps": 12}
+@pytest.mark.parametrize("mix", [{"neck": "vae", "vector": 8}, {"neck": "convex", "adversary": 0.01}, {"neck": "prototypes"}])
+def test_an_interrupted_training_goes_on_to_the_same_model(tmp_path: Path, mix: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"steps": 12, **mix}
     whole = made(**options)
     checkpoint = Checkpoint(tmp_path / "kept", "this one", every_s=0.0)
 
@@ -149,6 +155,8 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
         ({"network": "unet", "blocks": 3}, "--blocks is nothing for network unet"),
         ({"cells": ("4",)}, "--cells is nothing"),
         ({"neck": "vae", "neck_share": 0.5}, "--neck-share is nothing for neck vae"),
+        ({"critic": "wgan"}, "--critic is nothing without an adversary"),
+        ({"critic_lr": 0.1}, "--critic-lr is nothing without an adversary"),
         ({"error": ("l3",)}, "errors .* are not usable"),
         ({"loss": ("l2", "l2:2")}, "errors .* are not usable"),
         ({"loss": ("l2:0",)}, "errors .* are not usable"),

@@ -14,10 +14,15 @@ from edgead.families.contract import FitData
 from edgead.families.reconstruction.network import Reconstruction
 from edgead.families.reconstruction.options import ReconstructionOptions, weights
 from edgead.machine import cpu_flags
+from edgead.models.learning.adversary import Adversary
 from edgead.models.learning.steps import Stateful, run, split
+from edgead.models.parts.convnets import Critic
 from edgead.models.parts.errors import WeightedError, odd_side
-from edgead.models.parts.masks import Task
+from edgead.models.parts.necks import Convex
 from edgead.models.rows import to_pixels
+
+MEASURED = 200
+"""Good pictures that the map's constants come from, at most."""
 
 CHECKED = 32
 """Held-out pictures that the training is stopped by, at most."""
@@ -42,7 +47,7 @@ def fit(data: FitData, options: ReconstructionOptions) -> Reconstruction:
     detector.eval()
     detector.fold()
     detector.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    _measure_good(detector, data, held or train)
+    _measure_good(detector, data)
     return detector.cpu().requires_grad_(False)
 
 
@@ -72,9 +77,21 @@ class _Training:
         self.bf16 = native if options.bf16 is None else options.bf16
         parameters = [p for p in detector.parameters() if p.requires_grad]
         self.adam = torch.optim.Adam(parameters, options.lr, weight_decay=options.weight_decay)
+        self.adversary = self._adversary() if options.adversary else None
+
+    def _adversary(self) -> Adversary:
+        """A critic of pictures; with a convex neck one of pictures with their codes (:class:`Convex`)."""
+        options, neck = self.options, self.detector.neck
+        base = int(self.detector.config["network"].get("base", 32))
+        critic = Critic(base, neck.rows.shape[1] if isinstance(neck, Convex) else 0).to(self.device)
+        kind = options.critic or "hinge"
+        lr, penalty = options.lr * (options.critic_lr or 1.0), 10.0 if kind == "wgan" else 0.0
+        return Adversary(critic, kind, lr, penalty, warm_up=max(100, options.steps // 4))
 
     def run(self) -> None:
         parts: dict[str, Stateful] = {"network": self.detector, "adam": self.adam}
+        if self.adversary is not None:
+            parts["adversary"] = self.adversary
         self.detector.network.to(memory_format=torch.channels_last)  # half the time of a step on a CPU
         self.detector.train()
         run(
@@ -86,15 +103,15 @@ class _Training:
         found = to_pixels([self.data.images[i] for i in chosen]).to(self.device)
         return found.contiguous(memory_format=torch.channels_last)
 
-    def rebuild(self, task: Task, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the network makes of a task, float32, and the neck's penalty."""
-        network = self.detector.network
+    def encode(self, x: Tensor, visible: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            code, skips = network.encode(task.inputs, task.visible)
-        code, penalty = self.detector.neck.learn(code.float(), generator)
+            code, skips = self.detector.network.encode(x, visible)
+        return code.float(), skips
+
+    def decode(self, code: Tensor, skips: list[Tensor]) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            rebuilt = network.decode(code, skips)
-        return task.join(rebuilt.float()), penalty
+            rebuilt: Tensor = self.detector.network.decode(code, skips)
+        return rebuilt.float()
 
     def draw(self) -> Tensor:
         """A batch of pictures from 0 to 1, perhaps mirrored."""
@@ -109,18 +126,46 @@ class _Training:
     def step(self, i: int) -> float:
         for group in self.adam.param_groups:
             group["lr"] = self.options.lr * 0.5 * (1.0 + math.cos(math.pi * i / self.options.steps))
-        loss = self.one_loss(self.draw(), self.generator)
+        x = self.draw()
+        loss, rebuilt = self.one_loss(x, self.generator)
+        real: tuple[Tensor, ...] = ()
+        if self.adversary is not None:
+            seems, real, made = self._contest(self.adversary, x, rebuilt)
+            loss = loss + self.options.adversary * seems
         self.adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.adam.step()
+        if self.adversary is not None:
+            self.adversary.learn(real, made, self.generator)
         return float(loss.detach())
 
-    def one_loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def _contest(self, adversary: Adversary, x: Tensor, rebuilt: Tensor) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The network's adversarial loss, and what the critic is asked about.
+
+        With a convex neck as of a memory augmented GAN: pictures with their codes against pictures made of random mixtures of the
+        memory with those; and the mixture is to be told from the picture, which spreads the memory. Else real pictures against
+        rebuilt ones.
+        """
+        neck = self.detector.neck
+        if not isinstance(neck, Convex):
+            return adversary.loss(rebuilt), (x,), (rebuilt,)
+        weights, drawn = neck.draw(len(x), self.generator)
+        picture = self.decode(neck.back(drawn), [])
+        z = neck.vectors(self.encode(x)[0])[0]
+        real, made = (x, z[:, :, None, None]), (picture, drawn[:, :, None, None])
+        told = neck.logits(neck.to_vector(self.encode(picture)[0].flatten(1)))
+        spread = -(weights * told.log_softmax(1)).sum(1).mean()
+        return adversary.loss(*made) + adversary.critic(*real).mean() + spread, real, made
+
+    def one_loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and what was rebuilt of it."""
         task = self.detector.masking.draw(x, generator)
-        rebuilt, penalty = self.rebuild(task, generator)
+        code, skips = self.encode(task.inputs, task.visible)
+        code, penalty = self.detector.neck.learn(code, generator)
+        rebuilt = task.join(self.decode(code, skips))
         away = self.loss(task.wanted, rebuilt)
         loss: Tensor = (away if task.weight is None else away * task.weight).mean()
-        return loss + (penalty * loss.detach() if self.detector.neck.relative else penalty)
+        return loss + (penalty * loss.detach() if self.detector.neck.relative else penalty), rebuilt
 
     @torch.no_grad()
     def heldout(self) -> float:
@@ -130,24 +175,26 @@ class _Training:
         total = 0.0
         for start in range(0, len(self.held), self.options.batch):
             chosen = self.held[start : start + self.options.batch]
-            total += len(chosen) * float(self.one_loss(self.detector.pictures(self.pixels(chosen)), generator))
+            total += len(chosen) * float(self.one_loss(self.detector.pictures(self.pixels(chosen)), generator)[0])
         self.detector.train()
         return total / len(self.held)
 
 
 @torch.no_grad()
-def _measure_good(detector: Reconstruction, data: FitData, chosen: list[int]) -> None:
-    """What of good pictures the map is told by: their error at each place, and scales of error and distance."""
+def _measure_good(detector: Reconstruction, data: FitData) -> None:
+    """What of good pictures the map is told by: their error at each place, and scales of error and distance. Of all of them: the
+    mean of the few that were held out is mostly their noise."""
     config = detector.config
     if config["reference"] == "none" and not detector.share:
         return
     errors, distances = [], []
-    for done, index in enumerate(chosen, 1):
-        error, distance = detector.differences(to_pixels([data.images[index]]).to(data.device))
+    images = data.images[:: -(-len(data.images) // MEASURED)]
+    for done, image in enumerate(images, 1):
+        error, distance = detector.differences(to_pixels([image]).to(data.device))
         errors.append(error)
         if distance is not None:
             distances.append(distance)
-        data.report("good pictures", done / len(chosen))
+        data.report("good pictures", done / len(images))
     if config["reference"] != "none":
         detector.usual.copy_(torch.cat(errors).mean(0, keepdim=True))
     if detector.share:

@@ -22,6 +22,9 @@ CELL = 4
 
 TOP = 0.01
 
+FLOOR = 0.1
+"""Share of the mean error of good pictures that is added to that of each place, which is divided by (``relative``)."""
+
 
 class Reconstruction(Detector):
     """Network x masking x neck x error.
@@ -96,6 +99,8 @@ class Reconstruction(Detector):
             error = (error - self.usual).clamp_min(0.0)
         elif self.config["reference"] == "squared":
             error = (error - self.usual).square()
+        elif self.config["reference"] == "relative":
+            error = error / (self.usual + FLOOR * self.usual.mean()).clamp_min(1e-6)
         if distance is None:
             return error
         distance = torch.unflatten(distance, 0, (-1, self.masking.passes)).mean(1)

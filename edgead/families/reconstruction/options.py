@@ -15,7 +15,10 @@ ERRORS = ("l1", "l2", "ssim", "msgms")
 """Of :data:`edgead.models.parts.errors.ERRORS`."""
 
 SCORES = ("max", "mean", "top")
-REFERENCES = ("none", "excess", "squared")
+REFERENCES = ("none", "excess", "squared", "relative")
+CRITICS = ("hinge", "nsgan", "wgan")
+"""Of :data:`edgead.models.learning.adversary.LOSSES`."""
+
 LIGHTS = ("as_is", "even")
 
 
@@ -63,7 +66,7 @@ class ReconstructionOptions(Options):
     smooth: int = option(11, "side of the map's mean filter, px of 256", metavar="PX", least=0)
     reference: str = option(
         "none",
-        "the error of good pictures at each place is taken off the map, what is above it or the squared difference:"
+        "the error of good pictures at each place: what is above it is told, the squared difference, or how many times it;"
         " for parts that lie in one place",
         choices=REFERENCES,
     )
@@ -81,6 +84,10 @@ class ReconstructionOptions(Options):
     )
     adversary: float = option(
         0.0, "weight of a critic that tells rebuilt pictures from real ones", metavar="X", least=0, rare=True
+    )
+    critic: str | None = option(None, "what the critic's loss is", choices=CRITICS, usual="hinge", rare=True)
+    critic_lr: float | None = option(
+        None, "its learning rate, as a share of the network's", metavar="X", usual="1", above=0, rare=True
     )
     neck_share: float = option(
         0.0, "of the neck's own distance in map and score, both in deviations over good pictures", metavar="X", least=0, most=1,
@@ -126,6 +133,10 @@ class ReconstructionOptions(Options):
                 chosen = ", ".join(f"{part} {getattr(self, part)}" for part in PARTS)
                 owners = [f"--{part} {kind}" for part, table in PARTS.items() for kind in table if name in table[kind].takes]
                 raise BadInput(f"--{name.replace('_', '-')} is nothing for {chosen}", hint=f"it is for {' or '.join(owners)}")
+        for name in ("critic", "critic_lr"):
+            if getattr(self, name) is not None and not self.adversary:
+                flag = f"--{name.replace('_', '-')}"
+                raise BadInput(f"{flag} is nothing without an adversary", hint="give its weight with --adversary")
         if self.neck_share and self.neck not in TELLING:
             raise BadInput(f"--neck-share is nothing for neck {self.neck}", hint=f"it is for --neck {' or '.join(TELLING)}")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgead.errors import BadInput
 
-ALIKE = 0.02
+ALIKE = 0.05
 """What is made has collapsed when its deviation from one picture to the next is below this share of the real pictures'."""
 
 PATIENCE = 50

@@ -165,8 +165,12 @@ class Convex(Vector):
     def vectors(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """z and P(z), B x d."""
         z = self.to_vector(code.flatten(1))
-        weights = torch.matmul(self.rows, z.T).softmax(0)  # rows x B
+        weights = self.logits(z).T.softmax(0)  # rows x B
         return z, torch.matmul(self.rows.T, weights).T
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Of the weights of the rows, B x rows."""
+        return torch.matmul(self.rows, z.T).T
 
     def forward(self, code: Tensor) -> Tensor:
         return self.back(self.vectors(code)[1])
