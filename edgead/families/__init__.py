@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 from edgead.errors import BadInput, MissingExtra
 from edgead.families.contract import Family, Preset
-from edgead.families.distillation import presets as distillation
+from edgead.families.distillation.presets import PRESETS as DISTILLATION
 from edgead.families.gaussian import presets as gaussian
 from edgead.families.reconstruction import presets as reconstruction
-from edgead.families.students import presets as students
+from edgead.families.students.presets import PRESETS as STUDENTS
 
 _ROOM = "edgead.families"
 
@@ -91,7 +91,7 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.students.network:Students",
             options=f"{_ROOM}.students.options:StudentsOptions",
             fit=f"{_ROOM}.students.fit:fit",
-            presets=students.PRESETS,
+            presets=STUDENTS,
             resumes=True,
         ),
         Family(
@@ -102,7 +102,7 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.distillation.network:Distillation",
             options=f"{_ROOM}.distillation.options:DistillationOptions",
             fit=f"{_ROOM}.distillation.fit:fit",
-            presets=distillation.PRESETS,
+            presets=DISTILLATION,
             resumes=True,
         ),
         Family(
