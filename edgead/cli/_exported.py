@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.bundle import Bundle, Threshold
 from edgead.cli._console import console
+from edgead.jobs.several import Rival
 from edgead.parity import ParityReport
 from edgead.typed import plain
 
 if TYPE_CHECKING:
     from edgead.jobs.export import ExportResult
+    from edgead.jobs.several import Best
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Exported:
         kept: where the bundle that was there is now; null: none was.
         search: what a search for a budget found; empty without.
         differing: graphs that are not those of the bundle to be like; null without.
+        models: those among which this one was chosen, the best one first; empty for one alone.
     """
 
     bundle: str
@@ -64,9 +67,10 @@ class Exported:
     kept: Path | None
     search: Mapping[str, Any]
     differing: tuple[str, ...] | None
+    models: tuple[Rival, ...] = ()
 
     @classmethod
-    def of(cls, result: ExportResult) -> Exported:
+    def of(cls, result: ExportResult, models: tuple[Rival, ...] = ()) -> Exported:
         """What is told of a result."""
         bundle = result.bundle
         manifest, measured = bundle.manifest, bundle.manifest.measured
@@ -80,7 +84,7 @@ class Exported:
         search = plain(measured.search) if measured.search.candidates else {}
         return cls(
             str(bundle.path), bundle.digest, manifest.default_engine, engines, refused, result.wanted, result.kept, search,
-            result.differing,
+            result.differing, models,
         )  # fmt: skip
 
 
@@ -114,6 +118,31 @@ def compare(path: Path, result: ExportResult) -> None:
         + (f", or other versions ({'; '.join(others)})" if others else ", or another machine"),
         markup=False,
     )
+
+
+def show_rivals(best: Best) -> None:
+    """The table of models, and what their comparison is worth."""
+    from rich import box
+    from rich.table import Column, Table
+
+    from edgead.cli._searched import WIDEST
+
+    columns = (Column(name, justify="right", no_wrap=True) for name in ("family", "AUROC", "p99 ms", "engine"))
+    table = Table(Column("model", no_wrap=True), *columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for one in best.rivals:
+        if one.auroc is not None:
+            p99_ms = "" if one.p99_ms is None else f"{one.p99_ms:.1f}"
+            table.add_row(f"{one.model}{' *' if one.chosen else ''}", one.family, f"{one.auroc:.4f}", p99_ms, one.engine)
+    console(width=max(console().width, WIDEST)).print(table)
+    for one in best.rivals:
+        if one.auroc is None:
+            console().print(f"{one.model}: out: {one.why}", markup=False, soft_wrap=True)
+    if not best.alike:
+        console().print(
+            "warning: the models were not all judged on the same labelled pictures, so this is a rough comparison: "
+            "--labelled DIR gives all of them the same",
+            markup=False,
+        )
 
 
 def warn(bundle: Bundle) -> None:

@@ -6,7 +6,7 @@ when that does not help either, the engine is refused by name and the bundle hol
 one was asked for by name (--backend, --precision), or when none is left: then nothing is written.
 
 With --budget-ms, edgead searches on this device for the most accurate engine that answers in time; when there is none, nothing is
-written and the exit code is 8.
+written and the exit code is 8. Of several models the one with the best engine in time is taken.
 """
 
 from __future__ import annotations
@@ -69,10 +69,12 @@ def _device(text: str) -> str:
 
 @verb(__doc__)
 @argument(
-    "model",
+    "models",
     type=PATH,
-    metavar="MODEL",
-    help="folder written by edgead train or import, or another tool's file (docs/importing.md)",
+    nargs=-1,
+    required=True,
+    metavar="MODEL...",
+    help="folder written by edgead train or import, or another tool's file (docs/importing.md); several with --budget-ms",
 )
 @option("-o", "--out", type=PATH, metavar="BUNDLE", help="the bundle's folder (default: NAME.edgead here)")
 @option("--backend", type=NAMES, metavar="LIST", help="comma-separated; an unknown one lists them all (default: those installed)")
@@ -180,7 +182,7 @@ def _device(text: str) -> str:
 @import_options
 @JSON
 def command(
-    model: Path,
+    models: tuple[Path, ...],
     out: Path | None,
     backend: tuple[str, ...] | None,
     precision: tuple[str, ...] | None,
@@ -189,6 +191,9 @@ def command(
     **asked: Any,
 ) -> int:
     _refuse_clashes(asked["budget_ms"], asked["like"], on_device, backend)
+    if len(models) > 1:
+        return _several(models, out, backend, precision, asked, as_json)
+    (model,) = models
     if on_device:
         return _on_device(model, out, backend, precision, asked, as_json)
     from edgead.jobs.export import failure_told
@@ -205,6 +210,40 @@ def command(
     else:
         _tell(result, request)
     result.check()
+    return 0
+
+
+def _several(
+    models: tuple[Path, ...],
+    out: Path | None,
+    backend: tuple[str, ...] | None,
+    precision: tuple[str, ...] | None,
+    asked: dict[str, Any],
+    as_json: bool,
+) -> int:
+    """The best engine in time of several models."""
+    from edgead.cli._exported import Exported, show_rivals
+    from edgead.jobs.several import export_best
+
+    refuse("report", "on_device", "like", why="for one model, and there are several", hint="export the one that is chosen again")
+    if out is None or asked["budget_ms"] is None:
+        raise BadInput(
+            f"{len(models)} models: only a budget chooses among them",
+            hint="give --budget-ms MS and -o BUNDLE, or export one at a time",
+        )
+    requests = [_request(model, out, backend, precision, asked) for model in models]
+    try:
+        with told_progress() as progress:
+            best = export_best(requests, progress, progress.say)
+    except KeyboardInterrupt:
+        print("edgead export: interrupted, no bundle was written; the same command goes on", file=sys.stderr)
+        return 130
+    if as_json:
+        print_json("export", Exported.of(best.result, best.rivals))
+    else:
+        show_rivals(best)
+        _tell(best.result, next(one for one in requests if one.model == best.rivals[0].model))
+    best.result.check()
     return 0
 
 

@@ -3,6 +3,9 @@
 GOOD_DIR is a folder of good pictures (with all below it), or a folder in MVTec layout (train/good, test/good, test/<defect>,
 ground_truth/<defect>); with test/ there, AUROC is measured too. Folders of good pictures may be called good, OK, normal, pass...
 A part of the good pictures is held out for the threshold and for checking exports.
+
+MODEL auto tries the plausible methods, judges them on the same unseen good pictures and on defects drawn onto these (--labelled:
+on real ones), and keeps the best; with --budget-ms the best that has an engine in time, and its bundle beside it.
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ import click
 from edgead.cli._console import told_progress
 from edgead.cli._family import family_options, given_to
 from edgead.cli._json import print_json
-from edgead.cli._options import JSON, SEED_OF
-from edgead.cli._types import NUMBER, PATH, RECTANGLE, SIZE, WHOLE, Parsed, size
+from edgead.cli._options import JSON, SEED_OF, refuse
+from edgead.cli._types import FRAME, NUMBER, PATH, RECTANGLE, SIZE, WHOLE, Parsed, size
 from edgead.cli._verb import argument, option, verb
 from edgead.families import methods
 from edgead.families.contract import LITE, PAPER
 
-ALIGN, BIG = "parts that move and turn (docs/alignment.md)", "big pictures"
+ALIGN, BIG, AUTO = "parts that move and turn (docs/alignment.md)", "big pictures", "auto (docs/methods.md)"
 LOOKED = (
     "size", "budget_ms", "roi", "resize", "keep_aspect", "bits", "tiles", "overlap", "coarse", "align", "align_region",
     "align_reference", "align_angle", "align_shift",
@@ -36,7 +39,7 @@ def _size(text: str) -> tuple[int, int] | str:
 
 @verb(__doc__)
 @family_options
-@argument("model", metavar="MODEL", help=", ".join(methods()))
+@argument("model", metavar="MODEL", help=f"auto, or one of: {', '.join(methods())}")
 @argument("good_dir", type=PATH, metavar="GOOD_DIR", help="folder of good pictures, or a folder in MVTec layout")
 @option("-o", "--out", type=PATH, required=True, metavar="DIR", help="folder for the trained model")
 @option("--name", default="", metavar="TEXT", help="name of the part (default: the folder's)")
@@ -151,6 +154,17 @@ def _size(text: str) -> tuple[int, int] | str:
     group=BIG,
     help="look at the whole picture at 1/N of its size first, then only at tiles that are not clearly good",
 )
+@option(
+    "--labelled",
+    type=PATH,
+    metavar="DIR",
+    group=AUTO,
+    help="real defects to choose by: test/good and test/DEFECT...; they decide from 10 on (default: drawn ones)",
+)
+@option("--minutes", type=NUMBER, metavar="M", group=AUTO, help="begin no training that would end after so many (default 10)")
+@option(
+    "--frame", type=FRAME, metavar="WxH", group=AUTO, help="size of the camera's pictures, for --budget-ms (default 1920x1080)"
+)
 @JSON
 def command(
     model: str,
@@ -164,12 +178,27 @@ def command(
     preset: str | None,
     device: str,
     checkpoint: Path | None,
+    labelled: Path | None,
+    minutes: float | None,
+    frame: tuple[int, int] | None,
     seed: int,
     as_json: bool,
     **asked: Any,
 ) -> int:
     from edgead.jobs.train import Looked, train, train_request
 
+    if model == "auto":
+        refuse(*(name for name in asked if name not in LOOKED), "defects", "preset", "checkpoint", "tiles", "overlap", "coarse",
+               why="for one method, and auto tries several", hint="leave it out, or name a method instead of auto")  # fmt: skip
+        from edgead.cli._auto import told_auto
+
+        budget_ms = asked.pop("budget_ms")
+        return told_auto(
+            good_dir, out, Looked(**{attribute: asked[attribute] for attribute in LOOKED if attribute != "budget_ms"}), as_json,
+            name=name, heldout=heldout, seed=seed, all_good=threshold_from == "all", left_out=leave_out, device=device,
+            budget_ms=budget_ms, frame=frame, labelled=labelled, **({} if minutes is None else {"minutes": minutes}),
+        )  # fmt: skip
+    refuse("labelled", "minutes", "frame", why="for edgead train auto only", hint="leave it out, or give auto as MODEL")
     looked = Looked(**{attribute: asked.pop(attribute) for attribute in LOOKED})
     request = train_request(
         model,

@@ -32,6 +32,7 @@ FAMILIES: Mapping[str, Family] = {
             sizes=f"{_ROOM}.patchcore.sizes:PatchCoreSizes",
             rewrites=f"{_ROOM}.patchcore.rewrites",
             tried=("feature_map", "bank", "dims", "rows"),
+            auto_s=10,
         ),
         Family(
             "simplenet",
@@ -44,6 +45,7 @@ FAMILIES: Mapping[str, Family] = {
             sizes=f"{_ROOM}.simplenet.sizes:SimpleNetSizes",
             rewrites=f"{_ROOM}.simplenet.rewrites",
             shorter={"steps": 300},
+            auto_s=40,
         ),
         Family(
             "efficientad",
@@ -58,6 +60,7 @@ FAMILIES: Mapping[str, Family] = {
             rewrites=f"{_ROOM}.efficientad.rewrites",
             tried=("feature_map", "rotate", "conv2"),
             fold=f"{_ROOM}.efficientad.fit:fold_fit",
+            auto_s=150,
         ),
         Family(
             "gaussian",
@@ -170,6 +173,12 @@ def trained() -> list[str]:
 def methods() -> list[str]:
     """What ``edgead train`` may be asked for by name: families, and published methods that are one with other options."""
     return list(dict.fromkeys(one for name in trained() for one in (name, *_presets(name))))
+
+
+def plausible() -> list[str]:
+    """Those of ours that ``edgead train auto`` tries, the one that is trained fastest first."""
+    found = {name: method(name)[1].auto_s for family in FAMILIES for name in (family, *_presets(family)) if FAMILIES[family].fit}
+    return sorted((name for name in found if found[name]), key=lambda name: found[name])
 
 
 def method(name: str) -> tuple[Family, Preset]:

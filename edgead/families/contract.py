@@ -101,6 +101,8 @@ class Preset:
         gave_up: what it gives up without them, in one line.
         side: width and height of its input in px, where nobody chooses them.
         paper_side: the same with `paper`; 0: as without.
+        auto_s: CPU seconds that it is trained in, lite, on some 80 pictures, of those that `edgead train auto` tries; 0: it is
+            left to whoever asks for it by name.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Preset:
     gave_up: str = ""
     side: int = 256
     paper_side: int = 0
+    auto_s: int = 0
 
     def values(self, how: str) -> dict[str, Any]:
         """Options of it, trained as `LITE` or as `PAPER`. Raises BadInput: there is no other way."""
@@ -151,6 +154,7 @@ class Family:
         needs_defects: it cannot be trained without them.
         presets: the methods that it is trained as; without one of its own name it is trained with its own defaults.
         resumes: a training can go on from a checkpoint.
+        auto_s: see :class:`Preset`, of the method of its own name where that is none of `presets`.
         package: the package that brings it; "" for ours.
     """
 
@@ -171,11 +175,12 @@ class Family:
     needs_defects: bool = False
     presets: tuple[Preset, ...] = ()
     resumes: bool = False
+    auto_s: int = 0
     package: str = ""
 
     def preset(self, name: str) -> Preset:
         """One of its methods; its own name always is one."""
-        own = Preset(self.name, self.title, self.summary, self.source)
+        own = Preset(self.name, self.title, self.summary, self.source, auto_s=self.auto_s)
         return {self.name: own, **{preset.name: preset for preset in self.presets}}[name]
 
     def detector(self) -> type[Detector]:

@@ -230,7 +230,7 @@ def train_request(
         raise BadInput("--budget-ms chooses the input size, and the paper says it", hint="leave it out, or --preset lite")
     backbone = published(options.get("backbone") or DEFAULT).name
     looked.check_side(backbone)
-    _check_folders(good_dir, out, left_out, defects)
+    check_folders(good_dir, out, left_out, defects)
     for module in ("torch", "safetensors", "sklearn"):
         require(module, extra="train", why="Training")
     check_device(device)
@@ -285,7 +285,7 @@ def _check_checkpoint(family: Family, looked: Looked, checkpoint: Path | None) -
         raise BadInput(f"--checkpoint {checkpoint}: its folder does not exist", hint="name a file in a folder that is there")
 
 
-def _check_folders(good_dir: Path, out: Path, left_out: Sequence[str], defects: Sequence[Path]) -> None:
+def check_folders(good_dir: Path, out: Path, left_out: Sequence[str], defects: Sequence[Path] = ()) -> None:
     good, root = find_good(good_dir)
     leave_out(good_pictures(good), left_out)
     check_target(out, "model.json", "a trained model")

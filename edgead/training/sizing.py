@@ -300,12 +300,12 @@ class Quick:
         self._recipes = [replace(whole, width=width, height=height) for width, height in sizes]
         order = np.random.default_rng([subject.seed, 1]).permutation(len(subject.files))
         asked = min(GOOD, len(order) * 2 // 5)
-        self._bank = [self._inputs(_inspected(subject, i)) for i in order[asked : asked + BANK]]
+        self._bank = [self._inputs(self._inspected(subject, i)) for i in order[asked : asked + BANK]]
         self._good: list[list[Image]] = []
         self._drawn: list[list[Image]] = []
         shares = []
         for place, i in enumerate(order[:asked]):
-            image = _inspected(subject, i)
+            image = self._inspected(subject, i)
             self._good.append(self._inputs(image))
             for number in range(place, DRAWN, asked):
                 spoilt, share = with_defect(image, number, np.random.default_rng([subject.seed, number]))
@@ -313,6 +313,10 @@ class Quick:
                 shares.append(share)
         self.share = float(np.median(shares))
         self.counts = (len(self._bank), len(self._good), len(self._drawn))
+
+    @staticmethod
+    def _inspected(subject: Subject, place: int) -> Image:
+        return inspected(subject.recipe, subject.recipe.read(subject.files[place]), subject.pictures)
 
     def _inputs(self, image: Image) -> list[Image]:
         return [recipe.apply(image) for recipe in self._recipes]
@@ -327,13 +331,15 @@ class Quick:
         return good, drawn
 
 
-def _inspected(subject: Subject, place: int) -> Image:
-    """The inspected part of a picture, at the camera's resolution."""
-    raw = subject.recipe.read(subject.files[place])
-    if subject.recipe.roi is None and subject.recipe.align is None:
+def inspected(recipe: PreprocessRecipe, raw: Image, pictures: tuple[int, int]) -> Image:
+    """The inspected part of a camera's picture, at its resolution.
+
+    Args:
+        pictures: width and height of that part, px.
+    """
+    if recipe.roi is None and recipe.align is None:
         return raw
-    width, height = subject.pictures
-    return replace(subject.recipe, width=width, height=height, aspect="stretch").apply(raw)
+    return replace(recipe, width=pictures[0], height=pictures[1], aspect="stretch").apply(raw)
 
 
 def with_defect(image: Image, number: int, rng: np.random.Generator) -> tuple[Image, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,36 @@ def test_a_budget_is_shown_written_inspected_and_made_again(
     assert other.default_engine == one.default_engine
 
 
+def test_of_several_models_the_best_stays(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "best.edgead"
+    models = [str(tiny.model("patchcore")), str(tiny.model("simplenet"))]
+    words = ["export", *models, "--precision", "fp32", *ENOUGH, "--search-minutes", "0.001", "-o", str(target)]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {one["model"] for one in told["models"]} == set(models)
+    best, other = told["models"]
+    assert best["chosen"] and not other["chosen"]
+    assert (best["auroc"], -best["p99_ms"]) >= (other["auroc"], -other["p99_ms"]) or best["auroc"] > other["auroc"] - 0.002
+    manifest = Bundle.open(target).manifest
+    assert manifest.family == best["family"]
+    assert manifest.measured.search.budget_ms == 10000000
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["best.edgead", "best.edgead.search"]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert f"{best['model']} *" in captured.out
+    assert "rough comparison" in captured.out  # each tiny model has labelled pictures of its own
+    assert "kept as" in captured.out
+
+
+def test_of_several_models_none_may_keep_the_budget(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = [str(tiny.model("patchcore")), str(tiny.model("simplenet"))]
+    words = ["--budget-ms", "0.001", "--precision", "fp32", *QUICK, *WIDE, "--search-minutes", "0.001"]
+    assert main(["export", *models, *words, "-o", str(tmp_path / "p.edgead")]) == 8
+    told = capsys.readouterr().err
+    assert all(f"{model}: no engine answers within 0.001 ms" in told.replace("\n", " ") for model in models)
+    assert not (tmp_path / "p.edgead").exists()
+
+
 def test_a_budget_that_nothing_keeps_ends_with_8_and_its_table(
     tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +124,10 @@ def test_an_interrupted_search_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["MODEL", "MODEL"], 2, "2 models: only a budget chooses among them"),
+        (["MODEL", "MODEL", "--budget-ms", "9"], 2, "2 models: only a budget chooses among them"),
+        (["MODEL", "MODEL", "--budget-ms", "9", "-o", "b.edgead"], 2, "a model is named twice"),
+        (["MODEL", "MODEL", "--budget-ms", "9", "-o", "b.edgead", "--report", "r.md"], 2, "--report: for one model"),
         (["MODEL", "--budget-ms", "0"], 2, "a budget of 0 ms is not usable"),
         (["MODEL", "--budget-ms", "-3"], 2, "a budget of -3 ms is not usable"),
         (["MODEL", "--budget-ms", "9", "--search-minutes", "0"], 2, "0 minutes of search"),

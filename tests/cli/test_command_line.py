@@ -30,6 +30,8 @@ OTHER_WORDS = {
     "--device": "where it is computed: the choices differ",
     "--max-false-reject": "share of good parts that may be NG: threshold keeps the one before",
     "--defects": "folders of them: train learns from them, threshold chooses by them",
+    "--labelled": "real defects: export compares on them, train auto chooses by them",
+    "--minutes": "bound on a training: distil takes all of them, train auto begins none that would end later",
     "--steps": "of training: distil goes on from where it was",
     "--batch": "of a training step: of what, each training says",
     "--lr": "the peak learning rate: of whose optimiser",

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from edgead.calibration.int8.products import find_products, load_graph
 from edgead.errors import BadInput
+from edgead.export.graph import write_onnx
 from edgead.families.contract import LITE, PAPER, FitData, Preset
 from edgead.families.reconstruction.fit import config_of, fit
 from edgead.families.reconstruction.kinds import NECKS, PARTS
@@ -202,3 +204,21 @@ def test_a_preset_can_be_built_at_its_size(preset: Preset, how: str) -> None:
             config_of(ReconstructionOptions(**preset.values(how)), FitData([], (side, side))), (side, side)
         )
     assert detector.image_size == (side, side)
+
+
+@pytest.mark.parametrize(
+    ("name", "of_error", "of_memory"), [("ae", 0, 0), ("ae_ssim", 2, 0), ("riad", 8, 0), ("mnad", 0, 2), ("memae", 0, 2)]
+)
+def test_all_of_the_network_but_its_first_and_last_convolution_can_be_quantised(
+    name: str, of_error: int, of_memory: int, tmp_path: Path
+) -> None:
+    """What stays float: these two, for they have three channels on one side; the error's filters; a memory's products."""
+    preset = next(one for one in PRESETS if one.name == name)
+    options = ReconstructionOptions(**{**preset.options, "base": 8})
+    detector = Reconstruction.build(config_of(options, FitData([], (PX, PX))), (PX, PX)).eval()
+    write_onnx(detector, tmp_path / "graph.onnx")
+    products, kept = find_products(load_graph(tmp_path / "graph.onnx"))
+    layers = [module for module in detector.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(products) == len(layers) - 2
+    assert len([op for _, op, _ in kept if op == "Conv"]) == 2 + of_error
+    assert len([op for _, op, _ in kept if op == "MatMul"]) == of_memory

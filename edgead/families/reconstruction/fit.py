@@ -18,7 +18,9 @@ from edgead.models.learning.adversary import Adversary
 from edgead.models.learning.steps import Stateful, run, split
 from edgead.models.parts.convnets import Critic
 from edgead.models.parts.errors import WeightedError, odd_side
+from edgead.models.parts.hiding import Puzzle, Stripes, Superpixels
 from edgead.models.parts.necks import Convex
+from edgead.models.parts.structure import SoftEdges
 from edgead.models.rows import to_pixels
 
 MEASURED = 200
@@ -26,6 +28,9 @@ MEASURED = 200
 
 CHECKED = 32
 """Held-out pictures that the training is stopped by, at most."""
+
+LOOKED_AT = 64
+"""Pictures that parts are set up by before the training, at most."""
 
 USUAL_SIDE = 256
 """px, that `smooth` is told for."""
@@ -43,6 +48,7 @@ def fit(data: FitData, options: ReconstructionOptions) -> Reconstruction:
         torch.manual_seed(data.seed)
         detector = Reconstruction(config_of(options, data), data.size, norm=options.norm).to(data.device)
         training = _Training(detector, data, options, train, held[:CHECKED])
+        training.look()
         training.run()
     detector.eval()
     detector.fold()
@@ -58,6 +64,7 @@ def config_of(options: ReconstructionOptions, data: FitData) -> dict[str, object
         "network": options.part("network"), "masking": options.part("masking"), "neck": options.part("neck"),
         "seed": data.seed, "error": weights(options.error),
         "smooth": odd_side(options.smooth * side / USUAL_SIDE, side) if options.smooth else 1,
+        "projection": options.moving(),
         "score": options.score, "reference": options.reference, "light": options.light, "neck_share": options.neck_share,
     }  # fmt: skip
 
@@ -84,6 +91,7 @@ class _Training:
         options, neck = self.options, self.detector.neck
         base = int(self.detector.config["network"].get("base", 32))
         critic = Critic(base, neck.rows.shape[1] if isinstance(neck, Convex) else 0).to(self.device)
+        critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         kind = options.critic or "hinge"
         lr, penalty = options.lr * (options.critic_lr or 1.0), 10.0 if kind == "wgan" else 0.0
         return Adversary(critic, kind, lr, penalty, warm_up=max(100, options.steps // 4))
@@ -98,6 +106,14 @@ class _Training:
             self.step, self.options.steps, parts, self.generator, report=self.data.report, checkpoint=self.data.checkpoint,
             heldout=self.heldout if self.held else None,
         )  # fmt: skip
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """What parts take from good pictures before the training: how long an edge is, where cells lie."""
+        pictures = [self.detector.pictures(self.pixels([i])) for i in self.train[:LOOKED_AT]]
+        for module in (*self.detector.modules(), *self.loss.modules()):
+            if isinstance(module, (SoftEdges, Superpixels)):
+                module.measure(pictures)
 
     def pixels(self, chosen: list[int]) -> Tensor:
         found = to_pixels([self.data.images[i] for i in chosen]).to(self.device)
@@ -127,10 +143,10 @@ class _Training:
         for group in self.adam.param_groups:
             group["lr"] = self.options.lr * 0.5 * (1.0 + math.cos(math.pi * i / self.options.steps))
         x = self.draw()
-        loss, rebuilt = self.one_loss(x, self.generator)
+        loss, rebuilt, code = self.one_loss(x, self.generator)
         real: tuple[Tensor, ...] = ()
         if self.adversary is not None:
-            seems, real, made = self._contest(self.adversary, x, rebuilt)
+            seems, real, made = self._contest(self.adversary, x, rebuilt, code)
             loss = loss + self.options.adversary * seems
         self.adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -139,7 +155,9 @@ class _Training:
             self.adversary.learn(real, made, self.generator)
         return float(loss.detach())
 
-    def _contest(self, adversary: Adversary, x: Tensor, rebuilt: Tensor) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _contest(
+        self, adversary: Adversary, x: Tensor, rebuilt: Tensor, code: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The network's adversarial loss, and what the critic is asked about.
 
         With a convex neck as of a memory augmented GAN: pictures with their codes against pictures made of random mixtures of the
@@ -151,21 +169,21 @@ class _Training:
             return adversary.loss(rebuilt), (x,), (rebuilt,)
         weights, drawn = neck.draw(len(x), self.generator)
         picture = self.decode(neck.back(drawn), [])
-        z = neck.vectors(self.encode(x)[0])[0]
+        z = neck.to_vector(code.flatten(1))
         real, made = (x, z[:, :, None, None]), (picture, drawn[:, :, None, None])
         told = neck.logits(neck.to_vector(self.encode(picture)[0].flatten(1)))
         spread = -(weights * told.log_softmax(1)).sum(1).mean()
         return adversary.loss(*made) + adversary.critic(*real).mean() + spread, real, made
 
-    def one_loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The loss of a batch, and what was rebuilt of it."""
+    def one_loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of a batch, what was rebuilt of it, and its code before the neck."""
         task = self.detector.masking.draw(x, generator)
         code, skips = self.encode(task.inputs, task.visible)
-        code, penalty = self.detector.neck.learn(code, generator)
-        rebuilt = task.join(self.decode(code, skips))
+        passed, penalty = self.detector.neck.learn(code, generator)
+        rebuilt = task.join(self.decode(passed, skips))
         away = self.loss(task.wanted, rebuilt)
         loss: Tensor = (away if task.weight is None else away * task.weight).mean()
-        return loss + (penalty * loss.detach() if self.detector.neck.relative else penalty), rebuilt
+        return loss + (penalty * loss.detach() if self.detector.neck.relative else penalty), rebuilt, code
 
     @torch.no_grad()
     def heldout(self) -> float:
@@ -185,10 +203,16 @@ def _measure_good(detector: Reconstruction, data: FitData) -> None:
     """What of good pictures the map is told by: their error at each place, and scales of error and distance. Of all of them: the
     mean of the few that were held out is mostly their noise."""
     config = detector.config
+    images = data.images[:: -(-len(data.images) // MEASURED)]
+    if isinstance(detector.masking, Stripes | Puzzle):
+        ways = []
+        for image in images:
+            x, rebuilt, _ = detector.rebuilt(to_pixels([image]).to(data.device))
+            ways.append(detector.masking.each(x, rebuilt, detector.error).mean((2, 3)))
+        detector.masking.usual.copy_(torch.cat(ways).mean(0).clamp_min(1e-6))
     if config["reference"] == "none" and not detector.share:
         return
     errors, distances = [], []
-    images = data.images[:: -(-len(data.images) // MEASURED)]
     for done, image in enumerate(images, 1):
         error, distance = detector.differences(to_pixels([image]).to(data.device))
         errors.append(error)

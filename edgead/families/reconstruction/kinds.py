@@ -38,12 +38,21 @@ NETWORKS: Mapping[str, Kind] = {
     "bergmann": Kind(f"{_PARTS}.convnets:Bergmann"),
     "unet": Kind(f"{_PARTS}.convnets:UNet", {"base": 16, "levels": 4, "stem": 1, "skips": True}),
     "residual": Kind(f"{_PARTS}.convnets:Residual", {"base": 16, "blocks": 4}),
+    "partial": Kind(f"{_PARTS}.partial:PartialUNet", {"base": 16, "levels": 4}),
+    "structure": Kind(f"{_PARTS}.structure:StructureNet", {"base": 16, "levels": 4}),
+    "transformer": Kind(
+        f"{_PARTS}.inpaint:InpaintingTransformer", {"base": 128, "blocks": 6, "patch": 16, "heads": 4, "window": 7}
+    ),
 }
 """Made by ``Class(image_size, norm=..., **takes)``."""
 
 MASKINGS: Mapping[str, Kind] = {
     "none": Kind(f"{_PARTS}.masks:Masking"),
     "disjoint": Kind(f"{_PARTS}.masks:Disjoint", {"cells": ("4", "8", "16"), "sets": 3}),
+    "stripes": Kind(f"{_PARTS}.hiding:Stripes", {"cells": ("8", "16", "32")}),
+    "windows": Kind(f"{_PARTS}.hiding:Windows", {"cells": ("64",), "sets": 4}),
+    "superpixels": Kind(f"{_PARTS}.hiding:Superpixels", {"superpixels": "soft", "grid": 8}),
+    "puzzle": Kind(f"{_PARTS}.hiding:Puzzle", {"orders": 4}),
 }
 """Made by ``Class(image_size, seed, **takes)``."""
 

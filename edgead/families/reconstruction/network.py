@@ -16,6 +16,8 @@ from edgead.models.parts.convnets import fold_norms
 from edgead.models.parts.errors import Smooth, WeightedError, odd_side
 from edgead.models.parts.masks import Masking
 from edgead.models.parts.necks import Neck
+from edgead.models.parts.partial import PartialUNet
+from edgead.models.parts.project import Projection
 
 CELL = 4
 """Side, px, of the means whose highest hundredth is the score ``top``."""
@@ -62,6 +64,7 @@ class Reconstruction(Detector):
         grid = (image_size[0] // stride, image_size[1] // stride)
         self.neck = _make("neck", config, self.network.channels, grid, 3 * image_size[0] * image_size[1])
         self.error = WeightedError(config["error"])
+        self.projection = Projection(self.network, **config["projection"]) if config.get("projection") else None
         self.smooth = Smooth(odd_side(int(config["smooth"]), min(image_size)))
         self.share = float(config["neck_share"])
         if config["reference"] != "none":
@@ -71,11 +74,22 @@ class Reconstruction(Detector):
 
     @classmethod
     def build(cls, config: Mapping[str, Any], image_size: tuple[int, int]) -> Reconstruction:
-        return cls(config, image_size)
+        made = cls(config, image_size)
+        made.fix()
+        return made
 
     def fold(self) -> None:
         """Training is over: batch norms become part of their convolutions."""
         fold_norms(self)
+        if self.projection is not None:
+            self.projection.learn(self.network)
+        self.fix()
+
+    def fix(self) -> None:
+        """What is visible does not change any more."""
+        visible = self.masking.visible()
+        if isinstance(self.network, PartialUNet) and visible is not None:
+            self.network.fix(visible)
 
     def pictures(self, pixels: Tensor) -> Tensor:
         """float32 N x 3 x H x W, 0 to 255 -> from 0 to 1 (``light`` even: their mean at 0.5, so perhaps a little beyond)."""
@@ -85,13 +99,20 @@ class Reconstruction(Detector):
     def differences(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         """The smoothed error N x 1 x H x W, and the neck's distance B x 1 x h x w where it is asked for.
 
-        A projection (a picture that is moved towards what the network can rebuild) would stand here: it makes another y of x.
+        With a projection y is the picture that x was moved to, towards what the network can rebuild.
         """
-        x = self.pictures(pixels)
-        code, skips = self.network.encode(self.masking.see(x), self.masking.visible())
-        rebuilt = self.network.decode(self.neck(code), skips)
+        if self.projection is not None:
+            x = self.pictures(pixels)
+            return self.smooth(self.error(x, self.projection(x, self.network, self.neck))), None
+        x, rebuilt, code = self.rebuilt(pixels)
         error = self.smooth(self.masking.tell(x, rebuilt, self.error))
         return error, self.neck.distance(code) if self.share else None
+
+    def rebuilt(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures x, what was rebuilt in all passes, and the codes."""
+        x = self.pictures(pixels)
+        code, skips = self.network.encode(self.masking.see(x), self.masking.visible())
+        return x, self.network.decode(self.neck(code), skips), code
 
     def combined(self, error: Tensor, distance: Tensor | None) -> Tensor:
         """The map, N x 1 x H x W."""

@@ -11,7 +11,7 @@ from edgead.errors import BadInput
 from edgead.families.options import Options, option
 from edgead.families.reconstruction.kinds import MASKINGS, NECKS, NETWORKS, PARTS
 
-ERRORS = ("l1", "l2", "ssim", "msgms")
+ERRORS = ("l1", "l2", "ssim", "msgms", "structure")
 """Of :data:`edgead.models.parts.errors.ERRORS`."""
 
 SCORES = ("max", "mean", "top")
@@ -103,6 +103,25 @@ class ReconstructionOptions(Options):
         check=_sides, wrong="cells {} are not usable", hint="give whole numbers, e.g. --cells 4,8,16", rare=True,
     )  # fmt: skip
     sets: int | None = option(None, "that cells are dealt into", metavar="N", usual="3", least=2, most=64, rare=True)
+    superpixels: str | None = option(
+        None, "cells that follow the picture at hand or the mean of good ones, or irregular ones", usual="soft",
+        choices=("soft", "mean", "jitter"), rare=True,
+    )  # fmt: skip
+    grid: int | None = option(None, "superpixels along each axis", metavar="N", usual="8", least=3, most=32, rare=True)
+    orders: int | None = option(
+        None, "of a picture's quarters that are asked", metavar="N", usual="4", least=1, most=23, rare=True
+    )
+    patch: int | None = option(None, "side of a transformer's patch, px", metavar="PX", usual="16", least=2, rare=True)
+    heads: int | None = option(None, "of a transformer's attention", metavar="N", usual="4", least=1, rare=True)
+    window: int | None = option(
+        None, "patches along each axis that a patch is told from; 0: all", metavar="N", usual="7", least=0, rare=True
+    )
+    moves: int = option(
+        0, "steps that a picture is moved towards what the network rebuilds, to show how far it went; 0: none", metavar="N",
+        least=0, most=50, rare=True,
+    )  # fmt: skip
+    alpha: float | None = option(None, "length of such a step", metavar="X", usual="2", above=0, rare=True)
+    keep: float | None = option(None, "what it costs to leave the picture", metavar="X", usual="0.05", least=0, rare=True)
     vector: int | None = option(
         None, "numbers that a picture goes through", metavar="N", usual="100, 64 of a convex neck", least=1, rare=True
     )
@@ -139,6 +158,20 @@ class ReconstructionOptions(Options):
                 raise BadInput(f"{flag} is nothing without an adversary", hint="give its weight with --adversary")
         if self.neck_share and self.neck not in TELLING:
             raise BadInput(f"--neck-share is nothing for neck {self.neck}", hint=f"it is for --neck {' or '.join(TELLING)}")
+        if not self.moves and (self.alpha is not None or self.keep is not None):
+            raise BadInput("--alpha and --keep are nothing without steps that a picture is moved", hint="give --moves 1 or more")
+        if self.moves and (self.network not in MOVING or self.masking != "none" or self.neck not in ("none", "vector", "vae")):
+            raise BadInput(
+                f"--moves is nothing for network {self.network}, masking {self.masking}, neck {self.neck}",
+                hint=f"it is for --network {' or '.join(MOVING)}, nothing hidden, and --neck none, vector or vae",
+            )
+
+    def moving(self) -> dict[str, Any] | None:
+        """The same of the steps that a picture is moved; None: it stays."""
+        if not self.moves:
+            return None
+        alpha, keep = (usual if own is None else own for own, usual in ((self.alpha, ALPHA), (self.keep, KEEP)))
+        return {"moves": self.moves, "alpha": alpha, "keep": keep}
 
     def part(self, part: str) -> dict[str, Any]:
         """Kind and arguments of a part, as model.json keeps them."""
@@ -148,6 +181,11 @@ class ReconstructionOptions(Options):
         values = {name: usual[name] if value is None else value for name, value in given.items()}
         return {"kind": chosen, **{name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}}
 
+
+ALPHA, KEEP = 2.0, 0.05
+
+MOVING = ("ae", "bergmann")
+"""Networks whose way back is known (:mod:`edgead.models.parts.project`)."""
 
 TELLING = ("memory", "convex", "prototypes")
 """Necks that tell how far a code is from what they know."""

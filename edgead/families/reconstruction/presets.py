@@ -101,6 +101,7 @@ MEMGAN = Preset(
     "Yang et al. 2021, Memory Augmented Generative Adversarial Networks for Anomaly Detection, arXiv:2002.02669",
     options={
         **OURS, "network": "ae", "neck": "convex", "loss": ("l1",), "error": ("l1",), "adversary": 0.01, "neck_share": 0.2,
+        "batch": 4,
     },
     paper={
         **THEIRS, "base": 64, "vector": 256, "rows": 100, "projection": 10.0, "adversary": 1.0, "steps": 20_000, "batch": 64,
@@ -126,4 +127,109 @@ MNAD = Preset(
     paper_side=256,
 )  # fmt: skip
 
-PRESETS: tuple[Preset, ...] = (RECONSTRUCTION, AE, AE_SSIM, VAE, MEMAE, MEMGAN, MNAD, RIAD)
+SCADN = Preset(
+    "scadn",
+    "SCADN",
+    "lying and standing stripes of a picture are guessed from what is between them",
+    "Yan et al. 2021, Learning Semantic Context from Normal Samples for Unsupervised Anomaly Detection, AAAI",
+    options={
+        **OURS, "network": "residual", "masking": "stripes", "base": 8, "loss": ("l2",), "error": ("l2",), "batch": 4,
+        "steps": 400,
+    },
+    paper={
+        **THEIRS, "base": 32, "blocks": 8, "cells": ("8", "16", "32"), "steps": 20_000, "lr": 1e-4, "score": "mean", "smooth": 0,
+        "adversary": 0.001, "critic": "nsgan", "critic_lr": 0.1,
+    },
+    gave_up="128 px, a quarter of the channels, 4 blocks of 8, the critic, minutes of training",
+    side=128,
+    paper_side=512,
+)  # fmt: skip
+
+SMAI = Preset(
+    "smai",
+    "SMAI",
+    "superpixels of a picture are guessed from their surroundings",
+    "Li et al. 2020, Superpixel Masking and Inpainting for Self-Supervised Anomaly Detection, BMVC",
+    options={
+        **OURS, "network": "unet", "masking": "superpixels", "stem": 2, "levels": 3, "loss": ("l2",), "error": ("l2",),
+        "steps": 400,
+    },
+    paper={**THEIRS, "base": 64, "levels": 4, "stem": 1, "superpixels": "soft", "steps": 20_000, "batch": 8, "lr": 1e-4},
+    gave_up=SMALL + ", half the resolution inside",
+    side=128,
+    paper_side=256,
+)  # fmt: skip
+
+PARTIAL = Preset(
+    "partial",
+    "Partial-convolution inpainting",
+    "what a window hides is guessed from around it, wherever the window is; for missing and wrong parts",
+    "Liu et al. 2018, Image Inpainting for Irregular Holes Using Partial Convolutions, arXiv:1804.07723",
+    options={
+        **OURS, "network": "partial", "masking": "windows", "loss": ("l1",), "error": ("l1",), "steps": 600,
+    },
+    paper={**THEIRS, "base": 64, "levels": 6, "steps": 50_000, "lr": 2e-4},
+    gave_up=SMALL + ", four halvings",
+    side=128,
+    paper_side=512,
+)  # fmt: skip
+
+PROJECTION = Preset(
+    "projection",
+    "Energy-based projection",
+    "how far a picture must be moved until an autoencoder rebuilds it: cleaner maps for twenty times the work",
+    "Dehaene et al. 2020, Iterative energy-based projection on a normal data manifold for anomaly localization, arXiv:2002.03734",
+    options={**OURS, "network": "ae", "neck": "vae", "moves": 10, "loss": ("l2",), "error": ("l1",)},
+    paper={**VAE.paper, "moves": 50, "alpha": 0.5},
+    gave_up=SMALL + ", 10 steps of a picture, four times as long",
+    side=128,
+    paper_side=128,
+)
+
+INTRA = Preset(
+    "intra",
+    "InTra",
+    "hidden patches are told from those around them by attention alone",
+    "Pirnay, Chai 2022, Inpainting Transformer for Anomaly Detection, arXiv:2104.13897",
+    options={
+        **OURS, "network": "transformer", "masking": "disjoint", "cells": ("16",), "sets": 4,
+        "loss": ("l2", "ssim:0.01", "msgms:0.01"), "error": ("msgms",), "smooth": 21, "batch": 4, "steps": 300, "norm": False,
+    },
+    paper={
+        **THEIRS, "base": 512, "blocks": 12, "heads": 8, "sets": 16, "reference": "squared", "lr": 1e-4, "steps": 100_000,
+    },
+    gave_up="128 px, a quarter of the width, 6 blocks of 13, a quarter of the patches hidden at once, minutes of training",
+    side=128,
+    paper_side=256,
+)  # fmt: skip
+
+PNET = Preset(
+    "pnet",
+    "P-Net",
+    "a picture is rebuilt from its content and its edges, and its edges are compared too",
+    "Zhou et al. 2020, Encoding Structure-Texture Relation with P-Net for Anomaly Detection in Retinal Images, arXiv:2008.03632",
+    options={
+        **OURS, "network": "structure", "loss": ("l1", "structure:0.1"), "error": ("l1:0.2", "structure:0.8"),
+    },
+    paper={**THEIRS, "base": 64, "steps": 50_000, "batch": 8, "smooth": 0, "score": "mean"},
+    gave_up=SMALL + "; structure is soft edges of the picture itself, not learned on labelled pictures, in both",
+    side=128,
+    paper_side=224,
+)  # fmt: skip
+
+PUZZLE = Preset(
+    "puzzle",
+    "Puzzle-AE",
+    "puts the quarters of a picture back and colours one: teaching",
+    "Salehi et al. 2020, Puzzle-AE: Novelty Detection in Images through Solving Puzzles, arXiv:2008.12959",
+    options={**OURS, "network": "unet", "masking": "puzzle", "stem": 2, "levels": 3, "loss": ("l2",), "error": ("l2",)},
+    paper={**THEIRS, "base": 64, "levels": 4, "stem": 1, "orders": 23, "steps": 30_000, "smooth": 0, "score": "mean"},
+    gave_up=SMALL + ", half the resolution inside, 4 orders of 23; neither attack nor critic, in both",
+    side=128,
+    paper_side=128,
+)
+
+PRESETS: tuple[Preset, ...] = (
+    RECONSTRUCTION, AE, AE_SSIM, VAE, MEMAE, MEMGAN, MNAD, RIAD,
+    SCADN, SMAI, PARTIAL, PROJECTION, INTRA, PNET, PUZZLE,
+)  # fmt: skip

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.models.parts.structure import Structure
+
 C1, C2 = 0.01**2, 0.03**2
 """Of SSIM, for pictures from 0 to 1."""
 
@@ -107,7 +109,7 @@ class Msgms(nn.Module):
         return (both.square().sum(1, keepdim=True) + 1e-6).sqrt()  # without it the square root has no gradient in flat places
 
 
-ERRORS: Mapping[str, type[nn.Module]] = {"l1": L1, "l2": L2, "ssim": Ssim, "msgms": Msgms}
+ERRORS: Mapping[str, type[nn.Module]] = {"l1": L1, "l2": L2, "ssim": Ssim, "msgms": Msgms, "structure": Structure}
 """By name. One that is added here can be trained and told by (options `loss` and `error`)."""
 
 
