@@ -41,7 +41,7 @@ class StudentsOptions(Options):
     teacher_steps: int = option(2000, "steps of the teacher of each side", metavar="N", least=1, rare=True)
     teacher_batch: int = option(64, "patches in a step of it", metavar="N", least=4, rare=True)
     teacher_lr: float = option(2e-4, "learning rate of it", metavar="X", above=0, rare=True)
-    backbone: str = option(
+    taught_by: str = option(
         "pdn", "network that the teachers of patches learn from: pdn (shipped), or resnet18 as in the paper",
         choices=("pdn", "resnet18"), rare=True,
     )  # fmt: skip

@@ -13,7 +13,7 @@ PRESETS = (
         " Latent Embeddings, arXiv:1911.02357",
         paper={
             "kind": "patches", "students": 3, "channels": 128, "stride": 1, "epochs": 100, "batch": 1, "lr": 1e-4, "falls": False,
-            "teacher_steps": 50_000, "backbone": "resnet18",
+            "teacher_steps": 50_000, "taught_by": "resnet18",
         },
         gave_up="three patch sizes and trained networks: last layers on EfficientAD's packaged teacher (33 px), by least squares",
         side=128,

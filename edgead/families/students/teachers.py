@@ -75,7 +75,7 @@ def compactness(said: Tensor) -> Tensor:
 
 def _described_by(options: StudentsOptions, device: str) -> tuple[Describe, int]:
     """What describes patches (pixels N x 3 x s x s -> N x numbers, about 1 large), and how many numbers it says."""
-    if options.backbone == "resnet18":
+    if options.taught_by == "resnet18":
         backbone = load_backbone("resnet18", ("layer4",), options.weights).to(device)
         numbers = backbone.channels[0]
         return lambda pixels: backbone(_sized(pixels, RESNET_PX))[0].mean((2, 3)), numbers
