@@ -378,6 +378,13 @@ class Manifest:
         """With this record in the place of the one of the same name."""
         return dataclasses.replace(self, engines=tuple(record if e.name == record.name else e for e in self.engines))
 
+    def without_thresholds(self) -> Manifest:
+        """To compare bundles by all else."""
+        none = Threshold(0.0, "")
+        return dataclasses.replace(
+            self, engines=tuple(dataclasses.replace(record, threshold=none, history=()) for record in self.engines)
+        )
+
     def to_json(self) -> dict[str, Any]:
         recipe = self.preprocess.to_json()
         newest = recipe.keys() & {"align", "aspect", "bits"}

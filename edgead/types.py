@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +118,7 @@ class Inspection:
         deadline_ns: monotonic clock; an output that cannot tell the verdict by then must tell UNKNOWN instead. None: no deadline.
         views: the verdicts on the part's single frames when several were combined, else empty.
         engine: which engine answered, "" when none did or it has no name.
+        basis: bundle and rule that it was, or would have been, judged by; None when nobody said, and of several cameras.
     """
 
     part_id: int
@@ -131,6 +133,22 @@ class Inspection:
     deadline_ns: int | None = None
     views: tuple[Inspection, ...] = ()
     engine: str = ""
+    basis: Basis | None = None
+
+
+class Basis(Protocol):
+    """What a verdict rests on; see :class:`edgead.runtime.records.basis.Judged`."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """For records: plain values."""
+
+    @property
+    def needs_map(self) -> bool:
+        """Does reading a part take the map, and so longer than a verdict may wait?"""
+
+    def reading(self, score: float, anomaly_map: AnomalyMap | None) -> tuple[float, float] | None:
+        """The largest threshold at which the picture is NG, and the rule's statistic; None where there is nothing to read."""
 
 
 class Engine(Protocol):

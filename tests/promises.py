@@ -26,6 +26,7 @@ PROMISES = (
     "a guaranteed false-reject rate from good pictures alone",
     "Parts that move and turn** are found in the picture and brought to their place",
     "Recipes** change while the line runs",
+    "a new one is taken between two parts",
     "tell camera faults from product defects",
     "Several cameras, one verdict for each part",
     "survive `kill -9`",

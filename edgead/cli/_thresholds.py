@@ -55,6 +55,7 @@ class Thresholds:
         good, defects: pictures that were looked at, each counted once.
         left_out: engines that do not open here; their thresholds stay.
         warnings: of thresholds that find no defect, or hardly any.
+        applied: running stations were asked to take them now.
     """
 
     bundle: str
@@ -65,6 +66,7 @@ class Thresholds:
     defects: int = 0
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
+    applied: bool = False
 
     @classmethod
     def of(cls, bundle: Bundle, records: Sequence[EngineRecord]) -> Thresholds:

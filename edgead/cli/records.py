@@ -4,6 +4,9 @@
   edgead records DIR --verdict NG --since 2026-11-22
   edgead records DIR --summary                    counts by verdict and cause, latency
   edgead records DIR --csv parts.csv --parquet parts.parquet
+  edgead records DIR --replay 2.5 --since 7d      how would these parts have been judged with this threshold?
+  edgead records DIR --replay 2.5 --csv changed.csv               the parts that would have changed
+  edgead records DIR --shadow --csv differ.csv    what its shadow said of them, and the parts on which it differs
 
 Dates are UTC: 2026-11-22, 2026-11-22T06:30, or how long ago: 90m, 12h, 7d.
 """
@@ -13,22 +16,25 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.cli._json import print_json
-from edgead.cli._options import JSON, given
-from edgead.cli._types import PATH, whole
+from edgead.cli._options import JSON, given, refuse
+from edgead.cli._replayed import pair, show_changes, show_replay, show_shadow
+from edgead.cli._types import NUMBER, PATH, Parsed, whole
 from edgead.cli._verb import argument, option, verb
 from edgead.errors import BadInput
 from edgead.words import plain
 
 if TYPE_CHECKING:
     from edgead.runtime.records.history import History, Selection, Summary
+    from edgead.runtime.records.replay import Trial
 
+REPLAY = "judged again, from the records alone"
 SHOWN = 20
 LARGEST = 2**63 - 1
 """What SQLite can hold."""
@@ -55,6 +61,10 @@ class Row:
         views: of each frame, when several were combined: camera, frame, verdict, cause, score, time.
         picture, overlay: files that were saved; the quota may have removed them since.
         acknowledged: when the PLC took the result, ISO 8601, UTC.
+        statistic: what the rule compares: the score, by area the pixels of the largest hot piece.
+        level: the largest threshold at which the part is NG, raw model units.
+        rule: version of all that the verdict rests on; the same rule has the same version.
+        bundle: SHA-256 of the bundle's manifest.
     """
 
     seq: int
@@ -83,6 +93,10 @@ class Row:
     picture: str | None
     overlay: str | None
     acknowledged: str | None
+    statistic: float | None
+    level: float | None
+    rule: str | None
+    bundle: str | None
 
 
 @verb(__doc__)
@@ -93,6 +107,18 @@ class Row:
 @option("--part", type=whole(0, LARGEST), metavar="ID", help="one part")
 @option("--limit", type=whole(1, LARGEST), metavar="N", help=f"the newest N (default: {SHOWN} when shown, else all)")
 @option("--summary", is_flag=True, help="counts and latency instead of a list")
+@option("--replay", type=NUMBER, metavar="VALUE", group=REPLAY, help="with this threshold (by area: of map pixels)")
+@option("--replay-area", type=whole(1, LARGEST), metavar="N", group=REPLAY, help="with this minimal area, in map pixels")
+@option(
+    "--unknown-band",
+    type=Parsed(pair, "band"),
+    metavar="LOW:HIGH",
+    group=REPLAY,
+    help="UNKNOWN from LOW to below HIGH; none (to be said where the parts were judged with a band)",
+)
+@option("--engine", metavar="NAME", group=REPLAY, help="parts that this engine judged (default: the newest part's)")
+@option("--shadow", is_flag=True, help="what the station's shadow said of the same parts (docs/shadow.md)")
+@option("--changes", is_flag=True, help="thresholds that were changed while the station ran")
 @option("--csv", type=PATH, metavar="FILE", help="write them there")
 @option("--parquet", type=PATH, metavar="FILE", help="write them there (needs edgead[parquet])")
 @JSON
@@ -104,6 +130,12 @@ def command(
     part: int | None,
     limit: int | None,
     summary: bool,
+    replay: float | None,
+    replay_area: int | None,
+    unknown_band: tuple[float, float] | str | None,
+    engine: str | None,
+    shadow: bool,
+    changes: bool,
     csv: Path | None,
     parquet: Path | None,
     as_json: bool,
@@ -114,13 +146,26 @@ def command(
 
     now = datetime.now(timezone.utc)
     check_files(csv, parquet)
-    listed = not (summary or as_json or csv or parquet)
+    trial = trial_of(replay, replay_area, unknown_band, engine)
+    if changes:
+        refuse(
+            "summary", "shadow", "verdicts", "part", "limit", "csv", "parquet", why="--changes goes alone", hint="leave it out"
+        )
+    if shadow:
+        refuse("summary", "replay", "replay_area", why="--shadow is a summary of its own", hint="ask for one at a time")
+    listed = not (summary or trial or changes or shadow or as_json or csv or parquet)
     last = limit or (SHOWN if listed else None)
     selection = Selection(moment(since, "--since", now), moment(until, "--until", now), known(verdicts), part, last)
     with History(path) as history:
         try:
-            if csv is not None or parquet is not None:
-                export(csv, parquet, history, selection)
+            if trial is not None:
+                show_replayed(history, selection, trial, csv, parquet, as_json=as_json)
+            elif shadow:
+                show_shadowed(history, selection, csv, parquet, as_json=as_json)
+            elif changes:
+                show_changes(history.changes(selection), as_json=as_json)
+            elif csv is not None or parquet is not None:
+                export(csv, parquet, history, lambda: history.rows(selection))
             elif summary:
                 show_summary(history.summary(selection), as_json=as_json)
             else:
@@ -131,6 +176,40 @@ def command(
                 hint="`sqlite3 FILE .recover` may save the others",
             ) from error
     return 0
+
+
+def trial_of(
+    threshold: float | None, min_area: int | None, band: tuple[float, float] | str | None, engine: str | None
+) -> Trial | None:
+    """What shall be replayed; None: nothing. Raises BadInput."""
+    from edgead.runtime.records.replay import Trial
+
+    if threshold is None and min_area is None:
+        refuse("unknown_band", "engine", why="nothing is replayed", hint="give --replay VALUE, or leave it out")
+        return None
+    refuse("summary", "changes", why="a replay is asked for", hint="ask for one at a time")
+    return Trial(threshold, min_area, band, engine)
+
+
+def show_replayed(
+    history: History, selection: Selection, trial: Trial, csv: Path | None, parquet: Path | None, *, as_json: bool
+) -> None:
+    """What would have been; into the files go the parts that change."""
+    from edgead.runtime.records.history import SHOWN
+    from edgead.runtime.records.replay import changed_rows, replay
+
+    found = replay(history, selection, trial)
+    show_replay(found, trial, as_json=as_json)
+    columns = {**SHOWN, "replayed": "TEXT", "replayed_cause": "TEXT"}
+    export(csv, parquet, history, lambda: changed_rows(history, selection, found), columns)
+
+
+def show_shadowed(history: History, selection: Selection, csv: Path | None, parquet: Path | None, *, as_json: bool) -> None:
+    """What the shadow said; into the files go the parts on which it differs."""
+    from edgead.runtime.records.shadows import COLUMNS, differing, shadowed
+
+    show_shadow(shadowed(history, selection), as_json=as_json)
+    export(csv, parquet, history, lambda: differing(history, selection), COLUMNS)
 
 
 def known(verdicts: tuple[str, ...]) -> tuple[str, ...]:
@@ -169,17 +248,24 @@ def moment(text: str | None, option: str, now: datetime) -> str | None:
         raise BadInput(f"{option} {text[:60]} is not a date", hint=hint) from error
 
 
-def export(csv: Path | None, parquet: Path | None, history: History, selection: Selection) -> None:
+def export(
+    csv: Path | None,
+    parquet: Path | None,
+    history: History,
+    rows: Callable[[], Iterable[Mapping[str, Any]]],
+    columns: Mapping[str, str] | None = None,
+) -> None:
     """Write the files that are asked for."""
     from edgead.disk import is_special
     from edgead.runtime.records.exports import write_csv, write_parquet
+    from edgead.runtime.records.history import SHOWN as ALL
 
     for path, write in ((csv, write_csv), (parquet, write_parquet)):
         if path is not None:
             own = (history.path.with_name(history.path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
             if any(path.resolve() == file.resolve() or (path.exists() and file.exists() and path.samefile(file)) for file in own):
                 raise BadInput(f"{path} holds the records themselves", hint="choose another file")
-            count = write(history.rows(selection), path)
+            count = write(rows(), path, columns or ALL)
             print(plain(f"{count:,} records in {path}"), file=sys.stderr if is_special(path) else sys.stdout)
 
 

@@ -65,7 +65,7 @@ class Checked:
     Attributes:
         file: the station.yaml.
         cameras: names of its cameras.
-        bundles: those that they have, with fallbacks.
+        bundles: those that they have, with fallbacks and shadows.
         warnings: what should be looked at.
     """
 
@@ -168,4 +168,9 @@ def check_file(file: Path) -> Checked:
                 rule = record.threshold.rule if camera.threshold is None else Rule(camera.threshold)
                 check_reach(bundle, record, rule, bundle.golden(), warnings.append)
                 bundles.append(CheckedBundle(camera.name, path, record.name, record.threshold.value))
+        if (shadow := camera.shadow) is not None:
+            bundle = Bundle.open(shadow.bundle, shadow.sha256, trusted)
+            record = bundle.manifest.engine(shadow.engine)
+            check_device(record)
+            bundles.append(CheckedBundle(camera.name, shadow.bundle, record.name, record.threshold.value))
     return Checked(file, tuple(camera.name for camera in config.cameras), tuple(bundles), tuple(warnings))

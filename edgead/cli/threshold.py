@@ -4,6 +4,8 @@ The pictures are the camera's own, as it gives them: not those the model was tra
 defects the threshold promises a false-reject rate (--max-false-reject); with them, a miss rate (--max-miss) or the least cost
 (--cost-ratio). Rates are shares (0.001) or percent (0.1%). What is not given stays as it is: by score or by area, regions,
 minimal area. Earlier thresholds stay in the bundle. With nothing but BUNDLE it shows them. Needs neither torch nor onnx.
+Running stations take a new threshold at their next start, or with --apply now: between two parts, checked as at a start. What it
+would have changed: edgead records DIR --replay VALUE.
 
 regions, in parts (0 to 1) of the width and height of the picture that the bundle looks at (its region of interest):
   include=0.1,0.1,0.8,0.5       look only at this rectangle: x,y,width,height (or at several such)
@@ -15,6 +17,7 @@ regions, in parts (0 to 1) of the width and height of the picture that the bundl
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +32,7 @@ from edgead.errors import BadInput
 from edgead.thresholds.written import Band, area, band, rate, region
 
 if TYPE_CHECKING:
+    from edgead.bundle import Bundle
     from edgead.decision import Region
     from edgead.jobs.threshold import Written
 
@@ -80,6 +84,9 @@ WISH, PIXELS = "what is wished", "pixels and areas of the anomaly map"
 )
 @option("--history", is_flag=True, help="show the thresholds and all earlier ones")
 @option("--undo", is_flag=True, help="take the last change back")
+@option(
+    "--apply", is_flag=True, help="stations that run take it now, between two parts (alone: take the bundle's present thresholds)"
+)
 @option("--dry-run", is_flag=True, help="change nothing")
 @THREADS
 @JSON
@@ -100,12 +107,13 @@ def command(
     regions: tuple[Region | None, ...],
     history: bool,
     undo: bool,
+    apply: bool,
     dry_run: bool,
     threads: int | None,
     as_json: bool,
 ) -> int:
     from edgead.jobs.choosing import ThresholdRequest
-    from edgead.jobs.threshold import choose_thresholds, undo_thresholds
+    from edgead.jobs.threshold import apply_thresholds, choose_thresholds, undo_thresholds
 
     where = _regions(regions)
     request = ThresholdRequest(
@@ -114,6 +122,11 @@ def command(
     )  # fmt: skip
     if undo and request.asks:
         raise BadInput("--undo goes alone", hint="take the change back first, then choose anew")
+    if apply:
+        refuse("dry_run", "history", why="with --apply stations take a threshold", hint="look first, then apply it")
+    if apply and not undo and not request.asks:
+        refuse("threads", why="no engine is asked when thresholds are applied", hint="leave it out")
+        return _apply(bundle, as_json)
     if history and (undo or request.asks):
         raise BadInput("--history goes alone", hint="look first, then choose anew or take the change back")
     if undo:
@@ -123,13 +136,40 @@ def command(
         return _history(bundle, engine, history, as_json)
     with told_progress() as progress:
         written = undo_thresholds(bundle, engine, dry_run=dry_run) if undo else choose_thresholds(request, progress)
+    if apply:
+        apply_thresholds(written.bundle)
     if as_json:
         from edgead.cli._thresholds import Thresholds
 
-        print_json("threshold", Thresholds.after(written))
+        print_json("threshold", replace(Thresholds.after(written), applied=apply))
     else:
-        _tell(written)
+        _tell(written, apply)
     return 0
+
+
+def _apply(path: Path, as_json: bool) -> int:
+    """The thresholds that the bundle has."""
+    from edgead.bundle import Bundle
+    from edgead.cli._thresholds import Thresholds
+    from edgead.jobs.threshold import apply_thresholds
+
+    refuse("engine", why="stations take the thresholds of all engines", hint="leave it out")
+    bundle = Bundle.open(path)
+    apply_thresholds(bundle)
+    if as_json:
+        print_json("threshold", replace(Thresholds.of(bundle, bundle.manifest.engines), applied=True))
+    else:
+        _tell_applied(bundle)
+    return 0
+
+
+def _tell_applied(bundle: Bundle) -> None:
+    from edgead.cli._console import console
+
+    signed = "" if bundle.is_signed else "; those that want a signature wait for edgead sign, and --apply again"
+    console().print(
+        f"stations that run {bundle.path} take it now, or say in their notices why not{signed}", markup=False, soft_wrap=True
+    )
 
 
 def _regions(given: tuple[Region | None, ...]) -> tuple[Region, ...] | None:
@@ -152,7 +192,7 @@ def _history(path: Path, engine: str | None, all_of_them: bool, as_json: bool) -
     return 0
 
 
-def _tell(written: Written) -> None:
+def _tell(written: Written, applied: bool) -> None:
     from edgead.cli._console import console
     from edgead.cli._thresholds import show
 
@@ -173,7 +213,10 @@ def _tell(written: Written) -> None:
         return
     signed = "; its signature was of the thresholds before: edgead sign it again" if written.unsigned else ""
     undo = "" if chosen is None else f"; to take it back: edgead threshold {bundle.path} --undo"
-    line(f"wrote {bundle.path}; a running station takes it at its next start{undo}{signed}")
+    when = "" if applied else "; a running station takes it at its next start, or now with --apply"
+    line(f"wrote {bundle.path}{when}{undo}{signed}")
     line(f"its sha256 is now {bundle.digest} (where a station file names it)")
     for warning in written.warnings():
         line(f"warning: {warning}")
+    if applied:
+        _tell_applied(bundle)

@@ -129,6 +129,22 @@ class Drift(Section):
     """More NG than this share of the last 50 parts is a warning."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowBundle(Section):
+    """A second bundle that judges the same pictures in spare time, for the records only (also written `shadow: BUNDLE`)."""
+
+    bundle: Path
+    sha256: Sha256 | None = None
+    """The digest that it must have."""
+    engine: str | None = None
+    """Engine in the bundle; its default one if not given."""
+
+    @classmethod
+    def meant(cls, given: Any) -> Any:
+        """The bundle alone says it, too."""
+        return super(ShadowBundle, cls).meant({"bundle": given} if isinstance(given, str) else given)
+
+
 RecipeNumber = Annotated[int, Limits(least=1, most=65535)]
 
 
@@ -169,6 +185,8 @@ class CameraConfig(StationSettings):
     fallback_sha256: Sha256 | None = None
     """The digest that `fallback_bundle` must have."""
     fallback_engine: str | None = None
+    shadow: ShadowBundle | None = None
+    """A bundle that is tried beside the line (docs/shadow.md); needs `storage`, and goes with one `bundle`."""
     realtime: bool = False
     """Play a video file at its own speed, as a camera would."""
     selfcheck: SelfCheck | None = SelfCheck()
@@ -204,6 +222,8 @@ class CameraConfig(StationSettings):
             raise ValueError(f"recipe: there is no recipe {self.recipe}")
         if self.recipes and (self.threshold is not None or self.fallback_bundle is not None):
             raise ValueError("threshold and fallback_bundle do not go with recipes: set each bundle's own with edgead threshold")
+        if self.recipes and self.shadow is not None:
+            raise ValueError("shadow does not go with recipes: it would judge the pictures of all products by one model")
 
     @property
     def bundles(self) -> tuple[tuple[Path, str | None], ...]:

@@ -100,6 +100,8 @@ class StationConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two cameras are called {twice[0]}")
+        if self.storage is None and (shadows := [camera.name for camera in self.cameras if camera.shadow is not None]):
+            raise ValueError(f"{shadows[0]}: shadow needs storage: what it says is only recorded")
         self._check_parts()
 
     def _check_parts(self) -> None:

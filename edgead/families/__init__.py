@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from edgead.errors import BadInput, MissingExtra
 from edgead.families.contract import Family, Preset
 from edgead.families.distillation.presets import PRESETS as DISTILLATION
+from edgead.families.draem.presets import PRESETS as DRAEM
 from edgead.families.gaussian import presets as gaussian
+from edgead.families.oneclass.presets import PRESETS as ONECLASS
+from edgead.families.patchsvdd.presets import PRESETS as PATCHSVDD
 from edgead.families.reconstruction import presets as reconstruction
 from edgead.families.students.presets import PRESETS as STUDENTS
 
@@ -107,6 +110,46 @@ FAMILIES: Mapping[str, Family] = {
             fit=f"{_ROOM}.distillation.fit:fit",
             presets=DISTILLATION,
             resumes=True,
+        ),
+        Family(
+            "oneclass",
+            "One class",
+            "learned to tell good pictures from made up defects, and from a few real ones where there are such",
+            "Liznerski et al. 2021, Explainable Deep One-Class Classification, arXiv:2007.01760",
+            f"{_ROOM}.oneclass.network:OneClass",
+            options=f"{_ROOM}.oneclass.options:OneClassOptions",
+            fit=f"{_ROOM}.oneclass.fit:fit",
+            presets=ONECLASS,
+            resumes=True,
+            takes_defects=True,
+            tried=(),
+        ),
+        Family(
+            "patchsvdd",
+            "Patch SVDD",
+            "an encoder that learned on the good pictures alone where patches lie to each other; no weights of others; minutes",
+            "Yi, Yoon 2020, Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentation, arXiv:2006.16067",
+            f"{_ROOM}.patchsvdd.network:PatchSvdd",
+            options=f"{_ROOM}.patchsvdd.options:PatchSvddOptions",
+            fit=f"{_ROOM}.patchsvdd.fit:fit",
+            shorter={"steps": 300},
+            presets=PATCHSVDD,
+            resumes=True,
+            tried=(),
+        ),
+        Family(
+            "draem",
+            "DRAEM",
+            "rebuilds the picture without what was drawn on it, and compares the two; also for models trained with anomalib",
+            "Zavrtanik, Kristan, Skočaj 2021, DRAEM - A discriminatively trained reconstruction embedding for surface anomaly"
+            " detection, arXiv:2108.07610",
+            f"{_ROOM}.draem.network:Draem",
+            options=f"{_ROOM}.draem.options:DraemOptions",
+            fit=f"{_ROOM}.draem.fit:fit",
+            shorter={"steps": 200},
+            presets=DRAEM,
+            resumes=True,
+            tried=(),
         ),
         Family(
             "supersimplenet",

@@ -144,7 +144,9 @@ def _whole(text: str) -> int:
 
 
 _FROM_TEXT: Mapping[type, Callable[[str], Any]] = {int: _whole, float: float, Path: Path, str: str}
-EVERY_TRAININGS = frozenset({"heldout", "seed", "crossfit", "leave_out", "tiling", "method", "preset", "rest", "device"})
+EVERY_TRAININGS = frozenset(
+    {"heldout", "seed", "crossfit", "leave_out", "tiling", "method", "preset", "defects", "rest", "device"}
+)
 """What model.json tells of every training beside the options of its family: the fields of :class:`edgead.manifest.Arguments`,
 which is not imported for the sake of a help text, and the device."""
 

@@ -18,6 +18,7 @@ from edgead.engines.golden import Reach, reach
 from edgead.errors import BadInput, BundleError, EdgeadError, StorageError
 from edgead.jobs.choosing import Task, ThresholdRequest, task_for
 from edgead.jobs.progress import LeftOut, Progress, Ticking, silent
+from edgead.runtime.products.applied import ask
 from edgead.thresholds.choose import Choice, choose, utc_now
 from edgead.thresholds.conformal import Statistics
 from edgead.thresholds.pictures import Asked, ask_pictures, digest_of, list_pictures
@@ -129,6 +130,15 @@ def undo_thresholds(path: Path, engine: str | None = None, *, dry_run: bool = Fa
     found = [record for record in records if not last or changes.get(record.name) == last]
     now = utc_now()
     return _written(bundle, tuple((record, record.undone(now)) for record in found), dry_run)
+
+
+def apply_thresholds(bundle: Bundle) -> None:
+    """Ask running stations to take a bundle's thresholds as they are now.
+
+    Raises:
+        StorageError: the folder that it lies in is not writable.
+    """
+    ask(bundle.path, bundle.digest)
 
 
 def _opened(path: Path, engine: str | None, dry_run: bool) -> tuple[Bundle, tuple[EngineRecord, ...]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgead.bundle import EngineRecord
+    from edgead.bundle import Bundle, EngineRecord
     from edgead.clock import Clock
     from edgead.config.camera import CameraConfig
     from edgead.decision import Rule
@@ -42,15 +42,13 @@ class Prepared:
 
 def make_product(shelf: Shelf, clock: Clock, camera: CameraConfig, number: int, faces: Faces) -> tuple[Loaded, Product]:
     """Engines, rule and self-check of one recipe of a camera; number 0 is its only bundle. Raises EdgeadError."""
-    from edgead.engines.verify import trained_threshold
     from edgead.line.proof import check_reach
     from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.loop.selfcheck import SelfCheck
-    from edgead.runtime.products.drift import TrainedLight, Usual
     from edgead.runtime.products.recipes import Product
     from edgead.runtime.records.overlay import HeatScale
 
-    path, sha256 = _wanted(camera, number)
+    path, sha256 = wanted_bundle(camera, number)
     with ExitStack() as held:
         main = shelf.load(path, camera.engine, sha256)
         held.callback(shelf.release, main)
@@ -63,22 +61,76 @@ def make_product(shelf: Shelf, clock: Clock, camera: CameraConfig, number: int, 
         if camera.selfcheck is not None:
             check = SelfCheck.of_bundle(bundle, record, main.engine, every_s=camera.selfcheck.every_s, clock=clock)
         if camera.drift is not None:
-            light = TrainedLight.of(bundle.manifest.measured.training)
-            faces.usual[name] = Usual(golden, recipe, rule, trained_threshold(bundle), light)
+            faces.usual[name] = _usual(bundle, rule)
         faces.looks[name] = (HeatScale(main.calm, rule.level), recipe)
-        return main, Product(number, Answerer(main.engine, recipe, rule, name), fallback, check, held.pop_all().close)
+        answerer = Answerer(main.engine, recipe, rule, name, bundle.digest, bundle.manifest.files[record.file])
+        return main, Product(number, answerer, fallback, check, held.pop_all().close)
 
 
-def _fallback(shelf: Shelf, camera: CameraConfig, path: Path, held: ExitStack) -> Answerer | None:
+def _usual(bundle: Bundle, rule: Rule) -> Usual:
+    from edgead.engines.verify import trained_threshold
+    from edgead.runtime.products.drift import TrainedLight, Usual
+
+    manifest = bundle.manifest
+    light = TrainedLight.of(manifest.measured.training)
+    return Usual(bundle.golden(), manifest.preprocess, rule, trained_threshold(bundle), light)
+
+
+def apply_threshold(shelf: Shelf, camera: CameraConfig, number: int, digest: str, running: Product, faces: Faces) -> Product:
+    """The running product with the threshold that its bundle has now; a fallback of another bundle stays as it is.
+
+    Raises:
+        BadInput: the station's file gives the threshold.
+        EdgeadError: the bundle is not the one that was asked for, not signed as it must be, another model, or has a threshold
+            that a start would refuse, too.
+    """
+    from edgead.errors import BadInput, BundleMismatch
+    from edgead.line.proof import check_reach
+    from edgead.runtime.loop.examiner import Answerer
+    from edgead.runtime.products.recipes import Product
+    from edgead.runtime.records.overlay import HeatScale
+
+    if camera.threshold is not None:
+        raise BadInput(
+            f"the station's own threshold {camera.threshold:g} decides for {camera.name}, not the bundle's",
+            hint="leave `threshold` (--threshold) out, and restart",
+        )
+    path, sha256 = wanted_bundle(camera, number)
+    with ExitStack() as held:
+        main = shelf.load(path, camera.engine, sha256, running=True)
+        held.callback(shelf.release, main)
+        bundle, record, old = main.bundle, main.record, running.main
+        if bundle.digest != digest:
+            raise BundleMismatch(
+                f"{path} is not as it was when its threshold was applied: its sha256 is {bundle.digest}, asked for was {digest}",
+                hint=f"edgead threshold {path} --apply asks for it as it is now",
+            )
+        rule = record.threshold.rule
+        check_reach(bundle, record, rule, bundle.golden(), _log.warning)
+        fallback = running.fallback
+        if fallback is not None and camera.fallback_bundle is None:
+            fallback = _fallback(shelf, camera, path, held, running=True)
+        elif fallback is not None:
+            held.callback(shelf.release, shelf.hold(fallback.engine))
+        faces.looks[old.name] = (HeatScale(main.calm, rule.level), old.recipe)
+        if camera.drift is not None:
+            faces.usual[old.name] = _usual(bundle, rule)
+        answerer = Answerer(main.engine, old.recipe, rule, old.name, bundle.digest, old.model)
+        return Product(number, answerer, fallback, running.check, held.pop_all().close)
+
+
+def _fallback(shelf: Shelf, camera: CameraConfig, path: Path, held: ExitStack, *, running: bool = False) -> Answerer | None:
     from edgead.line.proof import check_reach
     from edgead.runtime.loop.examiner import Answerer
 
     if camera.fallback_bundle is None and camera.fallback_engine is None:
         return None
-    found = shelf.load(camera.fallback_bundle or path, camera.fallback_engine, camera.fallback_sha256)
+    found = shelf.load(camera.fallback_bundle or path, camera.fallback_engine, camera.fallback_sha256, running=running)
     held.callback(shelf.release, found)
     check_reach(found.bundle, found.record, found.record.threshold.rule, found.bundle.golden(), _log.warning)
-    return Answerer(found.engine, found.bundle.manifest.preprocess, found.record.threshold.rule, found.record.name)
+    manifest, record = found.bundle.manifest, found.record
+    model = manifest.files[record.file]
+    return Answerer(found.engine, manifest.preprocess, record.threshold.rule, record.name, found.bundle.digest, model)
 
 
 def rule_of(record: EngineRecord, threshold: float | None) -> Rule:
@@ -87,7 +139,7 @@ def rule_of(record: EngineRecord, threshold: float | None) -> Rule:
     return record.threshold.rule if threshold is None else Rule(threshold)
 
 
-def _wanted(camera: CameraConfig, number: int) -> tuple[Path, str | None]:
+def wanted_bundle(camera: CameraConfig, number: int) -> tuple[Path, str | None]:
     """The bundle of a recipe (0: the only one), and the digest that it must have."""
     if not number:
         assert camera.bundle is not None  # one of them is there

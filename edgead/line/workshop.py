@@ -10,23 +10,26 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from edgead.line.devices import Devices
-from edgead.line.products import Faces, Prepared, first_recipe, make_product, rule_of
+from edgead.line.products import Faces, Prepared, apply_threshold, first_recipe, make_product, rule_of, wanted_bundle
 from edgead.line.shelf import Shelf
 
 if TYPE_CHECKING:
     from edgead.bundle import Bundle, EngineRecord
     from edgead.clock import Clock
-    from edgead.config.camera import CameraConfig, PartConfig
+    from edgead.config.camera import CameraConfig, PartConfig, ShadowBundle
     from edgead.config.station import Storage
     from edgead.decision import Rule
     from edgead.runtime.cameras.absent import Opening
+    from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.loop.station import Station
     from edgead.runtime.loop.views import Fanout, Views
     from edgead.runtime.products.recipes import Product, RecipeBook
+    from edgead.runtime.products.shadow import Shadow
     from edgead.runtime.records.overlay import HeatScale
     from edgead.runtime.records.pictures import PictureFolder
     from edgead.runtime.records.store import RecordStore
     from edgead.runtime.threads import Crew
+    from edgead.signing import TrustedKey
     from edgead.types import Camera, Output, TriggerSource
 
 _log = logging.getLogger("edgead.run")
@@ -45,6 +48,7 @@ class Lane:
     store: RecordStore | None = None
     pictures: PictureFolder | None = None
     recipes: RecipeBook | None = None
+    shadow: Shadow | None = None
 
 
 @dataclass(slots=True)
@@ -183,26 +187,33 @@ class Workshop:
         for late in devices.late:
             late.watch(station.missing)
         lane = Lane(camera.name, station, main.bundle, main.record, rule, HeatScale(main.calm, rule.level), store)
-        _keep(lane, camera, storage, ready.faces)
+        _keep(lane, camera, storage, ready.faces, self.shelf.trusted)
+        if lane.shadow is not None:
+            self.stack.enter_context(lane.shadow)
         _watch(lane, camera, ready.faces)
-        if camera.recipes:
-            lane.recipes = self._recipes(camera, station, product, outputs, ready.faces)
+        lane.recipes = self._recipes(camera, lane, product, outputs, ready.faces)
         return lane
 
-    def _recipes(
-        self, camera: CameraConfig, station: Station, running: Product, outputs: list[Output], faces: Faces
-    ) -> RecipeBook:
+    def _recipes(self, camera: CameraConfig, lane: Lane, running: Product, outputs: list[Output], faces: Faces) -> RecipeBook:
+        """The book that changes the camera's product, and takes new thresholds; without recipes only these."""
         from edgead.runtime.plc.device import PlcDevice
-        from edgead.runtime.products.recipes import RecipeBook
+        from edgead.runtime.products.applied import asked
+        from edgead.runtime.products.recipes import Applying, RecipeBook
         from edgead.runtime.vision.server import OpcUaServer
 
+        plc = next((output for output in outputs if isinstance(output, (PlcDevice, OpcUaServer))), None)
         book = RecipeBook(
-            station,
+            lane.station,
             lambda number: self._another(camera, number, running, faces),
-            camera.recipes,
+            camera.recipes or (0,),
             running,
-            plc=next((output for output in outputs if isinstance(output, (PlcDevice, OpcUaServer))), None),
+            plc=plc if camera.recipes else None,
             file=camera.recipe_file,
+            applying=Applying(
+                lambda number: asked(wanted_bundle(camera, number)[0]),
+                lambda number, digest, now: apply_threshold(self.shelf, camera, number, digest, now, faces),
+                lambda before, after: _note(lane.store, before, after),
+            ),
         )
         return self.stack.enter_context(book)
 
@@ -243,6 +254,8 @@ class Workshop:
             self.clock,
             reopen=reopen,
             engine_name=product.main.name,
+            bundle=product.main.bundle,
+            model=product.main.model,
             triggers=triggers,
             fallback=product.fallback,
             first_part_id=1 if store is None else store.last_part_id() + 1,
@@ -286,6 +299,16 @@ def _opener(camera: CameraConfig, clock: Clock, ready: Prepared) -> Callable[[],
     return partial(open_camera, camera.address, clock=clock, realtime=camera.realtime, bits=bits)
 
 
+def _note(store: RecordStore | None, before: Answerer, after: Answerer) -> None:
+    """In the records, the change of a threshold."""
+    from edgead.decision import Rule
+    from edgead.runtime.records.basis import Judged
+
+    if store is not None:
+        facts = [Judged(Rule.of(one.rule), one.name, one.bundle, one.model).facts for one in (before, after)]
+        store.change("edgead threshold --apply", *facts)
+
+
 def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:
     """Warnings when the engine fails, when pictures have another shape than in training, and when pictures or scores drift."""
     from edgead.runtime.loop.answers import AnswerWatch
@@ -299,12 +322,43 @@ def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:
         lane.station.on_inspection(watch.see)
 
 
-def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Faces) -> None:
-    """Records and pictures, as far as they are wanted."""
+def _shadow(lane: Lane, camera: CameraConfig, wanted: ShadowBundle, trusted: Sequence[TrustedKey]) -> Shadow:
+    """The second bundle that judges the camera's pictures."""
+    import json
+    import sys
+
+    from edgead.runtime.cameras import gives_files
+    from edgead.runtime.loop.combine import Combine
+    from edgead.runtime.products.shadow import Shadow
+
+    assert lane.store is not None
+    combine = Combine.named(camera.frames_per_part, camera.combine)
+    order = {
+        "bundle": str(wanted.bundle),
+        "engine": wanted.engine,
+        "sha256": wanted.sha256,
+        "trusted": [str(key.file) for key in trusted],
+        "bits": lane.bundle.manifest.preprocess.bits if gives_files(camera.address) else None,
+        "views": combine.views,
+        "ng_views": combine.ng_views,
+    }
+    command = [sys.executable, "-m", "edgead.line.judge", json.dumps(order)]
+    shadow = Shadow(command, combine, lane.store.shadow, lane.station.notice)
+    lane.station.on_inspection(shadow.see)
+    return shadow
+
+
+def _keep(lane: Lane, camera: CameraConfig, storage: Storage | None, faces: Faces, trusted: Sequence[TrustedKey]) -> None:
+    """Records, pictures and shadow, as far as they are wanted."""
     if storage is None or lane.store is None:
         return
+    from edgead.runtime.records.basis import Reader
+
     lane.store.watch(lane.station.notice)
     lane.station.on_record(lane.store.write, first=storage.records.first)
+    lane.station.on_inspection(Reader(lane.store.read).see)
+    if camera.shadow is not None:
+        lane.shadow = _shadow(lane, camera, camera.shadow, trusted)
     if storage.pictures is None:
         return
     from edgead.runtime.records.pictures import PictureFolder

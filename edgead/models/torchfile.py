@@ -93,6 +93,7 @@ class _Reader:
             **_NAMES,
             "collections.OrderedDict": mapping,
             "collections.defaultdict": lambda *_: {},
+            "collections.Counter": mapping,  # the steps at which a learning rate falls, in a checkpoint's schedule
             "builtins.set": lambda items=(): list(items),
             "builtins.dict": mapping,
             "builtins.list": lambda items=(): list(items),

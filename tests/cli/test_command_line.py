@@ -37,6 +37,7 @@ OTHER_WORDS = {
     "--lr": "the peak learning rate: of whose optimiser",
     "--bf16": "compute in bfloat16: where that is the default",
     "--no-bf16": "the same",
+    "--unknown-band": "UNKNOWN instead of OK: threshold chooses it, records tries one",
 }
 """Words whose help is not the same on every verb, and what they mean on all of them."""
 

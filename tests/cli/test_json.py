@@ -19,7 +19,7 @@ import pytest
 from edgead.cli._schemas import RESULTS, markdown, rest_of, results
 from edgead.cli.main import VERBS, main
 from edgead.jobs.plain import plain_of
-from edgead.runtime.records.database import COLUMNS
+from edgead.runtime.records.history import SHOWN
 from edgead.runtime.records.store import RecordStore
 from tests.bundles import Tiny
 from tests.cli.test_command_line import commands
@@ -97,7 +97,7 @@ def test_records_are_an_object_a_line(capsys: pytest.CaptureFixture[str], tmp_pa
     assert main(["records", str(tmp_path), "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["part_id"] for row in rows] == [0, 1, 2]
-    assert all(list(row) == ["schema", *COLUMNS] and row["schema"] == "edgead.records/1" for row in rows)
+    assert all(list(row) == ["schema", *SHOWN] and row["schema"] == "edgead.records/1" for row in rows)
     assert printed(capsys, "records", tmp_path, "--limit", 1)["views"] == []
     assert printed(capsys, "records", tmp_path, "--summary", action="summary")["parts"] == 3
 

@@ -28,4 +28,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "distillation": {"steps": 3, "batch": 2, "rebuilder": "twin", "layers": ("blocks.0", "blocks.2")},
     "stfpm": {"steps": 5, "batch": 2, "width": 8, "layers": ("blocks.2", "blocks.4")},
     "reverse_distillation": {"steps": 5, "batch": 2, "width": 16, "layers": ("blocks.2", "blocks.4")},
+    "oneclass": {"steps": 3, "batch": 2, "width": 8},
+    "fcdd": {"steps": 3, "batch": 2, "width": 8},
+    "history_ad": {"steps": 5, "batch": 2, "width": 8, "history_steps": 8},
+    "patchsvdd": {"steps": 3, "batch": 2, "rows": 40, "big_rows": 20},
+    "draem": {"steps": 10, "batch": 2, "lr": 0.01},
 }

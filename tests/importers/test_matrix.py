@@ -22,6 +22,8 @@ from edgead.types import Engine, Image
 from tests.export._once import writing_once
 from tests.importers import _reference as reference
 from tests.importers.test_anomalib import _patchcore_checkpoint, _preprocessing, supersimplenet_checkpoint
+from tests.importers.test_draem import checkpoint as draem_checkpoint
+from tests.importers.test_draem import weights as draem_weights
 from tests.importers.test_graph import write_ir
 from tests.importers.test_originals import autoencoder, patchcore_folder, pdn_small
 from tests.importers.test_recipes import _lay_out
@@ -44,6 +46,11 @@ def _stepwise(folder: Path) -> Path:
 
 def _supersimplenet(folder: Path) -> Path:
     supersimplenet_checkpoint(folder / "m.ckpt")
+    return folder / "m.ckpt"
+
+
+def _draem(folder: Path) -> Path:
+    draem_checkpoint(folder / "m.ckpt", draem_weights(), ("Resize", {"size": [SIDE, SIDE], "antialias": True}))
     return folder / "m.ckpt"
 
 
@@ -114,6 +121,7 @@ KINDS = {
     "anomalib Patchcore": Kind(_patchcore),
     "anomalib Patchcore, steps": Kind(_stepwise),
     "anomalib Supersimplenet": Kind(_supersimplenet),
+    "anomalib Draem": Kind(_draem),
     "anomalib EfficientAd": Kind(_efficientad),
     "patchcore-inspection": Kind(_patchcore_folder, WEIGHTS),
     "SimpleNet": Kind(

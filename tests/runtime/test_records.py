@@ -41,6 +41,7 @@ def test_a_record_holds_what_is_known_of_a_part() -> None:
         "times": {"wait_ms": 1.0, "resize_ms": 2.0, "inference_ms": 3.0, "decision_ms": 0.123, "total_ms": 6.1},
         "engine": "openvino-int8",
         "views": [],
+        **{"bundle": "", "rule": "", "basis": None, "statistic": None, "level": None, "levels": []},
     }
 
 

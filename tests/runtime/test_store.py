@@ -52,6 +52,7 @@ def test_a_record_holds_everything_and_its_pictures_and_acknowledgement_may_come
         **{"camera": "cam", "frame_id": 7, "source": "", "verdict": "NG", "cause": "", "score": 1.5, "threshold": 2.0},
         **{"engine": "openvino-int8", "wait_ms": 1.0, "resize_ms": 0.5, "inference_ms": 7.0, "decision_ms": 0.25},
         **{"total_ms": 10.0, "picture": "a.png", "overlay": "a.jpg", "acknowledged": "2026-11-22T06:00:00.000+00:00"},
+        **{"statistic": None, "level": None, "rule": None, "bundle": None},  # nobody said what it was judged by
     }
 
 

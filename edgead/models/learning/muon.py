@@ -6,6 +6,7 @@ At equal steps it learned far more than Adam when distilling a PDN, and steps ar
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,18 @@ class MuonTrainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self.muon.step()  # type: ignore[no-untyped-call]
         self.adam.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimisers, to go on from."""
+        weights = {name: weight.detach() for name, weight in (self.matrices | self.biases).items()}
+        return {"weights": weights, "muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, weight in (self.matrices | self.biases).items():
+            weight.copy_(state["weights"][name])
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
 
     @torch.no_grad()
     def write_back(self) -> None:

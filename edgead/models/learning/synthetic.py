@@ -45,7 +45,7 @@ def confetti(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
             length = low + _below(high - low + 1, generator)
             top, left = _below(height - length + 1, generator), _below(width - length + 1, generator)
             place = (i, slice(None), slice(top, top + length), slice(left, left + length))
-            grey = _below(2, generator) == 0
+            grey = bool((batch[i] == batch[i][:1]).all()) or _below(2, generator) == 0
             colour = (torch.rand(1 if grey else 3, 1, 1, generator=generator) * 2 - 1) * 255
             sign = torch.ones(length, length)
             if even:
@@ -94,7 +94,8 @@ def perlin(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Texture of something else, shown through a mask of gradient noise (Zavrtanik et al. 2021, DRAEM).
 
     The paper takes pictures of textures; here they are drawn (:func:`edgead.models.learning.outside.draw_picture`), or the
-    picture itself, mirrored and shifted. What shows through is 0.1 to 0.8 of the picture, as in the paper.
+    picture itself, mirrored and shifted, or in another light (a stain). What shows through is 0.1 to 0.8 of the picture, as in
+    the paper.
     """
     height, width = _sides(batch)
     out, mask = batch.clone(), _nothing(batch)
@@ -195,9 +196,13 @@ def _balanced(other: Tensor, picture: Tensor, where: Tensor) -> Tensor:
 def _texture(picture: Tensor, generator: torch.Generator) -> Tensor:
     """A texture of the size of a picture (3 x H x W)."""
     height, width = int(picture.shape[1]), int(picture.shape[2])
-    if _below(2, generator) == 0:
+    kind = _below(3, generator)
+    if kind == 0:
         shifts = (_below(height, generator), _below(width, generator))
         return picture.flip(1 + _below(2, generator)).roll(shifts, (1, 2))
+    if kind == 1:
+        light = _between(0.2, 0.8, generator)
+        return picture * light if _below(3, generator) else 255 - (255 - picture) * light  # mostly darker
     drawn = draw_picture(128, np.random.default_rng(_below(2**31 - 1, generator)))
     found = torch.from_numpy(drawn).permute(2, 0, 1)[None].float().to(picture.device)
     return F.interpolate(found, (height, width), mode="bilinear", align_corners=False)[0]

@@ -54,8 +54,6 @@ def _box(cells: int, px: int, patch: int, stride: int) -> Tensor:
     """float32 px x cells."""
     starts = torch.arange(cells) * stride
     pixels = torch.arange(px)[:, None]
-    holds = ((pixels >= starts) & (pixels < starts + patch)).double()
-    covered = holds.sum(1).nonzero().flatten()
-    nearest = (pixels - covered[None]).abs().argmin(1)
-    held = holds[covered[nearest]]
-    return (held / held.sum(1, keepdim=True)).float()
+    away = torch.maximum(starts - pixels, pixels - (starts + patch - 1)).clamp_min(0)  # 0: the patch holds the pixel
+    nearest = (away == away.amin(1, keepdim=True)).double()
+    return (nearest / nearest.sum(1, keepdim=True)).float()

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgead.errors import BadInput
+from edgead.runtime.records.basis import SETTLING
 from edgead.types import Inspection, StageTimes, Verdict
-
-SETTLING = "settling"
 
 
 @dataclass(frozen=True, slots=True)

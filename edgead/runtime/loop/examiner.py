@@ -18,6 +18,7 @@ from edgead.runtime.loop.combine import Combine
 from edgead.runtime.loop.inspector import Inspector, one_line
 from edgead.runtime.loop.ledger import LATE, Part, told_late
 from edgead.runtime.loop.matching import FrameLost
+from edgead.runtime.records.basis import Judged
 from edgead.types import AnomalyMap, Engine, Frame, Image, Inspection, StageTimes, TensorSpec, Verdict
 
 LIMITED = ("wait", "resize", "inference", "decision")
@@ -35,12 +36,16 @@ class Answerer:
         recipe: its preprocess recipe.
         rule: what makes a part NG; a number is the score at and above which it is, raw model units.
         name: for records.
+        bundle: SHA-256 of its bundle's manifest, for records; "" when there is none.
+        model: SHA-256 of the engine's file, likewise.
     """
 
     engine: Engine
     recipe: PreprocessRecipe
     rule: Rule | float
     name: str = ""
+    bundle: str = ""
+    model: str = ""
 
 
 class PictureCheck:
@@ -91,6 +96,7 @@ class Examiner:
         check: of each picture; None looks at none.
         limits_ms: limits of single stages, by their names in `LIMITED`.
         late_verdict: NG or UNKNOWN.
+        settling: frames and margin of :class:`edgead.runtime.loop.combine.Settle`, for records.
 
     Raises:
         BadInput: recipe and engine do not fit, a stage that does not exist, or a limit that is not above 0.
@@ -106,6 +112,7 @@ class Examiner:
         check: PictureCheck | None = None,
         limits_ms: Mapping[str, float] | None = None,
         late_verdict: Verdict = Verdict.UNKNOWN,
+        settling: tuple[int, float] = (1, 0.0),
     ) -> None:
         self._limits_ms = dict(limits_ms or {})
         for stage, limit_ms in self._limits_ms.items():
@@ -116,14 +123,17 @@ class Examiner:
         self._clock, self._combine, self._check, self._late_verdict = clock, combine, check, late_verdict
         self._size: tuple[int, int] | None = None
         self._lock = threading.Lock()
-        self._eras = [_Era(main, fallback, clock)]  # the last one is the present one
+        self._way = (combine.views, combine.ng_views, *settling)
+        self._eras = [_Era(main, fallback, clock, self._way)]  # the last one is the present one
 
     def unknown(self, part: Part, cause: str) -> Inspection:
         """UNKNOWN, with what is known of the part."""
         total_ms = (self._clock.now_ns() - part.start_ns) / 1e6
         times = StageTimes(total_ms=total_ms)
-        threshold = self._era(part).main.threshold
-        return Inspection(part.part_id, Verdict.UNKNOWN, cause, math.nan, threshold, None, times, part.frame)
+        main = self._era(part).main
+        return Inspection(
+            part.part_id, Verdict.UNKNOWN, cause, math.nan, main.threshold, None, times, part.frame, basis=main.basis
+        )
 
     def change(self, main: Answerer, fallback: Answerer | None = None, retired: Callable[[], None] = lambda: None) -> None:
         """Parts that begin from now on are answered by `main`; from any thread.
@@ -135,11 +145,13 @@ class Examiner:
         Raises:
             BadInput: recipe and engine do not fit, or the recipe does not fit the camera's pictures. Then nothing has changed.
         """
-        era = _Era(main, fallback, self._clock)
+        era = _Era(main, fallback, self._clock, self._way)
         if self._size is not None:
             main.recipe.check_size(self._size[1], self._size[0])
         with self._lock:
             old = self._eras[-1]
+            if old.main.answerer.engine is main.engine:  # only its rule is another: what was wrong with it still is
+                era.barred = old.barred
             old.retired, old.until_ns = retired, self._clock.now_ns()
             self._eras.append(era)
 
@@ -229,9 +241,11 @@ class Examiner:
 class _Era:
     """The engines between two changes."""
 
-    def __init__(self, main: Answerer, fallback: Answerer | None, clock: Clock) -> None:
-        self.main = _Answering(main, clock)
-        self.fallback = _Answering(fallback, clock) if fallback is not None else None
+    def __init__(
+        self, main: Answerer, fallback: Answerer | None, clock: Clock, way: tuple[int, int, int, float] = (1, 1, 1, 0.0)
+    ) -> None:
+        self.main = _Answering(main, clock, way)
+        self.fallback = _Answering(fallback, clock, way) if fallback is not None else None
         self.main_ms = 0.0
         self.barred = ""
         self.until_ns: int | None = None  # parts that begin from then on are not theirs; None: the present engines
@@ -241,8 +255,9 @@ class _Era:
 class _Answering:
     """An inspector whose engine tells the part when its inference begins and ends: so the referee knows where a part hangs."""
 
-    def __init__(self, answerer: Answerer, clock: Clock) -> None:
+    def __init__(self, answerer: Answerer, clock: Clock, way: tuple[int, int, int, float]) -> None:
         self.answerer, self._clock = answerer, clock
+        self.basis = Judged(Rule.of(answerer.rule), answerer.name, answerer.bundle, answerer.model, *way)
         self._part: Part | None = None
         self._inspector = Inspector(self, answerer.recipe, answerer.rule, LatencyBudget(None), clock)
         self.threshold = self._inspector.threshold
@@ -257,7 +272,7 @@ class _Answering:
 
     def inspect(self, part: Part, frame: Frame) -> Inspection:
         self._part = part
-        return replace(self._inspector.inspect(part.part_id, frame), engine=self.answerer.name)
+        return replace(self._inspector.inspect(part.part_id, frame), engine=self.answerer.name, basis=self.basis)
 
     def infer(self, image: Image) -> tuple[float, AnomalyMap]:
         assert self._part is not None

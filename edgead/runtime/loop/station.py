@@ -73,7 +73,7 @@ class Station:
             ``conditions()`` tells by name what people should look at (:class:`edgead.runtime.plc.conditions.Condition`).
         clock: the one that stamps the camera's frames and the triggers.
         reopen: opens a lost live camera again; None goes on asking the same one.
-        engine_name: for the records.
+        engine_name, bundle, model: for the records: the engine's name, SHA-256 of its bundle's manifest and of its own file.
         triggers: where triggers come from; the station closes it. Needs a budget.
         picture_size: height, width of the camera's pictures; None: a live camera's first one sets it, a recording's may differ.
         fallback: a faster engine for when the main one does not keep up (:class:`edgead.runtime.loop.examiner.Examiner`).
@@ -99,6 +99,8 @@ class Station:
         *,
         reopen: Callable[[], Camera] | None = None,
         engine_name: str = "",
+        bundle: str = "",
+        model: str = "",
         triggers: TriggerSource | None = None,
         picture_size: tuple[int, int] | None = None,
         fallback: Answerer | None = None,
@@ -117,13 +119,14 @@ class Station:
         self._combine = Combine.named(given.frames_per_part, given.combine)
         checked = self._live or picture_size is not None or given.frozen_after is not None
         self._examiner = Examiner(
-            Answerer(engine, recipe, threshold, engine_name),
+            Answerer(engine, recipe, threshold, engine_name, bundle, model),
             self._clock,
             combine=self._combine,
             fallback=fallback,
             check=PictureCheck(picture_size, given.frozen_after) if checked else None,
             limits_ms=given.stage_budget_ms.given(),
             late_verdict=Verdict.NG if given.on_late == "reject" else Verdict.UNKNOWN,
+            settling=(given.settle_frames, given.hysteresis),
         )
         self._check, self._check_failed = check, ""
         self._spare = SpareTime(self._budget.total_ms)
@@ -271,7 +274,9 @@ class Station:
             BadInput: recipe and engine do not fit, or the recipe does not fit the camera's pictures. Then nothing has changed.
         """
         self._examiner.change(main, fallback, retired)
-        self._check, self._check_failed, self._engine_name = check, "", main.name
+        self._engine_name = main.name
+        if self._check is None or self._check.engine is not main.engine:  # the same engine is still in the check that it was in
+            self._check, self._check_failed = check, ""
 
     def notice(self, name: str, text: str) -> None:
         """What people should know while the station works, shown by `health` and logged when it changes; "" takes it back."""

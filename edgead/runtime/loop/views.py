@@ -336,7 +336,8 @@ class Views:
             )
         found = self._combine.inspection(views)
         cause = missing if found.cause == VIEW_MISSING and len(views) < len(self._cameras) else found.cause
-        return replace(found, cause=cause, times=replace(found.times, total_ms=total_ms), views=tuple(views))
+        times = replace(found.times, total_ms=total_ms)
+        return replace(found, cause=cause, times=times, views=tuple(views), basis=None)  # each camera has one of its own
 
     def _unknown(self, part: Part, cause: str) -> Inspection:
         found = self._combined(part)

@@ -1,7 +1,8 @@
 """Change of product while the station runs: the new engine is loaded, proved and warmed beside the old one, then takes over.
 
 Who may ask: the PLC by its word `recipe`, a small file with the number in it, and whoever calls :meth:`RecipeBook.change`. What
-happens to the parts meanwhile is told in docs/recipes.md.
+happens to the parts meanwhile is told in docs/recipes.md. A new threshold of the bundle that runs is taken in the same way,
+between two parts (:mod:`edgead.runtime.products.applied`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from edgead.decision import Rule
 from edgead.errors import BadInput, EdgeadError, EngineError
 from edgead.runtime.loop.examiner import Answerer
 from edgead.runtime.loop.selfcheck import SelfCheck
@@ -45,6 +47,22 @@ class Product:
     fallback: Answerer | None = None
     check: SelfCheck | None = None
     close: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """How a :class:`RecipeBook` takes new thresholds (:mod:`edgead.runtime.products.applied`).
+
+    Attributes:
+        asked: what is asked for of a recipe's bundle: a text that begins with the digest; "" when nothing is.
+        load: of a recipe, the product with the same engines and the bundle's present threshold, which must have that digest; the
+            product that runs is given. Raises EdgeadError.
+        note: told who judged before and who does from now on.
+    """
+
+    asked: Callable[[int], str]
+    load: Callable[[int, str, Product], Product]
+    note: Callable[[Answerer, Answerer], None] = lambda before, after: None
 
 
 class Changeable(Protocol):
@@ -81,6 +99,7 @@ class RecipeBook:
         running: what the station runs now; the book closes it when it is replaced, or at the end.
         plc: may ask; as long as it names a recipe (not 0), its word is the only one that counts.
         file: is looked at for a number, when it changes.
+        applying: how new thresholds of the running recipe's bundle are taken; None: at the next start.
 
     Raises:
         BadInput: a number that is none.
@@ -95,8 +114,10 @@ class RecipeBook:
         *,
         plc: Asking | None = None,
         file: Path | None = None,
+        applying: Applying | None = None,
     ) -> None:
-        if not all(1 <= number <= 0xFFFF for number in numbers):
+        alone = set(numbers) == {0} and applying is not None  # one bundle only: there is nothing to change to
+        if not alone and not all(1 <= number <= 0xFFFF for number in numbers):
             raise BadInput(f"recipe numbers {sorted(numbers)} are not all in 1..65535")
         self._station, self._load, self._numbers, self._plc, self._file = station, load, frozenset(numbers), plc, file
         self._running = running
@@ -106,6 +127,8 @@ class RecipeBook:
         self._changing = threading.Lock()  # one change at a time
         self._refused: tuple[int, int] = (0, 0)  # the PLC's request that failed, and the looks since
         self._seen_file = self._look_at_file()
+        self._applying = applying
+        self._applied = applying.asked(running.number) if applying is not None else ""  # what was asked for when it was loaded
         self._end = threading.Event()
         self._thread: Supervised | None = None
         if plc is not None:
@@ -155,12 +178,10 @@ class RecipeBook:
         """Raises EdgeadError; then nothing has changed."""
         try:
             self._check(number)
+            asked = self._applying.asked(number) if self._applying is not None else ""
             product = self._load(number)
-            try:
-                self._take_over(product)
-            except BaseException:
-                product.close()
-                raise
+            self._take_over(product)
+            self._applied = asked
         except BaseException as error:
             self._station.notice("recipe", f"recipe {number} was refused, {self.running} goes on: {told(error)}")
             if isinstance(error, EdgeadError):
@@ -188,8 +209,33 @@ class RecipeBook:
         except BaseException:
             with self._lock:
                 self._old.remove(old)
+            product.close()
             raise
         self._running = product
+
+    def _apply(self, applying: Applying) -> None:
+        """Take the running recipe's new threshold, when it is asked for. A refusal is told, and the one before goes on."""
+        with self._changing:
+            before, asked = self._running, applying.asked(self.running)
+            if asked == self._applied:
+                return
+            self._applied = asked
+            if not asked:
+                return
+            try:
+                product = applying.load(before.number, asked.split()[0], before)
+                self._take_over(product)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the line goes on as it was
+                level = Rule.of(before.main.rule).describe()
+                self._station.notice("threshold", f"a new threshold was refused, the one before goes on ({level}): {told(error)}")
+                return
+            self._station.notice("threshold", "")
+            _log.warning(
+                "%s",
+                f"{product.main.name}: {Rule.of(product.main.rule).describe()} from now on; it was: "
+                f"{Rule.of(before.main.rule).describe()}",
+            )
+            applying.note(before.main, product.main)
 
     def _retire(self, product: Product) -> None:
         """By the station's loop: it must not wait."""
@@ -203,6 +249,8 @@ class RecipeBook:
                 self._release()
                 self._follow_plc()
                 self._follow_file()
+                if self._applying is not None:
+                    self._apply(self._applying)
             except Exception:  # noqa: BLE001 - without its thread no recipe would ever be changed again
                 _log.exception("internal error while changing the recipe")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from edgead.errors import StorageError
 
 FILE_NAME = "records.db"
 APPLICATION_ID = 0x65646765  # "edge": what `file` and we recognise the file by
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 COLUMNS: Mapping[str, str] = {
     "seq": "INTEGER PRIMARY KEY AUTOINCREMENT",  # the order, whatever the dates say; never used twice
@@ -50,8 +51,47 @@ COLUMNS: Mapping[str, str] = {
     "picture": "TEXT",  # file saved for this part; the quota may have removed it since
     "overlay": "TEXT",
     "acknowledged": "TEXT",  # when the PLC took the result, ISO 8601 UTC
+    "rule": "INTEGER",  # in the table rules: bundle, rule and what else the verdict rests on; NULL when nobody said
+    "statistic": "REAL",  # what the rule compares: the score, by area the pixels of the largest hot piece
+    "level": "REAL",  # the largest threshold at which the part is NG, raw model units
+    "levels": "TEXT",  # JSON [[level, statistic], null, ...] of each view, NULL for parts of one frame
 }
 """The table's columns and their SQL types, in order."""
+
+ADDED = ("rule", "statistic", "level", "levels")
+"""Columns that schema 1 did not have."""
+
+SHADOW: Mapping[str, str] = {
+    "seq": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "run": "INTEGER NOT NULL",
+    "part_id": "INTEGER NOT NULL",
+    "time": "TEXT NOT NULL",  # when the shadow had judged
+    "verdict": "TEXT NOT NULL",
+    "cause": "TEXT NOT NULL",
+    "score": "REAL",
+    "threshold": "REAL",
+    "engine": "TEXT",
+    "inference_ms": "REAL",
+    "total_ms": "REAL",
+    "rule": "INTEGER",
+    "statistic": "REAL",
+    "level": "REAL",
+    "levels": "TEXT",
+}
+"""What a shadow bundle said of a part: the table `shadow`."""
+
+CHANGES: Mapping[str, str] = {
+    "change": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "run": "INTEGER NOT NULL",
+    "time": "TEXT NOT NULL",
+    "asked": "TEXT NOT NULL",  # who asked for it
+    "engine": "TEXT NOT NULL",
+    "before": "TEXT NOT NULL",  # the rule before, in words
+    "after": "TEXT NOT NULL",
+    "bundle_before": "TEXT NOT NULL",  # SHA-256 of the manifest
+    "bundle_after": "TEXT NOT NULL",
+}
+"""Changes of a threshold while the station ran: the table `changes`."""
 
 WRONG = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
 """What is wrong with the name of a folder. All else may pass (full, read-only, not mounted yet, a share that is away, rights
@@ -66,10 +106,24 @@ CREATE TABLE runs (run INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQU
 CREATE TABLE records ({", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())});
 CREATE INDEX records_by_part ON records (part_id);
 PRAGMA application_id = {APPLICATION_ID};
+"""
+_SINCE_2 = f"""
+CREATE TABLE rules (rule INTEGER PRIMARY KEY AUTOINCREMENT, version TEXT NOT NULL, bundle TEXT NOT NULL, model TEXT NOT NULL,
+                    engine TEXT NOT NULL, facts TEXT NOT NULL, UNIQUE (version, bundle, model, engine));
+CREATE TABLE shadow ({", ".join(f"{name} {kind}" for name, kind in SHADOW.items())});
+CREATE INDEX shadow_by_part ON shadow (part_id);
+CREATE TABLE changes ({", ".join(f"{name} {kind}" for name, kind in CHANGES.items())});
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-_INSERTED = tuple(name for name in COLUMNS if name != "seq")
-_INSERT = f"INSERT INTO records ({', '.join(_INSERTED)}) VALUES ({', '.join(':' + name for name in _INSERTED)})"
+_MIGRATE = "".join(f"ALTER TABLE records ADD COLUMN {name} {COLUMNS[name]};" for name in ADDED) + _SINCE_2
+
+
+def _insert(table: str, columns: Mapping[str, str]) -> str:
+    names = [name for name, kind in columns.items() if "AUTOINCREMENT" not in kind]
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
+
+
+_INSERTS = {table: _insert(table, columns) for table, columns in (("records", COLUMNS), ("shadow", SHADOW), ("changes", CHANGES))}
 _DAMAGED = ("not a database", "malformed", "no such table", "no such column", "has no column named")
 _PRUNED_AT_ONCE = 1000  # rows a commit removes at most, so that a new quota does not stall the writer
 UNUSABLE = (
@@ -84,8 +138,8 @@ UNUSABLE = (
 """Faults of a value, not of the disk: no retry can store it."""
 
 
-def check_schema(connection: sqlite3.Connection, path: Path) -> bool:
-    """True for a record database, False for an empty file.
+def check_schema(connection: sqlite3.Connection, path: Path) -> int:
+    """The schema of a record database, 0 for an empty file.
 
     Raises:
         StorageError: another program's database, or one of a newer edgead.
@@ -99,10 +153,10 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> bool:
             hint="update edgead, or give another folder",
         )
     if application == APPLICATION_ID:
-        return True
+        return max(1, int(version))
     if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise StorageError(f"{path} is a database, but not one of edgead's records", hint="give another folder or file")
-    return False
+    return 0
 
 
 def is_damaged(error: Exception) -> bool:
@@ -157,9 +211,9 @@ class Database:
             )
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA journal_size_limit = 16777216")  # a reader may make the log grow; it shrinks again
-        if not known:
+        if known < SCHEMA_VERSION:  # new, or one that an older edgead began: it is carried over in place, in one step
             with self.transaction():
-                for statement in _TABLES.split(";"):
+                for statement in (_MIGRATE if known else _TABLES + _SINCE_2).split(";"):
                     connection.execute(statement)
 
     def begin_run(self, run_id: str, station: str, started: datetime) -> int:
@@ -190,10 +244,26 @@ class Database:
         refused = {}
         for index, row in enumerate(rows):
             try:
-                self._connection.execute(_INSERT, row)
+                self._connection.execute(_INSERTS["records"], row)
             except UNUSABLE as error:
                 refused[index] = f"part {row.get('part_id')}: {error}"
         return refused
+
+    def rule(self, facts: Mapping[str, Any]) -> int:
+        """The number of what verdicts rest on (:attr:`edgead.runtime.records.basis.Judged.facts`), entered inside a transaction
+        on the first call."""
+        texts = (str(facts[name]) for name in ("version", "bundle", "model", "engine"))
+        key = tuple(text.encode("utf-8", "backslashreplace").decode() for text in texts)  # names need not be UTF-8
+        ask = "SELECT rule FROM rules WHERE version = ? AND bundle = ? AND model = ? AND engine = ?"
+        if (found := self._connection.execute(ask, key).fetchone()) is None:
+            insert = "INSERT INTO rules (version, bundle, model, engine, facts) VALUES (?, ?, ?, ?, ?)"
+            self._connection.execute(insert, (*key, json.dumps(facts)))
+            found = self._connection.execute(ask, key).fetchone()
+        return int(found[0])
+
+    def add(self, table: str, row: Mapping[str, Any]) -> None:
+        """A row of the table "shadow" or "changes", inside a transaction."""
+        self._connection.execute(_INSERTS[table], row)
 
     def update(self, run: int, part_id: int, values: Mapping[str, str | None]) -> bool:
         """Set columns of a part inside a transaction; False when the part is not there."""
@@ -204,20 +274,24 @@ class Database:
         return done.rowcount > 0
 
     def prune(self, max_rows: int, before: datetime | None) -> None:
-        """Remove the oldest rows inside a transaction: beyond `max_rows`, and those of before `before`; 1,000 at most."""
-        oldest, newest = self._connection.execute("SELECT min(seq), max(seq) FROM records").fetchone()
+        """Remove the oldest rows inside a transaction: beyond `max_rows`, and those of before `before`; 1,000 a table at most."""
+        for table in ("records", "shadow"):
+            self._prune(table, max_rows, before)
+
+    def _prune(self, table: str, max_rows: int, before: datetime | None) -> None:
+        oldest, newest = self._connection.execute(f"SELECT min(seq), max(seq) FROM {table}").fetchone()
         if oldest is None:
             return
         last = newest - max_rows
         if before is not None:
             kept = self._connection.execute(
-                "SELECT seq FROM (SELECT seq, time FROM records ORDER BY seq LIMIT ?) WHERE time >= ? LIMIT 1",
+                f"SELECT seq FROM (SELECT seq, time FROM {table} ORDER BY seq LIMIT ?) WHERE time >= ? LIMIT 1",
                 (_PRUNED_AT_ONCE, before.isoformat(timespec="milliseconds")),
             ).fetchone()
             last = max(last, (kept[0] if kept else newest) - 1)
         last = min(last, oldest + _PRUNED_AT_ONCE - 1)
         if last >= oldest:
-            self._connection.execute("DELETE FROM records WHERE seq <= ?", (last,))
+            self._connection.execute(f"DELETE FROM {table} WHERE seq <= ?", (last,))
 
     def last_part_id(self) -> int:
         """The largest part id of the last 1,000 records; 0 without any."""

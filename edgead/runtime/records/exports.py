@@ -13,7 +13,7 @@ from typing import Any
 from edgead.disk import is_special
 from edgead.errors import StorageError
 from edgead.optional import require
-from edgead.runtime.records.database import COLUMNS
+from edgead.runtime.records.history import SHOWN
 
 ROW_GROUP = 50_000  # rows of Parquet in memory at once
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -21,8 +21,8 @@ _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _PARQUET = {"INTEGER": "int64", "TEXT": "string", "REAL": "float64"}
 
 
-def write_csv(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
-    """Write all columns with a header line (RFC 4180, UTF-8; an empty field is NULL); returns the number of rows.
+def write_csv(rows: Iterable[Mapping[str, Any]], path: Path, columns: Mapping[str, str] = SHOWN) -> int:
+    """Write columns (names and SQL types) with a header line (RFC 4180, UTF-8; an empty field is NULL); the number of rows.
 
     A text that begins like a formula gets a ' before it. A device or a pipe (/dev/stdout) is written to.
 
@@ -32,7 +32,7 @@ def write_csv(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     """
     count = 0
     with _replaced(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, tuple(COLUMNS))
+        writer = csv.DictWriter(file, tuple(columns))
         writer.writeheader()
         for row in rows:
             writer.writerow({name: _cell(value) for name, value in row.items()})
@@ -45,8 +45,8 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
-    """Write all columns, 50,000 rows a row group; ``time`` and ``acknowledged`` are timestamps (milliseconds, UTC).
+def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path, columns: Mapping[str, str] = SHOWN) -> int:
+    """Write columns (names and SQL types), 50,000 rows a row group; dates are timestamps (milliseconds, UTC).
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -59,7 +59,7 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     compute = require("pyarrow.compute", extra="parquet", why="Writing Parquet")
     dates = ("time", "acknowledged")
     instant = arrow.timestamp("ms", tz="UTC")
-    plain = arrow.schema([(name, _PARQUET[kind.split()[0]]) for name, kind in COLUMNS.items()])
+    plain = arrow.schema([(name, _PARQUET[kind.split()[0]]) for name, kind in columns.items()])
     schema = arrow.schema(
         [(name, instant if name in dates else kind) for name, kind in zip(plain.names, plain.types, strict=True)]
     )

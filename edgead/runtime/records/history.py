@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +15,16 @@ from typing import Any
 import numpy as np
 
 from edgead.errors import BadInput, StorageError
-from edgead.runtime.records.database import COLUMNS, FILE_NAME, check_schema
+from edgead.runtime.records.database import ADDED, CHANGES, COLUMNS, FILE_NAME, check_schema
 
 PAGE = 2000  # rows read at once; between pages nothing is held, so a running station's log can shrink
+
+SHOWN: Mapping[str, str] = {
+    **{name: kind for name, kind in COLUMNS.items() if name not in ("rule", "levels")},
+    "rule": "TEXT",
+    "bundle": "TEXT",
+}
+"""What is told of a record, with SQL types: the table's columns, of the rule its version, and the bundle's digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +91,116 @@ class History:
         self._connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=5.0)
         self._connection.row_factory = sqlite3.Row
         try:
-            self._ours = self._guarded(lambda: check_schema(self._connection, self.path))
+            self._schema = self._guarded(lambda: check_schema(self._connection, self.path))
         except StorageError:
             self.close()
             raise
 
     def rows(self, selection: Selection | None = None) -> Iterator[dict[str, Any]]:
-        """The selected records by column name, in the order in which they were written. Raises StorageError."""
+        """The selected records by the names of `SHOWN`, in the order in which they were written. Raises StorageError."""
         selection = selection or Selection()
         where, values = _where(selection)
         after = self._start(selection, where, values)
+        if self._schema == 1:
+            source = "records"
+            told = ", ".join(f"NULL AS {name}" if name in (*ADDED, "bundle") else name for name in SHOWN)
+        else:
+            told = ", ".join({"rule": "rules.version AS rule", "bundle": "rules.bundle"}.get(n, f"records.{n}") for n in SHOWN)
+            source = "records LEFT JOIN rules ON records.rule = rules.rule"
         while True:
             page = self._query(
-                f"SELECT {', '.join(COLUMNS)} FROM records WHERE seq > ? AND {where} ORDER BY seq LIMIT {PAGE}", (after, *values)
+                f"SELECT {told} FROM {source} WHERE seq > ? AND {where} ORDER BY seq LIMIT {PAGE}", (after, *values)
             )
             for row in page:
                 yield dict(row)
             if len(page) < PAGE:
                 return
             after = page[-1]["seq"]
+
+    def rules(self) -> dict[int, Mapping[str, Any]]:
+        """What verdicts rest on, by the number that records name (:attr:`edgead.runtime.records.basis.Judged.facts`).
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        rows = self._query("SELECT rule, facts FROM rules", ()) if self._schema > 1 else []
+        return {int(row["rule"]): json.loads(row["facts"]) for row in rows}
+
+    def changes(self, selection: Selection | None = None) -> list[dict[str, Any]]:
+        """Changes of a threshold while the station ran, within the dates of a selection. Raises StorageError."""
+        if self._schema == 1:
+            return []
+        dates = Selection(selection.since, selection.until) if selection is not None else Selection()
+        where, values = _where(dates)
+        rows = self._query(f"SELECT {', '.join(CHANGES)} FROM changes WHERE {where} ORDER BY change", values)
+        return [dict(row) for row in rows]
+
+    def with_shadow(self, selection: Selection) -> Iterator[dict[str, Any]]:
+        """Of each selected record that a shadow judged: seq, time, verdict, cause, and of the shadow shadow_seq, shadow_verdict,
+        shadow_cause, shadow_score, shadow_threshold, shadow_engine, shadow_ms, shadow_rule. Raises StorageError.
+        """
+        if self._schema == 1:
+            return
+        where, values = _where(selection, "records.")
+        after = self._start(selection, *_where(selection))
+        told = {"seq": "seq", "verdict": "verdict", "cause": "cause", "score": "score", "threshold": "threshold"}
+        told |= {"engine": "engine", "ms": "total_ms", "rule": "rule"}
+        columns = ", ".join(f"shadow.{column} AS shadow_{name}" for name, column in told.items())
+        ask = (
+            f"SELECT records.seq, records.time, records.verdict, records.cause, {columns} FROM records JOIN shadow ON "
+            f"shadow.part_id = records.part_id AND shadow.run = records.run WHERE records.seq > ? AND {where} "
+            f"ORDER BY records.seq LIMIT {PAGE}"
+        )
+        while page := self._query(ask, (after, *values)):
+            for row in page:
+                yield dict(row)
+            after = page[-1]["seq"]
+
+    def count(self, selection: Selection, first: int, last: int) -> int:
+        """Selected records from one `seq` to another, both included. Raises StorageError."""
+        where, values = _where(selection)
+        rows = self._query(f"SELECT count(*) FROM records WHERE seq >= ? AND seq <= ? AND {where}", (first, last, *values))
+        return int(rows[0][0]) if rows else 0
+
+    def newest_rule(self, selection: Selection, numbers: Sequence[int]) -> int | None:
+        """The rule of the newest selected record that was judged by one of these. Raises StorageError."""
+        if self._schema == 1 or not numbers:
+            return None
+        where, values = _where(selection)
+        after = self._start(selection, where, values)
+        among = ", ".join(map(str, numbers))
+        rows = self._query(
+            f"SELECT rule FROM records WHERE seq > ? AND {where} AND rule IN ({among}) ORDER BY seq DESC LIMIT 1",
+            (after, *values),
+        )
+        return int(rows[0][0]) if rows else None
+
+    def raw(self, columns: str, selection: Selection, *, whole_runs: bool, page: int) -> Iterator[Sequence[Any]]:
+        """Columns of the table as they stand there, and whether the record is selected. Schema 1 has none.
+
+        Args:
+            whole_runs: also what was recorded before the selection in the run in which it begins, and between.
+            page: rows read at once.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        if self._schema == 1:
+            return
+        where, values = _where(selection)
+        first = self._start(selection, where, values)
+        after, test = first, where
+        if whole_runs:
+            begin = f"SELECT run FROM records WHERE seq > ? AND {where} ORDER BY seq LIMIT 1"
+            start = self._query(f"SELECT coalesce(min(seq), 1) - 1 FROM records WHERE run = ({begin})", (first, *values))
+            after, test = int(start[0][0]), "1"
+        ask = f"SELECT {columns}, (seq > ? AND {where}) FROM records WHERE seq > ? AND {test} ORDER BY seq LIMIT {page}"
+        while True:
+            rows = self._query(ask, (first, *values, after, *(() if whole_runs else values)), plain=True)
+            yield from rows
+            if len(rows) < page:
+                return
+            after = rows[-1][0]
 
     def summary(self, selection: Selection | None = None) -> Summary:
         """Counts and latency over a selection. Raises StorageError."""
@@ -129,7 +228,7 @@ class History:
             dict(verdicts),
             dict(causes.most_common()),
             missing,
-            _percentiles(latencies),
+            percentiles(latencies),
         )
 
     def last_part_id(self) -> int:
@@ -155,8 +254,19 @@ class History:
         rows = self._query(f"SELECT coalesce(min(seq), 1) - 1 FROM ({newest})", (*values, selection.last))
         return int(rows[0][0]) if rows else 0
 
-    def _query(self, statement: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-        return self._guarded(lambda: self._connection.execute(statement, tuple(values)).fetchall()) if self._ours else []
+    def _query(self, statement: str, values: Sequence[Any], *, plain: bool = False) -> list[Any]:
+        """Rows; `plain`: as tuples, which is faster."""
+        if not self._schema:
+            return []
+
+        def ask() -> list[Any]:
+            cursor = self._connection.cursor()
+            if plain:
+                cursor.row_factory = None
+            return cursor.execute(statement, tuple(values)).fetchall()
+
+        found: list[Any] = self._guarded(ask)
+        return found
 
     def _guarded(self, ask: Any) -> Any:
         try:
@@ -182,20 +292,22 @@ def _holds_json(path: Path) -> bool:
         return file.read(1) == b"{"
 
 
-def _where(selection: Selection) -> tuple[str, list[Any]]:
+def _where(selection: Selection, table: str = "") -> tuple[str, list[Any]]:
+    """A test of columns, and its values; `table` before their names, with its dot."""
     tests: list[str] = ["1"]
     values: list[Any] = []
     for test, value in (("time >= ?", selection.since), ("time < ?", selection.until), ("part_id = ?", selection.part_id)):
         if value is not None:
-            tests.append(test)
+            tests.append(f"{table}{test}")
             values.append(value)
     if selection.verdicts:
-        tests.append(f"verdict IN ({', '.join('?' * len(selection.verdicts))})")
+        tests.append(f"{table}verdict IN ({', '.join('?' * len(selection.verdicts))})")
         values.extend(selection.verdicts)
     return " AND ".join(tests), values
 
 
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p95, p99 and max; empty without values."""
     if not values:
         return {}
     numbers = np.asarray(values)

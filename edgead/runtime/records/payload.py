@@ -73,11 +73,17 @@ class InspectionPayload(Payload):
     times: Times
     engine: str
     views: list[View]
+    bundle: str = ""
+    """SHA-256 of the bundle's manifest; empty when there is none."""
+    statistic: float | None = None
+    """What the rule compares, by score; null by area."""
 
 
 def encode(inspection: Inspection, station: str) -> bytes:
     """The inspection as JSON in UTF-8, without secrets of addresses; the time is now."""
     record = to_record(inspection, time_utc=utc_now(), engine=inspection.engine)
+    for key in ("rule", "basis", "level", "levels"):  # what the box's own records are replayed by
+        del record[key]
     message = redact_all({"format": FORMAT, "station": station, **record})
     return json.dumps(message, allow_nan=False).encode()
 

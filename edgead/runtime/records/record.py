@@ -14,6 +14,7 @@ from typing import Any
 
 from edgead.errors import StorageError
 from edgead.runtime.outlet import Outlet
+from edgead.runtime.records.basis import Reading, read
 from edgead.types import Inspection
 
 STAGES = ("wait_ms", "resize_ms", "inference_ms", "decision_ms", "total_ms")
@@ -26,9 +27,13 @@ def to_record(inspection: Inspection, *, time_utc: datetime, engine: str = "") -
     Keys: part_id, time (ISO 8601, UTC, of the verdict), captured_ns (monotonic clock when the picture was made, else when
     the trigger came), trigger_id, trigger_source and line_part_id (of the trigger, None or "" when free-running), camera,
     frame_id, source, verdict, cause, score, threshold (raw model units), times (milliseconds by stage), engine, views (camera,
-    frame_id, verdict, cause, score and total_ms of each single frame when several were combined).
+    frame_id, verdict, cause, score and total_ms of each single frame when several were combined), bundle (its digest), rule
+    (the version of what the verdict rests on; "" when nobody said), basis (all that, as a mapping; it does not go into files of
+    JSON), statistic, level and levels (of each view; see :mod:`edgead.runtime.records.basis`: by area a RecordStore learns them
+    later, and they are None and empty here).
     """
-    frame, trigger = inspection.frame, inspection.trigger
+    frame, trigger, basis = inspection.frame, inspection.trigger, inspection.basis
+    reading = Reading(None, None) if basis is None or basis.needs_map else read(inspection)
     captured_ns = frame.captured_at_ns if frame else trigger.at_ns if trigger else None
     return {
         "part_id": inspection.part_id,
@@ -47,6 +52,12 @@ def to_record(inspection: Inspection, *, time_utc: datetime, engine: str = "") -
         "times": {name: round(getattr(inspection.times, name), 3) for name in STAGES},
         "engine": engine,
         "views": [_view(view) for view in inspection.views],
+        "bundle": basis.facts["bundle"] if basis is not None else "",
+        "rule": basis.facts["version"] if basis is not None else "",
+        "basis": basis.facts if basis is not None else None,
+        "statistic": reading.statistic,
+        "level": reading.level,
+        "levels": [list(view) if view else None for view in reading.views],
     }
 
 
@@ -121,7 +132,8 @@ class RecordFile:
         """Append one record, waiting for whoever reads; a failure is counted in `lost`, and the first one is logged."""
         self._tally.asked += 1
         try:
-            whole = self._outlet.write(json.dumps(record, allow_nan=False) + "\n")
+            line = {key: value for key, value in record.items() if key != "basis"}  # it is the same from part to part
+            whole = self._outlet.write(json.dumps(line, allow_nan=False) + "\n")
             reason: object = "whoever reads them stands still"
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not cost the others
             whole, reason = False, getattr(error, "strerror", None) or error

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgead.errors import BadInput, StorageError
-from edgead.runtime.records.database import FILE_NAME, UNUSABLE, WRONG, Database, is_broken_head, is_damaged, set_aside
+from edgead.runtime.records.basis import levels_text
+from edgead.runtime.records.database import FILE_NAME, SHADOW, UNUSABLE, WRONG, Database, is_broken_head, is_damaged, set_aside
 from edgead.runtime.records.history import History
 from edgead.runtime.records.record import STAGES, Tally
 from edgead.runtime.records.wallclock import WallClock
@@ -30,7 +31,7 @@ _REFUSALS = (sqlite3.Error, OSError, StorageError)
 _log = logging.getLogger("edgead.records")
 
 _Row: TypeAlias = tuple[Mapping[str, Any], int]  # a record, and when it came (monotonic)
-_Details: TypeAlias = tuple[int, dict[str, str | None]]  # part id, columns to set
+_Details: TypeAlias = tuple[int, dict[str, Any], str]  # part id, columns to set, table: "records", or another to add them to
 
 
 class RecordStore:
@@ -167,6 +168,25 @@ class RecordStore:
         """Note that the PLC has taken the result of a part; its record may come before or after."""
         self._add_details(part_id, {"acknowledged": self._wall.now().isoformat(timespec="milliseconds")})
 
+    def read(self, part_id: int, columns: Mapping[str, Any]) -> None:
+        """Note what was read of a part (:class:`edgead.runtime.records.basis.Reader`); its record may come before or after."""
+        self._add_details(part_id, dict(columns))
+
+    def shadow(self, record: Mapping[str, Any]) -> None:
+        """Queue what a shadow said of a part, as a record (:func:`edgead.runtime.records.record.to_record`)."""
+        self._add_details(int(record["part_id"]), dict(record), "shadow")
+
+    def change(self, asked: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Note that from now on parts are judged by another rule; the facts of both, and who asked."""
+        told = {
+            "time": self._wall.now().isoformat(timespec="milliseconds"),
+            "asked": asked,
+            "engine": after["engine"],
+            **{"before": before["says"], "after": after["says"]},
+            **{"bundle_before": before["bundle"], "bundle_after": after["bundle"]},
+        }
+        self._add_details(0, {name: _plain(value) for name, value in told.items()}, "changes")
+
     def watch(self, tell: Callable[[str, str], None]) -> None:
         """`tell("records", text)` is called with what people should look at, and with "" once all is well (Station.notice)."""
         self._tell = tell
@@ -243,9 +263,9 @@ class RecordStore:
             self._database.close()
             self._database = None
 
-    def _add_details(self, part_id: int, values: dict[str, str | None]) -> None:
+    def _add_details(self, part_id: int, values: dict[str, Any], table: str = "records") -> None:
         with self._changed:
-            self._details.append((part_id, values))
+            self._details.append((part_id, values, table))
             self._changed.notify_all()
 
     def _work(self) -> None:
@@ -350,7 +370,7 @@ class RecordStore:
         good: dict[int, dict[str, Any]] = {}
         for index, (record, recorded_ns) in enumerate(rows):
             try:
-                good[index] = _row(record, recorded_ns, self._run)
+                good[index] = {**_row(record, recorded_ns, self._run), "rule": _rule_of(database, record)}
             except Exception as error:  # noqa: BLE001 - one poisoned record must not cost the others
                 unusable[index] = f"part {record.get('part_id')}: {error!r}"
         places = list(good)
@@ -358,11 +378,18 @@ class RecordStore:
 
     def _update(self, database: Database, details: _Details) -> bool:
         """False when the record has not come yet."""
+        part_id, values, table = details
         try:
-            return database.update(self._run, *details)
-        except UNUSABLE as error:
-            _log.error("%s: what is known of part %s cannot be stored: %s", self.path, details[0], error)
-            return True
+            if table == "records":
+                return database.update(self._run, part_id, values)
+            row = values
+            if table == "shadow":
+                row = {name: value for name, value in _row(values, 0, self._run).items() if name in SHADOW}
+                row["rule"] = _rule_of(database, values)
+            database.add(table, {**row, "run": self._run})
+        except (KeyError, *UNUSABLE) as error:
+            _log.error("%s: what is known of part %s cannot be stored: %r", self.path, part_id, error)
+        return True
 
     def _settle(self, rows: list[_Row], refused: dict[int, str], early: list[_Details], ticket: int) -> None:
         stored = [row["part_id"] for index, (row, _) in enumerate(rows) if index not in refused]
@@ -408,13 +435,22 @@ class RecordStore:
 
 def _row(record: Mapping[str, Any], recorded_ns: int, run: int) -> dict[str, Any]:
     """The record by the table's columns. Raises KeyError, TypeError when it is not one of `to_record`."""
-    row = {name: _plain(value) for name, value in record.items() if name not in ("times", "views", "part_id")}
+    apart = ("times", "views", "part_id", "levels", "rule", "bundle", "basis")
+    row = {name: _plain(value) for name, value in record.items() if name not in apart}
     row.update({name: _plain(record["times"][name]) for name in STAGES})
     views = record["views"]
     row["views"] = _clean(json.dumps(views, default=_plain, ensure_ascii=False, separators=(",", ":"))) if views else None
+    row.setdefault("statistic", None)
+    row.setdefault("level", None)
+    row["levels"] = levels_text(record.get("levels") or ())
     row["part_id"] = int(record["part_id"])
     row.update(recorded_ns=recorded_ns, run=run, picture=None, overlay=None, acknowledged=None)
     return row
+
+
+def _rule_of(database: Database, record: Mapping[str, Any]) -> int | None:
+    basis = record.get("basis")
+    return None if basis is None else database.rule(basis)
 
 
 def _plain(value: Any) -> str | int | float | None:

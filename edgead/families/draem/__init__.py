@@ -1,0 +1,1 @@
+"""DRAEM: a network that rebuilds the picture, and one that compares the two."""
