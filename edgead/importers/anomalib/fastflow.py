@@ -18,7 +18,7 @@ from edgead.importers.transforms import Followed
 from edgead.importers.weights import backbone_with
 from edgead.models.detector import Detector
 
-MARK, TITLE, NORMALIZED = "fast_flow_blocks.0.module_list.0.global_scale", "Fastflow", True
+MARK, TITLE, NORMALIZED = "fast_flow_blocks.", "Fastflow", True
 
 LAYERS = ("layer1", "layer2", "layer3")
 BACKBONES = ("resnet18", "wide_resnet50_2")
