@@ -16,11 +16,18 @@ from edgead.cli._json import print_json
 from edgead.cli._options import JSON, SEED_OF
 from edgead.cli._types import PATH
 from edgead.cli._verb import option, verb
+from edgead.families import methods
 
 
 @verb(__doc__)
 @option("-o", "--out", type=PATH, default=Path("edgead-demo"), metavar="DIR", help="the demo's folder (default: edgead-demo)")
-@option("--model", type=click.Choice(("patchcore", "simplenet")), default="patchcore", help="default: patchcore")
+@option(
+    "--model",
+    type=click.Choice(methods()),
+    default="patchcore",
+    metavar="METHOD",
+    help="any that `edgead train` takes, trained lite: some take minutes (default: patchcore; docs/methods.md)",
+)
 @option("--quick", is_flag=True, help="small pictures and few of them: a test that everything works")
 @SEED_OF
 @JSON

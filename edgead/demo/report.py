@@ -6,15 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from edgead import __version__, machine
 from edgead.bundle import Bundle
+from edgead.families import method
 from edgead.jobs.measure import Result
 from edgead.runtime.loop.stats import Stats
 from edgead.types import Inspection
 
 VERDICTS = ("OK", "NG", "UNKNOWN")
+COLUMNS, INDENT = 100, " " * 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class Facts:
 
     Attributes:
         edgead: its version.
+        model: the method that was trained.
         bundle: what was exported.
         metrics: of the trained model on the labelled pictures, by name.
         engines: as `edgead bench` tells of them.
@@ -35,6 +39,7 @@ class Facts:
     """
 
     edgead: str
+    model: str
     bundle: Path
     metrics: dict[str, float]
     engines: tuple[Result, ...]
@@ -52,6 +57,7 @@ class DemoReport:
 
     Attributes:
         out: the demo's folder.
+        model: the method that was trained.
         bundle: what it exported.
         metrics: of the trained model on the labelled pictures.
         results: of the benchmark.
@@ -62,6 +68,7 @@ class DemoReport:
     """
 
     out: Path
+    model: str
     bundle: Bundle
     metrics: dict[str, float]
     results: Sequence[Result]
@@ -83,6 +90,7 @@ class DemoReport:
     def facts(self) -> Facts:
         return Facts(
             edgead=__version__,
+            model=self.model,
             bundle=self.bundle.path,
             metrics=self.metrics,
             engines=tuple(self.results),
@@ -101,10 +109,14 @@ class DemoReport:
     def _accuracy(self) -> list[str]:
         m, record = self.metrics, self.bundle.manifest.engine()
         good, defects = round(m["test_good"]), round(m["test_defects"])
+        preset = method(self.model)[1]
+        about = wrap(f"{preset.title}: {preset.summary.rstrip('.')}. {preset.source}".rstrip(), COLUMNS - len(INDENT))
         return [
             f"edgead demo, {self.elapsed_s:.0f} s on {machine.cpu_model()}, {machine.usable_cores()} cores",
             "",
-            f"model      {self.bundle.manifest.family}, image AUROC {m['image_auroc']:.3f} (brightness alone "
+            f"method     {about[0]}",
+            *(f"{INDENT}{line}" for line in about[1:]),
+            f"model      {self.model}, image AUROC {m['image_auroc']:.3f} (brightness alone "
             f"{m['brightness_auroc']:.3f}), pixel AUROC {m['pixel_auroc']:.3f}, {good} good and {defects} defective pictures",
             f"threshold  {record.threshold.value:.4g}, {record.threshold.method}",
         ]
@@ -143,7 +155,7 @@ class DemoReport:
         return [
             f"look at    {out}/caught.png, what was caught",
             f"then       edgead run {out}/{self.bundle.path.name} --camera sim:fps=5",
-            "your part  edgead train patchcore FOLDER_OF_GOOD_PICTURES -o model",
+            f"your part  edgead train {self.model} FOLDER_OF_GOOD_PICTURES -o model",
             "           edgead export model -o part.edgead && edgead run part.edgead --camera 0",
         ]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.errors import BadInput, ParityFailed
+from edgead.families import method, plausible
+from edgead.families.contract import LITE
 from edgead.jobs.plain import plain_of
 from edgead.jobs.progress import Progress, Ticking, silent
 
@@ -52,11 +54,11 @@ def demo(out: Path, plan: Plan = FULL, model: str = "patchcore", seed: int = 0, 
 
     Args:
         out: the demo's folder: new, empty, or that of an earlier demo.
-        model: patchcore or simplenet.
+        model: a name of :func:`edgead.families.methods`, trained lite.
         seed: of everything that is random.
 
     Raises:
-        BadInput: the folder is something else.
+        BadInput: the folder is something else, or nobody knows the model.
         MissingExtra: what trains and exports is not installed.
         ParityFailed: an engine does not answer as the trained model did.
         StorageError: the folder cannot be written.
@@ -69,6 +71,7 @@ def demo(out: Path, plan: Plan = FULL, model: str = "patchcore", seed: int = 0, 
     from edgead.bundle import storage_errors
     from edgead.demo.report import DemoReport
 
+    method(model)  # refuses a name that nobody knows before anything is drawn
     out = prepare(out, seed)
     watch = _Watch(progress)
     steps = _Demo(plan, out, model, seed, watch)
@@ -80,7 +83,7 @@ def demo(out: Path, plan: Plan = FULL, model: str = "patchcore", seed: int = 0, 
     inspections, stats, scale = steps.inspect(bundle)
     steps.picture(inspections, scale)
     watch.close()
-    report = DemoReport(out, bundle, metrics, results, inspections, stats, watch.steps_s, time.monotonic() - began)
+    report = DemoReport(out, model, bundle, metrics, results, inspections, stats, watch.steps_s, time.monotonic() - began)
     with storage_errors(out):
         (out / MARKER).write_text(json.dumps(plain_of(report.facts()), indent=2) + "\n", "utf-8")
     return report
@@ -147,13 +150,15 @@ class _Demo:
 
     def learn(self) -> dict[str, float]:
         """Figures of the model on the labelled pictures."""
-        from edgead.preprocess import PreprocessRecipe
-        from edgead.training.fit import TrainRequest, train
+        from edgead.jobs.train import Looked, train, train_request
 
         self._progress("learning", 0.0)
-        recipe = PreprocessRecipe(self.plan.model_px, self.plan.model_px)
-        request = TrainRequest(self.model, self.out / "data", self.out / "model", recipe, name="flange", seed=self.seed)
-        return train(request, self._progress).metrics
+        px = min(self.plan.model_px, method(self.model)[1].px(LITE))
+        request = train_request(
+            self.model, self.out / "data", self.out / "model", Looked(size=(px, px)), name="flange", seed=self.seed, preset=LITE,
+            all_good=self.model in plausible(),  # folds are more trainings: minutes where one takes long
+        )  # fmt: skip
+        return train(request, self._progress).result.metrics
 
     def export(self) -> Bundle:
         from edgead.calibration.judging.deviation import Limits
@@ -230,6 +235,6 @@ class _Demo:
         good = [i for i in inspections if i.verdict.value == "OK" and i.frame and i.frame.source == "good"]
         defects = sum(1 for i in inspections if i.frame and i.frame.source != "good")
         title = f"edgead demo: {len(caught)} of {defects} defects caught on a simulated conveyor"
-        family = {"patchcore": "PatchCore", "simplenet": "SimpleNet"}[self.model]
-        subtitle = f"{family}, trained on {self.plan.good} good pictures only; outlined: anomaly map at or above the threshold"
+        trained = f"{method(self.model)[1].title}, trained on {self.plan.good} good pictures only"
+        subtitle = f"{trained}; outlined: anomaly map at or above the threshold"
         write_picture(self.out / "caught.png", gallery(choose(caught, good), scale, title, subtitle))

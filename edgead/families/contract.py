@@ -103,6 +103,7 @@ class Preset:
         paper_side: the same with `paper`; 0: as without.
         auto_s: CPU seconds that it is trained in, lite, on some 80 pictures, of those that `edgead train auto` tries; 0: it is
             left to whoever asks for it by name.
+        made_up: it learns from defects that are drawn onto good pictures; how well it finds drawn ones says little then.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Preset:
     side: int = 256
     paper_side: int = 0
     auto_s: int = 0
+    made_up: bool = False
 
     def values(self, how: str) -> dict[str, Any]:
         """Options of it, trained as `LITE` or as `PAPER`. Raises BadInput: there is no other way."""

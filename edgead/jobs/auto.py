@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead import versions
 from edgead.bundle import check_target
-from edgead.calibration.judging.rivals import Judged, Said, judge_all, real_decide
+from edgead.calibration.judging.rivals import FEWEST, Judged, Said, judge_all, real_decide
 from edgead.errors import BadInput, BudgetMissed, EdgeadError, EngineError, MissingExtra, ParityFailed
 from edgead.families import method, plausible
 from edgead.families.contract import LITE, Stopped
@@ -198,15 +198,11 @@ class _Auto:
     def _try_all(self) -> None:
         """Train and ask every method for which there is time. Raises what the first one did, when none can be trained."""
         count = len(good_pictures(find_good(self.asked.good_dir)[0]).files)
-        names = plausible() if self.asked.methods is None else list(self.asked.methods)
         failed: EdgeadError | None = None
         expected = taken = 0.0
-        for name in names:
+        for name in plausible() if self.asked.methods is None else self.asked.methods:
             usual = max(method(name)[1].auto_s, 1) * max(count, 10) / USUAL_PICTURES
-            guess = usual * (taken / expected if expected else 1.0)
-            left = 60.0 * self.asked.minutes - (time.monotonic() - self.began)
-            if self.told and guess > left:
-                why = f"about {guess:.0f} s of training, and {max(left, 0.0):.0f} s are left of {self.asked.minutes:g} minutes"
+            if why := self._no_use(name, usual * (taken / expected if expected else 1.0)):
                 self.tried[name] = Tried(name, why=why)
                 continue
             began = time.monotonic()
@@ -216,9 +212,19 @@ class _Auto:
                 failed = failed or error
                 self.tried[name] = Tried(name, train_s=round(time.monotonic() - began, 1), why=str(error))
                 self.say(f"{name}: left out: {error}")
-            taken, expected = taken + time.monotonic() - began, expected + usual
+            else:
+                taken, expected = taken + time.monotonic() - began, expected + usual
         if not self.told:
             raise failed or BadInput("there is no method to try", hint="name one: edgead train patchcore")
+
+    def _no_use(self, name: str, guess_s: float) -> str:
+        """Why a method is not trained at all; "" when it is."""
+        if method(name)[1].made_up and sum(kind != "good" for _, kind, _ in self.real) < FEWEST:
+            return f"it learns from drawn defects, so that only real ones can judge it: --labelled DIR, {FEWEST} or more"
+        left_s = 60.0 * self.asked.minutes - (time.monotonic() - self.began)
+        if self.told and guess_s > left_s:
+            return f"about {guess_s:.0f} s of training, and {max(left_s, 0.0):.0f} s are left of {self.asked.minutes:g} minutes"
+        return ""
 
     def _try(self, name: str) -> None:
         """Train a method, and ask it about the pictures that it has not seen."""

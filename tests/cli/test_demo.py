@@ -9,11 +9,14 @@ import pytest
 
 from edgead.cli.main import main
 from edgead.demo.gallery import TILE, choose, gallery, write_data_set
-from edgead.demo.steps import MARKER, prepare
+from edgead.demo.steps import MARKER, Plan, _Demo, demo, prepare
 from edgead.errors import BadInput, StorageError
+from edgead.families import method
+from edgead.jobs.progress import silent
 from edgead.preprocess import list_images, read_image
 from edgead.runtime.cameras.conveyor import DEFECTS
 from edgead.runtime.records.overlay import HeatScale
+from edgead.trained import read_card
 from edgead.types import Frame, Inspection, StageTimes, Verdict
 
 
@@ -93,4 +96,24 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_a_seed_below_0_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--seed", "-1", "-o", str(tmp_path / "demo")]) == 2
     assert "seed" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
+def test_any_method_is_learned_at_its_own_size_and_told(tmp_path: Path) -> None:
+    steps = _Demo(Plan(64, 64, 12, 4, 1, 4, 1), tmp_path, "padim", 0, silent)
+    steps.draw()
+    metrics = steps.learn()
+    assert metrics["test_defects"] == len(DEFECTS)
+    card = read_card(tmp_path / "model")
+    assert card.image_size == (64, 64)
+    assert card.origin.arguments is not None and card.origin.arguments.method == method("padim")[1].name
+
+
+def test_a_method_that_nobody_knows_is_refused_before_anything_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--model", "moon", "-o", str(tmp_path / "demo")]) == 2
+    assert "'moon' is not one of 'patchcore'" in capsys.readouterr().err
+    with pytest.raises(BadInput, match="moon"):
+        demo(tmp_path / "demo", model="moon")
     assert not (tmp_path / "demo").exists()

@@ -46,6 +46,14 @@ def test_ways_are_told_against_good_pictures(name: str) -> None:
     assert (usual > 1e-5).all() and len(set(usual.tolist())) == len(usual)
 
 
+def test_a_critic_changes_what_stripes_are_filled_with() -> None:
+    """As the paper trains it (--preset paper)."""
+    alone, contested = fitted("scadn"), fitted("scadn", adversary=0.001, critic="nsgan", critic_lr=0.1)
+    mine, theirs = (dict(made.network.named_parameters())["last.weight"] for made in (alone, contested))
+    assert not torch.equal(mine, theirs)
+    assert bool(torch.isfinite(theirs).all())
+
+
 def test_cells_of_the_mean_picture_are_saved(tmp_path: Path) -> None:
     detector, irregular = fitted("smai", superpixels="mean"), fitted("smai", superpixels="jitter")
     saved(tmp_path, detector)

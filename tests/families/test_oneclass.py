@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,12 @@ import pytest
 import torch
 
 from edgead.errors import BadInput
-from edgead.families.contract import Defect, FitData
+from edgead.families.contract import Defect, FitData, Stopped
 from edgead.families.oneclass.fit import defect_loss, fit
 from edgead.families.oneclass.history import History
 from edgead.families.oneclass.network import Head
 from edgead.families.oneclass.options import OneClassOptions
+from edgead.models.learning.steps import Checkpoint
 from tests.bundles import part
 
 SIDE = 64
@@ -85,6 +88,32 @@ def test_a_few_real_defects_are_learned(masks: bool) -> None:
 def test_options_that_do_not_apply_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(BadInput, match=says):
         OneClassOptions(**options)
+
+
+@pytest.mark.parametrize("options", [{}, {"network": "critic", "history_steps": 4}])
+def test_one_picture_is_enough_to_train(options: dict[str, Any]) -> None:
+    detector = fit(FitData(good(1), (SIDE, SIDE)), OneClassOptions(steps=2, batch=2, width=8, **options))
+    with torch.no_grad():
+        assert bool(torch.isfinite(detector(torch.from_numpy(np.stack(good(2))))[0]).all())
+
+
+@pytest.mark.parametrize("history", ["autoencoder", "gan"])
+def test_an_interrupted_training_goes_on_to_the_same_model(history: str, tmp_path: Path) -> None:
+    options = OneClassOptions(network="critic", history=history, history_steps=6, history_width=4, steps=4, batch=2, width=8)
+    data = FitData([part(i, 32) for i in range(6)], (32, 32))
+    whole = fit(data, options).state_dict()
+    for last in (4, 8):  # in the history, in the training
+        calls: list[None] = []
+
+        def stop(calls: list[None] = calls, last: int = last) -> bool:
+            calls.append(None)
+            return len(calls) == last
+
+        kept = dataclasses.replace(data, checkpoint=Checkpoint(tmp_path / str(last), "one", every_s=0.0))
+        with pytest.raises(Stopped):
+            fit(dataclasses.replace(kept, stop=stop), options)
+        again = fit(kept, options).state_dict()
+        assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
 def test_a_history_goes_from_blurred_to_sharp() -> None:

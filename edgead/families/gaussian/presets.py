@@ -14,6 +14,7 @@ PRESETS = (
         paper={"backbone": "resnet18", "cell": 4, "sigma": 4.0},
         gave_up="ResNet-18 at 224 px and the finest layer's grid with a smoothed map: EfficientNet-Lite0 on cells of 8 px here",
         paper_side=224,
+        auto_s=8,
     ),
     Preset(
         "gaussian",

@@ -100,9 +100,9 @@ class _Training:
         @torch.no_grad()
         def heldout() -> float:
             self.judge.eval()
-            return float(self.loss(*still))
+            always = torch.Generator().manual_seed(self.data.seed + 1)
+            return float(self.loss(*self.examples(held, min(len(held), HELD_OUT), always, real=False)))
 
-        still = self.examples(held, min(len(held), HELD_OUT), torch.Generator().manual_seed(self.data.seed + 1), real=False)
         parts: dict[str, Stateful] = {"judge": self.judge, "adam": adam, "cosine": cosine}
         run(
             step, self.options.steps, parts, self.generator, report=self.data.report, heldout=heldout if held else None,

@@ -9,7 +9,8 @@ critic, which needs many steps and pictures; that it makes one and the same pict
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from edgead.families.contract import FitData
 from edgead.families.oneclass.network import Critic
 from edgead.families.oneclass.options import OneClassOptions
 from edgead.models.learning.adversary import Adversary
-from edgead.models.learning.steps import run
+from edgead.models.learning.steps import Stateful, run
 from edgead.models.parts.convnets import Autoencoder
 from edgead.models.rows import to_pixels
 
@@ -120,4 +121,14 @@ class History:
                 self._states.append(copy.deepcopy(self.network.state_dict()))
             return float(loss.detach())
 
-        run(step, steps, {"network": self.network, "adam": adam}, generator, report=self._data.report, stage="history")
+        parts: dict[str, Stateful] = {"network": self.network, "adam": adam, "history": self}
+        if adversary is not None:
+            parts["adversary"] = adversary
+        run(step, steps, parts, generator, report=self._data.report, stage="history", checkpoint=self._data.checkpoint)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training goes on from."""
+        return {"states": list(self._states)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._states = list(state["states"])

@@ -56,7 +56,8 @@ class SoftSlic(nn.Module):
         belongs = f.new_zeros(())
         for step in range(self.steps + 1):
             sharp = 5.0 if step == self.steps else 1.0
-            away = sum((f[:, i, :, None] - seeds[:, i, None, :]).square() for i in range(f.shape[1]))  # no difference of squares
+            pairs = zip(f.unbind(1), seeds.unbind(1), strict=True)
+            away = sum((own[:, :, None] - seed[:, None, :]).square() for own, seed in pairs)  # no difference of squares
             belongs = torch.softmax(self.far - away * (sharp / self.tau), -1)
             if step < self.steps:
                 seeds = f @ belongs / belongs.sum(1)[:, None].clamp_min(1e-3)
