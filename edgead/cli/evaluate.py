@@ -17,7 +17,6 @@ from edgead.cli._options import JSON, THREADS
 from edgead.cli._types import PATH
 from edgead.cli._verb import argument, option, verb
 from edgead.errors import BadInput
-from edgead.layout import listed
 
 if TYPE_CHECKING:
     from edgead.jobs.evaluate import Evaluation
@@ -91,6 +90,7 @@ def _show(found: Evaluation) -> None:
 
     from edgead.cli._console import console
     from edgead.jobs.gallery import table
+    from edgead.layout import listed
 
     def line(text: str) -> None:
         console().print(text, markup=False, soft_wrap=True)
@@ -114,6 +114,7 @@ def _show(found: Evaluation) -> None:
 def _named(line: Callable[[str], None], mistake: str, found: Evaluation) -> None:
     """The pictures of which each bundle says the wrong thing."""
     from edgead.jobs.evaluate import wrong
+    from edgead.layout import listed
 
     for one, pictures in zip(found.bundles, found.answers, strict=True):
         if names := [Path(said.file).name for said in pictures if wrong(said) == mistake]:
