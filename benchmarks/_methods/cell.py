@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks._methods.gallery import keep
 from benchmarks._sets import SETS, Entry, Sizes
 from edgead.bundle import Bundle
+from edgead.calibration.judging.deviation import auroc as auroc_of
 from edgead.calibration.judging.deviation import auroc_error
 from edgead.calibration.judging.guarded import GuardOptions
 from edgead.engines import open_engine
@@ -37,6 +38,7 @@ from edgead.training.dataset import Labelled, load_labelled
 from edgead.training.evaluate import answers
 from edgead.training.fit import TrainResult
 from edgead.training.metrics import auroc, brightness_auroc, pixel_auroc, pro
+from edgead.training.trial import Asked, ask
 from edgead.types import Engine
 
 TRAIN, GOOD, DEFECTS = 80, 40, 40
@@ -122,6 +124,7 @@ def judged(result: TrainResult, test: Sequence[Labelled], tell: Tell) -> list[tu
         "image_auroc_error": auroc_error(scores[~defect].astype(np.float32), scores[defect].astype(np.float32)),
         "map_mean_auroc": auroc(defect, np.array([float(anomaly_map.mean()) for _, anomaly_map in told])),
         "map_max_auroc": auroc(defect, np.array([float(anomaly_map.max()) for _, anomaly_map in told])),
+        "drawn_auroc": drawn_auroc(result),
         "brightness_auroc": brightness_auroc(defect, [item.image for item in test], result.images.train),
         "brightness_correlation": float(np.corrcoef(scores, means)[0, 1]) if np.ptp(scores) > 0 else 0.0,
     }
@@ -132,6 +135,12 @@ def judged(result: TrainResult, test: Sequence[Labelled], tell: Tell) -> list[tu
     finite = {key: round(value, 4) for key, value in figures.items() if value is not None and math.isfinite(value)}
     tell({**finite, "good": int((~defect).sum()), "defects": int(defect.sum())})
     return told
+
+
+def drawn_auroc(result: TrainResult) -> float | None:
+    """On defects drawn onto the held-out pictures, as `edgead train auto` judges."""
+    said = ask(result.detector, result.images.recipe, Asked.of(result.images.heldout_files))
+    return auroc_of(said.good, said.drawn)
 
 
 @torch.no_grad()

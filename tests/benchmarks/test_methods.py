@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from benchmarks import _sets, methods
-from benchmarks._methods.page import accuracy, costs, summarise, written
+from benchmarks._methods.page import accuracy, chosen_by_drawn, costs, summarise, written
 from edgead.families import FAMILIES, trained
 from tests.training._parts import write_mvtec
 
@@ -31,6 +31,7 @@ def test_a_cell_is_measured_once_and_drawn(tiles: Path, capsys: pytest.CaptureFi
     (cell,) = json.loads((tiles / "methods.json").read_text())["cells"]
     assert cell["image_auroc"] == 1.0 and cell["pixel_auroc"] > 0.8 and 0.3 < cell["pro"] <= 1.0
     assert (cell["train"], cell["good"], cell["defects"], cell["px"]) == (12, 5, 5, 64)
+    assert 0.5 < cell["drawn_auroc"] <= 1.0
     assert cell["gflop"] > 0.01 and cell["train_cpu_s"] > 0
     assert cell["fp32_error"] < 1e-4 and cell["fp32_cpu_ms"] > 0
     assert "int8_refused" in cell or (cell["int8_flips"] <= 1 and cell["int8_times_faster"] > 0)
@@ -45,6 +46,14 @@ def test_a_method_that_fails_is_a_row_with_the_reason(tiles: Path, capsys: pytes
     (cell,) = json.loads((tiles / "methods.json").read_text())["cells"]
     assert "8 x 8" in cell["failed"]
     assert "| patchcore | failed |" in capsys.readouterr().out
+
+
+def test_what_is_not_measured_yet_is_measured_later() -> None:
+    judged, failed, whole = {"image_auroc": 0.9}, {"failed": "why"}, {"image_auroc": 0.9, "fp32_error": 1e-6}
+    assert not methods.done(None, engines=False, retry=False)
+    assert methods.done(judged, engines=False, retry=False) and not methods.done(judged, engines=True, retry=False)
+    assert methods.done(whole, engines=True, retry=True)
+    assert methods.done(failed, engines=True, retry=False) and not methods.done(failed, engines=True, retry=True)
 
 
 def test_unknown_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,10 +87,23 @@ def test_what_int8_did_is_told() -> None:
     assert line == f"| patchcore {told}"
 
 
+def test_what_drawn_defects_choose_is_told_by_real_ones() -> None:
+    cells = [
+        {**cell_of(0, real, drawn_auroc=drawn), "method": name}
+        for name, real, drawn in (
+            ("patchcore", 0.9, 0.95),
+            ("simplenet", 0.8, 0.97),
+            ("efficientad", 0.7, 0.6),
+            ("fcdd", 0.95, 0.99),
+        )
+    ]
+    assert chosen_by_drawn(summarise(cells))[-1] == "| elpv | 3 | simplenet (0.800) | 0.900 | patchcore (0.900) | +0.50 |"
+
+
 def test_the_page_is_filled_between_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "docs/methods.md"
     page.parent.mkdir()
-    marks = "".join(f"<!-- begin {mark} -->\nold\n<!-- end {mark} -->\n" for mark in ("accuracy", "costs", "methods"))
+    marks = "".join(f"<!-- begin {mark} -->\nold\n<!-- end {mark} -->\n" for mark in ("accuracy", "costs", "drawn", "methods"))
     page.write_text(f"# Methods\n{marks}the end\n")
     written(page, summarise([cell_of(0, 0.9)]))
     text = page.read_text()
