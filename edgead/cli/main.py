@@ -23,6 +23,7 @@ from edgead.words import hide, plain, short
 VERBS = {
     "demo": "everything at once on a simulated conveyor: train, export, verify, bench, run",
     "train": "train a model on a folder of good pictures",
+    "pretrain": "teach a backbone to see small changes on your good pictures, for --weights",
     "distill": "distil a teacher network for EfficientAD from pictures of anything",
     "import": "make a model from another tool's file",
     "export": "make a verified bundle from a trained model",
@@ -32,6 +33,7 @@ VERBS = {
     "bundle": "former versions of a bundle: list them, put one back",
     "weights": "published weights of backbones: list, fetch, verify",
     "threshold": "choose a bundle's thresholds on the line, with a guarantee",
+    "evaluate": "accuracy of bundles on a folder of pictures, side by side, with a gallery",
     "bench": "latency per stage, throughput, cold start and memory of bundles, side by side",
     "run": "inspect what a camera sees, or run a station.yaml",
     "station": "check a station.yaml, print its schema or an example",

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 
 from edgead.errors import BadInput, MissingExtra
 from edgead.families.contract import Family, Preset
+from edgead.families.distillation.presets import PRESETS as DISTILLATION
 from edgead.families.draem.presets import PRESETS as DRAEM
 from edgead.families.gaussian import presets as gaussian
 from edgead.families.oneclass.presets import PRESETS as ONECLASS
 from edgead.families.patchsvdd.presets import PRESETS as PATCHSVDD
 from edgead.families.reconstruction import presets as reconstruction
+from edgead.families.students.presets import PRESETS as STUDENTS
 
 _ROOM = "edgead.families"
 
@@ -86,6 +88,28 @@ FAMILIES: Mapping[str, Family] = {
             presets=reconstruction.PRESETS,
             resumes=True,
             tried=(),
+        ),
+        Family(
+            "students",
+            "Students",
+            "students that know only good patches disagree with their teacher, and with each other, on defects",
+            "Bergmann, Fauser, Sattlegger, Steger 2020, Uninformed Students, arXiv:1911.02357",
+            f"{_ROOM}.students.network:Students",
+            options=f"{_ROOM}.students.options:StudentsOptions",
+            fit=f"{_ROOM}.students.fit:fit",
+            presets=STUDENTS,
+            resumes=True,
+        ),
+        Family(
+            "distillation",
+            "Distillation",
+            "a student rebuilds the features of a pretrained network, from the picture or through a bottleneck",
+            "Wang, Han, Ding, Huang 2021, Student-Teacher Feature Pyramid Matching for Anomaly Detection, arXiv:2103.04257",
+            f"{_ROOM}.distillation.network:Distillation",
+            options=f"{_ROOM}.distillation.options:DistillationOptions",
+            fit=f"{_ROOM}.distillation.fit:fit",
+            presets=DISTILLATION,
+            resumes=True,
         ),
         Family(
             "oneclass",
