@@ -15,5 +15,6 @@ PRESETS = (
         gave_up="a sixteenth of the channels, 128 px, and 700 epochs",
         side=128,
         paper_side=256,
+        made_up=True,
     ),
 )
