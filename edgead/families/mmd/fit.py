@@ -12,7 +12,7 @@ from edgead.models.rows import collect_rows, load_features
 
 
 def fit(data: FitData, options: MmdOptions) -> MmdWitness:
-    """An MMD witness of good images. It tells the stage "features".
+    """An MMD witness of good images. It tells the stages "features" and "density".
 
     Raises:
         BadInput: a device that is not the CPU, pictures with one patch in all, or weights that do not load.
@@ -29,6 +29,8 @@ def fit(data: FitData, options: MmdOptions) -> MmdWitness:
         "channels": features.channels, "rows": len(chosen), "kernel": options.kernel, "score": options.score,
     }  # fmt: skip
     detector = MmdWitness(config, data.size, features.backbone)
+    data.report("density", 0.0)
     detector.learn(chosen, options.width)
+    data.report("density", 1.0)
     detector.requires_grad_(False)
     return detector.eval()
