@@ -64,7 +64,8 @@ class Wae(Vector):
     def distance(self, code: Tensor) -> Tensor:
         z = self.to_vector(code.flatten(1))
         told = z.square().sum(1) * 0.5 + self.volume((z - self.middle) / self.width).squeeze(1)
-        return told.view(-1, 1, 1, 1)
+        found: Tensor = told.view(-1, 1, 1, 1)
+        return found
 
     @torch.no_grad()
     def measure(self, code: Tensor, decode: Callable[[Tensor], Tensor], generator: torch.Generator) -> None:
@@ -104,7 +105,8 @@ def log_volume(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     columns = (decode(z + step).flatten(1) - decode(z - step).flatten(1)).double() / 2e-2  # d x values
     gram = columns @ columns.T
     ridge = 1e-9 * gram.diagonal().mean().clamp_min(1e-12)
-    return torch.linalg.slogdet(gram + ridge * torch.eye(d, device=z.device, dtype=gram.dtype))[1].float() * 0.5
+    volume: Tensor = torch.linalg.slogdet(gram + ridge * torch.eye(d, device=z.device, dtype=gram.dtype))[1].float() * 0.5
+    return volume
 
 
 def _regress(network: nn.Module, inputs: Tensor, wanted: Tensor) -> None:
@@ -116,6 +118,6 @@ def _regress(network: nn.Module, inputs: Tensor, wanted: Tensor) -> None:
         for _ in range(_STEPS):
             loss = (network(inputs).squeeze(1) - wanted).square().mean()
             adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             adam.step()
     network.requires_grad_(False)
