@@ -21,7 +21,7 @@ from edgead.models.learning.steps import run, split
 from edgead.models.parts.norms import fold_norms, with_norms
 from edgead.models.rows import MAX_BYTES, to_pixels
 
-WIDTHS = {"small": 48, "reverse": 64}
+WIDTHS = {"small": 32, "reverse": 64}
 """Channels, where nobody chooses them."""
 
 SMOOTH = {"plain": (0.0, 0), "smoothed": (4.0, 16)}

@@ -22,11 +22,11 @@ class DistillationOptions(BackboneOptions):
         " teacher's maps through a bottleneck",
         choices=KINDS,
     )
-    steps: int = option(150, "training steps", metavar="N", least=1)
+    steps: int = option(120, "training steps", metavar="N", least=1)
     epochs: int = option(0, "passes over the pictures, in the place of steps", metavar="N", usual="none", least=0, rare=True)
     batch: int = option(8, "pictures in a step", metavar="N", least=1, rare=True)
     width: int | None = option(
-        None, "channels of a small or reverse student", metavar="N", usual="48, of a reverse one 64", least=8, most=512, rare=True
+        None, "channels of a small or reverse student", metavar="N", usual="32, of a reverse one 64", least=8, most=512, rare=True
     )
     optimizer: str = option("adam", "adam, or sgd with a momentum of 0.9", choices=OPTIMIZERS, rare=True)
     lr: float = option(3e-3, "peak learning rate", metavar="X", above=0, rare=True)
