@@ -11,8 +11,10 @@ from collections.abc import Mapping
 
 from edgead.errors import BadInput, MissingExtra
 from edgead.families.contract import Family, Preset
+from edgead.families.differnet import presets as differnet
 from edgead.families.distillation.presets import PRESETS as DISTILLATION
 from edgead.families.draem.presets import PRESETS as DRAEM
+from edgead.families.fastflow import presets as fastflow
 from edgead.families.gaussian import presets as gaussian
 from edgead.families.oneclass.presets import PRESETS as ONECLASS
 from edgead.families.patchsvdd.presets import PRESETS as PATCHSVDD
@@ -75,6 +77,32 @@ FAMILIES: Mapping[str, Family] = {
             options=f"{_ROOM}.gaussian.options:GaussianOptions",
             fit=f"{_ROOM}.gaussian.fit:fit",
             presets=gaussian.PRESETS,
+        ),
+        Family(
+            "differnet",
+            "DifferNet",
+            "how unlikely a whole picture is by a normalising flow of its pooled features",
+            "Rudolph, Wandt, Rosenhahn 2021, Same Same But DifferNet: Semi-Supervised Defect Detection with Normalizing Flows,"
+            " arXiv:2008.12577",
+            f"{_ROOM}.differnet.network:DifferNet",
+            options=f"{_ROOM}.differnet.options:DifferNetOptions",
+            fit=f"{_ROOM}.differnet.fit:fit",
+            shorter={"steps": 100},
+            presets=differnet.PRESETS,
+            resumes=True,
+        ),
+        Family(
+            "fastflow",
+            "FastFlow",
+            "how unlikely each place is by a normalising flow of convolutions over frozen features",
+            "Yu et al. 2021, FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing Flows,"
+            " arXiv:2111.07677",
+            f"{_ROOM}.fastflow.network:FastFlow",
+            options=f"{_ROOM}.fastflow.options:FastFlowOptions",
+            fit=f"{_ROOM}.fastflow.fit:fit",
+            shorter={"steps": 100},
+            presets=fastflow.PRESETS,
+            resumes=True,
         ),
         Family(
             "reconstruction",

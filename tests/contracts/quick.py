@@ -8,6 +8,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "patchcore": {"coreset": 60},
     "simplenet": {"steps": 20, "layers": ("blocks.4", "blocks.10")},
     "efficientad": {"ae_steps": 2, "patches": 300},
+    "differnet": {"steps": 20, "blocks": 2, "hidden": 32},
+    "fastflow": {"steps": 10, "flow_steps": 2, "batch": 4},
     "reconstruction": {"steps": 10, "base": 8},
     "ae": {"steps": 10, "base": 8},
     "ae_ssim": {"steps": 10, "base": 8},

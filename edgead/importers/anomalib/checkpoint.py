@@ -13,7 +13,16 @@ from torch import Tensor
 
 from edgead.bundle import Threshold
 from edgead.errors import BadInput
-from edgead.importers.anomalib import draem, efficientad, patchcore, reverse_distillation, stfpm, supersimplenet
+from edgead.importers.anomalib import (
+    draem,
+    efficientad,
+    fastflow,
+    padim,
+    patchcore,
+    reverse_distillation,
+    stfpm,
+    supersimplenet,
+)
 from edgead.importers.anomalib.reading import State
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import Normalize, Resize, Step, read_steps, shown
@@ -22,7 +31,7 @@ from edgead.importers.weights import check_numbers
 from edgead.models.streams import Record
 from edgead.models.wrappers.prepared import Scale
 
-KINDS = (patchcore, efficientad, supersimplenet, stfpm, reverse_distillation, draem)
+KINDS = (patchcore, efficientad, supersimplenet, stfpm, reverse_distillation, draem, padim, fastflow)
 """Each has `MARK`, how names of weights begin that only its checkpoints have, `TITLE`, what anomalib calls it, `NORMALIZED`,
 whether it is trained on normalised pictures unless the file tells otherwise, and `build`."""
 
