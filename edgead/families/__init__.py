@@ -79,6 +79,16 @@ FAMILIES: Mapping[str, Family] = {
             presets=gaussian.PRESETS,
         ),
         Family(
+            "mmd",
+            "MMD witness",
+            "how dense good patches lie around each patch, by a kernel: for what is wrong a little everywhere",
+            "after Gretton et al. 2012, A Kernel Two-Sample Test, JMLR 13; Šmídl, Bím, Pevný 2019, Anomaly scores for generative"
+            " models, arXiv:1905.11890",
+            f"{_ROOM}.mmd.network:MmdWitness",
+            options=f"{_ROOM}.mmd.options:MmdOptions",
+            fit=f"{_ROOM}.mmd.fit:fit",
+        ),
+        Family(
             "differnet",
             "DifferNet",
             "how unlikely a whole picture is by a normalising flow of its pooled features",

@@ -16,6 +16,7 @@ PRESETS = (
         },
         gave_up="a ResNet-18 and its twin: a small student of EfficientNet-Lite0 here, with the layers' maps balanced and added",
         side=256,
+        auto_s=60,
     ),
     Preset(
         "reverse_distillation",
@@ -30,5 +31,6 @@ PRESETS = (
         },
         gave_up="a WideResNet-50-2 and its mirrored decoder: a small decoder of EfficientNet-Lite0's features here",
         side=256,
+        auto_s=60,
     ),
 )  # fmt: skip
