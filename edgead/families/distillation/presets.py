@@ -23,7 +23,7 @@ PRESETS = (
         "Reverse Distillation",
         "a decoder rebuilds the features of a pretrained network from a bottleneck that good pictures fit through",
         "Deng & Li 2022, Anomaly Detection via Reverse Distillation from One-Class Embedding, arXiv:2201.10703",
-        options={"rebuilder": "reverse", "width": 64},
+        options={"rebuilder": "reverse"},
         paper={
             "rebuilder": "mirror", "backbone": "wide_resnet50_2", "layers": ("layer1", "layer2", "layer3"), "epochs": 200,
             "batch": 16, "lr": 0.005, "beta": 0.5, "falls": False, "weight_decay": 0.0, "whole": True, "balanced": False,

@@ -16,6 +16,5 @@ PRESETS = (
         made_up=True,
         side=128,
         paper_side=256,
-        made_up=True,
     ),
 )
