@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.bundle import Bundle, Threshold
 from edgead.cli._console import console
+from edgead.engines import choice
 from edgead.jobs.several import Rival
 from edgead.parity import ParityReport
 from edgead.typed import plain
@@ -55,6 +56,7 @@ class Exported:
         kept: where the bundle that was there is now; null: none was.
         search: what a search for a budget found; empty without.
         differing: graphs that are not those of the bundle to be like; null without.
+        no_gain: engines of lower precision that won no time here, in words.
         models: those among which this one was chosen, the best one first; empty for one alone.
     """
 
@@ -67,6 +69,7 @@ class Exported:
     kept: Path | None
     search: Mapping[str, Any]
     differing: tuple[str, ...] | None
+    no_gain: tuple[str, ...] = ()
     models: tuple[Rival, ...] = ()
 
     @classmethod
@@ -84,7 +87,7 @@ class Exported:
         search = plain(measured.search) if measured.search.candidates else {}
         return cls(
             str(bundle.path), bundle.digest, manifest.default_engine, engines, refused, result.wanted, result.kept, search,
-            result.differing, models,
+            result.differing, tuple(choice.no_gain(manifest)), models,
         )  # fmt: skip
 
 
@@ -212,8 +215,11 @@ def show(bundle: Bundle) -> None:
         )
     console().print(table)
     console().print(
-        "* fastest here, the default; errors relative to the range of the trained model's maps, deviation to its scores'"
+        "* the default: the fastest here, of two alike the finer one; errors relative to the range of the trained model's maps, "
+        "deviation to its scores'"
     )
+    for line in choice.no_gain(bundle.manifest):
+        console().print(f"{line}; edgead verify measures it anew on the box", markup=False)
     if any(record.parity is None for record in bundle.manifest.engines):
         told = f"edgead verify {bundle.path} measures it on the device that runs it"
         console().print(f"not measured: built ahead of time, judged by its graph; {told}", markup=False)

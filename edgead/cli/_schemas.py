@@ -19,6 +19,7 @@ from edgead.typed import Rest
 RESULTS: Mapping[str, Mapping[str, str]] = {
     "demo": {"": "edgead.demo.report:Facts"},
     "train": {"": "edgead.cli._trained:Model", "auto": "edgead.cli._auto:Chosen"},
+    "pretrain": {"": "edgead.jobs.pretrain:Pretrained"},
     "distill": {"": "edgead.jobs.distill:Distilled"},
     "import": {"": "edgead.cli._imported:ImportedModel"},
     "export": {"": "edgead.cli._exported:Exported", "on-device": "edgead.cli._on_device:OnDevice"},

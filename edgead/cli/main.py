@@ -23,6 +23,7 @@ from edgead.words import hide, plain, short
 VERBS = {
     "demo": "everything at once on a simulated conveyor: train, export, verify, bench, run",
     "train": "train a model on a folder of good pictures",
+    "pretrain": "teach a backbone to see small changes on your good pictures, for --weights",
     "distill": "distil a teacher network for EfficientAD from pictures of anything",
     "import": "make a model from another tool's file",
     "export": "make a verified bundle from a trained model",

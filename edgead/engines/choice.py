@@ -1,4 +1,5 @@
-"""Which engine of a bundle `edgead run` takes when nobody says: the fastest on this machine.
+"""Which engine of a bundle `edgead run` takes when nobody says: the fastest on this machine, of lower precision only
+where that wins time (:func:`edgead.engines.timing.fastest`).
 
 Export chooses where it runs, which is seldom the box beside the camera; `edgead verify` chooses again there. ``--engine`` and
 ``engine:`` in a station.yaml stand above both.
@@ -15,7 +16,8 @@ from edgead import machine
 from edgead.bundle import Bundle, rewrite_manifest
 from edgead.engines import open_engine
 from edgead.engines.coarse import CoarseToFineEngine
-from edgead.engines.timing import LatencyStats, fastest, in_bursts
+from edgead.engines.timing import LatencyStats, fastest, in_bursts, wins_no_time
+from edgead.manifest import Manifest
 from edgead.measured import Choice
 from edgead.types import Engine
 
@@ -35,6 +37,12 @@ def chosen_elsewhere(bundle: Bundle) -> bool:
     """Was the default engine chosen on a machine of another kind than this one?"""
     facts = bundle.manifest.measured.choice.machine or bundle.manifest.machine
     return any(facts.get(key) != value for key, value in here().items())
+
+
+def no_gain(manifest: Manifest) -> list[str]:
+    """Which engines of lower precision won no time where the choice was made, in words."""
+    engines = {record.name: (record.backend, record.precision) for record in manifest.engines}
+    return wins_no_time(manifest.measured.choice.least_ms or {}, engines)
 
 
 def measure(bundle: Bundle, names: Sequence[str], threads: int | None) -> dict[str, LatencyStats]:
@@ -60,5 +68,6 @@ def choose(bundle: Bundle, stats: Mapping[str, LatencyStats]) -> Bundle:
         BundleError, StorageError: the bundle has changed meanwhile, or is not writable.
     """
     measured = dataclasses.replace(bundle.manifest.measured, choice=told(stats))
-    manifest = dataclasses.replace(bundle.manifest, default_engine=fastest(stats), measured=measured)
+    precisions = {record.name: record.precision for record in bundle.manifest.engines}
+    manifest = dataclasses.replace(bundle.manifest, default_engine=fastest(stats, precisions), measured=measured)
     return rewrite_manifest(bundle, manifest)

@@ -14,6 +14,10 @@ from edgead.types import Engine, Image
 
 ROUNDS, FEWEST, BURST = 20, 3, 4
 MAX_S = 5.0
+WORTH = 0.05
+"""Share of the time that a coarser precision must win to be taken."""
+
+FINEST_FIRST = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,32 @@ def in_bursts(engines: Mapping[str, Engine], image: Image, rounds: int = ROUNDS)
     return interleaved({name: partial(engine.infer, image) for name, engine in engines.items()}, rounds=rounds, burst=BURST)
 
 
-def fastest(stats: Mapping[str, LatencyStats]) -> str:
-    """The engine whose shortest time is the least: whatever else a machine does only ever adds time."""
-    return min(stats, key=lambda name: stats[name].min_ms)
+def fastest(stats: Mapping[str, LatencyStats], precisions: Mapping[str, str] | None = None) -> str:
+    """The engine whose shortest time is the least: whatever else a machine does only ever adds time. A finer one
+    is taken before it unless the coarser one wins `WORTH` of its time: rounding is to be paid for.
+
+    Args:
+        precisions: of the engines, of `FINEST_FIRST`; None: they are not told apart.
+    """
+    least = min(found.min_ms for found in stats.values())
+    near = [name for name, found in stats.items() if (1 - WORTH) * found.min_ms < least]
+    return min(near, key=lambda name: (FINEST_FIRST.index(precisions[name]) if precisions else 0, stats[name].min_ms))
+
+
+def wins_no_time(least_ms: Mapping[str, float], engines: Mapping[str, tuple[str, str]]) -> list[str]:
+    """In words, the engines of lower precision that win less than `WORTH` over FP32 of the same backend, or nothing at all.
+
+    Args:
+        least_ms: shortest times by engine, of one interleaved measurement.
+        engines: backend and precision of each.
+    """
+    floats = {backend: name for name, (backend, precision) in engines.items() if precision == "fp32" and name in least_ms}
+    return [
+        f"{name} wins no time here: {least_ms[name]:.2f} ms at least, {floats[backend]} {least_ms[floats[backend]]:.2f} ms"
+        for name, (backend, precision) in engines.items()
+        if precision != "fp32" and name in least_ms and backend in floats
+        if least_ms[name] > (1 - WORTH) * least_ms[floats[backend]]
+    ]
 
 
 def interleaved_ms(engines: Mapping[str, Engine], image: Image, rounds: int = ROUNDS) -> dict[str, float]:

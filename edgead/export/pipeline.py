@@ -13,7 +13,7 @@ from edgead.calibration.findings import Finding
 from edgead.engines import choice
 from edgead.engines.coarse import CoarseToFineEngine
 from edgead.engines.onnxruntime import OnnxRuntimeEngine
-from edgead.engines.timing import fastest, in_bursts
+from edgead.engines.timing import fastest, in_bursts, wins_no_time
 from edgead.errors import EdgeadError, MissingExtra
 from edgead.export.builds import BACKENDS, BUILDS, installed_backends
 from edgead.export.carry import carry_over
@@ -115,9 +115,9 @@ class _Export:
                 stack.callback(engine.close)
                 return Timed(engine.inputs, engine.outputs, name_of(shop.kept[0]))
             stats = in_bursts(engines, self.kitchen.frames.all[0])
-            first = next(iter(engines.values()))
+            first, precisions = next(iter(engines.values())), {name_of(job): job[1] for job in shop.kept}
             speed = {name: round(found.p50_ms, 3) for name, found in stats.items()}
-            return Timed(first.inputs, first.outputs, fastest(stats), speed, choice.told(stats))
+            return Timed(first.inputs, first.outputs, fastest(stats, precisions), speed, choice.told(stats))
 
     def tell(self, bundle: str = "", failure: str = "") -> None:
         """Write the report that was asked for, if one was; of a failure before anything was measured, the failure."""
@@ -140,8 +140,14 @@ class _Export:
                 engines=[self._row(shop, job) for job in shop.jobs if job in shop.measured], answers=answers, guards=shop.guarded,
                 calibrations=shop.calibrated, machine=machine.facts(), search=kitchen.options.search, judgement=self.findings,
                 oddest=oddest_of(kitchen.model_dir, kitchen.card), refused=shop.refused, pairs=kitchen.yardstick.pairs,
+                no_gain=self._no_gain(shop),
             ),
         )  # fmt: skip
+
+    def _no_gain(self, shop: Workshop) -> list[str]:
+        """Engines of lower precision that won no time, in words."""
+        engines = {name_of(job): job for job in shop.kept}
+        return wins_no_time((self.timed.choice.least_ms if self.timed else None) or {}, engines)
 
     def _row(self, shop: Workshop, job: Job) -> EngineRow:
         name = name_of(job)

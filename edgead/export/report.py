@@ -12,7 +12,7 @@ import numpy as np
 from edgead import __version__
 from edgead.bundle import Threshold
 from edgead.calibration.findings import Finding
-from edgead.calibration.int8.calibrate import CalibrationReport
+from edgead.calibration.int8.calibrate import CalibrationReport, in_words
 from edgead.calibration.judging.deviation import DOUBT, Deviation, Limits
 from edgead.calibration.judging.guarded import GuardReport, Refusal
 from edgead.errors import BadInput
@@ -67,6 +67,7 @@ class ReportData:
         oddest: the oddest good pictures of training, each with a caption.
         refused: engines that are not in the bundle, and why.
         pairs: of a good frame and a defect, that AUROC was measured with.
+        no_gain: engines of lower precision that won no time, in words.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ReportData:
     oddest: Sequence[tuple[str, Image]] = ()
     refused: Sequence[Refusal] = ()
     pairs: int = 0
+    no_gain: Sequence[str] = ()
 
     @property
     def kept(self) -> list[EngineRow]:
@@ -288,6 +290,7 @@ def _engines(data: ReportData) -> list[Block]:
     speed = {row.name: row.latency_ms for row in data.engines if row.latency_ms is not None}
     if len(speed) > 1:
         blocks.append(Picture("latency", figures.latency_bars(speed), "svg", "latency of each engine"))
+    blocks += [Text(line, "warning") for line in data.no_gain]
     return blocks
 
 
@@ -417,6 +420,8 @@ def _calibration(data: ReportData) -> list[Block]:
                 f"{told.pictures} good pictures ({told.target.options.method}, digest {told.digest[:12]})."
             )
         )
+        if told.kept_float:
+            blocks.append(Text(f"Products that are float in INT8 engines, too: {'; '.join(in_words(told.kept_float))}.", "faint"))
         blocks += [Text(str(finding), "warning") for finding in told.findings]
     return [Heading("Calibration"), *blocks] if blocks else []
 

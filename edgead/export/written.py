@@ -103,6 +103,7 @@ def _calibration(kitchen: Kitchen, shop: Workshop) -> dict[str, Any] | None:
         "tool": kitchen.options.tool,
         "weight_bits": first.target.options.weight_bits,
         "int8_products": first.products,
+        "float_products": [{"node": node, "op": op, "why": why} for node, op, why in first.kept_float],
         "findings": list(findings.values()),
     }
 

@@ -30,6 +30,7 @@ OTHER_WORDS = {
     "--device": "where it is computed: the choices differ",
     "--max-false-reject": "share of good parts that may be NG: threshold keeps the one before",
     "--defects": "folders of them: train learns from them, threshold chooses by them",
+    "--px": "side of what a training looks at: of what, each training says",
     "--labelled": "real defects: export compares on them, train auto chooses by them",
     "--minutes": "bound on a training: distil takes all of them, train auto begins none that would end later",
     "--steps": "of training: distil goes on from where it was",
@@ -111,7 +112,7 @@ def test_the_same_word_means_the_same_thing_on_every_verb() -> None:
     ("arguments", "first", "hint"),
     [
         ((), "edgead: a verb is missing", "one of: demo, train,"),
-        (("trian",), "edgead: there is no verb trian", "did you mean train?"),
+        (("trian",), "edgead: there is no verb trian", "did you mean train or pretrain?"),
         (("RECORDS",), "edgead: there is no verb RECORDS", "did you mean records?"),
         (("--verison",), "edgead: there is no option --verison", "did you mean --version?"),
         (("records", "--sinc", "1d"), "edgead records: there is no option --sinc", "did you mean --since"),

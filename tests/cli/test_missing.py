@@ -13,6 +13,7 @@ from tests.training._parts import write_good
 
 VERBS = {
     "train": (["patchcore", "pictures", "-o", "model"], "train"),
+    "pretrain": (["pictures", "-o", "taught.safetensors"], "train"),
     "distill": (["pictures", "-o", "teacher.safetensors"], "train"),
     "import": (["model.ckpt", "-o", "model"], "train"),
     "export": (["model"], "export"),
@@ -51,6 +52,7 @@ LATE = {
     "export": ["nowhere"],
     "export, calibration": ["model", "--calibration", "nowhere"],
     "export, taken": ["model", "-o", "pictures"],
+    "pretrain": ["nowhere", "-o", "taught.safetensors"],
     "distill": ["nowhere", "-o", "teacher.safetensors"],
 }
 

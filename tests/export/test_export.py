@@ -76,7 +76,7 @@ def test_the_manifest_tells_how_it_was_made(tiny: Tiny) -> None:
     assert manifest.measured.frames == {"held_out": 6, "good": 6, "defect": 6}
     assert {"torch", "onnx", "openvino", "onnxruntime"} <= manifest.tools.keys()
     times = manifest.measured.choice.least_ms or {}
-    assert manifest.default_engine == min(times, key=lambda name: times[name])
+    assert 0.95 * times[manifest.default_engine] < min(times.values())  # of two that are nearly alike, the finer one
     assert json.loads(json.dumps(manifest.to_json()))
 
 

@@ -20,6 +20,7 @@ from edgead.calibration.int8.targets import Target
 from edgead.calibration.pictures.screening import Reference
 from edgead.calibration.pictures.sets import CalibrationSet
 from edgead.errors import BadInput, EngineError
+from edgead.layout import listed
 from edgead.optional import require
 
 
@@ -80,6 +81,14 @@ class CalibrationReport:
         for row in data["layers"]:
             row.update({key: None for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)})
         return data
+
+
+def in_words(kept_float: Sequence[tuple[str, str, str]]) -> list[str]:
+    """``["depthwise or grouped: 2 Conv (deep, deeper)"]``, each reason once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for node, op, why in kept_float:
+        found.setdefault((why, op), []).append(node)
+    return [f"{why}: {len(nodes)} {op} ({listed(nodes)})" for (why, op), nodes in found.items()]
 
 
 def calibrate(

@@ -125,7 +125,7 @@ def observe(
     pools = shrinking_pools(graph, products)
     names = list(dict.fromkeys([*(product.activation for product in products), *(pool.input[0] for pool in pools)]))
     exact = exact_tensors(graph)
-    kernels = {p.activation: p.kernel for p in products if p.pointwise or p.activation in exact}
+    kernels = {p.activation: p.kernel for p in products if p.pointwise or (p.activation in exact and not p.dilated)}
     if not names:
         raise BadInput(f"{model} holds nothing that may be quantised", hint="export it with --precision fp32")
     scored = "score" in {value.name for value in graph.graph.output} and "score" not in names

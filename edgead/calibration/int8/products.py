@@ -6,7 +6,9 @@ What is quantised is a list of what may be, not of what may not:
   EfficientNet-Lite0), additions, concatenations or resizes; pools only where :func:`shrinking_pools` says.
 - Never a product with fewer than 8 output channels (its output is a score, not a feature) or fewer than 8 input channels: nothing
   to win, much to lose. But for a convolution that reads the picture on a grid without loss (:mod:`edgead.calibration.int8.stem`).
+- Never a transposed convolution: what a decoder needs of it is a nearest x 2 and a 3 x 3 convolution, which become INT8.
 - Never right behind a concatenation that could not be split (:mod:`edgead.calibration.int8.concats`): OpenVINO misreads that.
+- Never what its model says is to stay float (`float_parts` of a detector): such names begin with `STAYS_FLOAT`.
 - Never the score tail: whatever comes after the first ReduceMin/ReduceMax/TopK/ArgMin/ArgMax. Good pictures do not show how far a
   defect's score reaches, so ranges measured on them would clip it.
 """
@@ -25,6 +27,9 @@ from edgead.optional import require
 FEWEST_CHANNELS = 8
 GREY = 128.0
 """What is taken from a picture so that a signed 8-bit grid of step 1 holds it."""
+STAYS_FLOAT = "float/"
+"""The name of a node that its model says is to stay float begins so."""
+
 PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 TAIL_STARTS = frozenset({"ReduceMin", "ReduceMax", "TopK", "ArgMin", "ArgMax"})
 _POINTWISE = frozenset(
@@ -32,6 +37,15 @@ _POINTWISE = frozenset(
 )
 _UNARY = frozenset({"Clip", "Identity", "LeakyRelu", "Relu", "Sigmoid"})
 _WITH_CONSTANT = frozenset({"Add", "Sub", "Mul", "Div"})
+NOT_WRITTEN = {
+    "ConvTranspose": "transposed convolution",
+    "Einsum": "not a plain matrix product",
+    "GRU": "recurrent",
+    "LSTM": "recurrent",
+    "RNN": "recurrent",
+}
+"""Other products, which stay float, and why."""
+
 WHY = "Reading an ONNX graph"
 _NEAREST = frozenset({"ReduceMin", "TopK", "ArgMin"})
 _LIGHT = frozenset(
@@ -68,6 +82,11 @@ class Product:
     def pointwise(self) -> bool:
         """Every output is a product with one column of inputs: a 1x1 convolution or a matrix product."""
         return math.prod(self.kernel) == 1
+
+    @property
+    def dilated(self) -> bool:
+        """It reads a window with gaps."""
+        return any(max(a.ints, default=1) > 1 for a in self.node.attribute if a.name == "dilations")
 
 
 def load_graph(path: Path) -> Any:
@@ -122,6 +141,8 @@ def find_products(model: Any, keep_float: Sequence[str] = ()) -> tuple[list[Prod
     found: list[Product] = []
     kept: list[tuple[str, str, str]] = []
     for node in model.graph.node:
+        if node.op_type in NOT_WRITTEN:
+            kept.append((node.name, node.op_type, NOT_WRITTEN[node.op_type]))
         if node.op_type not in PRODUCTS:
             continue
         product = _judge(node, weights, stored, tail, exact)
@@ -129,6 +150,8 @@ def find_products(model: Any, keep_float: Sequence[str] = ()) -> tuple[list[Prod
             product = "behind a concatenation"
         if node.name in keep_float:
             product = "asked for"
+        elif node.name.startswith(STAYS_FLOAT):
+            product = "the model says so"
         if isinstance(product, Product):
             found.append(product)
         else:

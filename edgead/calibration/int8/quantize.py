@@ -113,7 +113,10 @@ class _Writer:
         integers, step = quantize_weight(values, product.axis, levels)
         covariance = self.tensors[product.activation].covariance
         rows: Array = np.moveaxis(values, product.out_axis, 0)
-        fits = covariance is not None and len(covariance) == math.prod(rows.shape[1:])  # it may be of another product's window
+        # it may be of another product's window
+        fits = (
+            covariance is not None and len(covariance) == math.prod(rows.shape[1:]) and (product.pointwise or not product.dilated)
+        )
         if self.options.correct_rounding and covariance is not None and fits:
             nearest: Array = np.moveaxis(integers, product.out_axis, 0).reshape(len(rows), -1)
             rounded = round_together(rows.reshape(len(rows), -1), nearest, step, levels, covariance)

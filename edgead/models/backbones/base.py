@@ -80,6 +80,14 @@ class Backbone(nn.Module):
         """Published weights -> this module's own."""
         raise NotImplementedError
 
+    def unfolded(self) -> dict[str, Tensor]:
+        """This module's own weights -> published ones that are read as the same again, for the layers that it has.
+
+        Raises:
+            BadInput: it cannot be written so.
+        """
+        raise BadInput(f"the weights of {self.name} cannot be written again", hint="take an EfficientNet-Lite or a ResNet")
+
     surplus: str = r"(?!)"
     """What a weight file may hold beside the weights of all layers: a regular expression of names."""
 
@@ -150,6 +158,19 @@ def conv_entries(network: nn.Module, names: Iterable[tuple[str, str, str]]) -> d
         assert isinstance(weight, Tensor)
         found[f"{conv}.weight"] = tuple(weight.shape)
         found |= {f"{norm}.{part}": (len(weight),) for part in ("weight", "bias", "running_mean", "running_var")}
+    return found
+
+
+def unfold(network: nn.Module, names: Iterable[tuple[str, str, str]], eps: float) -> dict[str, Tensor]:
+    """Convolutions and batch norms that :func:`fold` makes into the network's own convolutions, bit for bit."""
+    found: dict[str, Tensor] = {}
+    for conv, norm, new in names:
+        module = network.get_submodule(new)
+        weight, bias = (getattr(module, part).detach().float().cpu().clone() for part in ("weight", "bias"))
+        one = torch.ones(len(weight))
+        found[f"{conv}.weight"] = weight
+        found |= {f"{norm}.weight": torch.sqrt(one + eps), f"{norm}.bias": bias}
+        found |= {f"{norm}.running_mean": torch.zeros(len(weight)), f"{norm}.running_var": one}
     return found
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.models.backbones.base import Backbone, Shape, State, conv_entries, fold, layer_index
+from edgead.models.backbones.base import Backbone, Shape, State, conv_entries, fold, layer_index, unfold
 
 _EPS = 1e-3
 _STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192))
@@ -118,6 +118,9 @@ class EfficientNetLite(Backbone):
         for conv, norm, new in self._names():
             folded |= fold(state, conv, norm, _EPS, new)
         return folded
+
+    def unfolded(self) -> dict[str, Tensor]:
+        return unfold(self, self._names(), _EPS)
 
     def _names(self) -> list[tuple[str, str, str]]:
         """Published convolution and batch norm, and the module that both become."""

@@ -18,6 +18,7 @@ from edgead.models.backbones.base import (
     conv_entries,
     fold,
     layer_index,
+    unfold,
 )
 
 _EPS = 1e-5
@@ -101,6 +102,9 @@ class ResNet(Backbone):
         for conv, norm, new in self._names():
             folded |= fold(state, conv, norm, _EPS, new)
         return folded
+
+    def unfolded(self) -> dict[str, Tensor]:
+        return unfold(self, self._names(), _EPS)
 
     def _names(self) -> list[tuple[str, str, str]]:
         """Published convolution and batch norm, and the module that both become."""
