@@ -50,7 +50,7 @@ FAMILIES: Mapping[str, Family] = {
             sizes=f"{_ROOM}.simplenet.sizes:SimpleNetSizes",
             rewrites=f"{_ROOM}.simplenet.rewrites",
             shorter={"steps": 300},
-            auto_s=40,
+            auto_s=20,
         ),
         Family(
             "efficientad",
