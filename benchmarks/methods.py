@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", default="0,1,2", help="the first one is exported and timed, too")
     parser.add_argument("--size", type=int, help="input of every model, px (default: each method's own)")
     parser.add_argument("--max-minutes", type=float, default=1e6, help="start no cell after so much time")
+    parser.add_argument(
+        "--no-engines", action="store_true", help="only train and judge; a later run measures the cell with engines"
+    )
     parser.add_argument("--again", action="store_true", help="measure cells anew that are there")
     parser.add_argument("--retry", action="store_true", help="measure cells anew that failed")
     parser.add_argument("--only-print", action="store_true", help="measure nothing")
@@ -100,6 +103,7 @@ def measure(run: Run, asked: Sequence[str], sets: Sequence[str], seeds: Sequence
     """All cells that are asked for and not there: the first seed of everything first."""
     began = time.monotonic()
     for seed in seeds:
+        engines = seed == seeds[0] and not args.no_engines
         for name in sets:
             try:
                 SETS[name].find()
@@ -107,16 +111,21 @@ def measure(run: Run, asked: Sequence[str], sets: Sequence[str], seeds: Sequence
                 print(f"{name} left out: {reason}", file=sys.stderr)
                 continue
             for method in asked:
-                found = run.find(method, name, seed)
-                if found is not None and not args.again and not (args.retry and "failed" in found):
+                if not args.again and done(run.find(method, name, seed), engines, args.retry):
                     continue
                 if time.monotonic() - began > 60 * args.max_minutes:
                     return
-                first = seed == seeds[0]
-                maps = run.maps_of(method, name) if first else None
-                cell = measured(method, name, seed, args.size, engines=first, maps=maps)
+                maps = run.maps_of(method, name) if seed == seeds[0] else None
+                cell = measured(method, name, seed, args.size, engines=engines, maps=maps)
                 run.put(cell)
                 print(json.dumps(cell)[:400], file=sys.stderr, flush=True)
+
+
+def done(cell: Mapping[str, Any] | None, engines: bool, retry: bool) -> bool:
+    """Whether a cell need not be measured, with these wishes."""
+    if cell is None or (retry and ("failed" in cell or "engines_failed" in cell)):
+        return False
+    return "failed" in cell or not engines or "fp32_error" in cell or "engines_failed" in cell
 
 
 def measured(method: str, name: str, seed: int, size: int | None, *, engines: bool, maps: Path | None) -> dict[str, Any]:

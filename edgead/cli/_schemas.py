@@ -33,6 +33,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "verify": "edgead.jobs.weights:Verified",
     },
     "threshold": {"": "edgead.cli._thresholds:Thresholds"},
+    "evaluate": {"": "edgead.jobs.evaluate:Evaluated"},
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
     "station": {

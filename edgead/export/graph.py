@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from edgead.calibration.int8.products import PRODUCTS, STAYS_FLOAT
 from edgead.errors import EngineError
 from edgead.models.detector import Detector
 from edgead.optional import require
@@ -56,6 +57,8 @@ def write_onnx(detector: Detector, target: Path) -> None:
     for name, module in detector.named_modules():
         if isinstance(module, Detector):
             module.store(model, name)
+            for part in module.float_parts:
+                _stay_float(model, f"{name}.{part}.".lstrip("."))
     _check(onnx, model, (height, width))
     onnx.save(model, str(target))
 
@@ -71,6 +74,13 @@ def _strip(model: Any) -> None:
         del node.metadata_props[:]
     for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         del value.metadata_props[:]
+
+
+def _stay_float(model: Any, weights: str) -> None:
+    """Name the nodes that read weights of these names so that INT8 leaves them float."""
+    for node in model.graph.node:
+        if node.op_type in PRODUCTS and any(name.startswith(weights) for name in node.input):
+            node.name = f"{STAYS_FLOAT}{node.name}"
 
 
 def _check(onnx: Any, model: Any, size: tuple[int, int]) -> None:

@@ -11,11 +11,15 @@ from collections.abc import Mapping
 
 from edgead.errors import BadInput, MissingExtra
 from edgead.families.contract import Family, Preset
+from edgead.families.differnet import presets as differnet
+from edgead.families.distillation.presets import PRESETS as DISTILLATION
 from edgead.families.draem.presets import PRESETS as DRAEM
+from edgead.families.fastflow import presets as fastflow
 from edgead.families.gaussian import presets as gaussian
 from edgead.families.oneclass.presets import PRESETS as ONECLASS
 from edgead.families.patchsvdd.presets import PRESETS as PATCHSVDD
 from edgead.families.reconstruction import presets as reconstruction
+from edgead.families.students.presets import PRESETS as STUDENTS
 from edgead.families.translate import presets as translate
 
 _ROOM = "edgead.families"
@@ -76,6 +80,32 @@ FAMILIES: Mapping[str, Family] = {
             presets=gaussian.PRESETS,
         ),
         Family(
+            "differnet",
+            "DifferNet",
+            "how unlikely a whole picture is by a normalising flow of its pooled features",
+            "Rudolph, Wandt, Rosenhahn 2021, Same Same But DifferNet: Semi-Supervised Defect Detection with Normalizing Flows,"
+            " arXiv:2008.12577",
+            f"{_ROOM}.differnet.network:DifferNet",
+            options=f"{_ROOM}.differnet.options:DifferNetOptions",
+            fit=f"{_ROOM}.differnet.fit:fit",
+            shorter={"steps": 100},
+            presets=differnet.PRESETS,
+            resumes=True,
+        ),
+        Family(
+            "fastflow",
+            "FastFlow",
+            "how unlikely each place is by a normalising flow of convolutions over frozen features",
+            "Yu et al. 2021, FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing Flows,"
+            " arXiv:2111.07677",
+            f"{_ROOM}.fastflow.network:FastFlow",
+            options=f"{_ROOM}.fastflow.options:FastFlowOptions",
+            fit=f"{_ROOM}.fastflow.fit:fit",
+            shorter={"steps": 100},
+            presets=fastflow.PRESETS,
+            resumes=True,
+        ),
+        Family(
             "reconstruction",
             "Reconstruction",
             "what a network that only knows good pictures cannot rebuild: network x masking x neck x error, mixed freely",
@@ -87,6 +117,28 @@ FAMILIES: Mapping[str, Family] = {
             presets=reconstruction.PRESETS,
             resumes=True,
             tried=(),
+        ),
+        Family(
+            "students",
+            "Students",
+            "students that know only good patches disagree with their teacher, and with each other, on defects",
+            "Bergmann, Fauser, Sattlegger, Steger 2020, Uninformed Students, arXiv:1911.02357",
+            f"{_ROOM}.students.network:Students",
+            options=f"{_ROOM}.students.options:StudentsOptions",
+            fit=f"{_ROOM}.students.fit:fit",
+            presets=STUDENTS,
+            resumes=True,
+        ),
+        Family(
+            "distillation",
+            "Distillation",
+            "a student rebuilds the features of a pretrained network, from the picture or through a bottleneck",
+            "Wang, Han, Ding, Huang 2021, Student-Teacher Feature Pyramid Matching for Anomaly Detection, arXiv:2103.04257",
+            f"{_ROOM}.distillation.network:Distillation",
+            options=f"{_ROOM}.distillation.options:DistillationOptions",
+            fit=f"{_ROOM}.distillation.fit:fit",
+            presets=DISTILLATION,
+            resumes=True,
         ),
         Family(
             "oneclass",

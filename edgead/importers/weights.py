@@ -69,8 +69,11 @@ def check_numbers(path: Path, weights: Mapping[str, Tensor]) -> None:
         raise BadInput(f"{path}: {what}", hint="the training diverged or the file is damaged: train again")
 
 
-def fold_norm(state: Mapping[str, Tensor], layer: str, norm: str, new: str) -> dict[str, Tensor]:
+def fold_norm(state: Mapping[str, Tensor], layer: str, norm: str, new: str, biased: bool = True) -> dict[str, Tensor]:
     """A linear or convolution layer with the batch norm after it folded in (epsilon 1e-5), in double precision.
+
+    Args:
+        biased: the layer has a bias of its own.
 
     Raises:
         BadInput: a weight is missing.
@@ -78,7 +81,8 @@ def fold_norm(state: Mapping[str, Tensor], layer: str, norm: str, new: str) -> d
     try:
         gain = state[f"{norm}.weight"].double() / (state[f"{norm}.running_var"].double() + _EPS).sqrt()
         weight = state[f"{layer}.weight"].double()
-        bias = (state[f"{layer}.bias"].double() - state[f"{norm}.running_mean"].double()) * gain + state[f"{norm}.bias"].double()
+        own = state[f"{layer}.bias"].double() if biased else 0.0
+        bias = (own - state[f"{norm}.running_mean"].double()) * gain + state[f"{norm}.bias"].double()
     except KeyError as missing:
         raise BadInput(f"the file has no entry {missing.args[0]!r}", hint="it is incomplete or of another version") from missing
     scaled = weight * gain.view(-1, *[1] * (weight.ndim - 1))

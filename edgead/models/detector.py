@@ -37,6 +37,7 @@ class Detector(nn.Module):
         family: name of the model family.
         exports: how its graph comes about: ``"torch"`` is traced, ``"onnx"`` has a file of its own (:meth:`serialized`), and so
             has ``"openvino"`` (:meth:`write_ir`), which runs there only.
+        float_parts: names of its modules whose products stay float in INT8 (:mod:`edgead.calibration.int8.products`).
         two_graphs: on the CPU it is served by two graphs, of a coarse look and of a tile (:mod:`edgead.export.coarse`).
         config: JSON-able arguments that rebuild the architecture with :meth:`build` (before the weights are loaded).
         image_size: (height, width) of its input in pixels.
@@ -44,6 +45,7 @@ class Detector(nn.Module):
 
     family: ClassVar[str]
     exports: ClassVar[Literal["torch", "onnx", "openvino"]] = "torch"
+    float_parts: ClassVar[tuple[str, ...]] = ()
     two_graphs: ClassVar[bool] = False
 
     def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int]) -> None:

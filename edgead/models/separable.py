@@ -40,12 +40,15 @@ def resize_matrix(before: int, after: int, mode: str = "bilinear", antialias: bo
     """float32 `after` x `before`: the matrix of torch's own one-dimensional resize (half-pixel centres).
 
     Args:
-        mode: ``"bilinear"``, ``"bicubic"``, ``"nearest"`` or ``"nearest-exact"``.
+        mode: ``"bilinear"``, ``"bicubic"``, ``"nearest"``, ``"nearest-exact"``, or ``"corners"``: bilinear with the outermost
+            cells' middles on the edges (``align_corners=True``).
         antialias: widen the kernel when shrinking (``"bilinear"`` and ``"bicubic"`` only).
     """
     unit = torch.eye(before)[None, None]
     if mode.startswith("nearest"):
         return F.interpolate(unit, (after, before), mode=mode)[0, 0]
+    if mode == "corners":
+        return F.interpolate(unit, (after, before), mode="bilinear", align_corners=True)[0, 0]
     return F.interpolate(unit, (after, before), mode=mode, align_corners=False, antialias=antialias)[0, 0]
 
 

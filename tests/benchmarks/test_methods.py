@@ -48,6 +48,14 @@ def test_a_method_that_fails_is_a_row_with_the_reason(tiles: Path, capsys: pytes
     assert "| patchcore | failed |" in capsys.readouterr().out
 
 
+def test_what_is_not_measured_yet_is_measured_later() -> None:
+    judged, failed, whole = {"image_auroc": 0.9}, {"failed": "why"}, {"image_auroc": 0.9, "fp32_error": 1e-6}
+    assert not methods.done(None, engines=False, retry=False)
+    assert methods.done(judged, engines=False, retry=False) and not methods.done(judged, engines=True, retry=False)
+    assert methods.done(whole, engines=True, retry=True)
+    assert methods.done(failed, engines=True, retry=False) and not methods.done(failed, engines=True, retry=True)
+
+
 def test_unknown_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         methods.main(["--methods", "moon"])

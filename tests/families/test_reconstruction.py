@@ -149,6 +149,14 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
         made(lr=1e20, norm=False, loss=("l2",), error=("l2",), steps=20, bf16=False, neck="vae")
 
 
+def test_an_adversarial_training_that_makes_but_one_picture_ends_with_a_message() -> None:
+    """It hardly learns, so that all pictures that it makes stay one grey."""
+    varied = [np.clip(image.astype(int) + 12 * i - 90, 0, 255).astype(np.uint8) for i, image in enumerate(GOOD)]
+    with pytest.raises(BadInput, match="adversarial training collapsed") as told:
+        made(varied, neck="convex", adversary=0.01, lr=1e-9, norm=False, base=4, steps=400, batch=3)
+    assert "--adversary" in str(told.value.hint)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -165,6 +173,9 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
         ({"loss": ("l2:x",)}, "errors .* are not usable"),
         ({"loss": ("l2:nan",)}, "errors .* are not usable"),
         ({"loss": ("l2:inf",)}, "errors .* are not usable"),
+        ({"neck": "memory", "rows": 20, "shrink": 20.0}, "a shrink of 20 leaves nothing of a memory"),
+        ({"neck": "memory", "temperature": 0.5, "shrink": 3.0}, "a shrink of 3 leaves nothing of a memory"),
+        ({"masking": "disjoint", "cells": ("²",)}, "cells .* are not usable"),
         ({"loss": ()}, "errors .* are not usable"),
         ({"masking": "disjoint", "cells": ("0",)}, "cells .* are not usable"),
         ({"masking": "disjoint", "cells": ("4", "4")}, "cells .* are not usable"),

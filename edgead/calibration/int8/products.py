@@ -8,6 +8,7 @@ What is quantised is a list of what may be, not of what may not:
   to win, much to lose. But for a convolution that reads the picture on a grid without loss (:mod:`edgead.calibration.int8.stem`).
 - Never a transposed convolution: what a decoder needs of it is a nearest x 2 and a 3 x 3 convolution, which become INT8.
 - Never right behind a concatenation that could not be split (:mod:`edgead.calibration.int8.concats`): OpenVINO misreads that.
+- Never what its model says is to stay float (`float_parts` of a detector): such names begin with `STAYS_FLOAT`.
 - Never the score tail: whatever comes after the first ReduceMin/ReduceMax/TopK/ArgMin/ArgMax. Good pictures do not show how far a
   defect's score reaches, so ranges measured on them would clip it.
 """
@@ -26,6 +27,9 @@ from edgead.optional import require
 FEWEST_CHANNELS = 8
 GREY = 128.0
 """What is taken from a picture so that a signed 8-bit grid of step 1 holds it."""
+STAYS_FLOAT = "float/"
+"""The name of a node that its model says is to stay float begins so."""
+
 PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 TAIL_STARTS = frozenset({"ReduceMin", "ReduceMax", "TopK", "ArgMin", "ArgMax"})
 _POINTWISE = frozenset(
@@ -146,6 +150,8 @@ def find_products(model: Any, keep_float: Sequence[str] = ()) -> tuple[list[Prod
             product = "behind a concatenation"
         if node.name in keep_float:
             product = "asked for"
+        elif node.name.startswith(STAYS_FLOAT):
+            product = "the model says so"
         if isinstance(product, Product):
             found.append(product)
         else:

@@ -156,7 +156,7 @@ class _Training:
         return float(loss.detach())
 
     def _contest(
-        self, adversary: Adversary, x: Tensor, rebuilt: Tensor, code: Tensor
+        self, adversary: Adversary, x: Tensor, rebuilt: Tensor, code: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The network's adversarial loss, and what the critic is asked about.
 
@@ -165,7 +165,7 @@ class _Training:
         rebuilt ones.
         """
         neck = self.detector.neck
-        if not isinstance(neck, Convex):
+        if not isinstance(neck, Convex) or code is None:
             return adversary.loss(rebuilt), (x,), (rebuilt,)
         weights, drawn = neck.draw(len(x), self.generator)
         picture = self.decode(neck.back(drawn), [])
@@ -175,15 +175,16 @@ class _Training:
         spread = -(weights * told.log_softmax(1)).sum(1).mean()
         return adversary.loss(*made) + adversary.critic(*real).mean() + spread, real, made
 
-    def one_loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of a batch, what was rebuilt of it, and its code before the neck."""
+    def one_loss(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The loss of a batch, what was rebuilt of it, and its code before the neck, where that is all that was rebuilt from."""
         task = self.detector.masking.draw(x, generator)
         code, skips = self.encode(task.inputs, task.visible)
         passed, penalty = self.detector.neck.learn(code, generator)
         rebuilt = task.join(self.decode(passed, skips))
+        whole = None if skips or len(code) != len(x) else code
         away = self.loss(task.wanted, rebuilt)
         loss: Tensor = (away if task.weight is None else away * task.weight).mean()
-        return loss + (penalty * loss.detach() if self.detector.neck.relative else penalty), rebuilt, code
+        return loss + (penalty * loss.detach() if self.detector.neck.relative else penalty), rebuilt, whole
 
     @torch.no_grad()
     def heldout(self) -> float:

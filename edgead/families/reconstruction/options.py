@@ -44,7 +44,7 @@ def _weighable(texts: tuple[str, ...]) -> bool:
 
 
 def _sides(texts: tuple[str, ...]) -> bool:
-    return bool(texts) and len(set(texts)) == len(texts) and all(text.isdigit() and int(text) > 0 for text in texts)
+    return bool(texts) and len(set(texts)) == len(texts) and all(text.isdecimal() and 0 < int(text) <= 4096 for text in texts)
 
 
 def _errors(default: tuple[str, ...], help: str) -> Any:
@@ -74,7 +74,7 @@ class ReconstructionOptions(Options):
         "as_is", "pictures as they are, or each with its mean at mid grey, so that brightness says nothing", choices=LIGHTS
     )
     steps: int = option(800, "training steps", metavar="N", least=1)
-    batch: int = option(8, "pictures in a step", metavar="N", least=1, rare=True)
+    batch: int = option(8, "pictures in a step", metavar="N", least=1, most=1024, rare=True)
     lr: float = option(1e-3, "learning rate of Adam, which falls to 0 on a cosine", metavar="X", above=0, rare=True)
     weight_decay: float = option(0.0, "of Adam", metavar="X", least=0, rare=True)
     flips: bool = option(False, "pictures are mirrored at random, for textures", rare=True)
@@ -93,11 +93,13 @@ class ReconstructionOptions(Options):
         0.0, "of the neck's own distance in map and score, both in deviations over good pictures", metavar="X", least=0, most=1,
         rare=True,
     )  # fmt: skip
-    base: int | None = option(None, "channels of the network's first layer", metavar="N", usual="16", least=1, rare=True)
-    levels: int | None = option(None, "halvings of a unet", metavar="N", usual="4", least=1, rare=True)
+    base: int | None = option(
+        None, "channels of the network's first layer", metavar="N", usual="16", least=1, most=512, rare=True
+    )
+    levels: int | None = option(None, "halvings of a unet", metavar="N", usual="4", least=1, most=8, rare=True)
     stem: int | None = option(None, "stride of a unet's first convolution", metavar="N", usual="1", least=1, most=2, rare=True)
     skips: bool | None = option(None, "skip connections of a unet", usual="true", rare=True)
-    blocks: int | None = option(None, "residual blocks", metavar="N", usual="4", least=1, rare=True)
+    blocks: int | None = option(None, "residual blocks", metavar="N", usual="4", least=1, most=64, rare=True)
     cells: tuple[str, ...] | None = option(
         None, "sides of the cells that are hidden, px", metavar="A,B", usual="by the masking",
         check=_sides, wrong="cells {} are not usable", hint="give whole numbers, e.g. --cells 4,8,16", rare=True,
@@ -123,10 +125,10 @@ class ReconstructionOptions(Options):
     alpha: float | None = option(None, "length of such a step", metavar="X", usual="2", above=0, rare=True)
     keep: float | None = option(None, "what it costs to leave the picture", metavar="X", usual="0.05", least=0, rare=True)
     vector: int | None = option(
-        None, "numbers that a picture goes through", metavar="N", usual="100, 64 of a convex neck", least=1, rare=True
+        None, "numbers that a picture goes through", metavar="N", usual="100, 64 of a convex neck", least=1, most=4096, rare=True
     )
     beta: float | None = option(None, "weight of a vae's divergence", metavar="X", usual="1", least=0, rare=True)
-    rows: int | None = option(None, "that a neck remembers", metavar="N", usual="by the neck", least=2, rare=True)
+    rows: int | None = option(None, "that a neck remembers", metavar="N", usual="by the neck", least=2, most=20_000, rare=True)
     temperature: float | None = option(
         None, "of a memory's addressing; 1 in the paper", metavar="X", usual="10", above=0, rare=True
     )
@@ -158,6 +160,11 @@ class ReconstructionOptions(Options):
                 raise BadInput(f"{flag} is nothing without an adversary", hint="give its weight with --adversary")
         if self.neck_share and self.neck not in TELLING:
             raise BadInput(f"--neck-share is nothing for neck {self.neck}", hint=f"it is for --neck {' or '.join(TELLING)}")
+        if self.neck == "memory":
+            memory = self.part("neck")
+            most = min(memory["rows"], math.exp(min(2 * memory["temperature"], 50)))  # of a softmax of cosines, by its mean
+            if memory["shrink"] >= most:
+                raise BadInput(f"a shrink of {memory['shrink']:g} leaves nothing of a memory", hint=f"give one below {most:.3g}")
         if not self.moves and (self.alpha is not None or self.keep is not None):
             raise BadInput("--alpha and --keep are nothing without steps that a picture is moved", hint="give --moves 1 or more")
         if self.moves and (self.network not in MOVING or self.masking != "none" or self.neck not in ("none", "vector", "vae")):

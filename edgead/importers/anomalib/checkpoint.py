@@ -13,7 +13,16 @@ from torch import Tensor
 
 from edgead.bundle import Threshold
 from edgead.errors import BadInput
-from edgead.importers.anomalib import draem, efficientad, patchcore, supersimplenet
+from edgead.importers.anomalib import (
+    draem,
+    efficientad,
+    fastflow,
+    padim,
+    patchcore,
+    reverse_distillation,
+    stfpm,
+    supersimplenet,
+)
 from edgead.importers.anomalib.reading import State
 from edgead.importers.model import Imported, ImportOptions, refuse_options
 from edgead.importers.steps import Normalize, Resize, Step, read_steps, shown
@@ -22,9 +31,9 @@ from edgead.importers.weights import check_numbers
 from edgead.models.streams import Record
 from edgead.models.wrappers.prepared import Scale
 
-KINDS = (patchcore, efficientad, supersimplenet, draem)
-"""Each has `MARK`, a weight that only its checkpoints have, `TITLE`, what anomalib calls it, `NORMALIZED`, whether it is trained
-on normalised pictures unless the file tells otherwise, and `build`."""
+KINDS = (patchcore, efficientad, supersimplenet, stfpm, reverse_distillation, draem, padim, fastflow)
+"""Each has `MARK`, how names of weights begin that only its checkpoints have, `TITLE`, what anomalib calls it, `NORMALIZED`,
+whether it is trained on normalised pictures unless the file tells otherwise, and `build`."""
 
 RECORDS = (
     "anomalib.", "torchvision.", "lightning.", "lightning_fabric.", "pytorch_lightning.", "torchmetrics.", "omegaconf.",
@@ -161,7 +170,7 @@ def read_threshold(state: State, config: Any, assumptions: list[str]) -> Thresho
 
 def _kind(path: Path, state: State) -> ModuleType:
     for kind in KINDS:
-        if kind.MARK in state:
+        if any(name.startswith(kind.MARK) for name in state):
             return kind
     first = ", ".join(sorted({name.split(".")[0] for name in state})[:4]) or "nothing"
     raise BadInput(

@@ -41,15 +41,28 @@ def load(detector: Detector, weights: Mapping[str, Tensor]) -> None:
         raise BadInput(f"the weights do not fit: {detail[:160]}", hint="the file is incomplete or of another version") from error
 
 
-def backbone_of(hyper: Mapping[str, Any], options: ImportOptions, assumptions: list[str]) -> tuple[str, tuple[str, ...]]:
+def backbone_of(
+    hyper: Mapping[str, Any],
+    options: ImportOptions,
+    assumptions: list[str],
+    usual: tuple[str, tuple[str, ...]] = ("wide_resnet50_2", ("layer2", "layer3")),
+) -> tuple[str, tuple[str, ...]]:
+    """Name and layers of a model's backbone.
+
+    Args:
+        usual: what anomalib takes when it is not asked for another.
+
+    Raises:
+        BadInput: the file tells what no backbone has.
+    """
     name = options.backbone or hyper.get("backbone")
     layers = options.layers or hyper.get("layers")
     if not name:
-        name = "wide_resnet50_2"
-        assumptions.append("the file does not name its backbone: wide_resnet50_2 assumed")
+        name = usual[0]
+        assumptions.append(f"the file does not name its backbone: {name} assumed")
     if not layers:
-        layers = ("layer2", "layer3")
-        assumptions.append("the file does not name its layers: layer2, layer3 assumed")
+        layers = usual[1]
+        assumptions.append(f"the file does not name its layers: {', '.join(layers)} assumed")
     name = value_of(name)
     if not isinstance(name, str) or not isinstance(layers, (list, tuple)):
         raise BadInput(f"the file tells backbone {shown(name)} and layers {shown(layers)}", hint="give --backbone and --layers")

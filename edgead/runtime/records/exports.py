@@ -57,7 +57,7 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path, columns: Mappin
     arrow = require("pyarrow", extra="parquet", why="Writing Parquet")
     parquet = require("pyarrow.parquet", extra="parquet", why="Writing Parquet")
     compute = require("pyarrow.compute", extra="parquet", why="Writing Parquet")
-    dates = ("time", "acknowledged")
+    dates = [name for name in ("time", "acknowledged") if name in columns]
     instant = arrow.timestamp("ms", tz="UTC")
     plain = arrow.schema([(name, _PARQUET[kind.split()[0]]) for name, kind in columns.items()])
     schema = arrow.schema(

@@ -1,0 +1,1 @@
+"""STFPM and Reverse Distillation: a student rebuilds the features of a frozen backbone."""

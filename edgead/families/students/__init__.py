@@ -1,0 +1,1 @@
+"""Uninformed Students: students that know only good parts disagree with their teacher, and with each other, on defects."""
