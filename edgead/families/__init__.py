@@ -80,6 +80,16 @@ FAMILIES: Mapping[str, Family] = {
             presets=gaussian.PRESETS,
         ),
         Family(
+            "mmd",
+            "MMD witness",
+            "how dense good patches lie around each patch, by a kernel: for what is wrong a little everywhere",
+            "after Gretton et al. 2012, A Kernel Two-Sample Test, JMLR 13; Šmídl, Bím, Pevný 2019, Anomaly scores for generative"
+            " models, arXiv:1905.11890",
+            f"{_ROOM}.mmd.network:MmdWitness",
+            options=f"{_ROOM}.mmd.options:MmdOptions",
+            fit=f"{_ROOM}.mmd.fit:fit",
+        ),
+        Family(
             "differnet",
             "DifferNet",
             "how unlikely a whole picture is by a normalising flow of its pooled features",
@@ -126,6 +136,7 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.students.network:Students",
             options=f"{_ROOM}.students.options:StudentsOptions",
             fit=f"{_ROOM}.students.fit:fit",
+            shorter={"patches": 8000},
             presets=STUDENTS,
             resumes=True,
         ),
@@ -137,6 +148,7 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.distillation.network:Distillation",
             options=f"{_ROOM}.distillation.options:DistillationOptions",
             fit=f"{_ROOM}.distillation.fit:fit",
+            shorter={"steps": 60},
             presets=DISTILLATION,
             resumes=True,
         ),

@@ -14,6 +14,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "ae": {"steps": 10, "base": 8},
     "ae_ssim": {"steps": 10, "base": 8},
     "vae": {"steps": 10, "base": 8},
+    "wae_mmd": {"steps": 10, "base": 8, "vector": 8},
     "memae": {"steps": 10, "base": 8},
     "scadn": {"steps": 4, "batch": 2, "blocks": 1},
     "smai": {"steps": 4, "base": 8, "batch": 2},

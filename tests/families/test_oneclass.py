@@ -18,6 +18,7 @@ from edgead.families.oneclass.history import History
 from edgead.families.oneclass.network import Head
 from edgead.families.oneclass.options import OneClassOptions
 from edgead.models.learning.steps import Checkpoint
+from edgead.models.parts.scores import reduced
 from tests.bundles import part
 
 SIDE = 64
@@ -141,3 +142,17 @@ def test_a_generator_that_makes_one_picture_only_is_told() -> None:
     with pytest.raises(BadInput, match="collapsed") as caught:
         History(FitData(apart, (32, 32)), options, range(8))
     assert "--history" in caught.value.hint
+
+
+def test_a_place_is_told_by_what_good_pictures_have_there() -> None:
+    pictures = torch.from_numpy(np.stack(good()))
+    pixels = pictures.permute(0, 3, 1, 2).flip(1).float()
+    detector = fit(FitData(good(), (SIDE, SIDE)), OneClassOptions(steps=3, batch=2, width=8))
+    with torch.no_grad():
+        cells = detector.cells(pixels)
+        assert float(cells.mean(0).abs().max()) < 1e-3
+        assert float(cells.std(0, unbiased=False).max()) < 1.0
+        assert torch.allclose(detector(pictures)[1], reduced(cells, "top"))
+    plain = fit(FitData(good(), (SIDE, SIDE)), OneClassOptions(steps=3, batch=2, width=8, places=False))
+    with torch.no_grad():
+        assert torch.equal(plain.cells(pixels), plain.raw(pixels))

@@ -12,6 +12,7 @@ defects on them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from edgead.models.backbones import Backbone, load_backbone
 from edgead.models.learning.steps import Stateful, run, split
 from edgead.models.learning.synthetic import mixed
 from edgead.models.rows import to_pixels
+from edgead.published import published
 
 SOMEWHERE = 0.05
 """Share of the cells that a real defect without a mask must be seen in."""
@@ -35,6 +37,9 @@ Examples = tuple[Tensor, Tensor, Tensor]
 
 MEASURED = 32
 """Pictures that the features' mean and deviation come from, at most."""
+
+PLACES = 200
+"""Pictures that what is usual in a place comes from, at most."""
 
 HELD_OUT = 16
 """Pictures whose loss is looked at, at most."""
@@ -47,10 +52,11 @@ def fit(data: FitData, options: OneClassOptions) -> OneClass:
     Raises:
         BadInput: weights that do not load, the training diverged, or a generator collapsed.
     """
-    config = {"network": options.network, "width": options.width, "score": options.score, "sigma": options.sigma}
+    config: dict[str, Any] = {name: getattr(options, name) for name in ("network", "width", "score", "sigma", "places")}
     backbone = None
     if options.network == "head":
-        backbone = load_backbone(options.backbone, options.layers, options.weights)
+        layers = options.layers or published(options.backbone).layers[:1]
+        backbone = load_backbone(options.backbone, layers, options.weights)
         config |= {"backbone": backbone.name, "layers": list(backbone.layers), "outputs": options.outputs}
     learnt, held = split(len(data.images), data.seed)
     with torch.random.fork_rng(devices=[]):
@@ -59,6 +65,8 @@ def fit(data: FitData, options: OneClassOptions) -> OneClass:
         history = None if options.network == "head" else History(data, options, learnt)
     training = _HeadTraining(detector, data, options) if history is None else _CriticTraining(detector, data, options, history)
     training.train(learnt, held)
+    if options.places:
+        training.measure()
     return detector.cpu().eval().requires_grad_(False)
 
 
@@ -110,6 +118,13 @@ class _Training:
         )  # fmt: skip
         self.judge.eval()
         self.finish()
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """What is usual in each place of the good pictures (:data:`PLACES` of them at most)."""
+        chosen = torch.randperm(len(self.data.images), generator=self.generator)[:PLACES].tolist()
+        told = [self.detector.raw(to_pixels([self.data.images[k]]).to(self.data.device)) for k in chosen]
+        self.detector.measure(torch.cat(told))
 
     def examples(self, chosen: Sequence[int], count: int, generator: torch.Generator, real: bool) -> Examples:
         """Good pictures, as many odd ones and where they are odd: half of them real defects, if there are such and they are asked

@@ -93,12 +93,17 @@ class Critic(nn.Module):
 class OneClass(Detector):
     """What the network says of each cell, enlarged to the picture; the score is a reduction of the cells.
 
+    With ``places`` the anomaly of a cell is how far it is from what good pictures have in its place: fixed parts have edges that
+    the judge would take for defects in every picture.
+
     Config keys: ``network`` ("head" or "critic"), ``width``, ``score`` (:func:`edgead.models.parts.scores.reduced`), ``sigma`` of
-    the Gaussian that a cell speaks for, px. Of the head also ``backbone``, ``layers``, ``outputs`` K.
+    the Gaussian that a cell speaks for, px, ``places``. Of the head also ``backbone``, ``layers``, ``outputs`` K.
     """
 
     family: ClassVar[str] = "oneclass"
     backbone: Backbone | None
+    place_mean: Tensor
+    place_spread: Tensor
 
     def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int], backbone: Backbone | None = None) -> None:
         super().__init__(config, image_size)
@@ -112,7 +117,10 @@ class OneClass(Detector):
         else:
             self.judge = Critic(width)
         with torch.no_grad():
-            grid = self.cells(torch.zeros(1, 3, *image_size)).shape[-2:]
+            grid = self.raw(torch.zeros(1, 3, *image_size)).shape[-2:]
+        if config["places"]:
+            self.register_buffer("place_mean", torch.zeros(*grid))
+            self.register_buffer("place_spread", torch.ones(*grid))
         self.spread = GaussUp((int(grid[0]), int(grid[1])), image_size, float(config["sigma"]))
 
     @classmethod
@@ -125,8 +133,23 @@ class OneClass(Detector):
 
     def cells(self, pixels: Tensor) -> Tensor:
         """float32 N x 3 x H x W, RGB, 0 to 255 -> N x h x w."""
+        found = self.raw(pixels)
+        if self.config["places"]:
+            found = (found - self.place_mean) / self.place_spread
+        return found
+
+    def raw(self, pixels: Tensor) -> Tensor:
+        """What the judge says, whatever the place."""
         found: Tensor = self.judge(pixels if self.backbone is None else self.backbone(pixels))
         return found
+
+    @torch.no_grad()
+    def measure(self, told: Tensor) -> None:
+        """Set what is usual in each place, from what :meth:`raw` tells of good pictures, N x h x w. The spread is the deviation
+        there plus that of all places, so that a quiet place does not shout."""
+        spread = told.std(0, unbiased=False)
+        self.place_mean.copy_(told.mean(0))
+        self.place_spread.copy_(spread + spread.mean().clamp_min(1e-3))
 
     def seen(self, pixels: Tensor) -> Tensor:
         return pixels if self.backbone is None else self.backbone(pixels)[0]

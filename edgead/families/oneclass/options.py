@@ -30,14 +30,18 @@ class OneClassOptions(Options):
     network: str = option("head", "what judges: a head on a backbone's features, or a critic on the picture", choices=NETWORKS)
     backbone: str = option(DEFAULT, "of the head: network that describes patches", metavar="NAME", rare=True)
     layers: tuple[str, ...] | None = option(
-        None, "of the head: layers of the backbone that are taken", metavar="A,B", usual="the backbone's usual ones", rare=True
+        None,
+        "of the head: layers of the backbone that are taken",
+        metavar="A,B",
+        usual="the first of the backbone's usual ones",
+        rare=True,
     )
     weights: Path | None = option(
         None, "of the head: weights of the backbone", metavar="FILE", usual="as edgead weights list shows, or fetched"
     )
     outputs: int = option(16, "of the head: numbers whose squares are a cell's anomaly", metavar="N", least=1, rare=True)
     even: bool = option(True, "of the head: features by their mean and deviation on good pictures", rare=True)
-    steps: int = option(200, "training steps", metavar="N", least=1)
+    steps: int = option(150, "training steps", metavar="N", least=1)
     batch: int = option(6, "good pictures in a step; as many with defects are added", metavar="N", least=2, rare=True)
     width: int = option(64, "channels of the judge", metavar="N", least=8, rare=True)
     lr: float = option(1e-3, "learning rate, which falls to 0 on a cosine", metavar="X", above=0, rare=True)
@@ -45,7 +49,8 @@ class OneClassOptions(Options):
         SYNTHETIC, "defects that are made up", metavar="A,B", usual="all", check=_known,
         wrong="synthetic defects {} are not known", hint=f"choose from {', '.join(SYNTHETIC)}",
     )  # fmt: skip
-    score: str = option("max", "of the cells: the largest, the mean, or the mean of the top hundredth", choices=SCORES)
+    places: bool = option(True, "a cell is told by what good pictures have in its place", rare=True)
+    score: str = option("top", "of the cells: the largest, the mean, or the mean of the top hundredth", choices=SCORES)
     sigma: float = option(10.0, "of the Gaussian that a cell speaks for in the map, px", metavar="PX", above=0, rare=True)
     history: str = option("autoencoder", "of a critic: what has a history, an autoencoder or a GAN", choices=HISTORIES, rare=True)
     history_steps: int = option(200, "of a critic: training steps of what has a history", metavar="N", least=1, rare=True)

@@ -12,7 +12,7 @@ PRESETS = (
         "Liznerski et al. 2021, Explainable Deep One-Class Classification, arXiv:2007.01760",
         options={},
         paper={
-            "layers": ("blocks.4",), "outputs": 1, "even": False, "synthetic": ("confetti",), "score": "mean",
+            "outputs": 1, "even": False, "places": False, "synthetic": ("confetti",), "score": "mean",
             "sigma": 12.0, "steps": 10_000, "batch": 64, "width": 512,
         },
         gave_up="a wide head and 200 epochs; takes five kinds of made up defects in place of confetti alone",
@@ -26,7 +26,8 @@ PRESETS = (
         "Chatillon & Ballester 2020, History-based Anomaly Detector, arXiv:1912.11843",
         options={"network": "critic", "width": 16, "score": "mean", "lr": 1e-3, "steps": 300, "sigma": 4.0},
         paper={"history": "gan", "history_steps": 20_000, "history_lr": 2e-4, "history_width": 64, "width": 64, "snapshots": 16,
-               "drawn": 0.0, "steps": 20_000, "batch": 32},
+               "drawn": 0.0, "places": False, "steps": 20_000, "batch": 32},
         gave_up="a GAN: the history is of an autoencoder, and half of the odd pictures have a made up defect",
+        made_up=True,
     ),
 )  # fmt: skip
