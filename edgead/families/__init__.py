@@ -20,6 +20,7 @@ from edgead.families.oneclass.presets import PRESETS as ONECLASS
 from edgead.families.patchsvdd.presets import PRESETS as PATCHSVDD
 from edgead.families.reconstruction import presets as reconstruction
 from edgead.families.students.presets import PRESETS as STUDENTS
+from edgead.families.translate import presets as translate
 
 _ROOM = "edgead.families"
 
@@ -190,6 +191,20 @@ FAMILIES: Mapping[str, Family] = {
             presets=DRAEM,
             resumes=True,
             tried=(),
+        ),
+        Family(
+            "translate",
+            "Translation",
+            "makes a picture good and shows what changed; learns from good pictures and defects without masks",
+            "Wolleb, Sandkühler, Cattin 2020, DeScarGAN: Disease-Specific Anomaly Detection with Weak Supervision,"
+            " arXiv:2007.14118",
+            f"{_ROOM}.translate.network:Translate",
+            options=f"{_ROOM}.translate.options:TranslateOptions",
+            fit=f"{_ROOM}.translate.fit:fit",
+            presets=translate.PRESETS,
+            resumes=True,
+            tried=(),
+            needs_defects=True,
         ),
         Family(
             "supersimplenet",

@@ -35,5 +35,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "fcdd": {"steps": 3, "batch": 2, "width": 8},
     "history_ad": {"steps": 5, "batch": 2, "width": 8, "history_steps": 8},
     "patchsvdd": {"steps": 3, "batch": 2, "rows": 40, "big_rows": 20},
+    "translate": {"steps": 3, "batch": 2, "base": 8},
+    "descargan": {"steps": 3, "batch": 2, "base": 8},
     "draem": {"steps": 10, "batch": 2, "lr": 0.01},
 }
