@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         measure(run, asked, sets, seeds, args)
     if args.gallery is not None:
         there = {(method, name): file for method in asked for name in sets if (file := run.maps_of(method, name)).is_file()}
-        sheet(args.gallery, there, [method for method in asked if any(method == one for one, _ in there)], sets)
+        shown = [[one for one in names if any(one in key for key in there)] for names in (asked, sets)]
+        sheet(args.gallery, there, *shown)
     print("\n".join(printed(summarise(run.cells))))
     if args.write_docs:
         written(DOCS, summarise(run.cells))

@@ -2,6 +2,8 @@
 
     python -m benchmarks.replay --json benchmarks/results/replay.json
 
+Also what a reading costs by area, which a thread of its own does after the verdict: level and statistic of a smooth random map.
+
 Makes databases of `--parts` records, as a station's store makes them, of each kind of rule, and replays the whole of each.
 """
 
@@ -15,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from benchmarks._fresh import show
@@ -32,6 +35,7 @@ KINDS = {
     "score, settling in 3": Judged(Rule(3.0), "openvino-int8", settle_frames=3, hysteresis=0.1),
     "score, 2 frames a part": Judged(Rule(3.0), "openvino-int8", views=2, ng_views=1),
 }
+SIDES_PX = (64, 128, 256, 512)
 TITLES = ("rule", "parts", "file", "replay", "changed")
 
 
@@ -64,6 +68,19 @@ def row(part: int, level: float, rule: int, views: int) -> dict[str, Any]:
     return {**texts, **stages, **numbers, **none, **several, **found, "rule": rule, "statistic": level, "level": level}
 
 
+def reading_ms(side_px: int, runs: int) -> float:
+    """CPU time of a reading by area, median."""
+    noise = np.random.default_rng(0).normal(size=(side_px, side_px)).astype(np.float32)
+    anomaly_map = np.asarray(cv2.GaussianBlur(noise, (0, 0), side_px / 64), np.float32)
+    judged = Judged(Rule(0.0, None, PixelRule(float(np.quantile(anomaly_map, 0.99)), 12), "area"))
+    took = []
+    for _ in range(runs):
+        began = time.process_time()
+        judged.reading(0.0, anomaly_map)
+        took.append(time.process_time() - began)
+    return round(1000 * statistics.median(took), 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=int, default=300_000)
@@ -87,8 +104,11 @@ def main() -> None:
         for r in rows
     ]
     show(TITLES, shown)
+    cv2.setNumThreads(1)
+    readings = [{"side_px": side, "ms": reading_ms(side, 4 * arguments.runs)} for side in SIDES_PX]
+    show(("map", "reading by area"), [(f"{one['side_px']} px", f"{one['ms']:.2f} ms") for one in readings])
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"machine": facts(), "rows": rows}, indent=1) + "\n")
+        arguments.json.write_text(json.dumps({"machine": facts(), "rows": rows, "readings": readings}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from edgead.calibration.judging.guarded import GuardOptions
 from edgead.engines import open_engine
 from edgead.errors import EdgeadError
 from edgead.export import ExportOptions, export_bundle
+from edgead.families import method as method_of
 from edgead.jobs.train import Looked, train, train_request
 from edgead.models.detector import Detector
 from edgead.training.dataset import Labelled, load_labelled
@@ -78,7 +79,11 @@ def measure(method: str, name: str, seed: int, size: int, tell: Tell, *, engines
     with tempfile.TemporaryDirectory() as scratch:
         good, labelled = Path(scratch) / "good", Path(scratch) / "labelled"
         laid([(file, good) for file in files] + [(file, labelled / "test" / kind) for file, kind, _ in entries])
-        result = fitted(method, good, Path(scratch) / "model", seed, size, tell, most_s)
+        taught = others(method, name, entries, seed)
+        laid([(file, Path(scratch) / "taught" / kind) for file, kind, _ in taught])
+        result = fitted(
+            method, good, Path(scratch) / "model", seed, size, tell, most_s, Path(scratch) / "taught" if taught else None
+        )
         test = list(load_labelled(entries, result.images.recipe))
         told = judged(result, test, tell)
         if maps is not None:
@@ -90,6 +95,17 @@ def measure(method: str, name: str, seed: int, size: int, tell: Tell, *, engines
                 timed(bundle, result, tell)
 
 
+def others(name: str, of: str, entries: Sequence[Entry], seed: int) -> list[Entry]:
+    """Defects that nobody is judged on, for a method that needs some. Raises EdgeadError: there are hardly any."""
+    if not method_of(name)[0].needs_defects:
+        return []
+    judged = {file for file, _, _ in entries}
+    left = [one for one in SETS[of].find()[1] if one[1] != "good" and one[0] not in judged]
+    if len(left) < 8:
+        raise EdgeadError(f"{len(left)} defects are left to learn from")
+    return [left[i] for i in np.random.default_rng(seed).permutation(len(left))[:DEFECTS]]
+
+
 def laid(where: Sequence[tuple[Path, Path]]) -> None:
     """Copies of files, each into its folder."""
     for i, (file, folder) in enumerate(where):
@@ -97,10 +113,12 @@ def laid(where: Sequence[tuple[Path, Path]]) -> None:
         shutil.copyfile(file, folder / f"{i:04d}{file.suffix}")
 
 
-def fitted(method: str, good: Path, out: Path, seed: int, size: int, tell: Tell, most_s: float) -> TrainResult:
+def fitted(
+    method: str, good: Path, out: Path, seed: int, size: int, tell: Tell, most_s: float, defects: Path | None = None
+) -> TrainResult:
     """Train as `edgead train` does, with the threshold from held-out pictures alone: folds would be trainings more."""
     looked = Looked(size=(size, size), keep_aspect="no")
-    request = train_request(method, good, out, looked, seed=seed, all_good=False)
+    request = train_request(method, good, out, looked, seed=seed, all_good=False, defects=[defects] if defects else [])
     began = time.process_time()
 
     def progress(stage: str, done: float) -> None:

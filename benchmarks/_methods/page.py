@@ -149,7 +149,7 @@ def paragraphs() -> list[str]:
 def _own_words(readme: Path) -> list[str]:
     """A family's page without title, source and options, its links as they are from docs/."""
     text = readme.read_text("utf-8").partition("\n")[2].partition("\n## Options")[0]
-    text = "\n".join(line for line in text.splitlines() if not line.startswith("Source: "))
+    text = re.sub(r"^Sources?: .*(?:\n.+)*\n?", "", text, flags=re.MULTILINE)
     text = re.sub(r"^## ", "#### ", text, flags=re.MULTILINE)
 
     def moved(found: re.Match[str]) -> str:

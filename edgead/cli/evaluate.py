@@ -3,6 +3,7 @@
 Labelled pictures lie in folders by kind (test/good and test/DEFECT as in MVTec AD, or good/ and scratch/), with masks where there
 are any; others are only judged. Pictures that a model was trained on are left out. Misses and false rejects are those at each
 bundle's own threshold, with the 95 % interval of the rate behind them; UNKNOWN is counted apart, since the line rejects it.
+The answers, a row for each picture and bundle, can be written as tables (--csv, --parquet) and shown as a page (--html).
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ NAMED = 10
 @verb(__doc__)
 @argument("paths", type=PATH, nargs=-1, required=True, metavar="BUNDLE... FOLDER", help="NAME.edgead folders, then the pictures")
 @option("--engine", metavar="NAME", help="one engine of each bundle (default: the bundle's own)")
-@option("--csv", type=PATH, metavar="FILE", help="a row a picture and bundle")
-@option("--parquet", type=PATH, metavar="FILE", help="the same (needs edgead[parquet])")
+@option("--csv", type=PATH, metavar="FILE", help="write them there")
+@option("--parquet", type=PATH, metavar="FILE", help="write them there (needs edgead[parquet])")
 @option("--html", type=PATH, metavar="FILE", help="the pictures with heat maps, mistakes first, in one file")
 @THREADS
 @JSON

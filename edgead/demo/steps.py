@@ -106,7 +106,7 @@ def prepare(out: Path, seed: int) -> Path:
             raise BadInput(f"{out} is not empty and not a demo's folder", hint="choose another -o, or remove it yourself")
         out.mkdir(parents=True, exist_ok=True)
         (out / MARKER).write_text(json.dumps({"seed": seed}), "utf-8")
-        for old in (out / "data", folder_of(out / "model"), folder_of(out / BUNDLE_NAME)):
+        for old in (out / "data", out / "taught", folder_of(out / "model"), folder_of(out / BUNDLE_NAME)):
             if old.exists():  # the model and the bundle of the demo before are kept, those of all earlier ones are not
                 shutil.rmtree(old)
         (out / "records.jsonl").unlink(missing_ok=True)
@@ -150,12 +150,20 @@ class _Demo:
 
     def learn(self) -> dict[str, float]:
         """Figures of the model on the labelled pictures."""
+        from edgead.demo.gallery import write_data_set
         from edgead.jobs.train import Looked, train, train_request
 
         self._progress("learning", 0.0)
+        needs = method(self.model)[0].needs_defects
+        if needs:
+            write_data_set(
+                self.out / "taught", seed=self.seed + 1000, good=0, test_good=0, per_defect=self.plan.per_defect,
+                size=self.plan.picture_px,
+            )  # fmt: skip
         px = min(self.plan.model_px, method(self.model)[1].px(LITE))
         request = train_request(
             self.model, self.out / "data", self.out / "model", Looked(size=(px, px)), name="flange", seed=self.seed, preset=LITE,
+            defects=(self.out / "taught",) if needs else (),
             all_good=self.model in plausible(),  # folds are more trainings: minutes where one takes long
         )  # fmt: skip
         return train(request, self._progress).result.metrics

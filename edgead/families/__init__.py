@@ -20,6 +20,7 @@ from edgead.families.oneclass.presets import PRESETS as ONECLASS
 from edgead.families.patchsvdd.presets import PRESETS as PATCHSVDD
 from edgead.families.reconstruction import presets as reconstruction
 from edgead.families.students.presets import PRESETS as STUDENTS
+from edgead.families.translate import presets as translate
 
 _ROOM = "edgead.families"
 
@@ -50,7 +51,7 @@ FAMILIES: Mapping[str, Family] = {
             sizes=f"{_ROOM}.simplenet.sizes:SimpleNetSizes",
             rewrites=f"{_ROOM}.simplenet.rewrites",
             shorter={"steps": 300},
-            auto_s=40,
+            auto_s=20,
         ),
         Family(
             "efficientad",
@@ -77,6 +78,16 @@ FAMILIES: Mapping[str, Family] = {
             options=f"{_ROOM}.gaussian.options:GaussianOptions",
             fit=f"{_ROOM}.gaussian.fit:fit",
             presets=gaussian.PRESETS,
+        ),
+        Family(
+            "mmd",
+            "MMD witness",
+            "how dense good patches lie around each patch, by a kernel: for what is wrong a little everywhere",
+            "after Gretton et al. 2012, A Kernel Two-Sample Test, JMLR 13; Šmídl, Bím, Pevný 2019, Anomaly scores for generative"
+            " models, arXiv:1905.11890",
+            f"{_ROOM}.mmd.network:MmdWitness",
+            options=f"{_ROOM}.mmd.options:MmdOptions",
+            fit=f"{_ROOM}.mmd.fit:fit",
         ),
         Family(
             "differnet",
@@ -125,6 +136,7 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.students.network:Students",
             options=f"{_ROOM}.students.options:StudentsOptions",
             fit=f"{_ROOM}.students.fit:fit",
+            shorter={"patches": 8000},
             presets=STUDENTS,
             resumes=True,
         ),
@@ -136,6 +148,7 @@ FAMILIES: Mapping[str, Family] = {
             f"{_ROOM}.distillation.network:Distillation",
             options=f"{_ROOM}.distillation.options:DistillationOptions",
             fit=f"{_ROOM}.distillation.fit:fit",
+            shorter={"steps": 60},
             presets=DISTILLATION,
             resumes=True,
         ),
@@ -178,6 +191,20 @@ FAMILIES: Mapping[str, Family] = {
             presets=DRAEM,
             resumes=True,
             tried=(),
+        ),
+        Family(
+            "translate",
+            "Translation",
+            "makes a picture good and shows what changed; learns from good pictures and defects without masks",
+            "Wolleb, Sandkühler, Cattin 2020, DeScarGAN: Disease-Specific Anomaly Detection with Weak Supervision,"
+            " arXiv:2007.14118",
+            f"{_ROOM}.translate.network:Translate",
+            options=f"{_ROOM}.translate.options:TranslateOptions",
+            fit=f"{_ROOM}.translate.fit:fit",
+            presets=translate.PRESETS,
+            resumes=True,
+            tried=(),
+            needs_defects=True,
         ),
         Family(
             "supersimplenet",

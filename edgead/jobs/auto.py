@@ -239,6 +239,10 @@ class _Auto:
         recipe, detector = result.images.recipe, result.detector
         if self.pictures is None:
             self.pictures = Asked.of(result.images.heldout_files, self.real, self.asked.seed)
+        if seen := set(self.pictures.good) & set(
+            result.images.train_files
+        ):  # copies at its size, and others at that of the first
+            raise BadInput(f"it was trained on {len(seen)} of the pictures that methods are judged on", hint="give --size")
         self.told[name] = ask(detector, recipe, self.pictures, self._named(name))
         self.tried[name] = Tried(name, recipe.width, recipe.height, round(train_s, 1))
         if result.size is not None:

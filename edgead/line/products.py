@@ -45,10 +45,12 @@ def make_product(shelf: Shelf, clock: Clock, camera: CameraConfig, number: int, 
     from edgead.line.proof import check_reach
     from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.loop.selfcheck import SelfCheck
+    from edgead.runtime.products.applied import asked
     from edgead.runtime.products.recipes import Product
     from edgead.runtime.records.overlay import HeatScale
 
     path, sha256 = wanted_bundle(camera, number)
+    before = asked(path)
     with ExitStack() as held:
         main = shelf.load(path, camera.engine, sha256)
         held.callback(shelf.release, main)
@@ -64,7 +66,7 @@ def make_product(shelf: Shelf, clock: Clock, camera: CameraConfig, number: int, 
             faces.usual[name] = _usual(bundle, rule)
         faces.looks[name] = (HeatScale(main.calm, rule.level), recipe)
         answerer = Answerer(main.engine, recipe, rule, name, bundle.digest, bundle.manifest.files[record.file])
-        return main, Product(number, answerer, fallback, check, held.pop_all().close)
+        return main, Product(number, answerer, fallback, check, held.pop_all().close, before)
 
 
 def _usual(bundle: Bundle, rule: Rule) -> Usual:

@@ -345,6 +345,7 @@ def _shadow(lane: Lane, camera: CameraConfig, wanted: ShadowBundle, trusted: Seq
     command = [sys.executable, "-m", "edgead.line.judge", json.dumps(order)]
     shadow = Shadow(command, combine, lane.store.shadow, lane.station.notice)
     lane.station.on_inspection(shadow.see)
+    lane.station.count(shadow)
     return shadow
 
 

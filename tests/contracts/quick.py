@@ -14,6 +14,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "ae": {"steps": 10, "base": 8},
     "ae_ssim": {"steps": 10, "base": 8},
     "vae": {"steps": 10, "base": 8},
+    "wae_mmd": {"steps": 10, "base": 8, "vector": 8},
     "memae": {"steps": 10, "base": 8},
     "scadn": {"steps": 4, "batch": 2, "blocks": 1},
     "smai": {"steps": 4, "base": 8, "batch": 2},
@@ -34,5 +35,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "fcdd": {"steps": 3, "batch": 2, "width": 8},
     "history_ad": {"steps": 5, "batch": 2, "width": 8, "history_steps": 8},
     "patchsvdd": {"steps": 3, "batch": 2, "rows": 40, "big_rows": 20},
+    "translate": {"steps": 3, "batch": 2, "base": 8},
+    "descargan": {"steps": 3, "batch": 2, "base": 8},
     "draem": {"steps": 10, "batch": 2, "lr": 0.01},
 }

@@ -50,7 +50,8 @@ class Tried:
 
     @property
     def data(self) -> FitData:
-        return FitData(self.result.images.train, (self.size, self.size))
+        taught = () if self.result.defects is None else self.result.defects.defects
+        return FitData(self.result.images.train, (self.size, self.size), defects=taught)
 
 
 def side_of(family: str) -> int:
@@ -66,9 +67,10 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tried]:
         if family not in made:
             folder, size = tmp_path_factory.mktemp(family), side_of(family)
             write_parts(folder / "good", range(FEW), size)
+            write_parts(folder / "bad", range(400, 404), size, defect=True)
             request = TrainRequest(
                 family, folder / "good", folder / "model", PreprocessRecipe(size, size), QUICK.get(family, {}), heldout=0.3,
-                crossfit=False,
+                crossfit=False, defects=(folder / "bad",) if find(family).needs_defects else (),
             )  # fmt: skip
             result = train(request)
             wide = Limits(max_flips=1.0, max_auroc_drop=1.0, max_score_deviation=1e6)
@@ -146,7 +148,8 @@ def test_a_training_that_is_interrupted_leaves_nothing(tried: Callable[[str], Tr
             raise KeyboardInterrupt
 
     request = TrainRequest(
-        family, one.result.images.folder, tmp_path / "out", PreprocessRecipe(one.size, one.size), one.options, heldout=0.3
+        family, one.result.images.folder, tmp_path / "out", PreprocessRecipe(one.size, one.size), one.options, heldout=0.3,
+        defects=(one.model.parent / "bad",) if find(family).needs_defects else (),
     )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
         train(request, interrupt)
@@ -175,6 +178,17 @@ def test_its_engines_answer_as_the_model_and_int8_was_guarded(tried: Callable[[s
     assert "int8" in parity
     told = json.loads((tried(family).bundle / "manifest.json").read_text("utf-8"))["measured"]
     assert told["guard"]
+
+
+@every
+def test_tensorrt_for_rtx_builds_its_float_graph(tried: Callable[[str], Tried], family: str, tmp_path: Path) -> None:
+    """Ahead of time, which needs no GPU; `python -m benchmarks.rtx_builds` does it for every method."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'edgead[tensorrt-rtx]'")
+    from edgead.export.tensorrt import BuildOptions, build_engine
+
+    graph, options = tried(family).bundle / "model.onnx", BuildOptions(compute_capabilities=("8.9",))
+    build_engine(graph, tmp_path / "x.engine", "tensorrt-rtx", "fp32", options)
+    assert (tmp_path / "x.engine").stat().st_size > 1000
 
 
 @every

@@ -15,7 +15,7 @@ import torch
 from edgead.errors import BadInput
 from edgead.export.graph import write_onnx
 from edgead.families import FAMILIES, method, methods
-from edgead.families.contract import LITE, PAPER, FitData
+from edgead.families.contract import LITE, PAPER, Defect, FitData
 from edgead.models.detector import Detector
 from tests.bundles import part
 from tests.contracts.quick import QUICK
@@ -33,7 +33,8 @@ every = pytest.mark.parametrize("name", ours)
 def fitted(name: str, seed: int = 0) -> Detector:
     family, preset = method(name)
     side = max(SIDE, family.size_rule({}).sides()[1]) if family.sizes else SIDE
-    data = FitData([part(i, side) for i in range(10)], (side, side), seed)
+    defects = [Defect(part(400 + i, side, defect=True)) for i in range(4)] if family.needs_defects else []
+    data = FitData([part(i, side) for i in range(10)], (side, side), seed, defects=defects)
     return family.bound({**preset.values(LITE), **QUICK.get(name, {})})(data)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,23 +14,31 @@ import torch.nn.functional as F
 
 from edgead.errors import BadInput
 from edgead.families import method
-from edgead.families.contract import LITE, PAPER, FitData
+from edgead.families.contract import LITE, PAPER, FitData, Stopped
 from edgead.families.distillation.fit import fit
 from edgead.families.distillation.network import Distillation, distance
 from edgead.families.distillation.options import DistillationOptions
 from edgead.families.distillation.rebuilders import REBUILDERS
 from edgead.models.backbones import build_backbone
-from edgead.models.learning.steps import split
+from edgead.models.learning.steps import Checkpoint, split
 from tests.bundles import part
 
 SIDE = 64
+NONE: Mapping[str, Any] = MappingProxyType({})
 LITE_LAYERS = ("blocks.0", "blocks.2", "blocks.4")
 
 
-def fitted(count: int = 10, seed: int = 0, size: tuple[int, int] = (SIDE, SIDE), **options: Any) -> Distillation:
+def fitted(
+    count: int = 10,
+    seed: int = 0,
+    size: tuple[int, int] = (SIDE, SIDE),
+    data: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
+) -> Distillation:
     pictures = [np.ascontiguousarray(part(i, max(size))[: size[0], : size[1]]) for i in range(count)]
-    told: dict[str, Any] = {"batch": 4, "layers": LITE_LAYERS, "width": 16, **options}
-    return fit(FitData(pictures, size, seed), DistillationOptions(**told))
+    width = {} if options.get("rebuilder") in ("twin", "mirror") else {"width": 16}
+    told: dict[str, Any] = {"batch": 4, "layers": LITE_LAYERS, **width, **options}
+    return fit(FitData(pictures, size, **data), DistillationOptions(**told))
 
 
 def test_the_distance_is_one_minus_the_cosine_and_finite_for_nothing() -> None:
@@ -96,6 +107,36 @@ def test_the_papers_settings_train_and_score_at_the_pictures_size(options: dict[
     assert detector.enlarging == ""  # the score is of the map at that size
     again = fitted(steps=4, size=(64, 80), **options)
     assert all(torch.equal(a, b) for a, b in zip(detector.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_an_interrupted_training_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    whole = fitted(steps=30, rebuilder="reverse").state_dict()
+    told: list[float] = []
+
+    def progress(stage: str, done: float) -> None:
+        told.append(done)
+
+    def stop() -> bool:
+        return len(told) >= 10 + 27  # ten pictures' features, then steps
+
+    checkpoint = Checkpoint(tmp_path / "kept", "this one", every_s=0.0)
+    with pytest.raises(Stopped):
+        fitted(steps=30, rebuilder="reverse", data={"progress": progress, "stop": stop, "checkpoint": checkpoint})
+    again = fitted(steps=30, rebuilder="reverse", data={"checkpoint": checkpoint}).state_dict()
+    assert all(torch.equal(one, again[name]) for name, one in whole.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"rebuilder": "twin", "width": 16}, "--width is nothing for --rebuilder twin"),
+        ({"optimizer": "sgd", "beta": 0.5}, "--beta is nothing for --optimizer sgd"),
+        ({"at_picture": "plain", "score": "mean"}, "--score is nothing for --at-picture plain"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        DistillationOptions(**options)
 
 
 def test_a_cache_that_would_not_fit_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,12 +140,14 @@ def test_compactness_is_zero_for_channels_that_do_not_go_together() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"sides": ("17", "40")}, "sides 17,40"),
-        ({"sides": ("17", "17")}, "sides 17,17"),
-        ({"stride": 3}, "stride of 3 px"),
+        ({"kind": "patches", "sides": ("17", "40")}, "sides 17,40"),
+        ({"kind": "patches", "sides": ("17", "17")}, "sides 17,17"),
+        ({"kind": "patches", "stride": 3}, "stride of 3 px"),
+        ({"stride": 8}, "--stride is for --kind patches, not for closed"),
+        ({"kind": "thin", "ridge": 0.1}, "--ridge is for --kind closed, not for thin"),
     ],
 )
-def test_patches_that_no_network_has_are_refused(options: dict[str, Any], says: str) -> None:
+def test_patches_that_no_network_has_and_options_of_other_kinds_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(BadInput, match=says) as caught:
         StudentsOptions(**options)
     assert caught.value.hint

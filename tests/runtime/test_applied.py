@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,13 @@ import pytest
 
 from edgead.bundle import Bundle, rewrite_manifest
 from edgead.cli.main import main
+from edgead.clock import MonotonicClock
+from edgead.config.reading import read_station
 from edgead.decision import Rule
 from edgead.errors import BundleError
 from edgead.line.service import Station
+from edgead.line.shelf import Shelf
+from edgead.line.workshop import Workshop
 from edgead.runtime.loop.examiner import Answerer
 from edgead.runtime.loop.selfcheck import SELFCHECK_FAILED, SelfCheck
 from edgead.runtime.products.applied import ask, asked, file_of
@@ -25,6 +29,7 @@ from edgead.testing import FakeClock, FakeEngine
 from edgead.types import Image, Inspection, Verdict
 from tests.cli.test_run import write_bundle
 from tests.runtime._line import GOOD, RECIPE, LineUnderTest, brightness, words
+from tests.vouched import NG_FROM, write_vouched
 from tests.waiting import PATIENCE_S, until
 
 
@@ -173,7 +178,7 @@ def test_asking_twice_is_two_askings_and_nobody_else_is_taken_for_one(tmp_path: 
 FILE = """
 name: line
 cameras:
-  - {{name: top, address: "sim:width=64,height=64,fps=100", bundle: tiny.edgead{more}}}
+  - {{name: top, address: "sim:width=160,height=120,fps=50", bundle: tiny.edgead{more}}}
 storage: {{folder: data}}
 {end}
 """
@@ -285,6 +290,27 @@ def test_what_a_start_would_refuse_is_refused_while_it_runs(
         until(lambda: says in notice(station))
         assert threshold_of(station) == 300.0
         assert station.health()["top"].state == "ready"
+
+
+def test_a_threshold_by_which_every_defect_would_be_ok_is_refused(tmp_path: Path) -> None:
+    write_vouched(tmp_path / "tiny.edgead")
+    with running(tmp_path) as station:
+        assert main(["threshold", str(tmp_path / "tiny.edgead"), "--set", "100000", "--apply"]) == 0
+        until(lambda: "every defect would be OK" in notice(station))
+        assert threshold_of(station) == NG_FROM
+
+
+def test_what_was_applied_while_a_station_starts_is_not_missed(tmp_path: Path) -> None:
+    """Its cameras open for seconds, and the bundle was read before."""
+    bundle = written(tmp_path).path
+    (tmp_path / "station.yaml").write_text(FILE.format(more="", end=""))
+    config = read_station(tmp_path / "station.yaml")
+    with ExitStack() as stack:
+        workshop = Workshop(stack, MonotonicClock(), Shelf(threads=1))
+        ready = workshop.prepare(config.cameras[0])
+        plainly(bundle)
+        lane = workshop.build(config.cameras[0], config.storage, ready=ready)
+        until(lambda: lane.station._examiner._eras[-1].main.threshold == 1.0)
 
 
 def test_a_digest_in_the_station_file_holds_for_new_thresholds_too(tmp_path: Path) -> None:

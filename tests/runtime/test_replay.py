@@ -18,9 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgead.bundle import Bundle
 from edgead.cli.main import main
 from edgead.decision import PixelRule, Region, Rule
 from edgead.errors import BadInput
+from edgead.line.service import Station
 from edgead.runtime.loop.combine import Combine, Settle
 from edgead.runtime.records.basis import Judged, Reader
 from edgead.runtime.records.database import FILE_NAME
@@ -29,6 +31,7 @@ from edgead.runtime.records.record import to_record
 from edgead.runtime.records.replay import Replay, Trial, replay
 from edgead.runtime.records.store import RecordStore
 from edgead.types import AnomalyMap, Frame, Inspection, StageTimes, Verdict
+from tests.cli.test_run import write_bundle
 from tests.runtime.parts import START, record
 from tests.waiting import PATIENCE_S
 
@@ -239,6 +242,32 @@ def test_options_that_do_not_apply_are_refused(tmp_path: Path, arguments: list[s
     recorded(tmp_path, [by_score(1.0)]).close()
     assert main(["records", str(tmp_path), *arguments]) == 2
     assert capsys.readouterr().err.count("\n") <= 2
+
+
+def test_a_station_by_area_records_what_each_part_can_be_judged_by_again(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "tiny.edgead")
+    assert main(["threshold", str(bundle), "--by", "area", "--set", "150", "--min-area", "3"]) == 0
+    file = tmp_path / "station.yaml"
+    address = "sim:width=64,height=64,parts=30,defect_rate=0.5"
+    file.write_text(
+        f"name: line\ncameras: [{{name: top, address: '{address}', bundle: tiny.edgead}}]\nstorage: {{folder: data}}\n"
+    )
+    seen: list[Inspection] = []
+    with Station.from_file(file) as station:
+        station.on_inspection(seen.append, capacity=1000).run()
+    rule = Bundle.open(bundle).manifest.engines[0].threshold.rule
+    with History(tmp_path / "data" / "top") as history:
+        rows = list(history.rows())
+        middle = float(np.median([row["level"] for row in rows]))
+        found = replay(history, Selection(), Trial(middle))
+        areas = replay(history, Selection(), Trial(min_area=20))
+    assert rule.pixel is not None and len(rows) == len(seen) == 30
+    for row, inspection in zip(rows, seen, strict=True):
+        assert inspection.anomaly_map is not None
+        assert row["statistic"] == rule.pixel.largest_area(inspection.anomaly_map)
+    again = [rule.with_level(middle).decide(one.score, one.anomaly_map)[0].value for one in seen]
+    assert found.after == Counter(again) and set(again) == {"OK", "NG"}
+    assert areas.after.get("NG", 0) == sum(row["statistic"] >= 20 for row in rows)
 
 
 SCHEMA_1 = """

@@ -325,6 +325,7 @@ def test_a_second_bundle_is_tried_beside_the_line(tmp_path: Path, capsys: pytest
     assert "new.edgead" in capsys.readouterr().out
     station = run_until(file, lambda station: station.lanes[0].shadow.judged >= 5)
     assert station.lanes[0].shadow is not None and station.lanes[0].shadow.failures == 0
+    assert station.health()["top"].devices["shadow"]["judged"] >= 5
     with History(tmp_path / "data" / "top") as history:
         found = shadowed(history, Selection())
         pairs = {row["shadow_score"] for row in history.with_shadow(Selection())}

@@ -21,6 +21,9 @@ from edgead.models.learning.steps import run, split
 from edgead.models.parts.norms import fold_norms, with_norms
 from edgead.models.rows import MAX_BYTES, to_pixels
 
+WIDTHS = {"small": 32, "reverse": 64}
+"""Channels, where nobody chooses them."""
+
 SMOOTH = {"plain": (0.0, 0), "smoothed": (4.0, 16)}
 """Deviation and radius of the Gaussian, px."""
 
@@ -45,8 +48,8 @@ def fit(data: FitData, options: DistillationOptions) -> Distillation:
 def config_of(teacher: Backbone, options: DistillationOptions) -> dict[str, Any]:
     """The detector's configuration."""
     rebuilder: dict[str, Any] = {"kind": options.rebuilder}
-    if options.rebuilder in ("small", "reverse"):
-        rebuilder["width"] = options.width
+    if options.rebuilder in WIDTHS:
+        rebuilder["width"] = options.width or WIDTHS[options.rebuilder]
     told = {
         "backbone": teacher.name, "layers": list(teacher.layers), "rebuilder": rebuilder, "combine": options.combine,
     }  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from edgead.errors import BadInput
 from edgead.families.options import option
 from edgead.families.patches import BackboneOptions, score_option
 
@@ -21,10 +22,12 @@ class DistillationOptions(BackboneOptions):
         " teacher's maps through a bottleneck",
         choices=KINDS,
     )
-    steps: int = option(150, "training steps", metavar="N", least=1)
+    steps: int = option(120, "training steps", metavar="N", least=1)
     epochs: int = option(0, "passes over the pictures, in the place of steps", metavar="N", usual="none", least=0, rare=True)
     batch: int = option(8, "pictures in a step", metavar="N", least=1, rare=True)
-    width: int = option(48, "channels of a small or reverse student", metavar="N", least=8, most=512, rare=True)
+    width: int | None = option(
+        None, "channels of a small or reverse student", metavar="N", usual="32, of a reverse one 64", least=8, most=512, rare=True
+    )
     optimizer: str = option("adam", "adam, or sgd with a momentum of 0.9", choices=OPTIMIZERS, rare=True)
     lr: float = option(3e-3, "peak learning rate", metavar="X", above=0, rare=True)
     falls: bool = option(True, "the learning rate falls to 0 on a cosine", rare=True)
@@ -42,3 +45,14 @@ class DistillationOptions(BackboneOptions):
         choices=("none", "plain", "smoothed"),
         rare=True,
     )
+
+    def __post_init__(self) -> None:
+        super(DistillationOptions, self).__post_init__()  # a slotted dataclass is made anew: super() would look for the first one
+        not_for = {
+            "width": f"--rebuilder {self.rebuilder}" if self.rebuilder in ("twin", "mirror") else "",
+            "beta": "--optimizer sgd" if self.optimizer == "sgd" else "",
+            "score": f"--at-picture {self.at_picture}" if self.at_picture != "none" else "",
+        }
+        for one in fields(self):
+            if not_for.get(one.name) and getattr(self, one.name) != one.default:
+                raise BadInput(f"--{one.name} is nothing for {not_for[one.name]}", hint="leave one of the two out")

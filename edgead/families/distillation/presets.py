@@ -16,13 +16,14 @@ PRESETS = (
         },
         gave_up="a ResNet-18 and its twin: a small student of EfficientNet-Lite0 here, with the layers' maps balanced and added",
         side=256,
+        auto_s=60,
     ),
     Preset(
         "reverse_distillation",
         "Reverse Distillation",
         "a decoder rebuilds the features of a pretrained network from a bottleneck that good pictures fit through",
         "Deng & Li 2022, Anomaly Detection via Reverse Distillation from One-Class Embedding, arXiv:2201.10703",
-        options={"rebuilder": "reverse", "width": 64},
+        options={"rebuilder": "reverse"},
         paper={
             "rebuilder": "mirror", "backbone": "wide_resnet50_2", "layers": ("layer1", "layer2", "layer3"), "epochs": 200,
             "batch": 16, "lr": 0.005, "beta": 0.5, "falls": False, "weight_decay": 0.0, "whole": True, "balanced": False,
@@ -30,5 +31,6 @@ PRESETS = (
         },
         gave_up="a WideResNet-50-2 and its mirrored decoder: a small decoder of EfficientNet-Lite0's features here",
         side=256,
+        auto_s=60,
     ),
 )  # fmt: skip

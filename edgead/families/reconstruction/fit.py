@@ -21,10 +21,14 @@ from edgead.models.parts.errors import WeightedError, odd_side
 from edgead.models.parts.hiding import Puzzle, Stripes, Superpixels
 from edgead.models.parts.necks import Convex
 from edgead.models.parts.structure import SoftEdges
+from edgead.models.parts.wae import Wae
 from edgead.models.rows import to_pixels
 
 MEASURED = 200
 """Good pictures that the map's constants come from, at most."""
+
+VOLUMES = 60
+"""Good pictures at which a decoder's volume is measured, about at most."""
 
 CHECKED = 32
 """Held-out pictures that the training is stopped by, at most."""
@@ -53,6 +57,7 @@ def fit(data: FitData, options: ReconstructionOptions) -> Reconstruction:
     detector.eval()
     detector.fold()
     detector.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    _measure_volume(detector, data)
     _measure_good(detector, data)
     return detector.cpu().requires_grad_(False)
 
@@ -200,6 +205,20 @@ class _Training:
 
 
 @torch.no_grad()
+def _measure_volume(detector: Reconstruction, data: FitData) -> None:
+    """What a neck that tells likelihoods needs of the decoder."""
+    neck = detector.neck
+    if not isinstance(neck, Wae):
+        return
+    codes = []
+    for i in range(0, len(data.images), -(-len(data.images) // VOLUMES)):
+        codes.append(detector.network.encode(detector.pictures(to_pixels([data.images[i]]).to(data.device)), None)[0])
+        data.report("volumes", (i + 1) / len(data.images))
+    generator = torch.Generator().manual_seed(data.seed)
+    neck.measure(torch.cat(codes), lambda cells: detector.network.decode(cells, []), generator)
+
+
+@torch.no_grad()
 def _measure_good(detector: Reconstruction, data: FitData) -> None:
     """What of good pictures the map is told by: their error at each place, and scales of error and distance. Of all of them: the
     mean of the few that were held out is mostly their noise."""
@@ -225,5 +244,8 @@ def _measure_good(detector: Reconstruction, data: FitData) -> None:
     if detector.share:
         own = torch.cat([detector.combined(error, None) for error in errors])
         found = torch.cat(distances)
+        if isinstance(detector.neck, Wae):  # as -log p(x) weighs them
+            detector.scales.copy_(torch.tensor([0.0, 2.0 * float(own.mean().clamp_min(1e-9)) / detector.neck.values, 0.0, 1.0]))
+            return
         told = [value for one in (own, found) for value in (one.mean(), one.std(correction=0).clamp_min(1e-6))]
         detector.scales.copy_(torch.stack(told))

@@ -60,6 +60,7 @@ NECKS: Mapping[str, Kind] = {
     "none": Kind(f"{_PARTS}.necks:Neck"),
     "vector": Kind(f"{_PARTS}.necks:Vector", {"vector": 100}),
     "vae": Kind(f"{_PARTS}.necks:Vae", {"vector": 100, "beta": 1.0}),
+    "wae": Kind(f"{_PARTS}.wae:Wae", {"vector": 32, "match": 1.0}),
     "memory": Kind(f"{_PARTS}.necks:Memory", {"rows": 200, "temperature": 10.0, "shrink": 1.0, "entropy": 2e-4}),
     "convex": Kind(f"{_PARTS}.necks:Convex", {"vector": 64, "rows": 50, "projection": 0.1}),
     "prototypes": Kind(f"{_PARTS}.necks:Prototypes", {"rows": 10, "compact": 0.01, "separate": 0.01}),

@@ -125,9 +125,18 @@ class ReconstructionOptions(Options):
     alpha: float | None = option(None, "length of such a step", metavar="X", usual="2", above=0, rare=True)
     keep: float | None = option(None, "what it costs to leave the picture", metavar="X", usual="0.05", least=0, rare=True)
     vector: int | None = option(
-        None, "numbers that a picture goes through", metavar="N", usual="100, 64 of a convex neck", least=1, most=4096, rare=True
+        None,
+        "numbers that a picture goes through",
+        metavar="N",
+        usual="100, 64 of a convex neck, 32 of a wae",
+        least=1,
+        most=4096,
+        rare=True,
     )
     beta: float | None = option(None, "weight of a vae's divergence", metavar="X", usual="1", least=0, rare=True)
+    match: float | None = option(
+        None, "weight of a wae's discrepancy from a normal distribution", metavar="X", usual="1", least=0, rare=True
+    )
     rows: int | None = option(None, "that a neck remembers", metavar="N", usual="by the neck", least=2, most=20_000, rare=True)
     temperature: float | None = option(
         None, "of a memory's addressing; 1 in the paper", metavar="X", usual="10", above=0, rare=True
@@ -160,6 +169,11 @@ class ReconstructionOptions(Options):
                 raise BadInput(f"{flag} is nothing without an adversary", hint="give its weight with --adversary")
         if self.neck_share and self.neck not in TELLING:
             raise BadInput(f"--neck-share is nothing for neck {self.neck}", hint=f"it is for --neck {' or '.join(TELLING)}")
+        if self.neck == "wae" and (self.network not in MOVING or self.masking != "none"):
+            raise BadInput(
+                f"--neck wae, through which all of a picture goes, is nothing for network {self.network}, masking {self.masking}",
+                hint=f"it is for --network {' or '.join(MOVING)}, nothing hidden",
+            )
         if self.neck == "memory":
             memory = self.part("neck")
             most = min(memory["rows"], math.exp(min(2 * memory["temperature"], 50)))  # of a softmax of cosines, by its mean
@@ -194,5 +208,5 @@ ALPHA, KEEP = 2.0, 0.05
 MOVING = ("ae", "bergmann")
 """Networks whose way back is known (:mod:`edgead.models.parts.project`)."""
 
-TELLING = ("memory", "convex", "prototypes")
+TELLING = ("memory", "convex", "prototypes", "wae")
 """Necks that tell how far a code is from what they know."""

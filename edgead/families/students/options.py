@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from edgead.errors import BadInput
@@ -11,6 +11,11 @@ from edgead.families.patches import score_option
 
 SIDES = ("17", "33", "65")
 STRIDES = (1, 2, 4, 8)
+ONLY = {
+    "closed": ("ridge",),
+    "patches": ("sides", "stride", "teacher_steps", "teacher_batch", "teacher_lr", "taught_by", "weights", "outside"),
+}
+"""Options that are for one kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,11 @@ class StudentsOptions(Options):
 
     def __post_init__(self) -> None:
         Options.__post_init__(self)
+        for one in fields(self):
+            kind = next((kind for kind, names in ONLY.items() if one.name in names), self.kind)
+            if kind != self.kind and getattr(self, one.name) != one.default:
+                flag = f"--{one.name.replace('_', '-')}"
+                raise BadInput(f"{flag} is for --kind {kind}, not for {self.kind}", hint="leave it out")
         if not self.sides or not set(self.sides) <= set(SIDES) or len(set(self.sides)) != len(self.sides):
             told = ",".join(self.sides)[:80] or "none"
             raise BadInput(f"patches of the sides {told} are not usable", hint=f"--sides {','.join(SIDES)}, or some of these")

@@ -18,5 +18,6 @@ PRESETS = (
         gave_up="three patch sizes and trained networks: last layers on EfficientAD's packaged teacher (33 px), by least squares",
         side=128,
         paper_side=256,
+        auto_s=20,
     ),
 )  # fmt: skip

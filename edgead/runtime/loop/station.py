@@ -156,6 +156,7 @@ class Station:
         self._held: Sequence[Sink] = ()  # those of the sinks that are told when the record is safe
         self._first: RecordFirst | None = None
         self._keepers: list[Any] = []  # who says what is wrong with records
+        self._beside: list[object] = []  # who counts what nobody on the line waits for
         self._stopping = False
         self._state = "stopped"
         self._line: Line | None = None
@@ -195,6 +196,10 @@ class Station:
         else:
             self._record_listeners.append((_name(callback), callback, capacity))
         return self
+
+    def count(self, who: object) -> None:
+        """Show in `health` what somebody beside the line counts: its method ``counts()``."""
+        self._beside.append(who)
 
     def told(self) -> int:
         """Verdicts that there were, by the ledger's own count (all runs)."""
@@ -337,7 +342,7 @@ class Station:
         """What devices count themselves, as far as they do."""
         device = self._line.camera if self._line is not None else self._camera
         counted = {"camera": dict(device.counters())} if hasattr(device, "counters") else {}
-        return counted | counts_of(self._outputs)
+        return counted | counts_of((*self._outputs, *self._beside))
 
     def close(self) -> None:
         """Close the camera, the trigger source and the outputs; may be called twice, not while `run` runs."""

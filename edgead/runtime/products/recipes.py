@@ -40,6 +40,7 @@ class Product:
         number: the recipe's.
         main, fallback, check: for :meth:`edgead.runtime.loop.station.Station.change`.
         close: releases the engines; called once, when no part needs them any more.
+        asked: what was asked for of its bundle (:func:`edgead.runtime.products.applied.asked`) before it was opened.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Product:
     fallback: Answerer | None = None
     check: SelfCheck | None = None
     close: Callable[[], None] = lambda: None
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class RecipeBook:
         self._refused: tuple[int, int] = (0, 0)  # the PLC's request that failed, and the looks since
         self._seen_file = self._look_at_file()
         self._applying = applying
-        self._applied = applying.asked(running.number) if applying is not None else ""  # what was asked for when it was loaded
+        self._applied = running.asked
         self._end = threading.Event()
         self._thread: Supervised | None = None
         if plc is not None:
@@ -178,10 +180,9 @@ class RecipeBook:
         """Raises EdgeadError; then nothing has changed."""
         try:
             self._check(number)
-            asked = self._applying.asked(number) if self._applying is not None else ""
             product = self._load(number)
             self._take_over(product)
-            self._applied = asked
+            self._applied = product.asked
         except BaseException as error:
             self._station.notice("recipe", f"recipe {number} was refused, {self.running} goes on: {told(error)}")
             if isinstance(error, EdgeadError):

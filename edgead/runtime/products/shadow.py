@@ -112,6 +112,12 @@ class Shadow:
             self._waiting.append(inspection)
             self._changed.notify_all()
 
+    title = "shadow"
+
+    def counts(self) -> dict[str, int]:
+        """For :meth:`edgead.runtime.loop.station.Station.count`, and so for health and metrics."""
+        return {"judged": self.judged, "dropped": self.dropped, "failures": self.failures}
+
     def start(self) -> Shadow:
         self._thread.start()
         return self

@@ -191,9 +191,10 @@ class History:
         first = self._start(selection, where, values)
         after, test = first, where
         if whole_runs:
+            end = self._query(f"SELECT coalesce(max(seq), 0) FROM records WHERE seq > ? AND {where}", (first, *values))
             begin = f"SELECT run FROM records WHERE seq > ? AND {where} ORDER BY seq LIMIT 1"
             start = self._query(f"SELECT coalesce(min(seq), 1) - 1 FROM records WHERE run = ({begin})", (first, *values))
-            after, test = int(start[0][0]), "1"
+            after, test = int(start[0][0]), f"seq <= {int(end[0][0])}"
         ask = f"SELECT {columns}, (seq > ? AND {where}) FROM records WHERE seq > ? AND {test} ORDER BY seq LIMIT {page}"
         while True:
             rows = self._query(ask, (first, *values, after, *(() if whole_runs else values)), plain=True)

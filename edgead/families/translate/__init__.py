@@ -1,0 +1,1 @@
+"""Translation: a defective part made good again, and what had to change."""
