@@ -131,7 +131,7 @@ def test_an_interrupted_training_goes_on_to_the_same_model(tmp_path: Path) -> No
     [
         ({"rebuilder": "twin", "width": 16}, "--width is nothing for --rebuilder twin"),
         ({"optimizer": "sgd", "beta": 0.5}, "--beta is nothing for --optimizer sgd"),
-        ({"at_picture": "plain", "score": "mean"}, "--score is nothing for --at-picture plain"),
+        ({"at_picture": "plain", "score_by": "mean"}, "--score-by is nothing for --at-picture plain"),
     ],
 )
 def test_options_that_do_not_apply_are_refused(options: dict[str, Any], says: str) -> None:

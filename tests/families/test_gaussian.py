@@ -49,7 +49,7 @@ def test_padim_is_the_mahalanobis_distance_of_each_place() -> None:
 
 
 def test_one_gaussian_for_all_places_is_that_of_all_cells() -> None:
-    detector = fitted(channels=0, mean="shared", covariance="shared")
+    detector = fitted(channels=0, means="shared", covariance="shared")
     assert detector.mean.shape == (176, 1)
     with torch.no_grad():
         rows = detector.features(to_pixels(pictures(range(12)))).double().transpose(0, 1).flatten(1).T.numpy()
@@ -60,7 +60,7 @@ def test_one_gaussian_for_all_places_is_that_of_all_cells() -> None:
 
 
 def test_a_mean_of_each_place_with_one_covariance_sees_a_part_in_the_wrong_place() -> None:
-    detector = fitted(mean="own", covariance="shared")
+    detector = fitted(means="own", covariance="shared")
     good, moved = pictures(range(60, 61))[0], np.roll(pictures(range(60, 61))[0], 30, 1)
     with torch.no_grad():
         scores = detector(torch.from_numpy(np.stack([good, moved])))[1]

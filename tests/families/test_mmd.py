@@ -30,7 +30,7 @@ def kernel(kind: str, width: float, p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["imq", "gauss"])
 def test_map_and_score_are_density_and_discrepancy(kind: str) -> None:
-    detector = fitted(kernel=kind, score="mmd")
+    detector = fitted(kernel=kind, score_by="mmd")
     with torch.no_grad():
         features = detector.features(to_pixels([part(50, SIDE)])).flatten(2)[0].T
         p = ((features - detector.centre) / detector.deviation).double().numpy()
@@ -52,7 +52,7 @@ def test_the_density_of_what_lies_far_away_is_still_a_number(kind: str) -> None:
 
 
 def test_what_is_wrong_everywhere_is_told_by_the_discrepancy() -> None:
-    detector = fitted(score="mmd")
+    detector = fitted(score_by="mmd")
     noise = np.random.default_rng(0).normal(0, 25, (SIDE, SIDE, 3))
     grained = np.clip(part(60, SIDE) + noise, 0, 255).astype(np.uint8)
     with torch.no_grad():

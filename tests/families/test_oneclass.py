@@ -100,7 +100,7 @@ def test_one_picture_is_enough_to_train(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("history", ["autoencoder", "gan"])
 def test_an_interrupted_training_goes_on_to_the_same_model(history: str, tmp_path: Path) -> None:
-    options = OneClassOptions(network="critic", history=history, history_steps=6, history_width=4, steps=4, batch=2, width=8)
+    options = OneClassOptions(network="critic", history_of=history, history_steps=6, history_width=4, steps=4, batch=2, width=8)
     data = FitData([part(i, 32) for i in range(6)], (32, 32))
     whole = fit(data, options).state_dict()
     for last in (4, 8):  # in the history, in the training
@@ -135,7 +135,7 @@ def test_a_history_goes_from_blurred_to_sharp() -> None:
 
 def test_a_generator_that_makes_one_picture_only_is_told() -> None:
     options = OneClassOptions(
-        network="critic", history="gan", history_steps=80, batch=6, width=8, history_width=4, history_lr=1e-7
+        network="critic", history_of="gan", history_steps=80, batch=6, width=8, history_width=4, history_lr=1e-7
     )  # fmt: skip
     apart = list(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8))
     torch.manual_seed(0)

@@ -105,7 +105,7 @@ def test_what_good_pictures_are_off_at_a_place_is_taken_off_the_map(kind: str) -
 
 @pytest.mark.parametrize("score", ["max", "mean", "top"])
 def test_the_score_is_of_the_map(score: str) -> None:
-    maps, scores = asked(made(score=score, steps=2), GOOD[:2])
+    maps, scores = asked(made(score_by=score, steps=2), GOOD[:2])
     cells = np.sort(maps.reshape(2, 16, 4, 16, 4).mean((2, 4)).reshape(2, -1))
     wanted = {"max": maps.max((1, 2)), "mean": maps.mean((1, 2)), "top": cells[:, -3:].mean(1)}[score]
     assert scores == pytest.approx(wanted, rel=1e-5)

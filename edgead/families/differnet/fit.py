@@ -43,7 +43,7 @@ def fit(data: FitData, options: DifferNetOptions) -> DifferNet:
     generator = torch.Generator().manual_seed(data.seed)
     config = {
         "backbone": backbone.name, "layers": list(backbone.layers), "scales": options.scales, "turns": int(options.turns),
-        "blocks": options.blocks, "hidden": options.hidden, "depth": options.depth, "score": options.score,
+        "blocks": options.blocks, "hidden": options.hidden, "depth": options.depth, "score": options.score_by,
     }  # fmt: skip
     detector = DifferNet(config, data.size, backbone, generator).to(data.device)
     _train(detector, collected(detector, data), data, options, generator)

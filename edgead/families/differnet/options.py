@@ -27,7 +27,7 @@ class DifferNetOptions(BackboneOptions):
     batch: int = option(64, "vectors in a step", metavar="N", least=2, rare=True)
     lr: float = option(5e-4, "learning rate", metavar="X", above=0, rare=True)
     weight_decay: float = option(1e-5, "of Adam", metavar="X", least=0, rare=True)
-    score: str = option(
+    score_by: str = option(
         LATENT, "latent: the whole picture's distance; or of the map: its worst cell, its mean, the mean of its worst hundredth",
         choices=(LATENT, *SCORES),
     )  # fmt: skip

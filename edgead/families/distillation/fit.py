@@ -54,7 +54,7 @@ def config_of(teacher: Backbone, options: DistillationOptions) -> dict[str, Any]
         "backbone": teacher.name, "layers": list(teacher.layers), "rebuilder": rebuilder, "combine": options.combine,
     }  # fmt: skip
     if options.at_picture == "none":
-        return {**told, "score": options.score}
+        return {**told, "score": options.score_by}
     sigma, radius = SMOOTH[options.at_picture]
     corners = options.at_picture == "smoothed"
     return {**told, "picture": {"corners": corners, "sigma": sigma, "radius": radius}}

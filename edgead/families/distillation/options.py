@@ -38,7 +38,7 @@ class DistillationOptions(BackboneOptions):
     )
     combine: str = option("sum", "how the layers' maps are joined", choices=("sum", "product"), rare=True)
     balanced: bool = option(True, "each layer's map is divided by its mean on held-out good pictures", rare=True)
-    score: str = score_option("top")
+    score_by: str = score_option("top")
     at_picture: str = option(
         "none",
         "as the papers do, join the maps at the picture's size, plain or smoothed by a Gaussian of 4 px, and score the largest",
@@ -51,7 +51,7 @@ class DistillationOptions(BackboneOptions):
         not_for = {
             "width": f"--rebuilder {self.rebuilder}" if self.rebuilder in ("twin", "mirror") else "",
             "beta": "--optimizer sgd" if self.optimizer == "sgd" else "",
-            "score": f"--at-picture {self.at_picture}" if self.at_picture != "none" else "",
+            "score_by": f"--at-picture {self.at_picture}" if self.at_picture != "none" else "",
         }
         for one in fields(self):
             if not_for.get(one.name) and getattr(self, one.name) != one.default:

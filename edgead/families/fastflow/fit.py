@@ -38,7 +38,7 @@ def fit(data: FitData, options: FastFlowOptions) -> FastFlow:
     generator = torch.Generator().manual_seed(data.seed)
     config = {
         "backbone": features.backbone.name, "layers": list(features.backbone.layers), "features": features.recipe,
-        "kernels": [1 if i % 2 else 3 for i in range(options.flow_steps)], "ratio": options.ratio, "score": options.score,
+        "kernels": [1 if i % 2 else 3 for i in range(options.flow_steps)], "ratio": options.ratio, "score": options.score_by,
     }  # fmt: skip
     detector = FastFlow(config, data.size, features.backbone, generator).to(data.device)
     _train(detector, collected(detector, data), data, options, generator)

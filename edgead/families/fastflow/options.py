@@ -20,4 +20,4 @@ class FastFlowOptions(BackboneOptions):
     batch: int = option(16, "pictures in a step", metavar="N", least=1, rare=True)
     lr: float = option(1e-3, "learning rate", metavar="X", above=0, rare=True)
     weight_decay: float = option(1e-5, "of Adam", metavar="X", least=0, rare=True)
-    score: str = score_option()
+    score_by: str = score_option()

@@ -42,8 +42,8 @@ def fit(data: FitData, options: GaussianOptions) -> Gaussian:
     mean, whitening = estimated(cells, data, options)
     config = {
         "backbone": features.backbone.name, "layers": list(features.backbone.layers), "features": features.recipe,
-        "grid": list(grid), "channels": cells.channels, "mean": options.mean, "covariance": options.covariance,
-        "score": options.score, **({} if picked is None else {"picked": picked}), **_smoothed(options.sigma),
+        "grid": list(grid), "channels": cells.channels, "mean": options.means, "covariance": options.covariance,
+        "score": options.score_by, **({} if picked is None else {"picked": picked}), **_smoothed(options.sigma),
     }  # fmt: skip
     detector = Gaussian(config, data.size, features.to("cpu").backbone)
     detector.mean.copy_(mean)
@@ -61,7 +61,7 @@ def estimated(cells: Callable[[Tensor], Tensor], data: FitData, options: Gaussia
     own = options.covariance == "own"
     about = cells(to_pixels(data.images[:1]).to(data.device))[0].flatten(1)  # d x P
     d, places = about.shape
-    if options.mean == "shared":
+    if options.means == "shared":
         about = about.mean(1, keepdim=True)
     first = torch.zeros(d, places, dtype=torch.float64, device=data.device)
     second = torch.zeros(*([places] if own else []), d, d, dtype=torch.float64, device=data.device)
@@ -74,7 +74,7 @@ def estimated(cells: Callable[[Tensor], Tensor], data: FitData, options: Gaussia
     n, mean = len(data.images), first / len(data.images)
     if own:
         covariance = (second - n * mean.T[:, :, None] * mean.T[:, None, :]) / (n - 1)
-    elif options.mean == "own":
+    elif options.means == "own":
         covariance = (second - n * mean @ mean.T) / ((n - 1) * places)
     else:
         mean = mean.mean(1, keepdim=True)

@@ -16,7 +16,7 @@ class GaussianOptions(BackboneOptions):
     """See the fields' own words. Features are averaged over 3 x 3 cells, the outermost ones as loud as the others: each place has
     a mean and a width of its own."""
 
-    mean: str = option("own", "each place of the picture has a mean of its own, or all share one", choices=PLACES)
+    means: str = option("own", "each place of the picture has a mean of its own, or all share one", choices=PLACES)
     covariance: str = option("own", "each place has a covariance of its own, or all share one", choices=PLACES)
     channels: int = option(100, "of the features that are taken, drawn at random; 0: all", metavar="N", least=0)
     ridge: float = option(
@@ -29,11 +29,11 @@ class GaussianOptions(BackboneOptions):
     sigma: float = option(
         0.0, "the map is smoothed by a Gaussian of so many px before the score; 0: it is not", metavar="PX", least=0
     )
-    score: str = score_option()
+    score_by: str = score_option()
 
     def __post_init__(self) -> None:
         super(GaussianOptions, self).__post_init__()  # a slotted dataclass is made anew: super() would look for the first one
-        if self.mean == "shared" and self.covariance == "own":
+        if self.means == "shared" and self.covariance == "own":
             raise BadInput(
-                "covariances of each place about one mean for all are not fitted", hint="give --mean own, or --covariance shared"
+                "covariances of each place about one mean for all are not fitted", hint="give --means own, or --covariance shared"
             )

@@ -22,6 +22,6 @@ PRESETS = (
         "how far features are from one Gaussian of all good ones, wherever they are; a model of kilobytes",
         "Rippel, Mertens, Merhof 2020, Modeling the Distribution of Normal Data in Pre-Trained Deep Features for Anomaly"
         " Detection, arXiv:2005.14140",
-        options={"mean": "shared", "covariance": "shared", "channels": 0, "score": "top"},
+        options={"means": "shared", "covariance": "shared", "channels": 0, "score_by": "top"},
     ),
 )

@@ -26,7 +26,7 @@ def fit(data: FitData, options: MmdOptions) -> MmdWitness:
     chosen = rows[torch.randperm(len(rows), generator=generator)[: options.rows]]
     config = {
         "backbone": features.backbone.name, "layers": list(features.backbone.layers), "features": features.recipe,
-        "channels": features.channels, "rows": len(chosen), "kernel": options.kernel, "score": options.score,
+        "channels": features.channels, "rows": len(chosen), "kernel": options.kernel, "score": options.score_by,
     }  # fmt: skip
     detector = MmdWitness(config, data.size, features.backbone)
     data.report("density", 0.0)

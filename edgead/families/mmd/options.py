@@ -22,7 +22,7 @@ class MmdOptions(PatchOptions):
     width: float = option(
         1.0, "of the kernel, as a share of the median squared distance of good patches", metavar="X", above=0, rare=True
     )
-    score: str = option(
+    score_by: str = option(
         "mean", "mmd: the picture's patches as a whole; or of the map: its worst cell, its mean, the mean of its worst hundredth",
         choices=(MMD, *SCORES),
     )  # fmt: skip

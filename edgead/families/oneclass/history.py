@@ -69,7 +69,7 @@ class History:
             raise BadInput(f"pictures of {data.size[1]} x {data.size[0]} px have no history", hint=f"--size {STRIDE} or more")
         self._data, self._options, self._learnt = data, options, learnt
         network = Autoencoder(self.size, options.history_width)
-        self.made = options.history == "gan"
+        self.made = options.history_of == "gan"
         self.network: nn.Module = (Maker(network, self.size) if self.made else network).to(data.device)
         self._states: list[dict[str, Tensor]] = []
         self._learn()
@@ -109,7 +109,7 @@ class History:
                 try:
                     adversary.learn((good,), (made,), generator)
                 except BadInput as collapsed:
-                    hint = "give a smaller --history-lr, more pictures, or --history autoencoder"
+                    hint = "give a smaller --history-lr, more pictures, or --history-of autoencoder"
                     raise BadInput(str(collapsed), hint=hint) from collapsed
                 loss = adversary.loss(made)
             else:

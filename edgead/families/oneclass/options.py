@@ -15,7 +15,7 @@ SYNTHETIC = ("confetti", "cut_paste", "smooth_blend", "stripes", "perlin")
 HISTORIES = ("autoencoder", "gan")
 
 OF_HEAD = ("backbone", "layers", "weights", "outputs", "even")
-OF_CRITIC = ("history", "history_steps", "history_width", "history_lr", "snapshots", "drawn")
+OF_CRITIC = ("history_of", "history_steps", "history_width", "history_lr", "snapshots", "drawn")
 """Options that only one of the networks has."""
 
 
@@ -50,9 +50,11 @@ class OneClassOptions(Options):
         wrong="synthetic defects {} are not known", hint=f"choose from {', '.join(SYNTHETIC)}",
     )  # fmt: skip
     places: bool = option(True, "a cell is told by what good pictures have in its place", rare=True)
-    score: str = option("top", "of the cells: the largest, the mean, or the mean of the top hundredth", choices=SCORES)
+    score_by: str = option("top", "of the cells: the largest, the mean, or the mean of the top hundredth", choices=SCORES)
     sigma: float = option(10.0, "of the Gaussian that a cell speaks for in the map, px", metavar="PX", above=0, rare=True)
-    history: str = option("autoencoder", "of a critic: what has a history, an autoencoder or a GAN", choices=HISTORIES, rare=True)
+    history_of: str = option(
+        "autoencoder", "of a critic: what has a history, an autoencoder or a GAN", choices=HISTORIES, rare=True
+    )
     history_steps: int = option(200, "of a critic: training steps of what has a history", metavar="N", least=1, rare=True)
     history_width: int = option(8, "of a critic: channels of the first level of that", metavar="N", least=4, rare=True)
     history_lr: float = option(2e-3, "of a critic: learning rate of that", metavar="X", above=0, rare=True)

@@ -60,7 +60,7 @@ def fit(data: FitData, options: PatchSvddOptions) -> PatchSvdd:
     Raises:
         BadInput: the pictures are smaller than 64 px, or the training diverged.
     """
-    config = {"encoder": options.encoder, "rows": 1, "big_rows": 1, "score": options.score}
+    config = {"encoder": options.encoder, "rows": 1, "big_rows": 1, "score": options.score_by}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(data.seed)
         encoder = PatchSvdd(config, data.size).encoder

@@ -26,4 +26,4 @@ class PatchSvddOptions(Options):
     )
     rows: int = option(1500, "good patches of 32 px that are kept", metavar="N", least=1, rare=True)
     big_rows: int = option(1000, "good patches of 64 px that are kept", metavar="N", least=1, rare=True)
-    score: str = option("max", "of the map: the largest, as in the paper, or the mean", choices=SCORES)
+    score_by: str = option("max", "of the map: the largest, as in the paper, or the mean", choices=SCORES)

@@ -70,7 +70,7 @@ def config_of(options: ReconstructionOptions, data: FitData) -> dict[str, object
         "seed": data.seed, "error": weights(options.error),
         "smooth": odd_side(options.smooth * side / USUAL_SIDE, side) if options.smooth else 1,
         "projection": options.moving(),
-        "score": options.score, "reference": options.reference, "light": options.light, "neck_share": options.neck_share,
+        "score": options.score_by, "reference": options.reference, "light": options.light, "neck_share": options.neck_share,
     }  # fmt: skip
 
 

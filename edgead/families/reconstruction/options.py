@@ -62,7 +62,7 @@ class ReconstructionOptions(Options):
     neck: str = option("none", "what the code goes through", choices=tuple(NECKS))
     loss: tuple[str, ...] = _errors(("l2",), "errors that are trained on")
     error: tuple[str, ...] = _errors(("l2",), "errors that the map shows")
-    score: str = option("max", "of the map: its maximum, mean, or mean of its highest hundredth", choices=SCORES)
+    score_by: str = option("max", "of the map: its maximum, mean, or mean of its highest hundredth", choices=SCORES)
     smooth: int = option(11, "side of the map's mean filter, px of 256", metavar="PX", least=0)
     reference: str = option(
         "none",

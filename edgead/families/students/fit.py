@@ -34,7 +34,7 @@ def fit(data: FitData, options: StudentsOptions) -> Students:
     Raises:
         BadInput: unusable size, sides, stride, or weights.
     """
-    config = {"kind": options.kind, "channels": options.channels, "students": options.students, "score": options.score}
+    config = {"kind": options.kind, "channels": options.channels, "students": options.students, "score": options.score_by}
     if options.kind == "patches":
         config |= {"sides": [int(one) for one in options.sides], "stride": options.stride}
     train_on, held = split(len(data.images), data.seed)

@@ -40,7 +40,7 @@ class StudentsOptions(Options):
     lr: float = option(2e-3, "peak learning rate", metavar="X", above=0, rare=True)
     falls: bool = option(True, "the learning rate falls to 0 on a cosine", rare=True)
     weight_decay: float = option(1e-5, "of Adam", metavar="X", least=0, rare=True)
-    score: str = score_option()
+    score_by: str = score_option()
     sides: tuple[str, ...] = option(("17", "33", "65"), "of patches, px", metavar="A,B", rare=True)
     stride: int = option(4, "from patch to patch, px: 1 (as in the paper), 2, 4 or 8", metavar="N", least=1, most=8, rare=True)
     teacher_steps: int = option(2000, "steps of the teacher of each side", metavar="N", least=1, rare=True)

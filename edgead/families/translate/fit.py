@@ -45,7 +45,7 @@ def fit(data: FitData, options: TranslateOptions) -> Translate:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(data.seed)
-        detector = Translate({"base": options.base, "score": options.score}, data.size, whole=True).to(data.device)
+        detector = Translate({"base": options.base, "score": options.score_by}, data.size, whole=True).to(data.device)
         detector.train()
         _Training(detector, data, options).run()
     detector.eval()

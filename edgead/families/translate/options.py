@@ -14,7 +14,7 @@ class TranslateOptions(Options):
     """See the fields' own words."""
 
     base: int = option(8, "channels of the first level", metavar="N", least=4, most=256)
-    score: str = option(
+    score_by: str = option(
         "class",
         "what the score is: of the class head, or of the map its maximum, mean, or mean of its worst hundredth",
         choices=SCORES,
