@@ -93,8 +93,10 @@ class Reconstruction(Detector):
 
     def pictures(self, pixels: Tensor) -> Tensor:
         """float32 N x 3 x H x W, 0 to 255 -> from 0 to 1 (``light`` even: their mean at 0.5, so perhaps a little beyond)."""
-        x = pixels * (1.0 / 255.0)
-        return x - x.mean((1, 2, 3), keepdim=True) + 0.5 if self.config["light"] == "even" else x
+        if self.config["light"] != "even":
+            return pixels * (1.0 / 255.0)
+        mean = pixels.mean(3, keepdim=True).mean((1, 2), keepdim=True)  # sums of whole numbers, the same in every engine
+        return (pixels - mean) * (1.0 / 255.0) + 0.5
 
     def differences(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         """The smoothed error N x 1 x H x W, and the neck's distance B x 1 x h x w where it is asked for.
