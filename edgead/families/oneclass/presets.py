@@ -16,7 +16,7 @@ PRESETS = (
             "sigma": 12.0, "steps": 10_000, "batch": 64, "width": 512,
         },
         gave_up="a wide head and 200 epochs; takes five kinds of made up defects in place of confetti alone",
-        auto_s=60,
+        auto_s=110,
         made_up=True,
     ),
     Preset(
