@@ -106,7 +106,7 @@ def test_pictures_that_are_all_the_same_are_no_fault() -> None:
 @pytest.mark.parametrize(
     ("options", "count", "says"),
     [
-        ({"mean": "shared"}, 4, "about one mean"),
+        ({"means": "shared"}, 4, "about one mean"),
         ({}, 1, "one good picture has no covariance"),
         ({"channels": 0, "cell": 1, "layers": ("blocks.0", "blocks.4")}, 2, "more than a file holds"),
     ],

@@ -81,7 +81,7 @@ def test_a_few_real_defects_are_learned(masks: bool) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"history": "gan"}, "--history is for --network critic, not for head"),
+        ({"history_of": "gan"}, "--history-of is for --network critic, not for head"),
         ({"network": "critic", "layers": ("blocks.4",)}, "--layers is for --network head, not for critic"),
         ({"synthetic": ("rust",)}, "rust"),
     ],

@@ -55,4 +55,6 @@ class DistillationOptions(BackboneOptions):
         }
         for one in fields(self):
             if not_for.get(one.name) and getattr(self, one.name) != one.default:
-                raise BadInput(f"--{one.name} is nothing for {not_for[one.name]}", hint="leave one of the two out")
+                raise BadInput(
+                    f"--{one.name.replace('_', '-')} is nothing for {not_for[one.name]}", hint="leave one of the two out"
+                )

@@ -52,7 +52,8 @@ def fit(data: FitData, options: OneClassOptions) -> OneClass:
     Raises:
         BadInput: weights that do not load, the training diverged, or a generator collapsed.
     """
-    config: dict[str, Any] = {name: getattr(options, name) for name in ("network", "width", "score", "sigma", "places")}
+    config: dict[str, Any] = {name: getattr(options, name) for name in ("network", "width", "sigma", "places")}
+    config["score"] = options.score_by
     backbone = None
     if options.network == "head":
         layers = options.layers or published(options.backbone).layers[:1]
