@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/edgead demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.halves
 
 test-hard: $(VENV)/installed
 	$(BIN)/python -m tests.hard

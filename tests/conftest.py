@@ -15,10 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import hypothesis
 import psutil
 import pytest
 
 from tests.bundles import Tiny
+
+hypothesis.settings.register_profile("edgead", deadline=None)  # how long an example takes is the box's affair, not the code's
+hypothesis.settings.load_profile("edgead")
 
 GRACE_S = 10.0  # of real time, for a thread that was told to end and a socket that is being closed
 SHARED = Path(os.environ.get("EDGEAD_SHARED", Path(__file__).resolve().parents[2] / "shared"))
