@@ -18,7 +18,6 @@ from edgead.families.oneclass.history import History
 from edgead.families.oneclass.network import Head
 from edgead.families.oneclass.options import OneClassOptions
 from edgead.models.learning.steps import Checkpoint
-from edgead.models.parts.scores import reduced
 from tests.bundles import part
 
 SIDE = 64
@@ -40,7 +39,7 @@ def ringed(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_batch_norm_is_folded_without_a_change() -> None:
     torch.manual_seed(0)
-    head = Head((6, 10), 16, 4).with_norms()
+    head = Head((6, 10), 16).with_norms()
     maps = [torch.randn(2, 6, 12, 12), torch.randn(2, 10, 6, 6)]
     for _ in range(3):
         head(maps)
@@ -58,6 +57,8 @@ def test_the_loss_of_a_defect() -> None:
     where[0, 0, 0] = 1.0
     beside = 5 * 0.2 / 20  # over the whole picture, as the authors do
     assert float(defect_loss(said, where)) == pytest.approx(beside - math.log(1 - math.exp(-0.7)), rel=1e-5)
+    everywhere = -math.log(1 - math.exp(-(0.7 + 5 * 0.2) / 20))  # made up: the whole picture is odd, as in the paper
+    assert float(defect_loss(said, torch.ones_like(where))) == pytest.approx(everywhere, rel=1e-5)
     nobody_knows = torch.full_like(where, 0.5)  # a twentieth of 20 cells is one: the largest
     assert float(defect_loss(said, nobody_knows)) == pytest.approx(-math.log(1 - math.exp(-0.7)), rel=1e-5)
 
@@ -142,17 +143,3 @@ def test_a_generator_that_makes_one_picture_only_is_told() -> None:
     with pytest.raises(BadInput, match="collapsed") as caught:
         History(FitData(apart, (32, 32)), options, range(8))
     assert "--history" in caught.value.hint
-
-
-def test_a_place_is_told_by_what_good_pictures_have_there() -> None:
-    pictures = torch.from_numpy(np.stack(good()))
-    pixels = pictures.permute(0, 3, 1, 2).flip(1).float()
-    detector = fit(FitData(good(), (SIDE, SIDE)), OneClassOptions(steps=3, batch=2, width=8))
-    with torch.no_grad():
-        cells = detector.cells(pixels)
-        assert float(cells.mean(0).abs().max()) < 1e-3
-        assert float(cells.std(0, unbiased=False).max()) < 1.0
-        assert torch.allclose(detector(pictures)[1], reduced(cells, "top"))
-    plain = fit(FitData(good(), (SIDE, SIDE)), OneClassOptions(steps=3, batch=2, width=8, places=False))
-    with torch.no_grad():
-        assert torch.equal(plain.cells(pixels), plain.raw(pixels))

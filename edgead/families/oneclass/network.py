@@ -20,33 +20,29 @@ LEAK = 0.2
 
 
 class Head(nn.Module):
-    """Feature maps -> an anomaly A of each cell of the first of them: 3 x 3 and 3 x 3 convolutions with ReLU, 1 x 1 to K numbers
-    a.
+    """Feature maps -> an anomaly A of each cell of the first of them: 3 x 3 and 3 x 3 convolutions with ReLU, 1 x 1 to a
+    number a.
 
-    A = sqrt(q + 1) - 1, the pseudo-Huber loss (Liznerski et al. 2021, with K = 1) of q, the mean of the a^2; written as
-    q / (sqrt(q + 1) + 1), which is exact near zero. Each map is taken by the mean and the deviation of its channels on good
-    pictures, and has a first convolution of its own whose result is added: what one convolution of all maps would be, with a
-    grid of 8 bits for each. While it is trained the two convolutions are followed by batch norm, which :meth:`fold` takes away.
+    A = sqrt(a^2 + 1) - 1, the pseudo-Huber loss (Liznerski et al. 2021); written as a^2 / (sqrt(a^2 + 1) + 1), which is exact
+    near zero. Each map has a first convolution of its own whose result is added: what one convolution of all maps would be,
+    with a grid of 8 bits for each. While it is trained the two convolutions are followed by batch norm, which :meth:`fold` takes
+    away.
     """
 
-    def __init__(self, channels: tuple[int, ...], width: int, outputs: int) -> None:
+    def __init__(self, channels: tuple[int, ...], width: int) -> None:
         super().__init__()
-        for i, c in enumerate(channels):
-            self.register_buffer(f"mean{i}", torch.zeros(c, 1, 1))
-            self.register_buffer(f"deviation{i}", torch.ones(c, 1, 1))
         self.first = nn.ModuleList([nn.Conv2d(c, width, 3, padding=1, bias=i == 0) for i, c in enumerate(channels)])
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, outputs, 1)
+        self.last = nn.Conv2d(width, 1, 1)
         self.norms = nn.ModuleList([nn.Identity(), nn.Identity()])
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """N x C_l x h_l x w_l each -> N x h x w, 0 or more."""
         size = tuple(maps[0].shape[-2:])
-        even = [(m - self.get_buffer(f"mean{i}")) / self.get_buffer(f"deviation{i}") for i, m in enumerate(maps)]
-        said = [_resized(conv(m), size) for conv, m in zip(self.first, even, strict=True)]
+        said = [_resized(conv(m), size) for conv, m in zip(self.first, maps, strict=True)]
         x = F.relu(self.norms[0](sum(said[1:], said[0])))
         a = self.last(F.relu(self.norms[1](self.second(x))))
-        q: Tensor = (a * a).mean(1)
+        q: Tensor = (a * a).squeeze(1)
         return q / (torch.sqrt(q + 1.0) + 1.0)
 
     def with_norms(self) -> Head:
@@ -93,17 +89,12 @@ class Critic(nn.Module):
 class OneClass(Detector):
     """What the network says of each cell, enlarged to the picture; the score is a reduction of the cells.
 
-    With ``places`` the anomaly of a cell is how far it is from what good pictures have in its place: fixed parts have edges that
-    the judge would take for defects in every picture.
-
     Config keys: ``network`` ("head" or "critic"), ``width``, ``score`` (:func:`edgead.models.parts.scores.reduced`), ``sigma`` of
-    the Gaussian that a cell speaks for, px, ``places``. Of the head also ``backbone``, ``layers``, ``outputs`` K.
+    the Gaussian that a cell speaks for, px. Of the head also ``backbone``, ``layers``.
     """
 
     family: ClassVar[str] = "oneclass"
     backbone: Backbone | None
-    place_mean: Tensor
-    place_spread: Tensor
 
     def __init__(self, config: Mapping[str, Any], image_size: tuple[int, int], backbone: Backbone | None = None) -> None:
         super().__init__(config, image_size)
@@ -113,14 +104,11 @@ class OneClass(Detector):
         if config["network"] == "head":
             self.backbone = backbone or build_backbone(config["backbone"], config["layers"])
             self.backbone.fix_size(image_size)
-            self.judge = Head(self.backbone.channels, width, int(config["outputs"]))
+            self.judge = Head(self.backbone.channels, width)
         else:
             self.judge = Critic(width)
         with torch.no_grad():
-            grid = self.raw(torch.zeros(1, 3, *image_size)).shape[-2:]
-        if config["places"]:
-            self.register_buffer("place_mean", torch.zeros(*grid))
-            self.register_buffer("place_spread", torch.ones(*grid))
+            grid = self.cells(torch.zeros(1, 3, *image_size)).shape[-2:]
         self.spread = GaussUp((int(grid[0]), int(grid[1])), image_size, float(config["sigma"]))
 
     @classmethod
@@ -133,23 +121,8 @@ class OneClass(Detector):
 
     def cells(self, pixels: Tensor) -> Tensor:
         """float32 N x 3 x H x W, RGB, 0 to 255 -> N x h x w."""
-        found = self.raw(pixels)
-        if self.config["places"]:
-            found = (found - self.place_mean) / self.place_spread
-        return found
-
-    def raw(self, pixels: Tensor) -> Tensor:
-        """What the judge says, whatever the place."""
         found: Tensor = self.judge(pixels if self.backbone is None else self.backbone(pixels))
         return found
-
-    @torch.no_grad()
-    def measure(self, told: Tensor) -> None:
-        """Set what is usual in each place, from what :meth:`raw` tells of good pictures, N x h x w. The spread is the deviation
-        there plus that of all places, so that a quiet place does not shout."""
-        spread = told.std(0, unbiased=False)
-        self.place_mean.copy_(told.mean(0))
-        self.place_spread.copy_(spread + spread.mean().clamp_min(1e-3))
 
     def seen(self, pixels: Tensor) -> Tensor:
         return pixels if self.backbone is None else self.backbone(pixels)[0]

@@ -14,7 +14,7 @@ NETWORKS = ("head", "critic")
 SYNTHETIC = ("confetti", "cut_paste", "smooth_blend", "stripes", "perlin")
 HISTORIES = ("autoencoder", "gan")
 
-OF_HEAD = ("backbone", "layers", "weights", "outputs", "even")
+OF_HEAD = ("backbone", "layers", "weights")
 OF_CRITIC = ("history_of", "history_steps", "history_width", "history_lr", "snapshots", "drawn")
 """Options that only one of the networks has."""
 
@@ -33,14 +33,12 @@ class OneClassOptions(Options):
         None,
         "of the head: layers of the backbone that are taken",
         metavar="A,B",
-        usual="the first of the backbone's usual ones",
+        usual="as the backbone has them",
         rare=True,
     )
     weights: Path | None = option(
         None, "of the head: weights of the backbone", metavar="FILE", usual="as edgead weights list shows, or fetched"
     )
-    outputs: int = option(16, "of the head: numbers whose squares are a cell's anomaly", metavar="N", least=1, rare=True)
-    even: bool = option(True, "of the head: features by their mean and deviation on good pictures", rare=True)
     steps: int = option(150, "training steps", metavar="N", least=1)
     batch: int = option(6, "good pictures in a step; as many with defects are added", metavar="N", least=2, rare=True)
     width: int = option(64, "channels of the judge", metavar="N", least=8, rare=True)
@@ -49,8 +47,7 @@ class OneClassOptions(Options):
         SYNTHETIC, "defects that are made up", metavar="A,B", usual="all", check=_known,
         wrong="synthetic defects {} are not known", hint=f"choose from {', '.join(SYNTHETIC)}",
     )  # fmt: skip
-    places: bool = option(True, "a cell is told by what good pictures have in its place", rare=True)
-    score_by: str = option("top", "of the cells: the largest, the mean, or the mean of the top hundredth", choices=SCORES)
+    score_by: str = option("mean", "of the cells: the largest, the mean, or the mean of the top hundredth", choices=SCORES)
     sigma: float = option(10.0, "of the Gaussian that a cell speaks for in the map, px", metavar="PX", above=0, rare=True)
     history_of: str = option(
         "autoencoder", "of a critic: what has a history, an autoencoder or a GAN", choices=HISTORIES, rare=True
