@@ -12,8 +12,8 @@ import pytest
 from edgead.cli._console import console
 from edgead.cli.main import main
 from edgead.errors import BadInput
-from edgead.runtime.records.database import COLUMNS
 from edgead.runtime.records.exports import write_csv
+from edgead.runtime.records.history import SHOWN
 from edgead.words import LONGEST, keep_secret, told
 
 EVIL = "\x1b]0;owned\x07\x9b31m\u202egnp\r"
@@ -91,7 +91,7 @@ def test_logs_of_verbs_without_a_station_hide_secrets_and_control_characters(cap
 
 def test_a_spreadsheet_calculates_nothing_and_numbers_stay_numbers(tmp_path: Path) -> None:
     texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1", "plain", ""]
-    row = dict.fromkeys(COLUMNS)
+    row = dict.fromkeys(SHOWN)
     rows = [{**row, "camera": text, "score": -1.5, "part_id": -7} for text in texts]
     write_csv(rows, tmp_path / "a.csv")
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
