@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/edgead demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m tests.halves
+	$(BIN)/python -m tests.parts
 
 test-hard: $(VENV)/installed
 	$(BIN)/python -m tests.hard

@@ -1,7 +1,7 @@
-"""The whole suite in two processes at once, each in a network namespace of its own where that can be had: what `make test` runs.
+"""The whole suite in three processes at once, each in a network namespace of its own where that can be had: `make test`.
 
-Most tests keep one core busy, and machines have two. What each half printed is shown when it ends. `python -m pytest` is the same
-tests one after another.
+Most tests keep one core busy, those of the line often wait, and machines have two cores. What each part printed is shown when it
+ends. `python -m pytest` is the same tests one after another.
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FIRST = ("calibration", "cli", "export", "jobs", "models", "thresholds", "training")
-"""Folders of the first half, about as long as the rest, with the files beside them. A new folder is in the second."""
+PARTS = {
+    "line": ("faults", "line", "runtime"),
+    "export": ("calibration", "cli", "export", "jobs", "models", "thresholds", "training"),
+}
+"""Folders of each part, about as long as each other; the files beside them are of the second, a new folder of a third."""
 
 
 def main() -> int:
-    """1 if a half failed."""
-    folders = sorted({file.relative_to(ROOT / "tests").parts[0] for file in (ROOT / "tests").rglob("test_*.py")})
-    inner = [name for name in folders if not name.endswith(".py")]
-    files = [f"tests/{name}" for name in folders if name.endswith(".py")]
-    first = [f"tests/{name}" for name in inner if name in FIRST] + files
-    second = [f"tests/{name}" for name in inner if name not in FIRST]
+    """1 if a part failed."""
+    there = sorted({file.relative_to(ROOT / "tests").parts[0] for file in (ROOT / "tests").rglob("test_*.py")})
+    parts: dict[str, list[str]] = {name: [] for name in (*PARTS, "models")}
+    for one in there:
+        of = "export" if one.endswith(".py") else next((name for name, inner in PARTS.items() if one in inner), "models")
+        parts[of].append(f"tests/{one}")
     with tempfile.TemporaryDirectory() as folder:
-        halves = [_start(paths, Path(folder) / name) for paths, name in ((second, "second"), (first, "first"))]
-        codes = [_ended(process, log) for process, log in halves]
+        running = [_start(paths, Path(folder) / name) for name, paths in parts.items()]
+        codes = [_ended(process, log) for process, log in running]
     return int(any(codes))
 
 
@@ -55,8 +58,8 @@ def _ended(process: subprocess.Popen[bytes], log: Path) -> int:
         if time.monotonic() - told > 60.0:
             told = time.monotonic()
             last = log.read_bytes().splitlines()[-1:] or [b""]
-            print(f"{log.name} half: {last[0].decode(errors='replace')[-100:]}", flush=True)
-    print(f"=== the {log.name} half: {'passed' if process.returncode == 0 else f'FAILED ({process.returncode})'}", flush=True)
+            print(f"{log.name} part: {last[0].decode(errors='replace')[-100:]}", flush=True)
+    print(f"=== the {log.name} part: {'passed' if process.returncode == 0 else f'FAILED ({process.returncode})'}", flush=True)
     print(log.read_text("utf-8", errors="replace"), flush=True)
     return process.returncode
 
