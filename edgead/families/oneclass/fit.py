@@ -2,7 +2,7 @@
 
 The head (FCDD, Liznerski et al. 2021): its anomaly A is to be small on good pictures and around a real defect, and large on it:
 mean A, and -log(1 - exp(-mean A)) over the cells of the defect. A picture with a made up one is odd as a whole, as in the paper:
-with its cells alone asked for, the answer hung on the start of the training (elpv, one draw: image AUROC .76 or .85). The critic
+with its cells alone asked for, the answer hung more on the start of the training. The critic
 (HistoryAD): hinge loss of each cell.
 
 Differences from the papers. Of a real defect with a mask FCDD takes the mean of A times the mask over all of the picture, so that
