@@ -2,6 +2,10 @@
 
 Most tests keep one core busy, those of the line often wait, and machines have two cores. What each part printed is shown when it
 ends. `python -m pytest` is the same tests one after another.
+
+Many tests are of real processes and real networks, and three parts on two cores starve each other now and then. A part with
+failures is therefore run once more, only its failed tests and with nothing beside them: what fails again has failed, what passes
+alone is named at the end, as something to look into.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ PARTS = {
     "export": ("calibration", "cli", "export", "jobs", "models", "thresholds", "training"),
 }
 """Folders of each part, about as long as each other; the files beside them are of the second, a new folder of a third."""
+FAILED = 1
+"""Pytest's exit code for tests that failed; whatever else ended it is not tried again."""
 
 
 def main() -> int:
@@ -31,13 +37,20 @@ def main() -> int:
         parts[of].append(f"tests/{one}")
     with tempfile.TemporaryDirectory() as folder:
         running = [_start(paths, Path(folder) / name) for name, paths in parts.items()]
-        codes = [_ended(process, log) for process, log in running]
-    return int(any(codes))
+        codes = {log: _ended(process, log) for process, log in running}
+        alone = [log for log, code in codes.items() if code == FAILED]
+        for log in alone:
+            codes[log] = _ended(*_start(parts[log.name], log.with_name(f"{log.name}-again"), failed_in=log.name))
+    if alone and not any(codes.values()):
+        print("passed only when run alone (see above): " + ", ".join(log.name for log in alone), flush=True)
+    return int(any(codes.values()))
 
 
-def _start(paths: list[str], log: Path) -> tuple[subprocess.Popen[bytes], Path]:
-    own = [f"--basetemp={log.with_suffix('.tmp')}", "-o", f"cache_dir=.pytest_cache/{log.name}"]
-    command = [sys.executable, "-m", "pytest", *paths, *own]
+def _start(paths: list[str], log: Path, failed_in: str = "") -> tuple[subprocess.Popen[bytes], Path]:
+    """`failed_in`: only what failed in the part of this name."""
+    own = [f"--basetemp={log.with_suffix('.tmp')}", "-o", f"cache_dir=.pytest_cache/{failed_in or log.name}"]
+    chosen = ["--last-failed", "--last-failed-no-failures=none"] if failed_in else []
+    command = [sys.executable, "-m", "pytest", *paths, *own, *chosen]
     with log.open("wb") as out:
         return subprocess.Popen([*_apart(), *command], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT), log
 

@@ -72,6 +72,8 @@ def test_the_summary_counts_what_was_told_and_what_was_taken_apart(tmp_path: Pat
     try:
         line.start()
         assert line.give(2) == ["OK", "OK"]
+        # The PLC logs a result before the station sees that it was acknowledged.
+        line.until(lambda: [row["acknowledged"] is not None for row in line.rows()] == [True, True])
         line.plc.force("result_ack", 0)
         line.plc.want(1)
         line.until(lambda: "plc result" in line.health()[1].get("notices", {}))
