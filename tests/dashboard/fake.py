@@ -1,12 +1,14 @@
 """A dashboard's server with made-up answers: pages in states that a real line is seldom in, all at once.
 
-``python -m tests.dashboard.fake`` serves it on port 8765; tests on the real server are in test_browser.py.
+``python -m tests.dashboard.fake [PORT]`` serves it and prints its address; tests on the real server are in test_browser.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import sys
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -31,12 +33,11 @@ CSP = (
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 LINE, OTHER = "press-3", "paint"
-NOW = datetime.now(timezone.utc)
 THRESHOLD = 2.0
 
 
 def _time(seconds_ago: float) -> str:
-    return (NOW - timedelta(seconds=seconds_ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (datetime.now(timezone.utc) - timedelta(seconds=seconds_ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _parts(camera: str, count: int, seed: int, last: float) -> list[dict[str, Any]]:
@@ -83,10 +84,17 @@ class Fake:
         cameras: by id.
         parts: by camera, oldest first.
         silent: answer /api/line no more.
+        coming: what is to come next as events of the first camera, where it differs from its last part.
     """
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was changed."""
         self.role, self.login, self.kiosk, self.silent = "engineer", True, False, False
+        self.coming: list[dict[str, Any]] = []
+        self.sent = 0
         ids = [f"{LINE}/top", f"{LINE}/side", f"{OTHER}/booth"]
         self.parts = {name: _parts(name, 240, seed, last) for seed, (name, last) in enumerate(zip(ids, (2, 3, 400)))}
         self.cameras = {name: self._camera(name) for name in ids}
@@ -122,6 +130,7 @@ class Fake:
             Route("/", secured),
             Mount("/static", StaticFiles(directory=STATIC)),
             Route("/proof/{path:path}", lambda request: Response("<h1>Proof</h1>", media_type="text/html")),
+            Route("/fake", self._told, methods=["POST"]),
             Route("/api/events", self._events),
             Route("/api/live/{path:path}", self._picture),
             Route("/api/part/{station}/{camera}/{seq:int}", self._part),
@@ -131,11 +140,22 @@ class Fake:
         ]
         return Starlette(routes=routes, middleware=[Middleware(_Strict)])
 
+    async def _told(self, request: Request) -> Response:
+        """Begin again, and change some of its attributes."""
+        self.begin()
+        for name, value in json.loads(await request.body()).items():
+            setattr(self, name, value)
+        return Response()
+
     async def _events(self, request: Request) -> Response:
         async def stream() -> AsyncIterator[bytes]:
             yield b"event: hello\ndata: {}\n\n"
             while not await request.is_disconnected():
-                await asyncio.sleep(0.5)
+                if self.coming:
+                    self.sent += 1
+                    part = {**self.parts[f"{LINE}/top"][-1], **self.coming.pop(0), "time": _time(0)}
+                    yield b"event: part\ndata: %s\n\n" % json.dumps({**part, "part_id": part["part_id"] + self.sent, "seq": None}).encode()
+                await asyncio.sleep(0.05)
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 
@@ -191,7 +211,7 @@ class Fake:
         return {"parts": found[::-1][:limit], "more": len(found) > limit}
 
     def _days(self, cameras: list[str], query: Any) -> Any:
-        days = [NOW - timedelta(days=i) for i in range(25)]
+        days = [datetime.now(timezone.utc) - timedelta(days=i) for i in range(25)]
         return {"days": {f"{day:%Y-%m-%d}": {"OK": 8000, "NG": (i * 37) % 130, "UNKNOWN": i % 4} for i, day in enumerate(days) if f"{day:%Y-%m}" == query["month"]}}
 
     def _scores(self, cameras: list[str], query: Any) -> Any:
@@ -241,4 +261,6 @@ class Fake:
 if __name__ == "__main__":
     import uvicorn
 
-    uvicorn.run(Fake().app(), port=8765, log_level="warning")
+    listener = socket.create_server(("127.0.0.1", int((sys.argv[1:] or ["0"])[0])))
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    uvicorn.Server(uvicorn.Config(Fake().app(), log_level="error", timeout_graceful_shutdown=1)).run([listener])

@@ -68,8 +68,9 @@ export function Dialog({ title, onClose, children, kind = "" }) {
   const box = useRef();
   useEffect(() => {
     const back = document.activeElement;
-    box.current.showModal();
-    return () => back?.focus?.({ preventScroll: true });
+    const dialog = box.current;
+    dialog.showModal();
+    return () => { dialog.close(); back?.focus?.({ preventScroll: true }); };
   }, []);
   return html`
     <dialog ref=${box} class=${kind} tabindex="-1" autofocus aria-label=${title} onCancel=${(event) => { event.preventDefault(); onClose(); }}>

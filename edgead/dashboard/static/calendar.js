@@ -36,9 +36,8 @@ export function Calendar({ cameras, month, day, onMonth, onDay }) {
     const counts = found?.[key];
     const bad = counts ? counts.NG + counts.UNKNOWN : 0;
     const level = Math.ceil((3 * bad) / most);
-    return html`<td key=${i}><button type="button" class=${`day level-${level}`} aria-pressed=${key === day} disabled=${!counts} onClick=${() => onDay(key)}
-      aria-label=${counts ? t("calendar.day", { day: key, ng: counts.NG, unknown: counts.UNKNOWN, ok: counts.OK }) : key}>
-      ${n}${bad > 0 && html`<small>${bad > 999 ? "1k+" : number(bad)}</small>`}</button></td>`;
+    return html`<td key=${i}><button type="button" class=${`day level-${level}`} aria-pressed=${key === day} disabled=${!counts} onClick=${() => onDay(key)}>
+      ${n}${counts && html`<small aria-hidden="true">${bad > 999 ? "1k+" : number(bad)}</small><span class="hidden">${t("calendar.day", { ng: counts.NG, unknown: counts.UNKNOWN, ok: counts.OK })}</span>`}</button></td>`;
   };
   return html`
     <div class="calendar">

@@ -9,7 +9,7 @@ const PAUSE_MS = 5000; // between two announcements; what changed back meanwhile
 
 export function Announcer() {
   live.useLive();
-  const said = useRef({ kinds: new Map(), at: 0, text: "" });
+  const said = useRef({ kinds: new Map(), at: -Infinity, text: "" });
   const { kinds, at } = said.current;
   if (performance.now() - at > PAUSE_MS) {
     const changed = live.all().map((camera) => ({ camera, plate: plateOf(camera) })).filter(({ camera, plate }) => kinds.get(camera.id) !== plate.kind + plate.word);

@@ -9,6 +9,7 @@ import { Plate } from "../plate.js";
 import { link, set } from "../route.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 
+const WAITING = 1000; // records that wait: the disk does not take them
 const FRAME_MS = 400; // a camera's picture is fetched no oftener
 
 /** The newest picture; the former one stays until the next is there. */
@@ -96,18 +97,23 @@ function Shifts({ shifts }) {
       </table></div></div>`;
 }
 
+function diskWords({ free_mb: free, records_waiting: waiting, records_lost: lost }) {
+  const words = lost > 0 ? t("state.disk.lost", { n: lost })
+    : waiting > WAITING ? t("state.disk.waiting", { n: waiting })
+      : free === null ? t("state.disk.unknown") : t("state.disk.free", { size: number(Math.round(free / 102.4) / 10) });
+  return [!lost && waiting <= WAITING, t("state.disk"), words];
+}
+
 /** Each device in a word: does it do what it should? Counters of trouble are shown where there are any. */
 function States({ camera }) {
   const troubled = (counters) => Object.entries(counters || {}).filter(([name, n]) => /error|lost|dropped|fail|reconnect|timeout/.test(name) && n > 0);
-  const { disk } = camera;
-  const full = disk && (disk.records_lost > 0 || disk.records_waiting > 1000);
   const chips = [
     [camera.camera === "ok", t("state.camera"), named("camera", camera.camera)],
     ...Object.entries(camera.devices || {}).map(([name, counters]) => {
       const bad = troubled(counters);
       return [!bad.length, name, bad.length ? bad.map(([what, n]) => `${what} ${number(n)}`).join(", ") : t("state.ok")];
     }),
-    ...(disk ? [[!full, t("state.disk"), disk.records_lost > 0 ? t("state.disk.lost", { n: disk.records_lost }) : t("state.disk.free", { size: number(Math.round((disk.free_mb || 0) / 102.4) / 10) })]] : []),
+    ...(camera.disk ? [diskWords(camera.disk)] : []),
   ];
   return html`<ul class="chips" aria-label=${t("states")}>${chips.map(([good, name, words]) => html`
     <li key=${name} class=${good ? "chip" : "chip bad"}><svg viewBox="0 0 12 12" aria-hidden="true">${good ? html`<path d="M2 6l3 3 5-6" />` : html`<path d="M6 1v6M6 10v1" />`}</svg>

@@ -3,7 +3,7 @@
 import { get, inPath, serverNow } from "../api.js";
 import { Choice, Empty, Failed, Mark, causeWords } from "../bits.js";
 import { Calendar } from "../calendar.js";
-import { clock, moment, named, number, t } from "../i18n.js";
+import { clock, named, number, t } from "../i18n.js";
 import * as live from "../live.js";
 import { Part } from "../part.js";
 import { set } from "../route.js";
@@ -75,10 +75,9 @@ function Filters({ filters, cameras, causes, recipes }) {
 
 function Thumb({ part, focus, onOpen, reference }) {
   const path = `/api/part/${inPath(part.id)}/${part.seq}`;
-  return html`<li><button type="button" class="thumb" ref=${reference} tabindex=${focus ? 0 : -1} onClick=${onOpen} data-seq=${part.seq} data-verdict=${part.verdict}
-      aria-label=${t("part.label", { id: String(part.part_id), verdict: t(`verdict.${part.verdict}`), cause: causeWords(part.cause), time: moment(part.time) })}>
+  return html`<li><button type="button" class="thumb" ref=${reference} tabindex=${focus ? 0 : -1} onClick=${onOpen} data-seq=${part.seq} data-verdict=${part.verdict}>
     ${part.overlay || part.picture ? html`<img loading="lazy" src=${`${path}/${part.overlay ? "overlay" : "picture"}`} alt="" />` : html`<span class="no-picture">${t("picture.none")}</span>`}
-    <span class="thumb-text"><${Mark} verdict=${part.verdict} />${part.reviewed && html`<span class="tag">${t(`label.${part.reviewed.label}`)}</span>`}
+    <span class="thumb-text"><span class="hidden">${t("part", { id: String(part.part_id) })}</span><${Mark} verdict=${part.verdict} />${part.reviewed && html`<span class="tag">${t(`label.${part.reviewed.label}`)}</span>`}
       <span class="fine">${part.cause ? causeWords(part.cause) : number(part.statistic ?? part.score)}</span>
       <span class="fine">${part.id} · ${clock(part.time)}</span></span>
   </button></li>`;
