@@ -1,4 +1,4 @@
-"""What earlier versions wrote is opened, verified, run and carried over (docs/compatibility.md; tests/fixtures/earlier/make.py made it)."""
+"""What earlier versions wrote is opened, verified, run and carried over: docs/compatibility.md, fixtures/earlier/make.py."""
 
 from __future__ import annotations
 
