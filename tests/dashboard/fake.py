@@ -84,6 +84,7 @@ class Fake:
         cameras: by id.
         parts: by camera, oldest first.
         silent: answer /api/line no more.
+        age_s: of each camera's last part.
         coming: what is to come next as events of the first camera, where it differs from its last part.
     """
 
@@ -94,7 +95,7 @@ class Fake:
         """Forget what was changed."""
         self.role, self.login, self.kiosk, self.silent = "engineer", True, False, False
         self.coming: list[dict[str, Any]] = []
-        self.sent = 0
+        self.sent, self.age_s = 0, 2.0
         ids = [f"{LINE}/top", f"{LINE}/side", f"{OTHER}/booth"]
         self.parts = {name: _parts(name, 240, seed, last) for seed, (name, last) in enumerate(zip(ids, (2, 3, 400)))}
         self.cameras = {name: self._camera(name) for name in ids}
@@ -201,6 +202,8 @@ class Fake:
         return {"user": user, "role": self.role, "kiosk": self.kiosk, "csrf": "x", "login": self.login, "version": edgead.__version__}
 
     def _line(self, cameras: list[str], query: Any) -> Any:
+        for one in self.cameras.values():
+            one["last"] = {**one["last"], "time": _time(self.age_s)}
         names = dict.fromkeys(one["station"] for one in self.cameras.values())
         return {"stations": [{"name": name, "cameras": [one for one in self.cameras.values() if one["station"] == name]} for name in names]}
 

@@ -48,7 +48,8 @@ function took(part) {
   if (newest && !isNewer(part, newest)) return; // again, or from the fetch below
   strips.set(part.id, [...parts, part].slice(-KEPT));
   const known = cameras.get(part.id);
-  if (known) cameras.set(part.id, { ...known, last: part });
+  // Records come a moment after the state that told of the same part, with its number.
+  if (known && !(known.last && isNewer(known.last, part))) cameras.set(part.id, { ...known, last: part });
   heard = performance.now();
   changed(part);
 }
