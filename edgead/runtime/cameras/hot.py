@@ -22,7 +22,7 @@ LOOK_S = 0.02
 """So often the folder is looked at while a picture is waited for."""
 SETTLED_MS = 100.0
 AGAIN_S = 0.5
-"""So often a folder that has not changed is looked at all the same, for files that were overwritten, and a file is tried again."""
+"""So often a folder that has not changed is looked at all the same (files may be overwritten), and a file is tried again."""
 UNREADABLE_S = 5.0
 """A file that stands still for so long and cannot be read will not become a picture."""
 DONE = "done"
