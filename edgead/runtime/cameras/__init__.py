@@ -168,6 +168,12 @@ def _may_be_video(address: str) -> bool:
     return _is_video(path) or ("://" not in address and bool(path.suffix) and not path.exists())
 
 
+def names_files(address: str) -> bool:
+    """Is it the path of a file or a folder, or a pattern of them? Raises BadInput, as :func:`open_camera`."""
+    plan = _plan(address, None, MonotonicClock(), False, 16)
+    return plan.func is _video or (plan.func is _make and plan.args[0] == "folder" and not address.startswith("folder:"))
+
+
 def gives_files(address: str) -> bool:
     """Does :func:`open_camera` need to be told the depth of 16-bit pictures for this address?"""
     return address.partition(":")[0].lower() not in {*_VENDORS, "sim"}
