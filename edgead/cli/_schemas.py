@@ -49,6 +49,13 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "changes": "edgead.cli._replayed:Change",
         "shadow": "edgead.runtime.records.shadows:Shadowed",
     },
+    "dashboard": {"": "edgead.cli.dashboard:Served"},
+    "users": {
+        "add": "edgead.cli.users:Listed",
+        "token": "edgead.cli.users:Made",
+        "remove": "edgead.cli.users:Listed",
+        "list": "edgead.cli.users:UserList",
+    },
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
     "deploy-files": {"": "edgead.jobs.deploy_files:Written"},
