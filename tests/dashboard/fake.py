@@ -169,7 +169,7 @@ class Fake:
             cv2.circle(heat, (90 + seq % 140, 160), 46, 255, -1)
             warm = cv2.applyColorMap(cv2.GaussianBlur(heat, (0, 0), 22), cv2.COLORMAP_TURBO)
             image = cv2.addWeighted(image, 0.55, warm, 0.45, 0)
-        return Response(cv2.imencode(".jpg", image)[1].tobytes(), media_type="image/jpeg")
+        return Response(cv2.imencode(".jpg", image)[1].tobytes(), media_type="image/jpeg", headers={"X-Part": "41239"})
 
     def _one(self, request: Request) -> dict[str, Any]:
         at = request.path_params

@@ -21,6 +21,7 @@ export function watchSession(seen) {
 }
 
 function is(next) {
+  if (JSON.stringify(next) === JSON.stringify(session)) return;
   session = next;
   for (const seen of watchers) seen(session);
 }
@@ -65,10 +66,11 @@ export async function get(path, query, options) {
   return (await ask(address(path, query), options)).json();
 }
 
-/** A picture, or null when there is none (yet). */
-export async function picture(path, query, options) {
+/** A picture and the part that it is of, or null when there is none (yet). */
+export async function picture(path, query) {
   try {
-    return await (await ask(address(path, query), { cache: "no-store", ...options })).blob();
+    const answer = await ask(address(path, query), { cache: "no-store" });
+    return { blob: await answer.blob(), part: answer.headers.get("X-Part") };
   } catch (error) {
     if (error instanceof Refused && error.status === 404) return null;
     throw error;

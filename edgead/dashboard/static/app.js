@@ -30,7 +30,7 @@ function Contact() {
   live.useLive();
   const stale = live.isStale();
   return html`
-    <span class=${stale ? "contact lost" : "contact"} data-stale=${stale}>
+    <span class=${stale ? "contact lost" : "contact"} data-stale=${String(stale)}>
       <svg viewBox="0 0 12 12" aria-hidden="true">${stale ? html`<path d="M2 2l8 8M10 2l-8 8" />` : html`<circle cx="6" cy="6" r="5" />`}</svg>
       ${stale ? (Number.isFinite(live.contactAge()) ? t("contact.lost", { age: ago(live.contactAge() / 1000) }) : t("contact.none")) : t("contact.live")}
       <time>${clock(serverNow())}</time>

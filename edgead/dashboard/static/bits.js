@@ -70,10 +70,11 @@ export function Dialog({ title, onClose, children, kind = "" }) {
     const back = document.activeElement;
     const dialog = box.current;
     dialog.showModal();
+    dialog.focus(); // not its first button: keys of the page below would press it
     return () => { dialog.close(); back?.focus?.({ preventScroll: true }); };
   }, []);
   return html`
-    <dialog ref=${box} class=${kind} tabindex="-1" autofocus aria-label=${title} onCancel=${(event) => { event.preventDefault(); onClose(); }}>
+    <dialog ref=${box} class=${kind} tabindex="-1" aria-label=${title} onCancel=${(event) => { event.preventDefault(); onClose(); }}>
       <header class="panel-head"><h2>${title}</h2>
         <button type="button" class="quiet" aria-label=${t("close")} onClick=${onClose}>${"✕"}</button></header>
       ${children}

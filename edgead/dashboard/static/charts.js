@@ -3,7 +3,7 @@
 import { clock, number, t } from "./i18n.js";
 import { stamp } from "./live.js";
 import uPlot from "./vendor/uPlot.js";
-import { html, useEffect, useRef } from "./vendor/htm-preact.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const VERDICTS = ["OK", "NG", "UNKNOWN"];
@@ -20,10 +20,12 @@ function shape(context, verdict, x, y, size) {
 }
 
 // The scale shows the good parts and the threshold well; what lies far above stands at its upper edge.
-function ceiling(parts) {
-  const good = parts.map(statisticOf).filter((value) => value !== null).sort((a, b) => a - b);
-  const threshold = Math.max(0, ...parts.map((part) => part.threshold ?? 0));
-  return Math.max(threshold * 1.6, good[Math.floor(good.length * 0.9)] || 0) || 1;
+function extent(parts) {
+  const values = parts.map(statisticOf).filter((value) => value !== null).sort((a, b) => a - b);
+  const thresholds = parts.map((part) => part.threshold).filter((value) => value !== null);
+  const low = Math.min(values[0] ?? 0, ...thresholds);
+  const high = Math.max(...thresholds.map((value) => value + 1.2 * (value - low)), values[Math.floor(values.length * 0.8)] ?? 0, low + 1e-9);
+  return [low - 0.12 * (high - low), high];
 }
 
 function plotter(parts) {
@@ -73,7 +75,7 @@ export function Strip({ parts, height = 150 }) {
       height,
       legend: { show: false },
       cursor: { show: false },
-      scales: { x: { time: false, range: () => [-0.5, Math.max(60, drawn.current.length) - 0.5] }, y: { range: (_, low) => [Math.min(0, low ?? 0), ceiling(drawn.current)] } },
+      scales: { x: { time: false, range: () => [-0.5, Math.max(60, drawn.current.length) - 0.5] }, y: { range: () => extent(drawn.current) } },
       axes: [{ ...axis, size: 24, space: 90, values: (_, marks) => marks.map((index) => (Number.isInteger(index) ? at(index) : "")) }, { ...axis, size: 52, space: 30, values: (_, marks) => marks.map((value) => number(value)) }],
       series: [{}, { paths: () => null, points: { show: false } }],
       hooks: { draw: [plotter(drawn)] },
@@ -90,7 +92,21 @@ export function Strip({ parts, height = 150 }) {
   return html`<div class="strip" ref=${box} role="img" aria-label=${t("strip.summary", { n: parts.length, ng: above, threshold: parts.at(-1)?.threshold ?? null })}></div>`;
 }
 
-const W = 1000, H = 300, FOOT = 34, LEFT = 56;
+const H = 300, FOOT = 34, LEFT = 56; // of the drawing; H is 18.75rem high in the style sheet, and as wide as there is room
+
+function useWidth(svg) {
+  const [width, take] = useState(1000);
+  useEffect(() => {
+    const look = () => {
+      const box = svg.current.getBoundingClientRect();
+      if (box.height > 0) take((H * box.width) / box.height);
+    };
+    const resized = new ResizeObserver(look);
+    resized.observe(svg.current);
+    return () => resized.disconnect();
+  }, []);
+  return width;
+}
 
 /**
  * Counts by score, and a threshold that is dragged, or moved by arrow keys (page keys: ten steps).
@@ -98,6 +114,7 @@ const W = 1000, H = 300, FOOT = 34, LEFT = 56;
  */
 export function Histogram({ found, threshold, onMove }) {
   const svg = useRef();
+  const W = useWidth(svg);
   const { edges } = found;
   const [low, high] = [Math.min(edges[0], threshold, found.threshold ?? threshold), Math.max(edges.at(-1), threshold, found.threshold ?? threshold)];
   const span = high - low || 1;

@@ -1,6 +1,6 @@
 // What the line does now: events as they come, the whole state every few seconds, and when we last heard anything at all.
 
-import { get, who } from "./api.js";
+import { fetchSession, get, who } from "./api.js";
 import { useEffect, useState } from "./vendor/htm-preact.js";
 
 const POLL_MS = 4000;
@@ -36,11 +36,13 @@ function watch(watcher) {
   return () => watchers.delete(watcher);
 }
 
-// By number, or by time: a station may begin to count again, and a box may learn the date late. (`seq` is null until a part is recorded.)
-const isNewer = (part, than) => part.part_id > than.part_id || part.time > than.time;
+const AGAIN_MS = 5000; // a smaller number that is so much later: the station began to count again
+
+/** Is this another part, and a later one? Its state and its record tell the same part's time a little differently. */
+const isNewer = (part, than) => part.part_id > than.part_id || (part.part_id < than.part_id && Date.parse(part.time) - Date.parse(than.time) > AGAIN_MS);
 
 /** What tells a part from the one before. */
-export const stamp = (part) => (part ? `${part.part_id} ${part.time}` : "");
+export const stamp = (part) => (part ? String(part.part_id) : "");
 
 function took(part) {
   const parts = strips.get(part.id) || [];
@@ -84,6 +86,7 @@ async function poll() {
     }
     for (const id of cameras.keys()) if (!order.includes(id)) cameras.delete(id);
     heard = performance.now();
+    await fetchSession(); // a login may be over, or its role another one
   } catch {
     // No answer: `heard` grows old, and the screen says so.
   }

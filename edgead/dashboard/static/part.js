@@ -2,7 +2,9 @@
 
 import { get, inPath, may, post } from "./api.js";
 import { Dialog, Failed, Figure, Mark, Needs, attempt, causeWords, tell, useFetched } from "./bits.js";
+import { statisticOf } from "./charts.js";
 import { moment, number, t } from "./i18n.js";
+import * as live from "./live.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 
 const MOST = 12; // times as large
@@ -11,11 +13,15 @@ const STAGES = ["wait_ms", "resize_ms", "inference_ms", "decision_ms", "total_ms
 /** Picture and heat map: the wheel, + and - zoom, dragging moves. */
 function Look({ path, part, opacity, view, onView }) {
   const held = useRef(null);
+  const [ratio, fit] = useState(4 / 3);
+  const both = part.picture && part.overlay;
+  const loaded = (event) => fit(event.target.naturalWidth / event.target.naturalHeight);
   const zoom = (by) => onView(({ scale, x, y }) => {
     const next = Math.min(MOST, Math.max(1, scale * by));
     return next === 1 ? { scale: 1, x: 0, y: 0 } : { scale: next, x: (x * next) / scale, y: (y * next) / scale };
   });
-  const style = { transform: `translate(${view.x}px, ${view.y}px) scale(${view.scale})` };
+  // The heat map's picture has a line of words on top: as wide as the camera's picture, and even with its lower edge.
+  const style = { transform: `translate(${view.x}px, ${view.y}px) scale(${view.scale})`, "--ratio": ratio };
   if (!part.picture && !part.overlay) return html`<div class="look-at"><p class="no-picture">${t("picture.none")}</p></div>`;
   return html`
     <div class="look-at" onWheel=${(event) => { event.preventDefault(); zoom(event.deltaY < 0 ? 1.25 : 0.8); }}
@@ -23,25 +29,34 @@ function Look({ path, part, opacity, view, onView }) {
       onPointerMove=${(event) => { if (held.current && view.scale > 1) onView({ ...view, x: event.clientX - held.current.x, y: event.clientY - held.current.y }); }}
       onPointerUp=${() => { held.current = null; }}>
       <div class="layers" style=${style}>
-        ${part.picture && html`<img draggable=${false} src=${`${path}/picture`} alt=${t("picture.alt", { id: String(part.part_id) })} />`}
-        ${part.overlay && html`<img draggable=${false} class="over" style=${{ opacity: part.picture ? opacity : 1 }} src=${`${path}/overlay`} alt=${part.picture ? "" : t("picture.alt", { id: String(part.part_id) })} />`}
+        ${part.picture && html`<img draggable=${false} onLoad=${both ? null : loaded} src=${`${path}/picture`} alt=${t("picture.alt", { id: String(part.part_id) })} />`}
+        ${part.overlay && html`<img draggable=${false} onLoad=${loaded} class="over" style=${{ opacity: both ? opacity : 1 }} src=${`${path}/overlay`} alt=${part.picture ? "" : t("picture.alt", { id: String(part.part_id) })} />`}
       </div>
     </div>`;
+}
+
+/** What was compared with what, in words of this page's language. */
+function compared(part) {
+  const value = statisticOf(part);
+  if (value === null || part.threshold === null) return "";
+  if (live.camera(part.id)?.statistic === "area") return t("why.area", { area: value, threshold: part.threshold });
+  return t(value >= part.threshold ? "why.above" : "why.below", { score: value, threshold: part.threshold });
 }
 
 function Why({ part }) {
   return html`
     <h3>${t("why")}</h3>
     <ul class="why">
-      ${part.cause && html`<li><strong>${causeWords(part.cause)}</strong>${part.cause_words && html` ${part.cause_words}`}</li>`}
-      ${(part.why || []).map((line, i) => html`<li key=${i}>${line}</li>`)}
+      ${part.cause && html`<li><strong>${causeWords(part.cause)}</strong></li>`}
+      ${compared(part) && html`<li>${compared(part)}</li>`}
+      ${part.rule && html`<li>${t("rule")}: ${part.rule}</li>`}
     </ul>
     <dl class="figures tight">
-      <${Figure} name=${t("statistic")} value=${number(part.statistic ?? part.score)} />
+      <${Figure} name=${t("statistic")} value=${number(statisticOf(part))} />
       <${Figure} name=${t("threshold")} value=${number(part.threshold)} />
       ${STAGES.map((stage) => part[stage] !== undefined && part[stage] !== null && html`<${Figure} key=${stage} name=${t(stage)} value=${number(part[stage], 2)} unit="ms" />`)}
     </dl>
-    <p class="fine">${[part.rule, part.engine, part.recipe !== null && t("recipe.number", { n: part.recipe }), part.source].filter(Boolean).join(" · ")}</p>
+    <p class="fine">${[part.engine, part.recipe !== null && t("recipe.number", { n: part.recipe }), part.source].filter(Boolean).join(" · ")}</p>
     ${part.views?.length > 1 && html`<table><thead><tr><th>${t("camera")}</th><th>${t("verdict")}</th><th>${t("statistic")}</th></tr></thead><tbody>
       ${part.views.map((view, i) => html`<tr key=${i}><th scope="row">${view.camera}</th><td><${Mark} verdict=${view.verdict} /> ${causeWords(view.cause)}</td><td class="num">${number(view.score)}</td></tr>`)}</tbody></table>`}`;
 }

@@ -11,6 +11,7 @@ const AGAIN_MS = 10000;
 /** Whatever the server knows of versions, disk, queues: names and values, nested as they come. */
 function Facts({ facts }) {
   const rows = Object.entries(facts || {});
+  if (!rows.length) return "–";
   const shown = (value) => (typeof value === "number" ? number(value) : value === true ? t("yes") : value === false ? t("no") : value === null ? "–" : String(value));
   return html`<dl class="pairs">${rows.map(([name, value]) => html`
     <dt key=${name}>${named("fact", name)}</dt><dd>${value !== null && typeof value === "object" ? html`<${Facts} facts=${value} />` : shown(value)}</dd>`)}</dl>`;
@@ -37,8 +38,8 @@ export function Health() {
   const cameras = live.all();
   return html`
     <${Failed} error=${error} />
-    <div class="columns">
-      ${found && (found.checks.length ? html`<${Checks} checks=${found.checks} />` : html`<${Panel} title=${t("checks")}><${Empty}>${t("checks.none")}<//><//>`)}
+    ${found && (found.checks.length ? html`<${Checks} checks=${found.checks} />` : html`<${Panel} title=${t("checks")}><${Empty}>${t("checks.none")}<//><//>`)}
+    <div class="flow">
       <${Panel} title=${t("proof")}>
         <p>${t("proof.what")}</p>
         <ul class="links">${cameras.map((camera) => html`<li key=${camera.id}><a href=${`/proof/${inPath(camera.id)}`} target="_blank" rel="noopener">${t("proof.of", { camera: camera.id })}</a></li>`)}</ul>

@@ -1,7 +1,7 @@
 // Line: what each camera sees and says now.
 
 import { inPath, picture } from "../api.js";
-import { Empty, Figure, causeWords } from "../bits.js";
+import { Empty, Figure, Mark, causeWords } from "../bits.js";
 import { Strip } from "../charts.js";
 import { number, named, share, t } from "../i18n.js";
 import * as live from "../live.js";
@@ -25,13 +25,14 @@ function Live({ camera, overlay }) {
       if (busy || document.hidden || key === done) return;
       busy = true;
       try {
-        const blob = await picture(`/api/live/${inPath(id)}.jpg`, { overlay: drawn ? 1 : 0 });
+        const found = await picture(`/api/live/${inPath(id)}.jpg`, { overlay: drawn ? 1 : 0 });
         if (stopped) return;
         const former = url;
-        url = blob && URL.createObjectURL(blob);
-        show(url);
+        url = found && URL.createObjectURL(found.blob);
+        show(found && { url, part: found.part });
         if (former) setTimeout(() => URL.revokeObjectURL(former), 1000);
-        done = blob ? key : "";
+        // A picture comes a moment after its verdict, and not of every part: asked for until it is the newest part's.
+        done = found?.part === stamp ? key : "";
       } catch {
         // the contact line of the header says so; tried again
       } finally {
@@ -42,9 +43,11 @@ function Live({ camera, overlay }) {
     const timer = setInterval(look, FRAME_MS);
     return () => { stopped = true; clearInterval(timer); if (url) URL.revokeObjectURL(url); };
   }, [camera.id]);
-  return html`<div class="live">${shown
-    ? html`<img src=${shown} alt=${t("live.alt", { camera: camera.id })} />`
-    : html`<${Empty}>${t("live.none")}<//>`}</div>`;
+  if (!shown) return html`<div class="live"><${Empty}>${t("live.none")}<//></div>`;
+  const part = live.strip(camera.id).find((one) => String(one.part_id) === shown.part);
+  return html`
+    <figure class="live"><img src=${shown.url} alt=${t("live.alt", { camera: camera.id })} />
+      ${shown.part && html`<figcaption>${t("plate.part", { id: shown.part })}${part && html` <${Mark} verdict=${part.verdict} />`}</figcaption>`}</figure>`;
 }
 
 /** p50, p95 and p99 against the budget: a full track is the budget. */

@@ -104,18 +104,20 @@ function Workbench({ camera, since }) {
       <${Histogram} found=${found} threshold=${value} onMove=${(next) => choose(rounded(next, found.edges))} />
       <${Legend} />
       <div class="set-line">
-        <label class="field"><span>${t("threshold")}</span><input type="number" step="any" value=${value} onChange=${(event) => { if (event.target.value !== "") choose(Number(event.target.value)); }} /></label>
+        <label class="field"><span>${t("threshold")}</span><input type="number" step="any" value=${Number(value.toPrecision(6))} onChange=${(event) => { if (event.target.value !== "") choose(Number(event.target.value)); }} /></label>
         <span class="fine">${t("threshold.now", { value: inForce })}</span>
         ${chosen !== null && chosen !== inForce && html`<button type="button" class="quiet" onClick=${() => choose(null)}>${t("threshold.back")}</button>`}
         ${may("engineer") && html`<button type="button" class="main" disabled=${value === inForce} onClick=${() => ask("apply")}>${t("threshold.apply")}</button>
-          <button type="button" disabled=${!history?.length} onClick=${() => ask("undo")}>${t("threshold.undo")}</button>`}
+          <button type="button" disabled=${!history?.length || history[0].old === null} onClick=${() => ask("undo")}>${t("threshold.undo")}</button>`}
       </div>
       <${Needs} role="engineer" />
     <//>
-    <div class="columns">
+    <div class="halves">
       <${Panel} title=${t("replay")}>${replay && html`<${Replay} replay=${replay} changing=${replay.at !== value} />`}<//>
       <${Panel} title=${t("guarantee")}><p class="lead">${found.guarantee || t("guarantee.none")}</p>${found.more_good && html`<p>${found.more_good}</p>`}
-        <p class="fine">${t("guarantee.good", { n: found.good_n ?? 0 })}</p><//>
+        ${found.good_n > 0 && html`<p class="fine">${t("guarantee.good", { n: found.good_n })}</p>`}<//>
+    </div>
+    <div class="columns">
       <${Panel} title=${t("changed")} kind="wide">${replay && html`<${Changed} replay=${replay} camera=${camera} />`}<//>
       <${Panel} title=${t("history")} kind="wide">${history && html`<${History} rows=${history} />`}<//>
     </div>
