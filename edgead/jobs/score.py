@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from edgead.budget import LatencyBudget
 from edgead.bundle import Bundle, EngineRecord
 from edgead.clock import MonotonicClock
 from edgead.decision import Rule
 from edgead.engines import open_engine
 from edgead.errors import BadInput
-from edgead.preprocess import read_image
+from edgead.preprocess import decoded, read_image, to_bgr8
 from edgead.runtime.loop.inspector import Inspector, one_line
 from edgead.signing import read_trusted
 from edgead.types import Engine, Frame, Image, Inspection
@@ -68,18 +70,25 @@ class Judge:
             opened.close()
             raise
 
-    def __call__(self, picture: Image | Path | str) -> Inspection:
-        """The verdict on one picture, as the camera gave it: H x W x 3 uint8 BGR, or a file."""
+    def __call__(self, picture: Image | Path | str | bytes) -> Inspection:
+        """The verdict on one picture, as the camera gave it: H x W x 3 uint8 BGR (grey, BGRA and 16 bits as
+        :func:`edgead.preprocess.to_bgr8` takes them), a file, or a file's bytes."""
         self._judged += 1
-        source = ""
-        if isinstance(picture, Path | str):
-            source = str(picture)
-            try:
-                picture = read_image(Path(picture), self.bundle.manifest.preprocess.bits)
-            except BadInput as error:
-                return self._named(self._inspector.unknown(self._judged, f"bad_frame: {one_line(error)}"))
-        frame = Frame(picture, self.record.name, self._judged, self._clock.now_ns(), source=source)
+        source = str(picture) if isinstance(picture, Path | str) else ""
+        try:
+            image = self._image(picture)
+        except (BadInput, MemoryError) as error:
+            return self._named(self._inspector.unknown(self._judged, f"bad_frame: {one_line(error)}"))
+        frame = Frame(image, self.record.name, self._judged, self._clock.now_ns(), source=source)
         return self._named(self._inspector.inspect(self._judged, frame))
+
+    def _image(self, picture: Image | Path | str | bytes) -> Image:
+        bits = self.bundle.manifest.preprocess.bits
+        if isinstance(picture, Path | str):
+            return read_image(Path(picture), bits)
+        if isinstance(picture, bytes):
+            return to_bgr8(decoded(np.frombuffer(picture, np.uint8), "what came"), bits)
+        return to_bgr8(picture, bits) if isinstance(picture, np.ndarray) else picture
 
     def _named(self, found: Inspection) -> Inspection:
         return dataclasses.replace(found, engine=self.record.name)
