@@ -36,6 +36,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "evaluate": {"": "edgead.jobs.evaluate:Evaluated"},
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
+    "serve": {"": "edgead.serving.server:ServeResult"},
     "station": {
         "check": "edgead.cli.station:Checked",
         "schema": "edgead.cli.station:Schema",

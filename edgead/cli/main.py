@@ -36,6 +36,7 @@ VERBS = {
     "evaluate": "accuracy of bundles on a folder of pictures, side by side, with a gallery",
     "bench": "latency per stage, throughput, cold start and memory of bundles, side by side",
     "run": "inspect what a camera sees, or run a station.yaml",
+    "serve": "serve bundles to other programs: KServe v2 over HTTP and gRPC",
     "station": "check a station.yaml, print its schema or an example",
     "records": "show or export what a station has recorded",
     "cameras": "list attached cameras with their addresses; --thumbnails takes a picture with each",

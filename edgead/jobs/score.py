@@ -78,9 +78,17 @@ class Judge:
         try:
             image = self._image(picture)
         except (BadInput, MemoryError) as error:
-            return self._named(self._inspector.unknown(self._judged, f"bad_frame: {one_line(error)}"))
+            return self._unknown(f"bad_frame: {one_line(error)}")
         frame = Frame(image, self.record.name, self._judged, self._clock.now_ns(), source=source)
         return self._named(self._inspector.inspect(self._judged, frame))
+
+    def unknown(self, cause: str) -> Inspection:
+        """The verdict on a picture that is not looked at."""
+        self._judged += 1
+        return self._unknown(cause)
+
+    def _unknown(self, cause: str) -> Inspection:
+        return self._named(self._inspector.unknown(self._judged, cause))
 
     def _image(self, picture: Image | Path | str | bytes) -> Image:
         bits = self.bundle.manifest.preprocess.bits
