@@ -26,6 +26,7 @@ OTHER_WORDS = {
     "--size": "of the model's input: chosen, or what a file does not say",
     "--threshold": "of a station, or of an imported model",
     "--budget-ms": "picture to verdict: train chooses a size by it, export searches for an engine, serve counts from the request",
+    "--http": "where a server listens, each on a port of its own",
     "--frame": "size of the camera's pictures: where its default comes from, each verb says",
     "--device": "where it is computed: the choices differ",
     "--max-false-reject": "share of good parts that may be NG: threshold keeps the one before",
