@@ -213,7 +213,7 @@ def open(
         ParityFailed: it does not answer here as the trained model did, or by its threshold every defect would be OK.
     """
     from edgead.jobs.score import Judge
-    from edgead.line.proof import check_reach, prove
+    from edgead.engines.proof import check_reach, prove
 
     judge = Judge.open(Path(bundle), engine, threads=threads, trusted=tuple(map(Path, trusted)), sha256=sha256)
     try:

@@ -149,7 +149,7 @@ def check_file(file: Path) -> Checked:
     from edgead.decision import Rule
     from edgead.engines import check_device
     from edgead.line.links import check_addresses
-    from edgead.line.proof import check_reach
+    from edgead.engines.proof import check_reach
     from edgead.signing import read_trusted
 
     config = read_station(file)

@@ -50,7 +50,7 @@ def opened(order: Mapping[str, Any]) -> tuple[Inspector, Judged]:
     from edgead.budget import LatencyBudget
     from edgead.clock import MonotonicClock
     from edgead.errors import BadInput
-    from edgead.line.proof import check_reach
+    from edgead.engines.proof import check_reach
     from edgead.line.shelf import Shelf
     from edgead.runtime.loop.inspector import Inspector
     from edgead.runtime.records.basis import Judged

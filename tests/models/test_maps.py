@@ -17,7 +17,7 @@ from edgead.engines.verify import verify_engine
 from edgead.export import ExportOptions, export_bundle
 from edgead.families.efficientad.network import EfficientAd
 from edgead.families.patchcore.network import PatchCore
-from edgead.line.proof import prove
+from edgead.engines.proof import prove
 from edgead.models.detector import Detector
 from edgead.models.patches import PatchFeatures
 from edgead.models.rewrites import Material, Rewrite, Setting
