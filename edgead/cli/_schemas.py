@@ -34,6 +34,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     },
     "threshold": {"": "edgead.cli._thresholds:Thresholds"},
     "evaluate": {"": "edgead.jobs.evaluate:Evaluated"},
+    "score": {"": "edgead.jobs.scoring.job:Scored"},
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
     "station": {

@@ -34,6 +34,7 @@ VERBS = {
     "weights": "published weights of backbones: list, fetch, verify",
     "threshold": "choose a bundle's thresholds on the line, with a guarantee",
     "evaluate": "accuracy of bundles on a folder of pictures, side by side, with a gallery",
+    "score": "judge an archive of pictures, by all cores or a cluster, into a table",
     "bench": "latency per stage, throughput, cold start and memory of bundles, side by side",
     "run": "inspect what a camera sees, or run a station.yaml",
     "station": "check a station.yaml, print its schema or an example",

@@ -148,8 +148,8 @@ def check_file(file: Path) -> Checked:
     from edgead.config.reading import read_station
     from edgead.decision import Rule
     from edgead.engines import check_device
-    from edgead.line.links import check_addresses
     from edgead.engines.proof import check_reach
+    from edgead.line.links import check_addresses
     from edgead.signing import read_trusted
 
     config = read_station(file)

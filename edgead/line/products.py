@@ -86,8 +86,8 @@ def apply_threshold(shelf: Shelf, camera: CameraConfig, number: int, digest: str
         EdgeadError: the bundle is not the one that was asked for, not signed as it must be, another model, or has a threshold
             that a start would refuse, too.
     """
-    from edgead.errors import BadInput, BundleMismatch
     from edgead.engines.proof import check_reach
+    from edgead.errors import BadInput, BundleMismatch
     from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.products.recipes import Product
     from edgead.runtime.records.overlay import HeatScale
