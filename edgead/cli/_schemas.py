@@ -27,7 +27,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "sign": {"sign": "edgead.cli.sign:Signed", "new-key": "edgead.cli.sign:NewKey"},
     "inspect": {"": "edgead.cli.inspect:Inspected + edgead.manifest:Manifest"},
     "push": {"": "edgead.oci.transfer:Pushed"},
-    "pull": {"": "edgead.cli.pull:Brought"},
+    "pull": {"": "edgead.jobs.pull:Brought"},
     "bundle": {"history": "edgead.cli.bundle:History", "restore": "edgead.cli.bundle:Restored"},
     "weights": {
         "list": "edgead.cli.weights:Listed",
@@ -49,6 +49,13 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "replay": "edgead.cli._replayed:Replayed",
         "changes": "edgead.cli._replayed:Change",
         "shadow": "edgead.runtime.records.shadows:Shadowed",
+    },
+    "dashboard": {"": "edgead.cli.dashboard:Served"},
+    "users": {
+        "add": "edgead.cli.users:Listed",
+        "token": "edgead.cli.users:Made",
+        "remove": "edgead.cli.users:Listed",
+        "list": "edgead.cli.users:UserList",
     },
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},

@@ -40,6 +40,8 @@ VERBS = {
     "run": "inspect what a camera sees, or run a station.yaml",
     "station": "check a station.yaml, print its schema or an example",
     "records": "show or export what a station has recorded",
+    "dashboard": "pages for the line: live, review, threshold, recipes, health",
+    "users": "who may use the dashboard: add, token, remove, list",
     "cameras": "list attached cameras with their addresses; --thumbnails takes a picture with each",
     "plc-map": "write the register map for the PLC's programmer",
     "deploy-files": "write what a plant needs beside edgead: PLC files, systemd and udev units, schemas",

@@ -12,7 +12,7 @@ pip install 'edgead[oci]'.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,17 +27,6 @@ from edgead.oci.address import OciAddress
 if TYPE_CHECKING:
     from edgead.jobs.pull import PullRequest
     from edgead.oci.transfer import Pulled
-
-
-@dataclass(frozen=True, slots=True)
-class Brought:
-    """What was pulled.
-
-    Attributes:
-        bundles: each of them.
-    """
-
-    bundles: tuple[Pulled, ...]
 
 
 @verb(__doc__)
@@ -68,9 +57,9 @@ def command(
     with told_progress() as progress:
         done = bring_all([replace(one, apply=now) for one in requests], progress)
     if as_json:
-        print_json("pull", Brought(tuple(done)))
+        print_json("pull", done)
     else:
-        _tell(done)
+        _tell(done.bundles)
     return 0
 
 
@@ -95,7 +84,7 @@ def _requests(
     return [PullRequest(one, None, keys, verify, plain_http) for one in addresses]
 
 
-def _tell(done: list[Pulled]) -> None:
+def _tell(done: tuple[Pulled, ...]) -> None:
     from edgead.cli._console import console
 
     for one in done:

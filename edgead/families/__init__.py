@@ -280,7 +280,7 @@ def plausible() -> list[str]:
 
 
 def method(name: str) -> tuple[Family, Preset]:
-    """A family and which of its methods is meant.
+    """A family, told by the method's title, and which of its methods is meant.
 
     Raises:
         BadInput: nobody here knows it.
@@ -288,11 +288,15 @@ def method(name: str) -> tuple[Family, Preset]:
     """
     for family in trained():
         if name == family or name in _presets(family):
-            found = find(family)
-            return found, found.preset(name)
+            return _meant(find(family), name)
     if name in FAMILIES:
-        return FAMILIES[name], FAMILIES[name].preset(name)
+        return _meant(FAMILIES[name], name)
     raise BadInput(f"unknown model {name!r}", hint=f"those that can be trained: {', '.join(methods())}")
+
+
+def _meant(family: Family, name: str) -> tuple[Family, Preset]:
+    preset = family.preset(name)
+    return dataclasses.replace(family, title=preset.title), preset
 
 
 def _presets(name: str) -> list[str]:

@@ -37,6 +37,17 @@ class PullRequest:
     apply: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What was pulled.
+
+    Attributes:
+        bundles: each of them.
+    """
+
+    bundles: tuple[Pulled, ...]
+
+
 def bring(request: PullRequest, progress: Progress = silent) -> Pulled:
     """Pull one bundle; see :func:`edgead.oci.transfer.pull`. One that is here for a station file is not asked for again: its
     address says by a digest what it must be, so that needs no network.
@@ -83,9 +94,9 @@ def of_station(file: Path) -> tuple[tuple[OciAddress, ...], tuple[Path, ...]]:
     return found, config.trusted
 
 
-def bring_all(requests: Sequence[PullRequest], progress: Progress = silent) -> list[Pulled]:
+def bring_all(requests: Sequence[PullRequest], progress: Progress = silent) -> Brought:
     """Pull several; the first that fails ends it, and those before are there. Raises EdgeadError."""
-    return [bring(request, progress) for request in requests]
+    return Brought(tuple(bring(request, progress) for request in requests))
 
 
 def prove(bundle: Bundle) -> None:

@@ -216,7 +216,7 @@ def _sizing(request: TrainRequest) -> Sizing | None:
         return request.sizing
     if request.sizing.budget_ms is not None:
         raise BadInput(
-            f"--budget-ms chooses the input size, and {family.title} has no rule for that",
+            f"--budget-ms chooses the input size, and {family.preset(request.method or family.name).title} has no rule for that",
             hint="leave it out; --size gives the input size",
         )
     return None
