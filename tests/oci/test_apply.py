@@ -34,7 +34,7 @@ def running(folder: Path, pin: str = "") -> Iterator[tuple[Station, list[dict[st
     (folder / "pictures").mkdir()
     for i in range(500):
         cv2.imwrite(str(folder / f"pictures/{i:03d}.png"), picture(5 + i % 7, False))
-    trigger = "trigger: {source: interval, every_ms: 20}, budget_ms: 20000"
+    trigger = "trigger: {source: interval, every_ms: 100}, budget_ms: 20000"
     camera = f"{{name: top, address: '{folder}/pictures', bundle: box/bolt.edgead{pin}, {trigger}}}"
     (folder / "station.yaml").write_text(f"name: line\ncameras: [{camera}]\nstorage: {{folder: data, pictures: null}}\n")
     records: list[dict[str, Any]] = []
@@ -62,7 +62,7 @@ def test_the_new_bundle_is_taken_between_two_parts_and_noted(
         assert not station.health()["top"].notices
     judged = [record["bundle"] for record in records]
     assert judged == sorted(judged, key=[before, after].index) and set(judged) == {before, after}
-    assert {record["verdict"] for record in records[:-3]} == {"OK"}
+    assert {record["verdict"] for record in records if record["cause"] != "stopped"} == {"OK"}
     assert [record["part_id"] for record in records] == list(range(1, len(records) + 1))
     with History(tmp_path / "data/top") as history:
         ((change,),) = [history.changes()]
