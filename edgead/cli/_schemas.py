@@ -38,8 +38,9 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "evaluate": {"": "edgead.jobs.evaluate:Evaluated"},
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
+    "init": {"": "edgead.line.drafting:Drafted"},
     "station": {
-        "check": "edgead.cli.station:Checked",
+        "check": "edgead.line.checking:Checked",
         "schema": "edgead.cli.station:Schema",
         "example": "edgead.cli.station:Example",
     },

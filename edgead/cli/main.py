@@ -38,6 +38,7 @@ VERBS = {
     "evaluate": "accuracy of bundles on a folder of pictures, side by side, with a gallery",
     "bench": "latency per stage, throughput, cold start and memory of bundles, side by side",
     "run": "inspect what a camera sees, or run a station.yaml",
+    "init": "write a station.yaml from six answers, with the cameras and bundles that are here",
     "station": "check a station.yaml, print its schema or an example",
     "records": "show or export what a station has recorded",
     "dashboard": "pages for the line: live, review, threshold, recipes, health",

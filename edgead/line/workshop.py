@@ -302,10 +302,11 @@ class Workshop:
 def _check_age(camera: CameraConfig, opened: Camera) -> None:
     """Raises BadInput: a limit was given that a recording cannot break."""
     from edgead.errors import BadInput
+    from edgead.runtime.loop.feed import keeps
 
-    if camera.max_age_ms is not None and not getattr(opened, "live", True):
+    if camera.max_age_ms is not None and (keeps(opened) or not getattr(opened, "live", True)):
         raise BadInput(
-            "max_age_ms (--max-age-ms) is for live cameras: a recording's pictures have no age, and none is dropped",
+            "max_age_ms (--max-age-ms) is for live cameras: a recording's pictures have no age, nor have a hot folder's",
             hint="leave it out, or play a video file with realtime",
         )
 
