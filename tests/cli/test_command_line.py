@@ -38,6 +38,7 @@ OTHER_WORDS = {
     "--batch": "of a training step: of what, each training says",
     "--lr": "the peak learning rate: of whose optimiser",
     "--bf16": "compute in bfloat16: where that is the default",
+    "--apply": "running stations take it now: threshold a threshold, pull a bundle",
     "--no-bf16": "the same",
     "--force": "though it is there: weights are fetched, a station file is written anew",
     "--unknown-band": "UNKNOWN instead of OK: threshold chooses it, records tries one",
