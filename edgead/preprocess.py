@@ -409,17 +409,14 @@ def read_raw(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}", hint="check the path and its permissions") from error
-    return decoded(data, path), data
+    return decoded(data, str(path)), data
 
 
-def decoded(data: npt.NDArray[np.uint8], name: object) -> npt.NDArray[Any]:
-    """The bytes of a picture file as OpenCV decodes them, of any depth and number of channels; EXIF rotation is ignored.
-
-    Args:
-        name: what the picture is called where it cannot be read.
+def decoded(data: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
+    """The bytes of a picture file as OpenCV decodes them, of any depth and number of channels.
 
     Raises:
-        BadInput: they are no picture, or one that is cut short.
+        BadInput: they are no whole picture; the message has this name.
     """
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     _quiet()

@@ -13,9 +13,9 @@ from typing import TypeAlias
 from edgead.bundle import MANIFEST, Bundle, file_digest
 from edgead.clock import Clock
 from edgead.decision import tells_no_map
+from edgead.engines.proof import check_reach
 from edgead.errors import EdgeadError
 from edgead.jobs.score import Judge
-from edgead.line.proof import check_reach
 from edgead.line.shelf import Loaded, Shelf
 from edgead.serving.tensors import Array
 from edgead.serving.wanted import Named
