@@ -1,7 +1,8 @@
 """Import every module of edgead, each in a fresh interpreter state of one process; --line-box leaves out the torch rooms.
 
 The rooms models, training, importers and export, and the families' own, hold networks: without torch they cannot be imported,
-by their nature. All else must import with nothing but the base dependencies, the table of families and their options, too.
+by their nature; and the dashboard is a web server. All else must import with nothing but the base dependencies, the table of
+families and their options, too.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import sys
 
 import edgead
 
-LAB_ROOMS = ("edgead.models", "edgead.training", "edgead.importers", "edgead.export", "edgead.trained")
+LAB_ROOMS = ("edgead.models", "edgead.training", "edgead.importers", "edgead.export", "edgead.trained", "edgead.dashboard")
 
 
-def _needs_torch(name: str) -> bool:
+def _needs_more(name: str) -> bool:
     if name.startswith("edgead.families."):
         return not name.endswith((".contract", ".options"))
     return name.startswith(LAB_ROOMS)
@@ -24,7 +25,7 @@ def _needs_torch(name: str) -> bool:
 def main() -> int:
     line_box = "--line-box" in sys.argv[1:]
     names = [m.name for m in pkgutil.walk_packages(edgead.__path__, "edgead.") if not m.name.endswith("__main__")]
-    wanted = [n for n in names if not (line_box and _needs_torch(n))]
+    wanted = [n for n in names if not (line_box and _needs_more(n))]
     for name in wanted:
         importlib.import_module(name)
     loaded = {"torch", "onnx", "sklearn"} & set(sys.modules)

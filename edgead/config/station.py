@@ -54,6 +54,8 @@ class Supervision(Section):
 
     http: Annotated[str, Limits(pattern=_HOST_PORT)] | None = None
     """host:port of /metrics, /healthz and /readyz, e.g. 127.0.0.1:9108."""
+    live: Path | None = None
+    """A folder through which `edgead dashboard` learns what goes on (docs/dashboard.md)."""
     log: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
     stalled_after_ms: Positive = 10_000.0

@@ -106,6 +106,7 @@ class Station:
                 workshop.on_idle = stack.enter_context(tuned(_process(config.process)))
                 lanes, cells = _opened(workshop, config)
                 _supervise(config, lanes, cells, clock, stack)
+                _show(config, lanes, cells, clock, stack)
             workshop.stack = stack.pop_all()
         return cls(workshop, lanes, cells)
 
@@ -277,6 +278,19 @@ def _supervise(config: StationConfig, lanes: list[Lane], cells: list[Cell], cloc
     )
     host, _, port = config.supervision.http.rpartition(":")
     stack.enter_context(HealthServer(supervisor.report, metrics=metrics.render, host=host, port=int(port)))
+
+
+def _show(config: StationConfig, lanes: list[Lane], cells: list[Cell], clock: Clock, stack: ExitStack) -> None:
+    """Tell the dashboard, where one is wanted."""
+    if config.supervision.live is None:
+        return
+    from edgead.line.showing import watched_cell, watched_lane
+    from edgead.runtime.supervision.live import LiveFeed
+
+    cameras = {camera.name: camera for camera in config.cameras}
+    watched = [watched_cell(cell, config.storage) for cell in cells]
+    watched += [watched_lane(lane, cameras[lane.name], config.storage) for lane in lanes]
+    stack.enter_context(LiveFeed(config.supervision.live, config.name, watched, clock))
 
 
 def _there(**keepers: Keeper | None) -> dict[str, Keeper]:

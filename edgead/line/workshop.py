@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgead.config.camera import CameraConfig, PartConfig, ShadowBundle
     from edgead.config.station import Storage
     from edgead.decision import Rule
+    from edgead.preprocess import PreprocessRecipe
     from edgead.runtime.cameras.absent import Opening
     from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.loop.station import Station
@@ -49,6 +50,7 @@ class Lane:
     pictures: PictureFolder | None = None
     recipes: RecipeBook | None = None
     shadow: Shadow | None = None
+    looks: Mapping[str, tuple[HeatScale, PreprocessRecipe]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -186,7 +188,9 @@ class Workshop:
         self.stack.callback(station.close)
         for late in devices.late:
             late.watch(station.missing)
-        lane = Lane(camera.name, station, main.bundle, main.record, rule, HeatScale(main.calm, rule.level), store)
+        lane = Lane(
+            camera.name, station, main.bundle, main.record, rule, HeatScale(main.calm, rule.level), store, looks=ready.faces.looks
+        )
         _keep(lane, camera, storage, ready.faces, self.shelf.trusted)
         if lane.shadow is not None:
             self.stack.enter_context(lane.shadow)
@@ -284,10 +288,11 @@ class Workshop:
 def _check_age(camera: CameraConfig, opened: Camera) -> None:
     """Raises BadInput: a limit was given that a recording cannot break."""
     from edgead.errors import BadInput
+    from edgead.runtime.loop.feed import keeps
 
-    if camera.max_age_ms is not None and not getattr(opened, "live", True):
+    if camera.max_age_ms is not None and (keeps(opened) or not getattr(opened, "live", True)):
         raise BadInput(
-            "max_age_ms (--max-age-ms) is for live cameras: a recording's pictures have no age, and none is dropped",
+            "max_age_ms (--max-age-ms) is for live cameras: a recording's pictures have no age, nor have a hot folder's",
             hint="leave it out, or play a video file with realtime",
         )
 

@@ -38,6 +38,7 @@ OTHER_WORDS = {
     "--lr": "the peak learning rate: of whose optimiser",
     "--bf16": "compute in bfloat16: where that is the default",
     "--no-bf16": "the same",
+    "--force": "though it is there: weights are fetched, a station file is written anew",
     "--unknown-band": "UNKNOWN instead of OK: threshold chooses it, records tries one",
 }
 """Words whose help is not the same on every verb, and what they mean on all of them."""

@@ -141,6 +141,11 @@ class RecipeBook:
         """Number of the recipe that answers parts that come now."""
         return self._running.number
 
+    @property
+    def product(self) -> Product:
+        """What answers parts that come now."""
+        return self._running
+
     def change(self, number: int) -> None:
         """Change to a recipe, or load the running one again (its bundle has changed), in the calling thread.
 

@@ -101,12 +101,7 @@ class History:
         selection = selection or Selection()
         where, values = _where(selection)
         after = self._start(selection, where, values)
-        if self._schema == 1:
-            source = "records"
-            told = ", ".join(f"NULL AS {name}" if name in (*ADDED, "bundle") else name for name in SHOWN)
-        else:
-            told = ", ".join({"rule": "rules.version AS rule", "bundle": "rules.bundle"}.get(n, f"records.{n}") for n in SHOWN)
-            source = "records LEFT JOIN rules ON records.rule = rules.rule"
+        told, source = self._told()
         while True:
             page = self._query(
                 f"SELECT {told} FROM {source} WHERE seq > ? AND {where} ORDER BY seq LIMIT {PAGE}", (after, *values)
@@ -116,6 +111,33 @@ class History:
             if len(page) < PAGE:
                 return
             after = page[-1]["seq"]
+
+    def _told(self) -> tuple[str, str]:
+        """Columns and tables of a SELECT of what is told of a record."""
+        if self._schema == 1:
+            return ", ".join(f"NULL AS {name}" if name in (*ADDED, "bundle") else name for name in SHOWN), "records"
+        told = ", ".join({"rule": "rules.version AS rule", "bundle": "rules.bundle"}.get(n, f"records.{n}") for n in SHOWN)
+        return told, "records LEFT JOIN rules ON records.rule = rules.rule"
+
+    def select(self, tests: Sequence[str], values: Sequence[Any], limit: int, *, newest: bool = True) -> list[dict[str, Any]]:
+        """Some records by the names of `SHOWN`, by order of writing; `newest`: the newest first.
+
+        Args:
+            tests: SQL over the columns of ``records``, all of which must hold.
+            values: for their question marks.
+            limit: the most.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        told, source = self._told()
+        where, order = " AND ".join(("1", *tests)), "DESC" if newest else "ASC"
+        rows = self._query(f"SELECT {told} FROM {source} WHERE {where} ORDER BY seq {order} LIMIT ?", (*values, limit))
+        return [dict(row) for row in rows]
+
+    def ask(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Rows of a SELECT as tuples, in one go: of few rows, or few enough. Raises StorageError."""
+        return self._query(statement, values, plain=True)
 
     def rules(self) -> dict[int, Mapping[str, Any]]:
         """What verdicts rest on, by the number that records name (:attr:`edgead.runtime.records.basis.Judged.facts`).

@@ -1,0 +1,189 @@
+"""What is known now of every camera, and who is told when it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from edgead.clock import Clock, MonotonicClock
+from edgead.dashboard.live import Listener
+from edgead.dashboard.parts import part
+from edgead.dashboard.places import Place
+from edgead.dashboard.shifts import WHOLE_DAY, Shift, shift_at
+from edgead.dashboard.tail import Tail
+from edgead.runtime.records.wallclock import utc_now
+
+SILENT_S = 5.0
+"""A station that has told nothing for so long is not there."""
+POLL_S = 0.5
+LINE_S = 0.25
+"""How often a camera is told of at most."""
+BEHIND = 500
+"""Events that wait for a browser; of more the oldest are lost to it."""
+
+_log = logging.getLogger("edgead.dashboard")
+
+
+class Reader:
+    """One browser's events; a slow one loses the oldest."""
+
+    def __init__(self) -> None:
+        self._events: deque[bytes] = deque(maxlen=BEHIND)
+        self._there = asyncio.Event()
+
+    def put(self, event: bytes) -> None:
+        self._events.append(event)
+        self._there.set()
+
+    async def next(self, wait_s: float) -> bytes:
+        """All that waits; b"" when nothing came within `wait_s` seconds."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._there.wait(), wait_s)
+        self._there.clear()
+        told = b"".join(self._events)
+        self._events.clear()
+        return told
+
+
+class Hub:
+    """All cameras. Changed on the event loop only; read by any thread.
+
+    Args:
+        places: by id.
+        shifts: of the day.
+        clock: for who is silent.
+        now: the date.
+    """
+
+    def __init__(
+        self,
+        places: Mapping[str, Place],
+        shifts: Sequence[Shift] = WHOLE_DAY,
+        clock: Clock | None = None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.places, self._shifts, self._clock, self._now = places, shifts, clock or MonotonicClock(), now
+        self._told: dict[str, dict[str, Any]] = {}
+        self._told_ns: dict[str, int] = {}
+        self._last: dict[str, dict[str, Any]] = {}
+        self._pictures: dict[tuple[str, bool], bytes] = {}
+        self._tails = {one.id: Tail(one, shifts, now) for one in places.values()}
+        self._readers: set[Reader] = set()
+        self._changed: set[str] = set()
+        self._shown: dict[str, str] = {}
+        self._listener = Listener([one.live for one in places.values() if one.live is not None], self._take)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # for threads and the event loop
+
+    def state(self, place: Place) -> dict[str, Any]:
+        """What the station said last; {} when it is silent."""
+        return self._told.get(place.id, {}) if self._reachable(place) else {}
+
+    def picture(self, place: Place, overlay: bool) -> bytes | None:
+        """The newest one that was told, JPEG."""
+        return self._pictures.get((place.id, overlay))
+
+    def camera(self, place: Place) -> dict[str, Any]:
+        """A CAMERA."""
+        from edgead.dashboard.cameras import camera
+
+        tail = self._tails[place.id]
+        shift = shift_at(self._shifts, self._now())
+        counts = {key: dict(found) for key, found in list(tail.counts.items())}
+        causes = dict(tail.causes.get(shift, Counter()))
+        return camera(place, self.state(place), self._last.get(place.id) or tail.last, shift, counts, causes)
+
+    # the event loop's
+
+    async def start(self) -> None:
+        """Listen and follow, on the running event loop."""
+        self._listener.open()
+        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._show())]
+
+    async def stop(self) -> None:
+        """May be called twice."""
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def join(self) -> Reader:
+        """Somebody who wants events."""
+        reader = Reader()
+        self._readers.add(reader)
+        return reader
+
+    def leave(self, reader: Reader) -> None:
+        self._readers.discard(reader)
+
+    @property
+    def readers(self) -> int:
+        return len(self._readers)
+
+    def tell(self, kind: str, data: Any) -> None:
+        """An event for everybody."""
+        event = f"event: {kind}\ndata: {json.dumps(data, allow_nan=False, separators=(',', ':'))}\n\n".encode()
+        for reader in self._readers:
+            reader.put(event)
+
+    def _reachable(self, place: Place) -> bool:
+        told_ns = self._told_ns.get(place.id)
+        return told_ns is not None and self._clock.now_ns() - told_ns < SILENT_S * 1e9
+
+    def _take(self, message: dict[str, Any], picture: bytes) -> None:
+        """A station has told something."""
+        place = self.places.get(f"{message['station']}/{message['camera']}")
+        if place is None:
+            return
+        if message["kind"] == "picture":
+            self._pictures[place.id, bool(message["overlay"])] = picture
+            return
+        parts = message.pop("parts")
+        self._told[place.id], self._told_ns[place.id] = message, self._clock.now_ns()
+        if parts:
+            self._last[place.id] = part(place, parts[-1])
+            if place.folder is None:  # nobody else tells of them
+                for one in parts:
+                    self.tell("part", part(place, one))
+        self._changed.add(place.id)
+
+    async def _follow(self) -> None:
+        """The records, in a thread of their own."""
+        while True:
+            for place in self.places.values():
+                if place.folder is None:
+                    continue
+                try:
+                    parts = await asyncio.to_thread(self._tails[place.id].poll)
+                except Exception:  # noqa: BLE001 - one camera's records must not keep the others from being shown
+                    _log.exception("%s: the records cannot be followed", place.id)
+                    continue
+                for one in parts:
+                    self.tell("part", one)
+                if parts:
+                    self._changed.add(place.id)
+            await asyncio.sleep(POLL_S)
+
+    async def _show(self) -> None:
+        """What has changed of the cameras, not too often."""
+        since = 0
+        while True:
+            await asyncio.sleep(LINE_S)
+            since += 1
+            look = set(self.places) if since % 8 == 0 else self._changed  # also what falls silent
+            self._changed = set()
+            for name in look:
+                if self._readers:
+                    told = self.camera(self.places[name])
+                    text = json.dumps(told, sort_keys=True)
+                    if self._shown.get(name) != text:
+                        self._shown[name] = text
+                        self.tell("line", told)
