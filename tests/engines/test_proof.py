@@ -13,7 +13,7 @@ from edgead.bundle import Bundle
 from edgead.engines import open_engine
 from edgead.engines.verify import trained_threshold
 from edgead.errors import ParityFailed
-from edgead.line.proof import prove
+from edgead.engines.proof import prove
 from tests.bundles import Tiny
 
 
