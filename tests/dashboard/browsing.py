@@ -51,7 +51,9 @@ class Tab:
     """
 
     def __init__(self, browser: Browser, address: str, size: tuple[int, int] = TABLET, **context: Any) -> None:
-        self._context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **{"color_scheme": "light", "locale": "en-GB", **context})
+        self._context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, **{"color_scheme": "light", "locale": "en-GB", **context}
+        )
         self._context.set_default_timeout(PATIENCE_S * 1000)
         self.page: Page = self._context.new_page()
         self.complaints: list[str] = []
@@ -89,7 +91,9 @@ def axe(page: Page, *rules: str) -> list[str]:
     """What axe-core finds serious or critical, one line each; by all its rules, or by these."""
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate((VENDOR / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate("rules => axe.run(document, {resultTypes: ['violations'], ...(rules.length ? {runOnly: rules} : {})})", list(rules))
+    found = page.evaluate(
+        "rules => axe.run(document, {resultTypes: ['violations'], ...(rules.length ? {runOnly: rules} : {})})", list(rules)
+    )
     return [
         f"{one['id']}: {one['help']}: " + "; ".join(f"{node['target']} {node['failureSummary']}" for node in one["nodes"][:3])
         for one in found["violations"]

@@ -51,11 +51,24 @@ def _parts(camera: str, count: int, seed: int, last: float) -> list[dict[str, An
         number = 41_000 + i
         found.append(
             {
-                "id": camera, "seq": number, "part_id": number, "time": _time(last + (count - 1 - i) * 1.6), "verdict": verdict, "cause": cause,
-                "score": None if cause else score, "statistic": None if cause else score, "threshold": THRESHOLD, "level": score, "recipe": 3,
-                "engine": "gear/openvino-int8", "total_ms": 14.2, "picture": verdict != "OK", "overlay": verdict != "OK", "reviewed": None,
+                "id": camera,
+                "seq": number,
+                "part_id": number,
+                "time": _time(last + (count - 1 - i) * 1.6),
+                "verdict": verdict,
+                "cause": cause,
+                "score": None if cause else score,
+                "statistic": None if cause else score,
+                "threshold": THRESHOLD,
+                "level": score,
+                "recipe": 3,
+                "engine": "gear/openvino-int8",
+                "total_ms": 14.2,
+                "picture": verdict != "OK",
+                "overlay": verdict != "OK",
+                "reviewed": None,
             }
-        )  # fmt: skip
+        )
     for one in [one for one in found if one["verdict"] == "NG"][1:3]:
         one["reviewed"] = {"label": "false_reject", "note": "oil film", "who": "anna", "when": _time(60)}
     return found
@@ -70,7 +83,11 @@ class _Strict:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", CSP.encode()), (b"cache-control", b"no-store")]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"content-security-policy", CSP.encode()),
+                    (b"cache-control", b"no-store"),
+                ]
             await send(message)
 
         await self._app(scope, receive, tell)
@@ -97,31 +114,59 @@ class Fake:
         self.coming: list[dict[str, Any]] = []
         self.sent, self.age_s = 0, 2.0
         ids = [f"{LINE}/top", f"{LINE}/side", f"{OTHER}/booth"]
-        self.parts = {name: _parts(name, 240, seed, last) for seed, (name, last) in enumerate(zip(ids, (2, 3, 400)))}
+        self.parts = {name: _parts(name, 240, seed, last) for seed, (name, last) in enumerate(zip(ids, (2, 3, 400), strict=True))}
         self.cameras = {name: self._camera(name) for name in ids}
         top, side, booth = (self.cameras[name] for name in ids)
         self.parts[ids[0]][-1].update(verdict="NG", cause="", score=3.31, statistic=3.31, picture=True, overlay=True)
         self.parts[ids[1]][-1].update(verdict="UNKNOWN", cause="late: inference", score=None, statistic=None)
         side["notices"] = {"drift": "scores rise: the median of today is 1.4 times that of the reference; look at light and lens"}
         side["devices"]["plc"] = {"written": 41_240, "reconnects": 3}
-        booth.update(state="faulted", fault="plc: 10.4.0.17:502 refuses the connection (ECONNREFUSED)", recipe=None, shifts=[], latency=None)
+        booth.update(
+            state="faulted",
+            fault="plc: 10.4.0.17:502 refuses the connection (ECONNREFUSED)",
+            recipe=None,
+            shifts=[],
+            latency=None,
+        )
         top["counters"]["OK"] = 12_408
-        self.history = [{"when": _time(86_400), "who": "bernd", "old": 1.8, "new": 2.0, "why": "too many false rejects after the new coolant"}]
+        self.history = [
+            {"when": _time(86_400), "who": "bernd", "old": 1.8, "new": 2.0, "why": "too many false rejects after the new coolant"}
+        ]
 
     def _camera(self, name: str) -> dict[str, Any]:
         station, camera = name.split("/")
         parts = self.parts[name]
         counters = {verdict: sum(one["verdict"] == verdict for one in parts) for verdict in ("OK", "NG", "UNKNOWN")}
         return {
-            "id": name, "station": station, "name": camera, "bundle": "gear.edgead", "digest": "9f2c1a" * 10 + "beef", "engine": "gear/openvino-int8",
-            "recipe": 3, "state": "ready", "fault": "", "camera": "ok", "notices": {}, "budget_ms": 40, "threshold": THRESHOLD,
-            "rule": "NG at score 2 and above", "statistic": "score", "counters": counters,
-            "causes": {"late: inference": 4, "camera_timeout": 2, "part_not_found": 1}, "yield": 0.954, "ppm": 38_210.4,
-            "shifts": [{"shift": "2026-11-30 early", "recipe": 3, "OK": 4102, "NG": 131, "UNKNOWN": 7}, {"shift": "2026-11-29 late", "recipe": 2, "OK": 8306, "NG": 244, "UNKNOWN": 12}],
-            "latency": {"p50": 13.9, "p95": 19.2, "p99": 31.7, "misses": {"late: inference": 4}}, "last": parts[-1],
-            "devices": {"plc": {"written": 41_240, "errors": 0}, "gate": {"told": 505}}, "queues": {"engine": 0, "pictures": 1},
+            "id": name,
+            "station": station,
+            "name": camera,
+            "bundle": "gear.edgead",
+            "digest": "9f2c1a" * 10 + "beef",
+            "engine": "gear/openvino-int8",
+            "recipe": 3,
+            "state": "ready",
+            "fault": "",
+            "camera": "ok",
+            "notices": {},
+            "budget_ms": 40,
+            "threshold": THRESHOLD,
+            "rule": "NG at score 2 and above",
+            "statistic": "score",
+            "counters": counters,
+            "causes": {"late: inference": 4, "camera_timeout": 2, "part_not_found": 1},
+            "yield": 0.954,
+            "ppm": 38_210.4,
+            "shifts": [
+                {"shift": "2026-11-30 early", "recipe": 3, "OK": 4102, "NG": 131, "UNKNOWN": 7},
+                {"shift": "2026-11-29 late", "recipe": 2, "OK": 8306, "NG": 244, "UNKNOWN": 12},
+            ],
+            "latency": {"p50": 13.9, "p95": 19.2, "p99": 31.7, "misses": {"late: inference": 4}},
+            "last": parts[-1],
+            "devices": {"plc": {"written": 41_240, "errors": 0}, "gate": {"told": 505}},
+            "queues": {"engine": 0, "pictures": 1},
             "disk": {"free_mb": 212_000, "records_waiting": 0, "records_lost": 0},
-        }  # fmt: skip
+        }
 
     def app(self) -> Starlette:
         async def secured(request: Request) -> Response:
@@ -155,7 +200,10 @@ class Fake:
                 if self.coming:
                     self.sent += 1
                     part = {**self.parts[f"{LINE}/top"][-1], **self.coming.pop(0), "time": _time(0)}
-                    yield b"event: part\ndata: %s\n\n" % json.dumps({**part, "part_id": part["part_id"] + self.sent, "seq": None}).encode()
+                    yield (
+                        b"event: part\ndata: %s\n\n"
+                        % json.dumps({**part, "part_id": part["part_id"] + self.sent, "seq": None}).encode()
+                    )
                 await asyncio.sleep(0.05)
 
         return StreamingResponse(stream(), media_type="text/event-stream")
@@ -177,14 +225,32 @@ class Fake:
 
     async def _part(self, request: Request) -> Response:
         one = self._one(request)
-        lines = ["score 3.31 is at or above the threshold 2", "rule: NG at score 2 and above", "waiting 0.4 ms, resize 1.1 ms, inference 11.9 ms, decision 0.8 ms"]
-        return JSONResponse({**one, "source": "frame 41239", "rule": "NG at score 2 and above", "wait_ms": 0.4, "resize_ms": 1.1, "inference_ms": 11.9,
-                             "decision_ms": 0.8, "cause_words": "", "why": lines, "views": []})  # fmt: skip
+        lines = [
+            "score 3.31 is at or above the threshold 2",
+            "rule: NG at score 2 and above",
+            "waiting 0.4 ms, resize 1.1 ms, inference 11.9 ms, decision 0.8 ms",
+        ]
+        return JSONResponse(
+            {
+                **one,
+                "source": "frame 41239",
+                "rule": "NG at score 2 and above",
+                "wait_ms": 0.4,
+                "resize_ms": 1.1,
+                "inference_ms": 11.9,
+                "decision_ms": 0.8,
+                "cause_words": "",
+                "why": lines,
+                "views": [],
+            }
+        )
 
     async def _review(self, request: Request) -> Response:
         told = json.loads(await request.body())
         one = self._one(request)
-        one["reviewed"] = {"label": told["label"], "note": told["note"], "who": "anna", "when": _time(0)} if told["label"] else None
+        one["reviewed"] = (
+            {"label": told["label"], "note": told["note"], "who": "anna", "when": _time(0)} if told["label"] else None
+        )
         return JSONResponse(one["reviewed"] or {})
 
     async def _answer(self, request: Request) -> Response:
@@ -199,13 +265,24 @@ class Fake:
 
     def _session(self, cameras: list[str], query: Any) -> Any:
         user = "" if self.kiosk or not self.role else "anna"
-        return {"user": user, "role": self.role, "kiosk": self.kiosk, "csrf": "x", "login": self.login, "version": edgead.__version__}
+        return {
+            "user": user,
+            "role": self.role,
+            "kiosk": self.kiosk,
+            "csrf": "x",
+            "login": self.login,
+            "version": edgead.__version__,
+        }
 
     def _line(self, cameras: list[str], query: Any) -> Any:
         for one in self.cameras.values():
             one["last"] = {**one["last"], "time": _time(self.age_s)}
         names = dict.fromkeys(one["station"] for one in self.cameras.values())
-        return {"stations": [{"name": name, "cameras": [one for one in self.cameras.values() if one["station"] == name]} for name in names]}
+        return {
+            "stations": [
+                {"name": name, "cameras": [one for one in self.cameras.values() if one["station"] == name]} for name in names
+            ]
+        }
 
     def _parts(self, cameras: list[str], query: Any) -> Any:
         wanted, before = query.get("verdict", "").split(","), int(query.get("before", 1 << 60))
@@ -215,7 +292,13 @@ class Fake:
 
     def _days(self, cameras: list[str], query: Any) -> Any:
         days = [datetime.now(timezone.utc) - timedelta(days=i) for i in range(25)]
-        return {"days": {f"{day:%Y-%m-%d}": {"OK": 8000, "NG": (i * 37) % 130, "UNKNOWN": i % 4} for i, day in enumerate(days) if f"{day:%Y-%m}" == query["month"]}}
+        return {
+            "days": {
+                f"{day:%Y-%m-%d}": {"OK": 8000, "NG": (i * 37) % 130, "UNKNOWN": i % 4}
+                for i, day in enumerate(days)
+                if f"{day:%Y-%m}" == query["month"]
+            }
+        }
 
     def _scores(self, cameras: list[str], query: Any) -> Any:
         edges = np.linspace(0, 8, 81)
@@ -223,9 +306,17 @@ class Fake:
         good, bad = rng.gamma(9, 0.12, 40_000), rng.uniform(1.4, 7.5, 900)
         told = np.concatenate([good, bad])
         count = lambda values: np.histogram(values, edges)[0].tolist()  # noqa: E731
-        return {"edges": edges.tolist(), "OK": count(told[told < THRESHOLD]), "NG": count(told[told >= THRESHOLD]), "UNKNOWN": [0] * 80,
-                "labelled": {"false_reject": count([2.05, 2.1, 2.2]), "missed_defect": count([1.7])}, "threshold": THRESHOLD, "good_n": 412,
-                "guarantee": "At most 1.2 % of good parts are rejected (95 % sure).", "more_good": "For 0.5 %: 180 more good pictures."}  # fmt: skip
+        return {
+            "edges": edges.tolist(),
+            "OK": count(told[told < THRESHOLD]),
+            "NG": count(told[told >= THRESHOLD]),
+            "UNKNOWN": [0] * 80,
+            "labelled": {"false_reject": count([2.05, 2.1, 2.2]), "missed_defect": count([1.7])},
+            "threshold": THRESHOLD,
+            "good_n": 412,
+            "guarantee": "At most 1.2 % of good parts are rejected (95 % sure).",
+            "more_good": "For 0.5 %: 180 more good pictures.",
+        }
 
     def _replay(self, cameras: list[str], query: Any) -> Any:
         value = float(query["threshold"])
@@ -233,9 +324,16 @@ class Fake:
         changed = [{**one, "would": "NG" if one["score"] >= value else "OK"} for one in parts if one["score"] is not None]
         changed = [one for one in changed if one["would"] != one["verdict"]]
         delta = 361 if value < THRESHOLD else -208 if value > THRESHOLD else 0
-        return {"parts": 41_233, "from": _time(7 * 86_400), "to": _time(2), "now": {"OK": 40_728, "NG": 505, "UNKNOWN": 0},
-                "then": {"OK": 40_728 - delta, "NG": 505 + delta, "UNKNOWN": 0}, "changed_n": abs(delta) and len(changed), "changed": changed,
-                "skipped": {"judged by another engine": 12}}  # fmt: skip
+        return {
+            "parts": 41_233,
+            "from": _time(7 * 86_400),
+            "to": _time(2),
+            "now": {"OK": 40_728, "NG": 505, "UNKNOWN": 0},
+            "then": {"OK": 40_728 - delta, "NG": 505 + delta, "UNKNOWN": 0},
+            "changed_n": abs(delta) and len(changed),
+            "changed": changed,
+            "skipped": {"judged by another engine": 12},
+        }
 
     def _threshold(self, cameras: list[str], query: Any) -> Any:
         return {"old": THRESHOLD, "new": THRESHOLD, "digest": "0"}
@@ -244,8 +342,16 @@ class Fake:
         return self.history
 
     def _recipes(self, cameras: list[str], query: Any) -> Any:
-        shadow = {"bundle": "gear-new.edgead", "parts": 38_112, "flips": {"OK>NG": 41, "NG>OK": 63}, "then": {"OK": 37_601, "NG": 511}, "latency_ms": {"p50": 21.0, "p99": 44.0}}
-        recipes = [{"number": n, "bundle": f"gear-{n}.edgead", "digest": "9f2c1a" * 10, "name": f"gear {n} teeth"} for n in (1, 2, 3)]
+        shadow = {
+            "bundle": "gear-new.edgead",
+            "parts": 38_112,
+            "flips": {"OK>NG": 41, "NG>OK": 63},
+            "then": {"OK": 37_601, "NG": 511},
+            "latency_ms": {"p50": 21.0, "p99": 44.0},
+        }
+        recipes = [
+            {"number": n, "bundle": f"gear-{n}.edgead", "digest": "9f2c1a" * 10, "name": f"gear {n} teeth"} for n in (1, 2, 3)
+        ]
         return {"current": 3, "recipes": recipes, "changeable": True, "why_not": "", "shadow": shadow}
 
     def _health(self, cameras: list[str], query: Any) -> Any:
@@ -254,11 +360,23 @@ class Fake:
             for name in self.cameras
             for check in ("golden frames", "drift", "clock")
         ]
-        return {"stations": [], "checks": checks, "versions": {"edgead": edgead.__version__, "python": "3.11.2", "openvino": "2026.4.1"}, "disk": {"free_mb": 212_000}}
+        return {
+            "stations": [],
+            "checks": checks,
+            "versions": {"edgead": edgead.__version__, "python": "3.11.2", "openvino": "2026.4.1"},
+            "disk": {"free_mb": 212_000},
+        }
 
     def _audit(self, cameras: list[str], query: Any) -> Any:
-        rows = [("threshold", f"{LINE}/top", 1.8, 2.0), ("review", f"{LINE}/side", None, "false_reject"), ("recipe", f"{LINE}/top", 2, 3)]
-        return [{"when": _time(60 * i), "who": "bernd", "role": "engineer", "what": what, "camera": camera, "old": old, "new": new} for i, (what, camera, old, new) in enumerate(rows)]
+        rows = [
+            ("threshold", f"{LINE}/top", 1.8, 2.0),
+            ("review", f"{LINE}/side", None, "false_reject"),
+            ("recipe", f"{LINE}/top", 2, 3),
+        ]
+        return [
+            {"when": _time(60 * i), "who": "bernd", "role": "engineer", "what": what, "camera": camera, "old": old, "new": new}
+            for i, (what, camera, old, new) in enumerate(rows)
+        ]
 
 
 if __name__ == "__main__":

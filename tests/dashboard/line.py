@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
 from tests.bundles import part
 from tests.dashboard.browsing import program
 from tests.servers.station import StationProcess
+
+if TYPE_CHECKING:
+    from edgead.dashboard.users import User
 
 STATION, CAMERA = "hall", "top"
 ID = f"{STATION}/{CAMERA}"
@@ -47,9 +49,12 @@ def write_parts(folder: Path, size: int) -> None:
 
 
 def add_users(file: Path) -> None:
+    from edgead.dashboard.users import with_user, write_users
+
+    users: dict[str, User] = {}
     for role, password in PASSWORDS.items():
-        command = [sys.executable, "-m", "edgead.cli.main", "users", "add", role, "--role", role, "--users", str(file)]
-        subprocess.run(command, input=f"{password}\n", text=True, check=True, capture_output=True)
+        users = with_user(users, role, role, password)
+    write_users(file, users)
 
 
 @contextmanager
@@ -74,7 +79,9 @@ def running(folder: Path, bundle: Path, *options: str, every_ms: float = 400, si
     station = StationProcess(folder, config)
     station.start()
     try:
-        with program("-m", "edgead.cli.main", "dashboard", str(folder / "station.yaml"), "--http", "127.0.0.1:0", *options) as address:
+        with program(
+            "-m", "edgead.cli.main", "dashboard", str(folder / "station.yaml"), "--http", "127.0.0.1:0", *options
+        ) as address:
             yield Shown(address, station)
     finally:
         station.kill()

@@ -1,4 +1,4 @@
-"""The pages by themselves, on made-up answers: readable for everybody, whatever the line does. (On a real line: test_browser.py.)"""
+"""The pages on made-up answers: readable for everybody, whatever the line does. On a real line: test_browser.py."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def fake(address: str) -> Callable[..., None]:
     """Begins the made-up line again, with some of its attributes changed."""
 
     def begin(**changes: Any) -> None:
-        urllib.request.urlopen(urllib.request.Request(f"{address}/fake", json.dumps(changes).encode(), method="POST"), timeout=PATIENCE_S).close()
+        urllib.request.urlopen(
+            urllib.request.Request(f"{address}/fake", json.dumps(changes).encode(), method="POST"), timeout=PATIENCE_S
+        ).close()
 
     begin()
     return begin
@@ -91,11 +93,11 @@ def test_a_box_that_falls_silent_never_looks_fine(tab: Tab, fake: Callable[..., 
 
 
 def test_an_old_verdict_is_history_and_a_fault_is_no_verdict(tab: Tab, fake: Callable[..., None]) -> None:
-    fake(age_s=90)
+    fake(age_s=7200)
     page = tab.go("#/line")
     quiet = page.locator(f"[data-camera='{TOP}'] .plate[data-kind=quiet]")
     quiet.wait_for()
-    assert "No part for 9" in quiet.inner_text()
+    assert "No part for 2 h" in quiet.inner_text()
     assert "FAULT" in page.locator("[data-camera='paint/booth'] .plate[data-kind=gone]").inner_text()
 
 
@@ -149,8 +151,12 @@ def test_the_grid_is_walked_by_arrows_and_a_part_opens_and_closes_by_keys(tab: T
     second.locator(".tag", has_text="False reject").wait_for()
 
 
-@pytest.mark.parametrize(("size", "path"), [(TABLET, "#/line"), (TABLET, "#/review"), (TABLET, "#/threshold"), ((3840, 2160), "#/line?kiosk=1")])
-def test_nothing_sticks_out_to_the_right(chrome: Browser, fake: Callable[..., None], address: str, size: tuple[int, int], path: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "path"), [(TABLET, "#/line"), (TABLET, "#/review"), (TABLET, "#/threshold"), ((3840, 2160), "#/line?kiosk=1")]
+)
+def test_nothing_sticks_out_to_the_right(
+    chrome: Browser, fake: Callable[..., None], address: str, size: tuple[int, int], path: str
+) -> None:
     tab = Tab(chrome, address, size)
     page = tab.go(path)
     page.locator(".plate, .thumb, .now-then").first.wait_for()

@@ -90,7 +90,11 @@ def test_no_text_stands_in_a_script(name: str) -> None:
 
 
 def test_a_text_in_a_script_would_be_found() -> None:
-    assert hard_coded('html`<b>Stop ${t("x")}</b>`; const y = html`${a ? html`<i alt="A part"></i>` : 1}`; tell("Done")') == ["Stop", "A part", "Done"]
+    assert hard_coded('html`<b>Stop ${t("x")}</b>`; const y = html`${a ? html`<i alt="A part"></i>` : 1}`; tell("Done")') == [
+        "Stop",
+        "A part",
+        "Done",
+    ]
 
 
 def test_every_text_that_is_asked_for_is_there_and_no_other() -> None:
@@ -99,7 +103,9 @@ def test_every_text_that_is_asked_for_is_there_and_no_other() -> None:
     assert set(re.findall(r'\bt\("([^"]+)"', scripts)) - keys == set()
     made = [re.sub(r"\\\$\\\{.*?\\\}", ".+", re.escape(text)) for text in re.findall(r"\bt\(`([^`]+)`", scripts)]
     made += [rf"{prefix}\..+" for prefix in re.findall(r'\bnamed\("([^"]+)"', scripts)]
-    asked = {key for key in keys if f'"{key.removesuffix(".one")}"' in scripts or any(re.fullmatch(pattern, key) for pattern in made)}
+    asked = {
+        key for key in keys if f'"{key.removesuffix(".one")}"' in scripts or any(re.fullmatch(pattern, key) for pattern in made)
+    }
     assert keys - asked == set()
 
 
@@ -114,4 +120,6 @@ def test_nothing_is_fetched_from_elsewhere_and_no_data_becomes_markup() -> None:
 def test_what_others_wrote_is_what_its_page_says(folder: Path) -> None:
     page = (folder / "VENDORED.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"\| `([^`]+)` \|.*\| `([0-9a-f]{64})` \|", page))
-    assert told == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.name != "VENDORED.md"}
+    assert told == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.name != "VENDORED.md"
+    }
