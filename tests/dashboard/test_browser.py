@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PLATE = f"[data-camera='{ID}'] .plate"
 ABOVE_ALL = 1000.0  # no part of this line has such a score
-AMONG = 60.0  # half of the scratches of this line have such a score
+AMONG = 60.0  # between the scores of this line's scratches
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +135,16 @@ def test_a_viewer_can_try_a_threshold_and_not_apply_it(enter: Any) -> None:
 
 def test_an_applied_threshold_judges_the_next_parts_and_is_undone(enter: Any) -> None:
     engineer = enter("engineer")
+
+    def newest(judged_by: float | None = None) -> list[dict[str, Any]]:
+        found = engineer.ask(f"parts?camera={ID}&limit=20")["parts"]
+        return [part for part in found if judged_by in (None, part["threshold"])]
+
+    def is_between(part: dict[str, Any]) -> bool:
+        return bool(part["verdict"] == "NG" and part["score"] < AMONG)
+
+    until(lambda: any(is_between(part) for part in newest()), what="a part that the new threshold would let pass")
+    in_force = newest()[0]["threshold"]
     page = engineer.go("#/threshold")
     page.get_by_role("spinbutton", name="Threshold").fill(str(AMONG))
     page.get_by_role("spinbutton", name="Threshold").press("Tab")
@@ -148,12 +158,9 @@ def test_an_applied_threshold_judges_the_next_parts_and_is_undone(enter: Any) ->
     page.locator(".told", has_text="is now 60").wait_for()
     page.locator("td", has_text="to see what happens").first.wait_for()
 
-    def judged_so() -> list[dict[str, Any]]:
-        return [part for part in engineer.ask(f"parts?camera={ID}&limit=20")["parts"] if part["threshold"] == AMONG]
-
-    until(lambda: {part["verdict"] for part in judged_so()} == {"OK", "NG"}, what="parts that were judged by the new threshold")
-    until(lambda: any(AMONG > part["score"] > 43.6 for part in judged_so()), what="a part that would have been NG")
-    assert all((part["verdict"] == "NG") == (part["score"] >= AMONG) for part in judged_so())
+    until(lambda: {part["verdict"] for part in newest(AMONG)} == {"OK", "NG"}, what="parts that were judged by it")
+    until(lambda: any(in_force < part["score"] < AMONG for part in newest(AMONG)), what="one that would have been NG")
+    assert all((part["verdict"] == "NG") == (part["score"] >= AMONG) for part in newest(AMONG))
 
     page.get_by_role("button", name="Undo").click()
     page.locator("dialog").get_by_role("button", name="Undo").click()
