@@ -120,7 +120,7 @@ def test_an_ng_part_comes_up_in_the_review_and_is_relabelled_for_all(enter: Any)
     viewer = enter("viewer").go(f"#/review?reviewed=yes&part={ID}/{seq}")
     viewer.locator("dialog .reviewed", has_text="False reject").wait_for()
     assert viewer.locator("dialog textarea").count() == 0
-    assert viewer.locator(f".thumb[data-seq='{seq}']").count() == 1
+    viewer.locator(f".thumb[data-seq='{seq}']").wait_for(state="attached")
 
 
 def test_a_viewer_can_try_a_threshold_and_not_apply_it(enter: Any) -> None:
