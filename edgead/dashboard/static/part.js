@@ -77,7 +77,7 @@ function Verdict({ part, path, onReviewed, keys }) {
   keys.current = may("operator") ? { 1: () => say(labels[0]), 2: () => say(labels[1]), 0: () => part.reviewed && say(null) } : {};
   return html`
     <h3>${t("review.say")}</h3>
-    ${part.reviewed && html`<p class="reviewed"><span class="tag">${t(`label.${part.reviewed.label}`)}</span> ${part.reviewed.note}
+    ${part.reviewed && html`<p class="reviewed"><span class="tag">${t(`label.${part.reviewed.label}`)}</span> ${part.reviewed.note}${" "}
       <span class="fine">${part.reviewed.who} · ${moment(part.reviewed.when)}</span></p>`}
     ${may("operator") ? html`
       <label class="field"><span>${t("note")}</span><textarea ref=${note} rows="2" maxlength="500" key=${part.seq}>${part.reviewed?.note || ""}</textarea></label>

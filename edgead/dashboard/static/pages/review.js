@@ -103,6 +103,13 @@ function Grid({ parts, at, onAt, onOpen }) {
   </ul>`;
 }
 
+/** Would a part that has just come stand in this list? */
+function wouldShow(part, { verdict, cause, recipe, day, score_min: least, score_max: most, reviewed }) {
+  return verdict.split(",").includes(part.verdict) && reviewed !== "yes" && (!day || part.time.startsWith(day))
+    && (!cause || part.cause.split(":")[0] === cause.split(":")[0]) && (!recipe || String(part.recipe) === recipe)
+    && (!least || part.score >= Number(least)) && (!most || part.score <= Number(most));
+}
+
 const keyOf = (part) => `${part.id}/${part.seq}`;
 
 export function Review({ query }) {
@@ -114,11 +121,13 @@ export function Review({ query }) {
   const [at, goTo] = useState(0);
   const [fresh, count] = useState(0);
   const seen = useCallback((part) => {
-    if (cameras.includes(part.id) && filters.verdict.split(",").includes(part.verdict) && !filters.day) count((n) => n + 1);
+    if (cameras.includes(part.id) && wouldShow(part, filters)) count((n) => n + 1);
   }, [JSON.stringify([cameras, filters])]);
   live.usePart(seen);
   const renew = () => { count(0); goTo(0); found.again(); };
   const parts = found.parts || [];
+  // Nothing that a hand may be on its way to is moved: only an empty list fills by itself.
+  useEffect(() => { if (fresh && found.parts && !parts.length) renew(); }, [fresh, found.parts]);
   const open = query.get("part");
   const index = parts.findIndex((part) => keyOf(part) === open);
   const turn = (by) => { const next = parts[index + by]; if (next) { goTo(index + by); set({ part: keyOf(next) }); } };
