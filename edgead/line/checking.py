@@ -50,8 +50,9 @@ def check_file(file: Path) -> Checked:
     from edgead.config.reading import read_station
     from edgead.decision import Rule
     from edgead.engines import check_device
+    from edgead.engines.proof import check_reach
     from edgead.line.links import check_addresses
-    from edgead.line.proof import check_reach
+    from edgead.oci import kept
     from edgead.signing import read_trusted
 
     config = read_station(file)
@@ -64,14 +65,14 @@ def check_file(file: Path) -> Checked:
         fallback = (camera.fallback_bundle, camera.fallback_engine, camera.fallback_sha256)
         for path, engine, sha256 in (*wanted, fallback):
             if path is not None:
-                bundle = Bundle.open(path, sha256, trusted)
+                bundle = Bundle.open(path, kept.pin(path, sha256), trusted)
                 record = bundle.manifest.engine(engine)
                 check_device(record)
                 rule = record.threshold.rule if camera.threshold is None else Rule(camera.threshold)
                 check_reach(bundle, record, rule, bundle.golden(), warnings.append)
                 bundles.append(CheckedBundle(camera.name, path, record.name, record.threshold.value))
         if (shadow := camera.shadow) is not None:
-            bundle = Bundle.open(shadow.bundle, shadow.sha256, trusted)
+            bundle = Bundle.open(shadow.bundle, kept.pin(shadow.bundle, shadow.sha256), trusted)
             record = bundle.manifest.engine(shadow.engine)
             check_device(record)
             bundles.append(CheckedBundle(camera.name, shadow.bundle, record.name, record.threshold.value))
