@@ -36,8 +36,10 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     },
     "threshold": {"": "edgead.cli._thresholds:Thresholds"},
     "evaluate": {"": "edgead.jobs.evaluate:Evaluated"},
+    "score": {"": "edgead.jobs.scoring.job:Scored"},
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
+    "serve": {"": "edgead.serving.server:ServeResult"},
     "init": {"": "edgead.line.drafting:Drafted"},
     "station": {
         "check": "edgead.line.checking:Checked",

@@ -50,8 +50,8 @@ def check_file(file: Path) -> Checked:
     from edgead.config.reading import read_station
     from edgead.decision import Rule
     from edgead.engines import check_device
+    from edgead.engines.proof import check_reach
     from edgead.line.links import check_addresses
-    from edgead.line.proof import check_reach
     from edgead.oci import kept
     from edgead.signing import read_trusted
 

@@ -101,7 +101,7 @@ class Shelf:
 
     def _open(self, bundle: Bundle, record: EngineRecord) -> Loaded:
         from edgead.engines import open_engine
-        from edgead.line.proof import prove
+        from edgead.engines.proof import prove
         from edgead.runtime.loop.group import SharedEngine
 
         opened = open_engine(bundle, record.name, self.threads, unverified=self.allow_unverified, keep=self.keep)
