@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STATION, CAMERA = "hall", "top"
 ID = f"{STATION}/{CAMERA}"
-PICTURES, LAPS = 12, 300
+PICTURES, LAPS, SIZE = 12, 300, 64
 PASSWORDS = {"viewer": "looks on quietly 1", "operator": "reviews a lot 22", "engineer": "moves the line 333"}
 """A user of each role has its name."""
 
@@ -43,7 +43,8 @@ def write_parts(folder: Path, size: int) -> None:
     folder.mkdir()
     first = [folder / f"{i:05d}.png" for i in range(PICTURES)]
     for i, file in enumerate(first):
-        cv2.imwrite(str(file), part(500 + i, size, defect=i % 3 == 2))
+        drawn = part(500 + i, SIZE, defect=i % 3 == 2)
+        cv2.imwrite(str(file), cv2.resize(drawn, (size, size), interpolation=cv2.INTER_CUBIC))
     for i in range(PICTURES, PICTURES * LAPS):
         os.link(first[i % PICTURES], folder / f"{i:05d}.png")
 
@@ -58,7 +59,7 @@ def add_users(file: Path) -> None:
 
 
 @contextmanager
-def running(folder: Path, bundle: Path, *options: str, every_ms: float = 400, size: int = 64) -> Iterator[Shown]:
+def running(folder: Path, bundle: Path, *options: str, every_ms: float = 400, size: int = SIZE) -> Iterator[Shown]:
     """Both, until the block ends. `bundle` is changed when a threshold is applied: give it a copy."""
     write_parts(folder / "parts", size)
     config = {
