@@ -51,7 +51,11 @@ class Events:
             await asyncio.gather(gone, told, return_exceptions=True)
 
     async def _tell(self, reader: Reader, scope: MutableMapping[str, Any], send: Send) -> None:
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"x-accel-buffering", b"no"),
+            (b"connection", b"close"),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         data = b"event: hello\ndata: {}\n\n"
         while self._still(scope):
@@ -63,7 +67,7 @@ class Events:
     def _still(self, scope: MutableMapping[str, Any]) -> bool:
         """Is the session not over?"""
         cookie = scope["state"].get("cookie", "")
-        return self._board.doors.who(cookie).may("viewer")
+        return self._board.doors.who(cookie, used=False).may("viewer")
 
 
 async def _gone(receive: Receive) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from edgead.clock import Clock, MonotonicClock
-from edgead.dashboard.live import Listener
+from edgead.dashboard.live import Listener, state_of
 from edgead.dashboard.parts import part
 from edgead.dashboard.places import Place
 from edgead.dashboard.shifts import WHOLE_DAY, Shift, shift_at
@@ -146,13 +146,14 @@ class Hub:
         if message["kind"] == "picture":
             self._pictures[place.id, bool(message["overlay"])] = picture
             return
-        parts = message.pop("parts")
-        self._told[place.id], self._told_ns[place.id] = message, self._clock.now_ns()
+        state = state_of(message)
+        parts = [part(place, one) for one in message["parts"]]
+        self._told[place.id], self._told_ns[place.id] = state, self._clock.now_ns()
         if parts:
-            self._last[place.id] = part(place, parts[-1])
+            self._last[place.id] = parts[-1]
             if place.folder is None:  # nobody else tells of them
                 for one in parts:
-                    self.tell("part", part(place, one))
+                    self.tell("part", one)
         self._changed.add(place.id)
 
     async def _follow(self) -> None:

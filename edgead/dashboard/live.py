@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,28 @@ class Listener:
                 self._told(message, picture)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             _log.debug("a datagram that is none of a station's: %r", error)
+
+
+_TEXTS = ("version", "state", "fault", "device")
+_TABLES = ("notices", "queues", "devices", "threads", "verdicts", "causes", "late", "latency_ms", "disk")
+_FACTS: Mapping[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("bundle", "digest", "engine", "rule", "statistic"), (str,)),
+    "recipe": (int, type(None)),
+    "threshold": (int, float, type(None)),
+}
+"""What stands in a station's message, and what only a camera with a bundle of its own has."""
+
+
+def state_of(message: Mapping[str, Any]) -> dict[str, Any]:
+    """What is believed of a station's message. Raises KeyError, TypeError: it is none."""
+    wanted = {**dict.fromkeys(_TEXTS, (str,)), **dict.fromkeys(_TABLES, (dict,))}
+    wanted |= {name: kinds for name, kinds in _FACTS.items() if name in message}
+    found = {name: message[name] for name in wanted}
+    wrong = [name for name, kinds in wanted.items() if not isinstance(found[name], kinds)]
+    latency = found["latency_ms"]
+    if wrong or (latency and not all(isinstance(latency[name], float) for name in ("p50", "p95", "p99"))):
+        raise TypeError(f"{wrong or 'latency_ms'} of a station's message")
+    return found
 
 
 def check_folder(folder: Path) -> None:

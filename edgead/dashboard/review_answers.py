@@ -23,7 +23,9 @@ _exporting = threading.Lock()
 def review(board: Board, ask: Ask) -> dict[str, Any]:
     """Say something of a part, or take it back; the part as it is then."""
     place, seq = board.in_path(ask), seq_of(ask)
-    label = ask.body.get("label")
+    if "label" not in ask.body:
+        raise Refused(400, "label is missing", f"one of {', '.join(LABELS)}, or null to take it back")
+    label = ask.body["label"]
     if label is not None and label not in LABELS:
         raise Refused(400, f"label {str(label)[:40]!r} is not known", f"one of {', '.join(LABELS)}, or null to take it back")
     note = ask.given("note", NOTE)

@@ -77,8 +77,8 @@ class Doors:
     def kiosk(self) -> bool:
         return self._kiosk
 
-    def who(self, cookie: str) -> Who:
-        """Whose cookie is this?"""
+    def who(self, cookie: str, *, used: bool = True) -> Who:
+        """Whose cookie is this? `used`: somebody asks for something, so the session goes on."""
         if self._users is None:
             return Who("local", "engineer", self._csrf)
         key = _key(cookie)
@@ -88,7 +88,7 @@ class Doors:
             if session is not None and _over(session, now_ns):
                 del self._sessions[key]
                 session = None
-            if session is not None:
+            if session is not None and used:
                 session.used_ns = now_ns
         if session is not None and (user := self._known(session.user)) is not None:
             return Who(user.name, user.role, session.csrf, key)

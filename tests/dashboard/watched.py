@@ -36,6 +36,8 @@ class Watched:
         options: of `edgead dashboard`.
         every_ms: how often a part comes.
         live: False: the station tells nothing.
+        bundles: names of bundles to be made; the camera has the first.
+        others: further cameras in station.yaml, with the same pictures.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Watched:
         every_ms: int = 60,
         live: bool = True,
         bundles: Sequence[str] = ("part",),
+        others: Sequence[dict[str, Any]] = (),
         **camera: Any,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="edgead-watched-"))
@@ -67,7 +70,8 @@ class Watched:
                     "budget_ms": 5000,
                     **products,
                     **camera,
-                }
+                },
+                *({"address": str(pictures), "trigger": {"source": "interval", "every_ms": every_ms}, **one} for one in others),
             ],
             "storage": {"folder": "data", "pictures": {"min_free_mb": 0}},
             "supervision": {"live": "live"} if live else {},
