@@ -18,10 +18,10 @@ from edgead.dashboard.places import Place
 from edgead.dashboard.reviews import Reviews
 from edgead.dashboard.running import Running, others, running, why_not_threshold
 from edgead.dashboard.words import guarantee, more_good
+from edgead.engines.proof import check_reach
 from edgead.errors import EdgeadError
 from edgead.jobs.choosing import ThresholdRequest
 from edgead.jobs.threshold import Written, apply_thresholds, choose_thresholds, undo_thresholds
-from edgead.line.proof import check_reach
 from edgead.runtime.records.history import History, Selection
 from edgead.runtime.records.replay import Replay, Trial, replay
 

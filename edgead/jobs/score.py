@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +16,7 @@ from edgead.engines import open_engine
 from edgead.errors import BadInput
 from edgead.preprocess import read_image
 from edgead.runtime.loop.inspector import Inspector, one_line
+from edgead.runtime.records.basis import HINGES, Judged
 from edgead.signing import read_trusted
 from edgead.types import Engine, Frame, Image, Inspection
 
@@ -40,6 +42,7 @@ class Judge:
         self.bundle, self.record, self.engine = bundle, record, engine
         self.rule = rule or record.threshold.rule
         self._clock, self._judged = MonotonicClock(), 0
+        self._basis = Judged(self.rule, record.name)
         self._inspector = Inspector(engine, bundle.manifest.preprocess, self.rule, LatencyBudget(None), self._clock)
 
     @classmethod
@@ -70,16 +73,29 @@ class Judge:
 
     def __call__(self, picture: Image | Path | str) -> Inspection:
         """The verdict on one picture, as the camera gave it: H x W x 3 uint8 BGR, or a file."""
-        self._judged += 1
-        source = ""
         if isinstance(picture, Path | str):
-            source = str(picture)
-            try:
-                picture = read_image(Path(picture), self.bundle.manifest.preprocess.bits)
-            except BadInput as error:
-                return self._named(self._inspector.unknown(self._judged, f"bad_frame: {one_line(error)}"))
+            return self.ask(partial(read_image, Path(picture), self.bundle.manifest.preprocess.bits), str(picture))[0]
+        return self.ask(lambda: picture)[0]
+
+    def ask(self, read: Callable[[], Image], source: str = "") -> tuple[Inspection, Image | None]:
+        """The verdict on a picture that is read first, and the picture; one that cannot be read (BadInput) is UNKNOWN.
+
+        Args:
+            read: gives it, H x W x 3 uint8 BGR.
+            source: where it comes from.
+        """
+        self._judged += 1
+        try:
+            picture = read()
+        except BadInput as error:
+            return self._named(self._inspector.unknown(self._judged, f"bad_frame: {one_line(error)}")), None
         frame = Frame(picture, self.record.name, self._judged, self._clock.now_ns(), source=source)
-        return self._named(self._inspector.inspect(self._judged, frame))
+        return self._named(self._inspector.inspect(self._judged, frame)), picture
+
+    def reading(self, found: Inspection) -> tuple[float, float] | None:
+        """Level and statistic of what it said (:mod:`edgead.runtime.records.basis`); None where another threshold would say the
+        same: it was not answered."""
+        return self._basis.reading(found.score, found.anomaly_map) if found.cause in HINGES else None
 
     def _named(self, found: Inspection) -> Inspection:
         return dataclasses.replace(found, engine=self.record.name)

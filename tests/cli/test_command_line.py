@@ -19,6 +19,7 @@ OTHER_WORDS = {
     "--out": "the same",
     "--engine": "one of the bundle's: run has a default, the others take all",
     "--no-cache": "run says what it keeps, and where",
+    "--threads": "CPU threads of one inference: score has one, since it has a worker a core",
     "--name": "of the part: from the folder of pictures, or from another tool's file",
     "--weights": "of the backbone: given in place of the published ones, or of those that a file lacks",
     "--backbone": "which one is trained on, or what a file does not say",
@@ -37,7 +38,9 @@ OTHER_WORDS = {
     "--batch": "of a training step: of what, each training says",
     "--lr": "the peak learning rate: of whose optimiser",
     "--bf16": "compute in bfloat16: where that is the default",
+    "--apply": "running stations take it now: threshold a threshold, pull a bundle",
     "--no-bf16": "the same",
+    "--force": "though it is there: weights are fetched, a station file is written anew",
     "--unknown-band": "UNKNOWN instead of OK: threshold chooses it, records tries one",
 }
 """Words whose help is not the same on every verb, and what they mean on all of them."""

@@ -1,4 +1,4 @@
-"""Before a station runs: does its engine answer here as the trained model did?"""
+"""Before a station runs, or an archive is judged: does this engine answer here as the trained model did?"""
 
 from __future__ import annotations
 
