@@ -3,6 +3,8 @@ not read, and with a dashboard that stands still, in turns within one run of a s
 
     python -m benchmarks.dashboard --json benchmarks/results/dashboard.json
 
+The station has a real-time priority, as docs/station.md advises where other programs run on the box.
+
 The ratio is that of the medians over turns, each to the turn with nobody just before it, with a 95 % interval over the turns.
 """
 
@@ -111,7 +113,7 @@ def main() -> None:
     parser.add_argument("--every-ms", type=int, default=40)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    line = Watched(every_ms=arguments.every_ms)
+    line = Watched(every_ms=arguments.every_ms, process={"realtime_priority": 50})
     found: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
     try:
         line.station.start()

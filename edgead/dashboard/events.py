@@ -58,7 +58,7 @@ class Events:
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         data = b"event: hello\ndata: {}\n\n"
-        while self._still(scope):
+        while self._still(scope) and not reader.over:
             message: Message = {"type": "http.response.body", "body": data, "more_body": True}
             await send(message)  # waits as long as the browser takes nothing; serving.py ends that
             data = await reader.next(KEEP_S) or b": still here\n\n"

@@ -103,7 +103,7 @@ class Listener:
     def _take(self, data: bytes) -> None:
         head, _, picture = data.partition(b"\n")
         try:
-            message = json.loads(head)
+            message = json.loads(head, parse_constant=_no_number)
             if isinstance(message, dict) and message.get("v") == 1:
                 self._told(message, picture)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -117,7 +117,8 @@ _FACTS: Mapping[str, tuple[Any, ...]] = {
     "recipe": (int, type(None)),
     "threshold": (int, float, type(None)),
 }
-"""What stands in a station's message, and what only a camera with a bundle of its own has."""
+_INSIDE: Mapping[str, tuple[Any, ...]] = {"notices": (str,), "threads": (str,), "devices": (dict,)}
+"""What stands in a station's message (in its tables: numbers, if not these); what only a camera with its own bundle has."""
 
 
 def state_of(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,10 +127,18 @@ def state_of(message: Mapping[str, Any]) -> dict[str, Any]:
     wanted |= {name: kinds for name, kinds in _FACTS.items() if name in message}
     found = {name: message[name] for name in wanted}
     wrong = [name for name, kinds in wanted.items() if not isinstance(found[name], kinds)]
+    for name in _TABLES if not wrong else ():
+        kinds = _INSIDE.get(name, (int, float, type(None)))
+        wrong += [name] if not all(isinstance(value, kinds) for value in found[name].values()) else []
     latency = found["latency_ms"]
-    if wrong or (latency and not all(isinstance(latency[name], float) for name in ("p50", "p95", "p99"))):
+    if wrong or (latency and not {"p50", "p95", "p99"} <= latency.keys()):
         raise TypeError(f"{wrong or 'latency_ms'} of a station's message")
     return found
+
+
+def _no_number(text: str) -> float:
+    """Raises ValueError: NaN and infinity are no JSON."""
+    raise ValueError(text)
 
 
 def check_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import resource
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +88,10 @@ class Server(uvicorn.Server):
         app: the application.
         address: for TLS.
         listener: the socket.
+        ending: called on the event loop when it is to stop: streams must end.
     """
 
-    def __init__(self, app: Any, address: Address, listener: socket.socket) -> None:
+    def __init__(self, app: Any, address: Address, listener: socket.socket, ending: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -106,7 +108,11 @@ class Server(uvicorn.Server):
             ssl_keyfile=address.key,
         )
         super().__init__(config)
-        self._listener = listener
+        self._listener, self._ending = listener, ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()
+        await super().shutdown(sockets)
 
     def serve_until_told(self) -> None:
         """Until `should_exit` or a signal."""

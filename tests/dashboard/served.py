@@ -71,7 +71,7 @@ class Served:
         app = application(Board(hub, doors, lambda: self.date), names=tuple(names), secure=proxied, proxied=proxied)
         address = Address("127.0.0.1", 0)
         self._listener = address.listen()
-        self._server = Server(app, address, self._listener)
+        self._server = Server(app, address, self._listener, hub.end)
         self._thread = threading.Thread(target=self._server.serve_until_told)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
 

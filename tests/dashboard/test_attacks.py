@@ -229,6 +229,15 @@ def test_a_stream_ends_with_its_session(station: Path, tmp_path: Path, monkeypat
             assert stream.ended()
 
 
+def whole(**more: Any) -> dict[str, Any]:
+    """As a station tells it, but for `more`."""
+    texts = dict.fromkeys(("version", "state", "fault", "device"), "ok")
+    tables: dict[str, Any] = {
+        name: {} for name in ("notices", "queues", "devices", "threads", "verdicts", "causes", "late", "latency_ms", "disk")
+    }
+    return {"v": 1, "kind": "state", "station": "line-1", "camera": "top", "parts": [], **texts, **tables, **more}
+
+
 DATAGRAMS: list[Any] = [
     b"", b"\n", b"{", b"[]", b"null", b"\xff\x00", b"[" * 100_000, {"v": 1}, {"v": 2, "kind": "state"},
     {"v": 1, "kind": "state", "station": "x", "camera": "y"},
@@ -236,6 +245,9 @@ DATAGRAMS: list[Any] = [
     {"v": 1, "kind": "state", "station": "line-1", "camera": "top", "parts": [3]},
     {"v": 1, "kind": "state", "station": "line-1", "camera": "top", "parts": [], "state": 5},
     {"v": 1, "kind": "picture", "station": "line-1", "camera": "top"},
+    whole(), whole(disk={"free_mb": "much"}), whole(notices={"a": ["b"]}), whole(verdicts={"OK": {}}), whole(recipe="1"),
+    whole(threshold=float("nan")), whole(latency_ms={"p50": 1.0}), whole(parts=[{"part_id": "x"}]), whole(devices={"plc": 3}),
+    whole(parts={"a": 1}),
 ]  # fmt: skip
 
 

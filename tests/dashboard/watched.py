@@ -37,6 +37,7 @@ class Watched:
         every_ms: how often a part comes.
         live: False: the station tells nothing.
         bundles: names of bundles to be made; the camera has the first.
+        process: further keys of `process` in station.yaml.
         others: further cameras in station.yaml, with the same pictures.
     """
 
@@ -48,6 +49,7 @@ class Watched:
         live: bool = True,
         bundles: Sequence[str] = ("part",),
         others: Sequence[dict[str, Any]] = (),
+        process: dict[str, Any] | None = None,
         **camera: Any,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="edgead-watched-"))
@@ -75,7 +77,7 @@ class Watched:
             ],
             "storage": {"folder": "data", "pictures": {"min_free_mb": 0}},
             "supervision": {"live": "live"} if live else {},
-            "process": {"threads": 1},
+            "process": {"threads": 1, **(process or {})},
         }
         self.station = StationProcess(self.folder, content)
         self.records = self.folder / "data/top/records.db"
