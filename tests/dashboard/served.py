@@ -53,6 +53,7 @@ class Served:
         kiosk: who has not logged in may look.
         names: under which it may be called.
         proxied: a reverse proxy stands before it.
+        tls: certificate and key.
     """
 
     def __init__(
@@ -63,17 +64,20 @@ class Served:
         kiosk: bool = False,
         names: Sequence[str] = (),
         proxied: bool = False,
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.date = datetime.now(timezone.utc)
         hub = Hub(read_places([station]), clock=self.clock, now=lambda: self.date)
         doors = Doors(None if users is None else Users(users, lambda: self.date), self.clock, kiosk=kiosk)
-        app = application(Board(hub, doors, lambda: self.date), names=tuple(names), secure=proxied, proxied=proxied)
-        address = Address("127.0.0.1", 0)
+        secure = proxied or tls is not None
+        app = application(Board(hub, doors, lambda: self.date), names=tuple(names), secure=secure, proxied=proxied)
+        address = Address("127.0.0.1", 0, *(tls or (None, None)))
+        address.check_tls()
         self._listener = address.listen()
         self._server = Server(app, address, self._listener, hub.end)
         self._thread = threading.Thread(target=self._server.serve_until_told)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}/"
 
     def connections(self) -> list[object]:
         """That are open."""

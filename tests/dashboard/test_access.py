@@ -6,13 +6,16 @@ import json
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from edgead.cli.main import main
 from edgead.dashboard.app import ANSWERS
+from edgead.dashboard.serving import Address
 from edgead.dashboard.users import read_users
+from edgead.errors import BadInput
 from tests.dashboard.client import Client
 from tests.dashboard.served import PASSWORD, PEOPLE, Served, write_people, write_station
 from tests.vouched import write_vouched
@@ -119,6 +122,40 @@ def test_guessing_is_slowed_down_and_does_not_lock_out_others_for_long(station: 
         assert client.post("/api/login", {"name": "erna", "password": PASSWORD})[0] == 429, "not even the right one"
         served.pass_time(0.1)
         assert client.post("/api/login", {"name": "erna", "password": PASSWORD})[0] == 200
+
+
+def test_many_guesses_at_once_are_as_many_guesses(station: Path, tmp_path: Path) -> None:
+    """Not as many as come before the first one is found wrong."""
+    with Served(station, write_people(tmp_path)[0]) as served, ThreadPoolExecutor(30) as pool:
+        clients = [served.client() for _ in range(30)]
+        told = pool.map(lambda client: client.post("/api/login", {"name": "erna", "password": "a guess of mine"})[0], clients)
+        assert sorted(told) == [401] * 10 + [429] * 20
+
+
+def test_over_tls_the_cookie_goes_nowhere_else(station: Path, tmp_path: Path) -> None:
+    cert, key = tmp_path / "line.pem", tmp_path / "line.key"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=line",
+        "-keyout",
+        str(key),
+        "-out",
+        str(cert),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    with Served(station, write_people(tmp_path)[0], tls=(cert, key)) as served:
+        client = served.client("erna")
+        assert "Secure" in client.headers["set-cookie"] and "strict-transport-security" in client.headers
+        assert client.get("/api/line")["stations"]
+        assert client.post("/api/logout", {}, {"Origin": f"http://{client.host}"})[0] == 403
+    with pytest.raises(BadInput, match="PEM"):
+        Address("127.0.0.1", 0, key, cert).check_tls()
 
 
 def test_behind_a_proxy_each_browser_is_counted_by_itself(station: Path, tmp_path: Path) -> None:

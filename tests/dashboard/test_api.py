@@ -265,7 +265,10 @@ def test_thirty_browsers_that_do_not_read_and_a_dashboard_that_stands_still_cost
 
 
 def test_a_dashboard_can_go_and_come_again(line: Watched) -> None:
-    assert line.stop_looking() == 0
+    with Client(line.url).stream() as stream:
+        stream.next("hello")
+        assert line.stop_looking() == 0
+        assert stream.ended()
     assert list((line.folder / "live").glob("*.sock")) == []
     line.look()
     client = Client(line.url)
