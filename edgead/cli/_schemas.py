@@ -39,6 +39,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "score": {"": "edgead.jobs.scoring.job:Scored"},
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
+    "serve": {"": "edgead.serving.server:ServeResult"},
     "init": {"": "edgead.line.drafting:Drafted"},
     "station": {
         "check": "edgead.line.checking:Checked",
