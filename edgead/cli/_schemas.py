@@ -60,6 +60,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "remove": "edgead.cli.users:Listed",
         "list": "edgead.cli.users:UserList",
     },
+    "fleet": {"status": "edgead.jobs.fleet:FleetState"},
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
     "deploy-files": {"": "edgead.jobs.deploy_files:Written"},

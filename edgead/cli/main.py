@@ -45,6 +45,7 @@ VERBS = {
     "records": "show or export what a station has recorded",
     "dashboard": "pages for the line: live, review, threshold, recipes, health",
     "users": "who may use the dashboard: add, token, remove, list",
+    "fleet": "many boxes at a glance: bundles, verdicts, p99, notices, who is behind",
     "cameras": "list attached cameras with their addresses; --thumbnails takes a picture with each",
     "plc-map": "write the register map for the PLC's programmer",
     "deploy-files": "write what a plant needs beside edgead: PLC files, systemd and udev units, schemas",

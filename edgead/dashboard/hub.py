@@ -78,7 +78,7 @@ class Hub:
         self._told: dict[str, dict[str, Any]] = {}
         self._told_ns: dict[str, int] = {}
         self._last: dict[str, dict[str, Any]] = {}
-        self._pictures: dict[tuple[str, bool], bytes] = {}
+        self._pictures: dict[tuple[str, bool], tuple[bytes, int]] = {}
         self._tails = {one.id: Tail(one, shifts, now) for one in places.values()}
         self._readers: set[Reader] = set()
         self._changed: set[str] = set()
@@ -92,8 +92,9 @@ class Hub:
         """What the station said last; {} when it is silent."""
         return self._told.get(place.id, {}) if self._reachable(place) else {}
 
-    def picture(self, place: Place, overlay: bool) -> bytes | None:
-        """The newest one that was told, JPEG; None: there is none, or the station is silent: an old one is not what is now."""
+    def picture(self, place: Place, overlay: bool) -> tuple[bytes, int] | None:
+        """The newest one that was told, JPEG, and the number of its part; None: there is none, or the station is silent, and an old
+        one is not what is now."""
         return self._pictures.get((place.id, overlay)) if self._reachable(place) else None
 
     def camera(self, place: Place) -> dict[str, Any]:
@@ -155,7 +156,7 @@ class Hub:
         if place is None:
             return
         if message["kind"] == "picture":
-            self._pictures[place.id, bool(message["overlay"])] = picture
+            self._pictures[place.id, bool(message["overlay"])] = picture, int(message["part_id"])
             return
         state = state_of(message)
         parts = [part(place, {**one, "part_id": int(one["part_id"])}) for one in message["parts"]]
