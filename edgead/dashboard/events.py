@@ -46,6 +46,7 @@ class Events:
             await asyncio.wait({gone, told}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._board.hub.leave(reader)
+            reader.end()  # Python's wait_for before 3.12 may swallow a cancellation: then this ends the stream
             for task in (gone, told):
                 task.cancel()
             await asyncio.gather(gone, told, return_exceptions=True)

@@ -93,8 +93,8 @@ class Hub:
         return self._told.get(place.id, {}) if self._reachable(place) else {}
 
     def picture(self, place: Place, overlay: bool) -> tuple[bytes, int] | None:
-        """The newest one that was told, JPEG, and the number of its part; None: there is none, or the station is silent, and an old
-        one is not what is now."""
+        """The newest one that was told, JPEG, and the number of its part; None: none was, or the station is silent: an old one is
+        not what is now."""
         return self._pictures.get((place.id, overlay)) if self._reachable(place) else None
 
     def camera(self, place: Place) -> dict[str, Any]:
