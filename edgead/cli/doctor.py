@@ -49,7 +49,7 @@ def _show(found: Findings) -> None:
         state = (f"  {check.state:<8}", _STYLE[check.state])
         out.print(Text.assemble(state, f"{check.name:<{width}}  {check.detail}"))
         if check.hint:
-            out.print(Text(f"{'':10}{'':{width}}  -> {check.hint}"))
+            out.print(Text(f"{'':10}-> {check.hint}"))
     names = ", ".join(check.name for check in found.checks if check.group == "engine" and check.state == "ok")
     if found.ok:
         out.print(f"\nEngines that work here: {names}. See it all at work: edgead demo")
