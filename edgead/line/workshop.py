@@ -7,10 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgead.line.devices import Devices
-from edgead.line.products import Faces, Prepared, apply_threshold, first_recipe, make_product, rule_of, wanted_bundle
+from edgead.line.products import (
+    Faces,
+    Prepared,
+    apply_threshold,
+    first_recipe,
+    make_product,
+    rule_of,
+    wanted_bundle,
+    wish_threshold,
+)
 from edgead.line.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -24,7 +33,7 @@ if TYPE_CHECKING:
     from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.loop.station import Station
     from edgead.runtime.loop.views import Fanout, Views
-    from edgead.runtime.products.recipes import Product, RecipeBook
+    from edgead.runtime.products.recipes import Product, RecipeBook, Wishing
     from edgead.runtime.products.shadow import Shadow
     from edgead.runtime.records.overlay import HeatScale
     from edgead.runtime.records.pictures import PictureFolder
@@ -218,6 +227,7 @@ class Workshop:
                 lambda number, digest, now: apply_threshold(self.shelf, camera, number, digest, now, faces),
                 lambda before, after: _note(lane.store, before, after),
             ),
+            wishing=_wishing(self.shelf, camera, lane, plc, faces),
         )
         return self.stack.enter_context(book)
 
@@ -303,14 +313,30 @@ def _opener(camera: CameraConfig, clock: Clock, ready: Prepared) -> Callable[[],
     return partial(open_camera, camera.address, clock=clock, realtime=camera.realtime, bits=bits)
 
 
-def _note(store: RecordStore | None, before: Answerer, after: Answerer) -> None:
+def _wishing(shelf: Shelf, camera: CameraConfig, lane: Lane, plc: Any, faces: Faces) -> Wishing | None:
+    """How the camera follows the threshold that its PLC gives, where the file lets it."""
+    from edgead.runtime.products.recipes import Wishing
+
+    bounds = camera.wished
+    if bounds is None:
+        return None
+    return Wishing(
+        bounds.min,
+        bounds.max,
+        lambda: plc.threshold_request,
+        lambda value, running: wish_threshold(shelf, camera, value, running, faces),
+        lambda before, after, who: _note(lane.store, before, after, who),
+    )
+
+
+def _note(store: RecordStore | None, before: Answerer, after: Answerer, asked: str = "edgead threshold --apply") -> None:
     """In the records, the change of a threshold."""
     from edgead.decision import Rule
     from edgead.runtime.records.basis import Judged
 
     if store is not None:
         facts = [Judged(Rule.of(one.rule), one.name, one.bundle, one.model).facts for one in (before, after)]
-        store.change("edgead threshold --apply", *facts)
+        store.change(asked, *facts)
 
 
 def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:
