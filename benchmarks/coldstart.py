@@ -90,7 +90,7 @@ def inner(bundle: str, engine: str, camera: str) -> int:
     """Run the station in this process with a clock around its stages; the last line on stdout tells them."""
     from edgead import engines
     from edgead.cli import main
-    from edgead.line import proof as _proof
+    from edgead.engines import proof as _proof
     from edgead.runtime.loop.inspector import Inspector
 
     taken_ms = dict.fromkeys(STAGES, 0.0)

@@ -212,8 +212,8 @@ def open(
         MissingExtra, EngineError: the engine does not open here.
         ParityFailed: it does not answer here as the trained model did, or by its threshold every defect would be OK.
     """
+    from edgead.engines.proof import check_reach, prove
     from edgead.jobs.score import Judge
-    from edgead.line.proof import check_reach, prove
 
     judge = Judge.open(Path(bundle), engine, threads=threads, trusted=tuple(map(Path, trusted)), sha256=sha256)
     try:

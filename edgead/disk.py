@@ -215,6 +215,24 @@ def _lock(folder: Path, wait: bool) -> int | None:
     return handle
 
 
+def hold(folder: Path) -> int | None:
+    """Take a folder for this process alone, until the handle that is returned is closed; None: another process holds it.
+
+    Raises:
+        OSError: there is no such folder, or it may not be read.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:  # a file system without locks
+        pass
+    return handle
+
+
 def exchange_folders(work: Path, target: Path, keep: Path | None = None) -> None:
     """Flush `work` to the disk and put it in the place of `target`, in one step where the system can (Linux).
 

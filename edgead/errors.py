@@ -1,7 +1,7 @@
 """One exception tree. Every error carries a hint (how to fix it) and the exit code that the command line returns.
 
 Exit codes (documented in docs/exit-codes.md): 1 internal error, 2 bad usage or bad input, 3 bundle refused, 4 parity failed,
-5 missing extra, weights or device support, 6 camera or output failed, 7 storage failed, 8 no engine within the budget,
+5 missing extra, weights, registry or device support, 6 camera or output failed, 7 storage failed, 8 no engine within the budget,
 130 interrupted.
 """
 
@@ -54,6 +54,12 @@ class MissingExtra(EdgeadError):
 
 class WeightsMissing(EdgeadError):
     """The published weights of a backbone are not on this machine and cannot be fetched (no network, no such file)."""
+
+    exit_code = 5
+
+
+class RegistryError(EdgeadError):
+    """A registry of bundles cannot be reached, does not have what was asked for, or wants a login."""
 
     exit_code = 5
 

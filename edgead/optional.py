@@ -14,7 +14,7 @@ from edgead.errors import MissingExtra
 _TELEMETRY = {"openvino": "openvino_telemetry", "nncf": "openvino_telemetry"}
 """Packages that report their own import to a statistics server from a background thread, and what they do it with."""
 
-_OPT_OUT = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
+_OPT_OUT = {"onnxruntime": ("ORT_DISABLE_TELEMETRY", "1"), "ray": ("RAY_USAGE_STATS_ENABLED", "0")}
 """Packages that ask an environment variable; ONNX Runtime's import alone opens a telemetry database and keeps it open."""
 
 
@@ -45,7 +45,7 @@ def _silenced(module: str) -> Iterator[None]:
     """Keep a package's telemetry out while it is imported (it then takes a silent stub of its own): a line box calls nobody."""
     package = module.partition(".")[0]
     if package in _OPT_OUT:
-        os.environ.setdefault(_OPT_OUT[package], "1")
+        os.environ.setdefault(*_OPT_OUT[package])
     telemetry = _TELEMETRY.get(package, "")
     if not telemetry or telemetry in sys.modules:
         yield

@@ -15,7 +15,7 @@ _IN_ADDRESS = ("key", "auth")
 """Keys that hold secrets, by their end or as a whole, without case, dots, dashes and plurals; in an address two more."""
 
 _FILLED = re.compile(r"\$\{[^}]*\}")
-_USER = re.compile(r"://([^\s\"']{0,2000})@")
+_USER = re.compile(r"://([^\s\"']{0,2000})@(?!sha256:[0-9a-f]{64})")
 _KEY = re.compile(r"(?<![\w.%-])([\w.%-]+)[\"']?\s*(?:=|:(?!//))\s*[\"']?")
 _VALUE = re.compile(r"[^\s\"'&;#?]+")
 _OPTION = re.compile(r"--?([A-Za-z][\w-]*)\s+[\"']?([^\s\"'-][^\s\"']*)")

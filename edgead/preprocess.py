@@ -409,6 +409,15 @@ def read_raw(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}", hint="check the path and its permissions") from error
+    return decoded(data, str(path)), data
+
+
+def decoded(data: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
+    """The bytes of a picture file as OpenCV decodes them, of any depth and number of channels.
+
+    Raises:
+        BadInput: they are no whole picture; the message has this name.
+    """
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     _quiet()
     pixels = None if not data.size or is_cut_short(data.data) else pixels_only(data.data)
@@ -417,8 +426,8 @@ def read_raw(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
     except cv2.error:  # a header that promises more pixels than OpenCV allows
         image = None
     if image is None:
-        raise BadInput(f"{path} is not a readable picture ({data.size} bytes)", hint="remove it or replace it")
-    return image, data
+        raise BadInput(f"{name} is not a readable picture ({data.size} bytes)", hint="remove it or replace it")
+    return image
 
 
 @lru_cache(maxsize=1)

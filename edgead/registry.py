@@ -31,6 +31,7 @@ CAMERAS: Mapping[str, str] = {
     "basler": "edgead.runtime.cameras.basler:basler_camera",
     "folder": "edgead.runtime.cameras.folder:FolderCamera",
     "gstreamer": "edgead.runtime.cameras.gstreamer:GStreamerCamera",
+    "hot": "edgead.runtime.cameras.hot:HotFolder",
     "opencv": "edgead.runtime.cameras.opencv:OpenCvCamera",
     "simulated": "edgead.runtime.cameras.simulated:SimulatedCamera",
 }

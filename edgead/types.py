@@ -183,7 +183,8 @@ class Engine(Protocol):
 class Camera(Protocol):
     """A source of frames.
 
-    Four more members are optional; whoever uses them looks first: ``live`` (False: a recording; it is asked and loses nothing),
+    Five more members are optional; whoever uses them looks first: ``live`` (False: a recording; it is asked and loses nothing),
+    ``keeps`` (True: a live one whose pictures wait until they are asked for, each of them a part: a hot folder),
     ``time_source`` (what ``Frame.captured_at_ns`` is made from: "sensor", the camera's own clock; "driver", the kernel's stamp;
     "sender", a stream's clock; "arrival", nothing better; "reading" for a recording),
     ``software_trigger()`` (asks for one picture, which `grab` then gives; raises CameraError; there only while the camera is set

@@ -213,7 +213,7 @@ def _causes() -> Iterator[str]:
 
     yield from ("# Causes and errors", "")
     yield "Why a verdict is UNKNOWN: in records, JSON, metrics and logs by its name, for a PLC by its number (`cause`). What"
-    yield "stands after a colon in a record (`engine_error: out of memory`) is for people. Numbers are never used for something else."
+    yield "stands after a colon in a record (`engine_error: out of memory`) is for people. No number is ever used again."
     yield from ("", "| number | cause | |", "|---|---|---|")
     yield from (f"| {int(cause)} | `{cause.name.lower()}` | {_cell(text)} |" for cause, text in CAUSES.items())
     yield from (

@@ -26,6 +26,8 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "verify": {"": "edgead.jobs.verify:VerifyResult"},
     "sign": {"sign": "edgead.cli.sign:Signed", "new-key": "edgead.cli.sign:NewKey"},
     "inspect": {"": "edgead.cli.inspect:Inspected + edgead.manifest:Manifest"},
+    "push": {"": "edgead.oci.transfer:Pushed"},
+    "pull": {"": "edgead.jobs.pull:Brought"},
     "bundle": {"history": "edgead.cli.bundle:History", "restore": "edgead.cli.bundle:Restored"},
     "weights": {
         "list": "edgead.cli.weights:Listed",
@@ -34,10 +36,13 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     },
     "threshold": {"": "edgead.cli._thresholds:Thresholds"},
     "evaluate": {"": "edgead.jobs.evaluate:Evaluated"},
+    "score": {"": "edgead.jobs.scoring.job:Scored"},
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
+    "serve": {"": "edgead.serving.server:ServeResult"},
+    "init": {"": "edgead.line.drafting:Drafted"},
     "station": {
-        "check": "edgead.cli.station:Checked",
+        "check": "edgead.line.checking:Checked",
         "schema": "edgead.cli.station:Schema",
         "example": "edgead.cli.station:Example",
     },

@@ -30,12 +30,17 @@ VERBS = {
     "verify": "check on this device that a bundle answers as the trained model did",
     "sign": "sign a bundle, so that a box takes no other",
     "inspect": "show what a bundle holds",
+    "push": "put a bundle into an OCI registry",
+    "pull": "bring a bundle from an OCI registry, checked before it takes the place of another",
     "bundle": "former versions of a bundle: list them, put one back",
     "weights": "published weights of backbones: list, fetch, verify",
     "threshold": "choose a bundle's thresholds on the line, with a guarantee",
     "evaluate": "accuracy of bundles on a folder of pictures, side by side, with a gallery",
+    "score": "judge an archive of pictures, by all cores or a cluster, into a table",
     "bench": "latency per stage, throughput, cold start and memory of bundles, side by side",
     "run": "inspect what a camera sees, or run a station.yaml",
+    "serve": "serve bundles to other programs: KServe v2 over HTTP and gRPC",
+    "init": "write a station.yaml from six answers, with the cameras and bundles that are here",
     "station": "check a station.yaml, print its schema or an example",
     "records": "show or export what a station has recorded",
     "dashboard": "pages for the line: live, review, threshold, recipes, health",
@@ -51,8 +56,8 @@ _MODULES = {"import": "import_", "plc-map": "plc_map", "deploy-files": "deploy_f
 """Verbs that cannot be the name of a module."""
 
 EPILOG = (
-    "Exit codes: 0 done, 1 internal error, 2 bad input, 3 bundle refused, 4 parity failed, 5 missing extra, weights or engine, "
-    "6 camera or output, 7 storage, 8 no engine within the budget, 130 interrupted."
+    "Exit codes: 0 done, 1 internal error, 2 bad input, 3 bundle refused, 4 parity failed, 5 missing extra, weights, registry or "
+    "engine, 6 camera or output, 7 storage, 8 no engine within the budget, 130 interrupted."
 )
 DESCRIPTION = "Trained visual anomaly detectors, verified and running on the box beside the camera."
 

@@ -1,7 +1,8 @@
 """Run a bundle on a camera, or a station file: capture, inference, verdict, a record per part, until Ctrl-C, SIGTERM or the end.
 
 camera addresses: 0, usb:1, /dev/video0, rtsp://user:password@host/stream, a video file, a folder of pictures, a pattern like
-'pictures/*.png' (in quotes), sim or sim:fps=5,defect_rate=0.2 (a simulated conveyor).
+'pictures/*.png' (in quotes), 'folder:DIR?fps=5' (at a pace), hot:DIR (each new file), sim or sim:fps=5,defect_rate=0.2 (a
+simulated conveyor).
 
 With --camera and no bundle, the only bundle in this folder runs. On a terminal each part is a line to read. Otherwise, and with
 --records, each part is a JSON object on one line.

@@ -41,46 +41,13 @@ supervision:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedBundle:
-    """A bundle that a camera of the file has.
-
-    Attributes:
-        camera: its name.
-        bundle: its folder.
-        engine: that would answer.
-        threshold: of the engine, raw model units.
-    """
-
-    camera: str
-    bundle: Path
-    engine: str
-    threshold: float
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A file that is right.
-
-    Attributes:
-        file: the station.yaml.
-        cameras: names of its cameras.
-        bundles: those that they have, with fallbacks and shadows.
-        warnings: what should be looked at.
-    """
-
-    file: Path
-    cameras: tuple[str, ...]
-    bundles: tuple[CheckedBundle, ...]
-    warnings: tuple[str, ...]
-
-
 @verb("Validate a file and the bundles that it names; no camera is opened.", "validate a file and the bundles it names")
 @argument("file", type=PATH, metavar="FILE", help="a station.yaml")
 @JSON
 def check(file: Path, as_json: bool) -> int:
     """0 when the file is right."""
     from edgead.cli._console import console
+    from edgead.line.checking import check_file
 
     found = check_file(file)
     if as_json:
@@ -136,41 +103,3 @@ def example(as_json: bool) -> int:
 
 
 command = actions(__doc__, check=check, schema=schema, example=example)
-
-
-def check_file(file: Path) -> Checked:
-    """Look at a station.yaml and its bundles.
-
-    Raises:
-        EdgeadError: what is wrong first.
-    """
-    from edgead.bundle import Bundle
-    from edgead.config.reading import read_station
-    from edgead.decision import Rule
-    from edgead.engines import check_device
-    from edgead.line.links import check_addresses
-    from edgead.line.proof import check_reach
-    from edgead.signing import read_trusted
-
-    config = read_station(file)
-    check_addresses(config)
-    trusted = read_trusted(config.trusted)
-    warnings: list[str] = []
-    bundles: list[CheckedBundle] = []
-    for camera in config.cameras:
-        wanted = [(path, camera.engine, sha256) for path, sha256 in camera.bundles]
-        fallback = (camera.fallback_bundle, camera.fallback_engine, camera.fallback_sha256)
-        for path, engine, sha256 in (*wanted, fallback):
-            if path is not None:
-                bundle = Bundle.open(path, sha256, trusted)
-                record = bundle.manifest.engine(engine)
-                check_device(record)
-                rule = record.threshold.rule if camera.threshold is None else Rule(camera.threshold)
-                check_reach(bundle, record, rule, bundle.golden(), warnings.append)
-                bundles.append(CheckedBundle(camera.name, path, record.name, record.threshold.value))
-        if (shadow := camera.shadow) is not None:
-            bundle = Bundle.open(shadow.bundle, shadow.sha256, trusted)
-            record = bundle.manifest.engine(shadow.engine)
-            check_device(record)
-            bundles.append(CheckedBundle(camera.name, shadow.bundle, record.name, record.threshold.value))
-    return Checked(file, tuple(camera.name for camera in config.cameras), tuple(bundles), tuple(warnings))

@@ -129,11 +129,35 @@ class Drift(Section):
     """More NG than this share of the last 50 parts is a warning."""
 
 
+class _OfRegistry:
+    """A bundle's folder, or ``oci://registry/name@sha256:...``: then the folder that `edgead pull` has put it into."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(self._folder, handler(source))
+
+    @staticmethod
+    def _folder(given: Any) -> Any:
+        if not (isinstance(given, str) and given.lower().startswith("oci:")):
+            return given
+        from edgead.oci.address import OciAddress
+        from edgead.oci.kept import place
+
+        try:
+            return place(OciAddress.parse(given))
+        except BadInput as error:
+            raise ValueError(f"{error} ({error.hint})") from error
+
+
+BundlePath = Annotated[Path, _OfRegistry()]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowBundle(Section):
     """A second bundle that judges the same pictures in spare time, for the records only (also written `shadow: BUNDLE`)."""
 
-    bundle: Path
+    bundle: BundlePath
     sha256: Sha256 | None = None
     """The digest that it must have."""
     engine: str | None = None
@@ -152,7 +176,7 @@ RecipeNumber = Annotated[int, Limits(least=1, most=65535)]
 class PinnedBundle(Section):
     """A bundle, and the digest that it must have."""
 
-    bundle: Path
+    bundle: BundlePath
     sha256: Sha256
     """Of its manifest.json, and so of all of it; `edgead inspect` prints it."""
 
@@ -165,11 +189,11 @@ class CameraConfig(StationSettings):
     """For logs, records and metrics."""
     address: str
     """As `edgead run --camera`: usb:0, rtsp://user:${CAM_PASSWORD}@host/stream, a folder, sim:fps=5, ..."""
-    bundle: Path | None = None
-    """What answers; or `recipes`, when the line makes several products."""
+    bundle: BundlePath | None = None
+    """What answers: a folder, or oci://registry/name@sha256:... (docs/fleet.md); or `recipes`, for several products."""
     sha256: Sha256 | None = None
     """The digest that `bundle` must have (`edgead inspect` prints it); no other bundle is taken."""
-    recipes: dict[RecipeNumber, Path | PinnedBundle] = field(default_factory=dict)
+    recipes: dict[RecipeNumber, BundlePath | PinnedBundle] = field(default_factory=dict)
     """A bundle for each product, by the number that the PLC (or `recipe_file`) asks for it with."""
     recipe: RecipeNumber | None = None
     """The recipe to begin with, when `recipe_file` does not tell; the first if not given."""
@@ -180,7 +204,7 @@ class CameraConfig(StationSettings):
     threshold: Score | None = None
     """Raw model units; the engine's own if not given."""
     trigger: Trigger = FreeTrigger()
-    fallback_bundle: Path | None = None
+    fallback_bundle: BundlePath | None = None
     """A faster bundle for when the main one does not keep up; with `fallback_engine` alone, another engine of the same bundle."""
     fallback_sha256: Sha256 | None = None
     """The digest that `fallback_bundle` must have."""
@@ -242,6 +266,12 @@ class CameraConfig(StationSettings):
         if self.bundle is not None:
             return ((self.bundle, self.sha256),)
         return tuple((one, None) if isinstance(one, Path) else (one.bundle, one.sha256) for one in self.recipes.values())
+
+    @property
+    def all_bundles(self) -> tuple[Path, ...]:
+        """All bundles that it names: those that may answer, the fallback's and the shadow's."""
+        others = (self.fallback_bundle, self.shadow.bundle if self.shadow is not None else None)
+        return (*(path for path, _ in self.bundles), *(path for path in others if path is not None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

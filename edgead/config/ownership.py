@@ -64,6 +64,9 @@ def _camera(owner: str, address: str, place: Place) -> Iterator[Claim]:
         yield Claim(place, owner, f"{kind} camera", (), text, hint, scope=host_of(name) if name else "*")
         if name:
             yield Claim(place, owner, "vision camera", (host_of(name),), text, hint)
+    if kind == "hot":
+        folder = os.path.realpath(os.path.expanduser(name))  # noqa: PTH111
+        yield Claim(place, owner, "hot folder", (folder,), f"the hot folder {name}", hint)
     if kind == "gst":
         for device in re.findall(r"/dev/[^\s\"'!]+", address):
             yield Claim(place, owner, "usb camera", (os.path.realpath(device),), f"the camera {device}", hint)

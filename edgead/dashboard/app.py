@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from edgead.dashboard import line_answers, part_answers
+from edgead.dashboard import health_answers, line_answers, part_answers, recipe_answers, review_answers, threshold_answers
 from edgead.dashboard.asking import Ask, Refused, Reply
 from edgead.dashboard.board import Board
 from edgead.dashboard.events import Events
@@ -45,6 +46,18 @@ ANSWERS: list[tuple[str, str, str, Answer]] = [
     ("GET", "/api/part/{station}/{camera}/{seq}", "viewer", part_answers.part),
     ("GET", "/api/part/{station}/{camera}/{seq}/picture", "viewer", part_answers.picture),
     ("GET", "/api/part/{station}/{camera}/{seq}/overlay", "viewer", part_answers.overlay),
+    ("POST", "/api/part/{station}/{camera}/{seq}/review", "operator", review_answers.review),
+    ("GET", "/api/scores", "viewer", threshold_answers.scores),
+    ("GET", "/api/replay", "viewer", threshold_answers.replayed),
+    ("POST", "/api/threshold", "engineer", threshold_answers.apply),
+    ("POST", "/api/threshold/undo", "engineer", threshold_answers.undo),
+    ("GET", "/api/threshold/history", "viewer", threshold_answers.history),
+    ("GET", "/api/recipes", "viewer", recipe_answers.recipes),
+    ("POST", "/api/recipe", "operator", recipe_answers.change),
+    ("GET", "/api/health", "viewer", health_answers.health),
+    ("GET", "/proof/{station}/{camera}", "viewer", health_answers.proof),
+    ("GET", "/api/audit", "engineer", review_answers.audit),
+    ("GET", "/api/export", "viewer", review_answers.export),
 ]
 """Method, address, the role that it needs at least, and who answers."""
 
@@ -131,11 +144,14 @@ def _no(status: int, words: str, hint: str = "") -> Response:
 
 def _response(reply: Reply, *, secure: bool) -> Response:
     body = reply.body
+    response: Response
+    if isinstance(body, Path):  # made for this answer, and gone with it
+        return FileResponse(body, media_type=reply.kind, filename=reply.name, background=BackgroundTask(body.unlink, True))
     if not isinstance(body, bytes):
         body = body if isinstance(body, str) else json.dumps(body, allow_nan=False)
     response = Response(body, media_type=reply.kind)
-    if reply.name:
-        response.headers["content-disposition"] = f'attachment; filename="{reply.name}"'
+    if reply.part is not None:
+        response.headers["X-Part"] = str(reply.part)
     if reply.cookie is not None:
         if reply.cookie:
             response.set_cookie(COOKIE, reply.cookie, httponly=True, samesite="strict", secure=secure, path="/")

@@ -36,16 +36,18 @@ class Reply:
     """An answer that is no JSON, or sets a cookie.
 
     Attributes:
-        body: its bytes, or for JSON its content.
+        body: its bytes; a text; for JSON its content; a file that is removed when it was sent.
         kind: its media type.
         cookie: to be set; "" takes it away, None leaves it.
         name: of the file that it is to be saved as; "" for none.
+        part: whose picture it is.
     """
 
     body: Any
     kind: str = "application/json"
     cookie: str | None = None
     name: str = ""
+    part: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

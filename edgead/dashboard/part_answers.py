@@ -77,9 +77,9 @@ def days(board: Board, ask: Ask) -> dict[str, Any]:
 
 def part(board: Board, ask: Ask) -> dict[str, Any]:
     """All that is known of one."""
-    place, seq = board.in_path(ask), _seq(ask)
+    place, seq = board.in_path(ask), seq_of(ask)
     with parts.history_of(place) as history:
-        row = _row(history, place, seq)
+        row = row_of(history, place, seq)
         rules = history.ask("SELECT rule FROM records WHERE seq = ?", (seq,)) if row["rule"] else []
         facts = history.rules().get(rules[0][0]) if rules else None
     return parts.whole(place, row, facts, Reviews.of(place).noted(place, [row]).get(seq))
@@ -98,21 +98,21 @@ def overlay(board: Board, ask: Ask) -> Reply:
 def _picture(board: Board, ask: Ask, which: str) -> Reply:
     place = board.in_path(ask)
     with parts.history_of(place) as history:
-        row = _row(history, place, _seq(ask))
+        row = row_of(history, place, seq_of(ask))
     try:
         return Reply(*parts.picture(place, row[which]))
     except LookupError as error:
         raise Refused(404, str(error)) from None
 
 
-def _row(history: Any, place: Place, seq: int) -> dict[str, Any]:
+def row_of(history: Any, place: Place, seq: int) -> dict[str, Any]:
     try:
         return parts.one(history, place, seq)
     except LookupError as error:
         raise Refused(404, str(error)) from None
 
 
-def _seq(ask: Ask) -> int:
+def seq_of(ask: Ask) -> int:
     text = ask.path["seq"]
     if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
         raise Refused(404, "there is no such part")

@@ -87,28 +87,30 @@ class Reviews:
 
     @contextmanager
     def changing(self, when: datetime, who: str, role: str, what: str, camera: str, why: str = "") -> Iterator[Change]:
-        """What is done in the block is in the audit log, or not done: the line is written first, and goes if the block fails.
+        """What is done in the block is in the audit log: the line is on the disk before it begins, and goes if it fails.
 
         Raises:
             StorageError: it cannot be written; then nothing is to be done.
         """
+        with self._writing() as connection:
+            row = connection.execute(_AUDIT, (_stamp(when), who, role, what, camera, "", "", why)).lastrowid
+            change = Change(connection)
+            try:
+                yield change
+            except BaseException:
+                connection.execute("DELETE FROM audit WHERE id = ?", (row,))
+                raise
+            connection.execute("UPDATE audit SET old = ?, new = ? WHERE id = ?", (change.old, change.new, row))
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Raises StorageError."""
         try:
             with closing(self._writable()) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    row = connection.execute(_AUDIT, (_stamp(when), who, role, what, camera, "", "", why)).lastrowid
-                    change = Change(connection)
-                    yield change
-                    connection.execute("UPDATE audit SET old = ?, new = ? WHERE id = ?", (change.old, change.new, row))
-                    connection.execute("COMMIT")
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
+                yield connection
         except sqlite3.Error as error:
-            raise StorageError(
-                f"{self._file}: {error}", hint="the dashboard writes there who changed what; give it the rights"
-            ) from error
+            hint = "the dashboard writes there who changed what; give it the rights"
+            raise StorageError(f"{self._file}: {error}", hint=hint) from error
 
     def _writable(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._file, isolation_level=None, timeout=5.0)
@@ -145,14 +147,12 @@ class Change:
     def review(self, camera: str, row: Mapping[str, Any], label: str | None, note: str, who: str, when: datetime) -> None:
         """Say it of a record; `label` None takes back what was said."""
         key = (camera, row["seq"], row["time"])
-        before = self._connection.execute("SELECT label FROM reviews WHERE camera = ? AND seq = ? AND time = ?", key).fetchone()
-        self.old, self.new = before[0] if before else "", label or ""
-        self._connection.execute("DELETE FROM reviews WHERE camera = ? AND seq = ? AND time = ?", key)
-        if label is not None:
-            values = (*key, label, note, who, _stamp(when))
-            self._connection.execute(
-                "INSERT INTO reviews (camera, seq, time, label, note, who, changed) VALUES (?, ?, ?, ?, ?, ?, ?)", values
-            )
+        told = self._connection.execute("SELECT label FROM reviews WHERE camera = ? AND seq = ? AND time = ?", key).fetchone()
+        self.old, self.new = told[0] if told else "", label or ""
+        if label is None:
+            self._connection.execute("DELETE FROM reviews WHERE camera = ? AND seq = ? AND time = ?", key)
+        else:
+            self._connection.execute("REPLACE INTO reviews VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, label, note, who, _stamp(when)))
 
 
 def _stamp(when: datetime) -> str:

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgead.manifest import Threshold
+from edgead.thresholds.conformal import images_needed, percent
+
+TIGHTER = (0.01, 0.005, 0.001)
+"""False-reject rates that people ask for."""
+
 CAUSES: Mapping[str, str] = {
     "late": "the verdict was not there by its deadline",
     "engine_hang": "an earlier part still occupies the engine",
@@ -71,3 +77,27 @@ def why(row: Mapping[str, Any], facts: Mapping[str, Any] | None) -> list[str]:
 
 def _number(value: float) -> str:
     return f"{value:.5g}"
+
+
+def guarantee(threshold: Threshold) -> str:
+    """What is promised of a threshold."""
+    chosen = threshold.chosen
+    if chosen is None:
+        return f"no guarantee ({threshold.method})"
+    told = []
+    if chosen.expected_false_reject is not None:
+        told.append(f"good parts NG: {percent(chosen.expected_false_reject)} expected, no guarantee ({chosen.crossfit})")
+    if chosen.false_reject_rate is not None and chosen.false_reject_bound is not None:
+        rates = f"at most {percent(chosen.false_reject_rate)} on average"
+        told.append(f"good parts NG: {rates}, {percent(chosen.false_reject_bound)} with {percent(chosen.confidence)} confidence")
+    if chosen.miss_rate is not None and chosen.miss_bound is not None:
+        rates = f"at most {percent(chosen.miss_rate)} on average"
+        told.append(f"defects missed: {rates}, {percent(chosen.miss_bound)} with {percent(chosen.confidence)} confidence")
+    return "; ".join(told) or f"no guarantee ({threshold.method})"
+
+
+def more_good(threshold: Threshold) -> str:
+    """How many more good pictures tighter promises need; "" when none of `TIGHTER` does."""
+    good = threshold.chosen.good if threshold.chosen is not None else 0
+    needs = [(rate, images_needed(rate) - good) for rate in TIGHTER if images_needed(rate) > good]
+    return "; ".join(f"{percent(rate)} needs {count} more good pictures" for rate, count in needs)

@@ -207,7 +207,7 @@ class _Demo:
         """Let a station inspect the simulated conveyor."""
         from edgead.clock import MonotonicClock
         from edgead.engines import open_engine
-        from edgead.line.proof import prove
+        from edgead.engines.proof import prove
         from edgead.runtime.cameras.simulated import SimulatedCamera
         from edgead.runtime.loop.station import Station
         from edgead.runtime.records.overlay import HeatScale

@@ -20,7 +20,6 @@ from edgead.jobs.progress import Progress, Ticking, silent
 from edgead.jobs.score import Judge
 from edgead.layout import LabelledFile, is_bad, is_good, labelled, pictures_below
 from edgead.preprocess import frame_digest, read_image
-from edgead.runtime.records.basis import HINGES, Judged
 from edgead.thresholds.operating import Counted
 from edgead.types import AnomalyMap, Image, Inspection, Verdict
 
@@ -207,35 +206,25 @@ def _judged(
     seen: Callable[[int, Image, Inspection, Judge], None],
 ) -> tuple[Figures, tuple[Picture, ...]]:
     recipe, known_ones = judge.bundle.manifest.preprocess, judge.bundle.trained_on()
-    basis = Judged(judge.rule, judge.record.name)
     regions = _Regions(len(files) * recipe.width * recipe.height)
     pictures: list[Picture] = []
     statistics: list[float] = []
     known: set[int] = set()
     for i, item in enumerate(files):
-        found, image = _ask(judge, item.file)
+        found, image = judge.ask(partial(read_image, item.file, recipe.bits), str(item.file))
         if image is not None:
             seen(i, image, found, judge)
             if known_ones and not found.cause and frame_digest(recipe.apply(image)) in known_ones:
                 known.add(i)
             elif labels:
                 regions.add(judge, item, found)
-        reading = basis.reading(found.score, found.anomaly_map) if found.cause in HINGES else None
+        reading = judge.reading(found)
         statistics.append(math.nan if reading is None else reading[0])
         score, level = (value if value is not None and math.isfinite(value) else None for value in (found.score, statistics[-1]))
         told = str(judge.bundle.path), judge.record.name, str(item.file), item.kind if labels else None
         pictures.append(Picture(*told, found.verdict.value, found.cause, score, level, round(found.times.total_ms, 3)))
         tick()
     return _figures(judge, pictures, np.asarray(statistics), known, regions.pro()), tuple(pictures)
-
-
-def _ask(judge: Judge, file: Path) -> tuple[Inspection, Image | None]:
-    """The verdict, and the camera's picture; one that cannot be read is UNKNOWN."""
-    try:
-        image = read_image(file, judge.bundle.manifest.preprocess.bits)
-    except BadInput:
-        return judge(file), None  # which says why
-    return judge(image), image
 
 
 class _Regions:

@@ -3,11 +3,11 @@ engine is chosen for this kind of machine. Needs neither torch nor onnx."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgead.bundle import Bundle
+from edgead.bundle import Bundle, EngineRecord
 from edgead.engines import choice
 from edgead.engines.cuda import NoGpu
 from edgead.engines.verify import Verification, note, verify_engine
@@ -123,7 +123,8 @@ def verify(request: VerifyRequest, progress: Progress = silent) -> VerifyResult:
     """
     bundle = Bundle.open(request.bundle, trusted=read_trusted(request.trusted))
     opened = bundle
-    results, left_out = _asked(bundle, request, progress)
+    records = bundle.manifest.engines if request.engine is None else (bundle.manifest.engine(request.engine),)
+    results, left_out = ask_engines(bundle, records, request.threads, progress)
     blind = {found.name: found.reach.fault for found in results if found.reach is not None and found.reach.fault}
     noted = tuple(found.name for found in results if found.passed and bundle.manifest.engine(found.name).parity is None)
     not_noted = ""
@@ -152,15 +153,22 @@ def verify(request: VerifyRequest, progress: Progress = silent) -> VerifyResult:
     )
 
 
-def _asked(bundle: Bundle, request: VerifyRequest, progress: Progress) -> tuple[list[Verification], list[LeftOut]]:
-    records = bundle.manifest.engines if request.engine is None else (bundle.manifest.engine(request.engine),)
+def ask_engines(
+    bundle: Bundle, records: Sequence[EngineRecord], threads: int | None = None, progress: Progress = silent
+) -> tuple[list[Verification], list[LeftOut]]:
+    """What those engines of a bundle answer that open here, and those that do not.
+
+    Raises:
+        MissingExtra, EngineError: nothing opens here.
+        ParityFailed: the recipe does not make of a camera's picture what it made at export.
+    """
     results: list[Verification] = []
     left_out: list[LeftOut] = []
     first: MissingExtra | EngineError | None = None
     tick = Ticking(progress, "asking the engines", len(records))
     for record in records:
         try:
-            results.append(verify_engine(bundle, record.name, request.threads))
+            results.append(verify_engine(bundle, record.name, threads))
         except (MissingExtra, NoGpu) as error:
             first = first or error
             left_out.append(LeftOut(str(bundle.path), record.name, record.backend, str(error), error.hint))

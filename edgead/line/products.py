@@ -42,7 +42,7 @@ class Prepared:
 
 def make_product(shelf: Shelf, clock: Clock, camera: CameraConfig, number: int, faces: Faces) -> tuple[Loaded, Product]:
     """Engines, rule and self-check of one recipe of a camera; number 0 is its only bundle. Raises EdgeadError."""
-    from edgead.line.proof import check_reach
+    from edgead.engines.proof import check_reach
     from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.loop.selfcheck import SelfCheck
     from edgead.runtime.products.applied import asked
@@ -86,8 +86,8 @@ def apply_threshold(shelf: Shelf, camera: CameraConfig, number: int, digest: str
         EdgeadError: the bundle is not the one that was asked for, not signed as it must be, another model, or has a threshold
             that a start would refuse, too.
     """
+    from edgead.engines.proof import check_reach
     from edgead.errors import BadInput, BundleMismatch
-    from edgead.line.proof import check_reach
     from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.products.recipes import Product
     from edgead.runtime.records.overlay import HeatScale
@@ -128,7 +128,7 @@ def wish_threshold(shelf: Shelf, camera: CameraConfig, value: float | None, runn
         EdgeadError: the bundle is not as it must be, or this is a threshold that no start would take: by it every defect would be
             OK, or it lies outside of the rule's UNKNOWN band.
     """
-    from edgead.line.proof import check_reach
+    from edgead.engines.proof import check_reach
     from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.products.recipes import Product
     from edgead.runtime.records.overlay import HeatScale
@@ -150,7 +150,7 @@ def wish_threshold(shelf: Shelf, camera: CameraConfig, value: float | None, runn
 
 
 def _fallback(shelf: Shelf, camera: CameraConfig, path: Path, held: ExitStack, *, running: bool = False) -> Answerer | None:
-    from edgead.line.proof import check_reach
+    from edgead.engines.proof import check_reach
     from edgead.runtime.loop.examiner import Answerer
 
     if camera.fallback_bundle is None and camera.fallback_engine is None:

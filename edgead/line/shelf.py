@@ -56,9 +56,10 @@ class Shelf:
         """
         from edgead.bundle import Bundle
         from edgead.errors import BundleMismatch
+        from edgead.oci import kept
 
         with self._lock:
-            bundle = Bundle.open(path, sha256, self.trusted)
+            bundle = Bundle.open(path, kept.pin(path, sha256), self.trusted)
             record = bundle.manifest.engine(engine)
             key = (path.resolve(), record.name, bundle.digest)
             if key not in self._engines and (twin := self._twin(key, bundle)) is not None:
@@ -100,7 +101,7 @@ class Shelf:
 
     def _open(self, bundle: Bundle, record: EngineRecord) -> Loaded:
         from edgead.engines import open_engine
-        from edgead.line.proof import prove
+        from edgead.engines.proof import prove
         from edgead.runtime.loop.group import SharedEngine
 
         opened = open_engine(bundle, record.name, self.threads, unverified=self.allow_unverified, keep=self.keep)

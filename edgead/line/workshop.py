@@ -226,10 +226,24 @@ class Workshop:
                 lambda number: asked(wanted_bundle(camera, number)[0]),
                 lambda number, digest, now: apply_threshold(self.shelf, camera, number, digest, now, faces),
                 lambda before, after: _note(lane.store, before, after),
+                lambda number, digest, now: self._replacement(camera, number, digest, now, faces),
             ),
             wishing=_wishing(self.shelf, camera, lane, plc, faces),
         )
         return self.stack.enter_context(book)
+
+    def _replacement(self, camera: CameraConfig, number: int, digest: str, running: Product, faces: Faces) -> Product:
+        """The bundle that lies now where the running one lay, which must have that digest. Raises EdgeadError."""
+        from edgead.errors import BundleMismatch
+
+        product = self._another(camera, number, running, faces)
+        if product.main.bundle != digest:
+            product.close()
+            raise BundleMismatch(
+                f"{wanted_bundle(camera, number)[0]} is {product.main.bundle}, asked for was {digest}",
+                hint="edgead pull ... --apply asks for it as it is now",
+            )
+        return product
 
     def _another(self, camera: CameraConfig, number: int, running: Product, faces: Faces) -> Product:
         """A product to change to; it must take pictures of the depth that the camera was opened for. Raises EdgeadError."""
@@ -298,10 +312,11 @@ class Workshop:
 def _check_age(camera: CameraConfig, opened: Camera) -> None:
     """Raises BadInput: a limit was given that a recording cannot break."""
     from edgead.errors import BadInput
+    from edgead.runtime.loop.feed import keeps
 
-    if camera.max_age_ms is not None and not getattr(opened, "live", True):
+    if camera.max_age_ms is not None and (keeps(opened) or not getattr(opened, "live", True)):
         raise BadInput(
-            "max_age_ms (--max-age-ms) is for live cameras: a recording's pictures have no age, and none is dropped",
+            "max_age_ms (--max-age-ms) is for live cameras: a recording's pictures have no age, nor have a hot folder's",
             hint="leave it out, or play a video file with realtime",
         )
 
@@ -329,14 +344,15 @@ def _wishing(shelf: Shelf, camera: CameraConfig, lane: Lane, plc: Any, faces: Fa
     )
 
 
-def _note(store: RecordStore | None, before: Answerer, after: Answerer, asked: str = "edgead threshold --apply") -> None:
-    """In the records, the change of a threshold."""
+def _note(store: RecordStore | None, before: Answerer, after: Answerer, asked: str = "") -> None:
+    """In the records, the change of a threshold, or of a bundle; `asked`: who did, other than by a command."""
     from edgead.decision import Rule
     from edgead.runtime.records.basis import Judged
 
     if store is not None:
         facts = [Judged(Rule.of(one.rule), one.name, one.bundle, one.model).facts for one in (before, after)]
-        store.change(asked, *facts)
+        by = f"edgead {'threshold' if before.model == after.model else 'pull'} --apply"
+        store.change(asked or by, *facts)
 
 
 def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:

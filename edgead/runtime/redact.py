@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_USER = re.compile(r"^([a-z][a-z0-9+.-]*://)[^\s]*@", re.IGNORECASE)
-_USER_INSIDE = re.compile(r"(://)[^\s/]*@")
+_PINNED = r"@(?!sha256:[0-9a-f]{64})"
+"""What ends a user in an address; in ``oci://registry/bolt:7@sha256:...`` there is none."""
+_USER = re.compile(rf"^([a-z][a-z0-9+.-]*://)[^\s]*{_PINNED}", re.IGNORECASE)
+_USER_INSIDE = re.compile(rf"(://)[^\s/]*{_PINNED}")
 _PROPERTY = re.compile(r"\b([\w-]*(?:pw|password|user-id|token)\s*=\s*)(?:\"[^\"]*\"|\S+)", re.IGNORECASE)
 _KEY = re.compile(r"\b((?:pass(?:word|wd)?|pwd|token|key|secret|auth|user(?:name)?)=)[^&/?#;]*", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)

@@ -29,6 +29,13 @@ class Slot:
             self._condition.notify_all()
             return replaced
 
+    def leave(self, frame: Frame) -> None:
+        """Leave a frame that none replaces; waits until it was taken, or the slot is closed."""
+        with self._condition:
+            self._entries.append(frame)
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: self._closed or all(entry is not frame for entry in self._entries))
+
     def report(self, fault: CameraError) -> None:
         """Leave a fault; waits until the one before it was taken, or the slot is closed."""
         with self._condition:

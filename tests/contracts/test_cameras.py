@@ -17,8 +17,8 @@ from edgead.types import Camera, Frame, Image
 from tests.servers import GigeCamera, RtspServer, aravis_is_missing, pylon_is_missing, rtsp_is_missing
 
 FRAMES = 5
-FINITE = ("fake", "folder", "pattern", "video", "video-realtime", "simulated")
-LIVE = ("rtsp", "gige", "basler")
+FINITE = ("fake", "folder", "paced", "pattern", "video", "video-realtime", "simulated")
+LIVE = ("rtsp", "gige", "basler", "hot")
 KINDS = (*FINITE, *LIVE)
 
 Opener = Callable[[], Camera]
@@ -77,10 +77,14 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
         if reason := pylon_is_missing():
             pytest.skip(reason)
         return lambda: open_camera("basler:0815-0000?roi=0,0,64,48")
+    if kind == "hot":
+        hot = write_folder(tmp_path / "hot")
+        return lambda: open_camera(f"hot:{hot}?after=delete")
     if kind == "fake":
         return lambda: FakeCamera(pictures())
     addresses: dict[str, Callable[[], str]] = {
         "folder": lambda: str(write_folder(tmp_path / "pictures")),
+        "paced": lambda: f"folder:{write_folder(tmp_path / 'pictures')}?fps=20",
         "pattern": lambda: str(write_folder(tmp_path / "pictures") / "*.png"),
         "video": lambda: str(write_video(tmp_path / "video.avi")),
         "video-realtime": lambda: str(write_video(tmp_path / "video.avi")),
@@ -125,7 +129,7 @@ def test_frames_are_read_only_bgr_pictures_with_ids_and_monotonic_times(camera: 
 def test_every_camera_says_what_its_time_stamps_are_made_from(camera: Camera, request: pytest.FixtureRequest) -> None:
     frame = camera.grab(5.0)
     kind = request.node.callspec.params["opener"]
-    known = {"rtsp": "sender", "gige": "sensor", "basler": "arrival"}  # pylon's emulated camera has no clock
+    known = {"rtsp": "sender", "gige": "sensor", "basler": "arrival", "hot": "arrival"}  # pylon's emulated camera has no clock
     assert camera.time_source == known.get(kind, "reading")  # type: ignore[attr-defined]
     assert frame.age_ns >= 0
 
@@ -242,6 +246,14 @@ def test_a_real_video(shared_data: Path) -> None:
         "usb:0?exposure=2000",
         "gige:1.2.3.4?exposure_us=long",
         "basler:1?roi=1,2,3",
+        "folder:",
+        "folder:nothing?fps=5",
+        "folder:.?speed=5",
+        "folder:.?fps=fast",
+        "hot:",
+        "hot:.?after=eat",
+        "hot:.?settle_ms=-1",
+        "hot:.?settle_ms=nan",
     ],
 )
 def test_an_address_that_means_nothing_is_bad_input(address: str) -> None:

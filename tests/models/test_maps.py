@@ -13,11 +13,11 @@ from edgead.calibration.judging.deviation import Limits
 from edgead.cli.main import main
 from edgead.decision import PixelRule, enlarged
 from edgead.engines import open_engine
+from edgead.engines.proof import prove
 from edgead.engines.verify import verify_engine
 from edgead.export import ExportOptions, export_bundle
 from edgead.families.efficientad.network import EfficientAd
 from edgead.families.patchcore.network import PatchCore
-from edgead.line.proof import prove
 from edgead.models.detector import Detector
 from edgead.models.patches import PatchFeatures
 from edgead.models.rewrites import Material, Rewrite, Setting

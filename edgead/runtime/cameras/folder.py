@@ -6,9 +6,11 @@ import glob
 from pathlib import Path
 
 from edgead.clock import Clock, MonotonicClock
-from edgead.errors import BadInput, CameraLost, EndOfStream, UnreadableFrame
+from edgead.errors import BadInput, CameraLost, CameraTimeout, EndOfStream, UnreadableFrame
 from edgead.preprocess import list_images, read_image
-from edgead.types import Frame
+from edgead.types import Frame, Image
+
+FASTEST = 1000.0
 
 
 class FolderCamera:
@@ -18,27 +20,38 @@ class FolderCamera:
 
     Args:
         address: a folder (not its subfolders), one picture, or a pattern like ``pictures/**/*.png``.
-        clock: stamps the frames.
+        clock: stamps the frames, and paces them.
         bits: that 16-bit pictures really use (:attr:`edgead.preprocess.PreprocessRecipe.bits`).
+        fps: parts a second, as of a camera that runs by itself; the belt waits for whoever looks late. None: each picture comes
+            as soon as it is asked for.
+
+    Attributes:
+        live: whether a station gives it a capture thread: True with `fps`, else the station asks for each picture.
 
     Raises:
-        BadInput: there are no pictures.
+        BadInput: there are no pictures, or a pace that cannot be.
     """
 
-    live = False
     time_source = "reading"
 
-    def __init__(self, address: str, *, clock: Clock | None = None, bits: int = 16) -> None:
+    def __init__(self, address: str, *, clock: Clock | None = None, bits: int = 16, fps: float | None = None) -> None:
+        if fps is not None and not 0 < fps <= FASTEST:
+            raise BadInput(f"a folder cannot be played at fps={fps:g}", hint=f"give parts a second, above 0 up to {FASTEST:g}")
         self._address, self._bits = address, bits
         self._files = _find(address)
         self._clock = clock or MonotonicClock()
+        self._period_ns = 0 if fps is None else round(1e9 / fps)
+        self.live = fps is not None
         self._next_id = 0
+        self._read: Image | UnreadableFrame | None = None  # what comes next, before it is due
+        self._due_ns = self._clock.now_ns()
         self._closed = False
 
     def grab(self, timeout_s: float) -> Frame:
         """The next picture.
 
         Raises:
+            CameraTimeout: with `fps`: it is not due within `timeout_s` seconds.
             UnreadableFrame: this file is damaged, gone or of an unsupported kind; the next call goes on with the next one.
             EndOfStream: all were delivered.
             CameraLost: the camera was closed.
@@ -48,16 +61,38 @@ class FolderCamera:
         if self._next_id == len(self._files):
             raise EndOfStream(f"{self._address} has no more pictures")
         frame_id, file = self._next_id, self._files[self._next_id]
+        if self._read is None:  # before it waits: the pace does not hang on how long a file takes
+            self._read = _image(file, self._bits)
+        self._wait(timeout_s)
+        image, self._read = self._read, None
         self._next_id += 1
-        try:
-            image = read_image(file, self._bits)
-        except BadInput as error:
-            raise UnreadableFrame(str(error), hint=error.hint) from error
-        image.flags.writeable = False
+        if isinstance(image, UnreadableFrame):
+            raise image
         return Frame(image, self._address, frame_id, self._clock.now_ns(), source=str(file))
 
     def close(self) -> None:
         self._closed = True
+
+    def _wait(self, timeout_s: float) -> None:
+        if not self._period_ns:
+            return
+        now = self._clock.now_ns()
+        wait_s = (self._due_ns - now) / 1e9
+        if wait_s > timeout_s:
+            self._clock.sleep(timeout_s)
+            raise CameraTimeout(f"no part came by within {timeout_s:g} s")
+        if wait_s > 0:
+            self._clock.sleep(wait_s)
+        self._due_ns = max(self._due_ns, now) + self._period_ns
+
+
+def _image(file: Path, bits: int) -> Image | UnreadableFrame:
+    try:
+        image = read_image(file, bits)
+    except BadInput as error:
+        return UnreadableFrame(str(error), hint=error.hint)
+    image.flags.writeable = False
+    return image
 
 
 def _find(address: str) -> list[Path]:

@@ -26,6 +26,11 @@ LARGEST_GAP = 1000
 _log = logging.getLogger("edgead.camera")
 
 
+def keeps(camera: Camera) -> bool:
+    """Do pictures that nobody has asked for wait in it (a hot folder)? :class:`edgead.types.Camera`"""
+    return bool(getattr(camera, "keeps", False))
+
+
 class Feed(Protocol):
     """Frames and faults for the free-running loop, in the order in which they happened."""
 
@@ -37,6 +42,10 @@ class Feed(Protocol):
     def state(self) -> str:
         """Of the camera: "ok", "silent", "lost" or "ended"."""
 
+    @property
+    def keeps(self) -> bool:
+        """Does each of its pictures wait until the loop takes it?"""
+
     def next(self, wait_s: float) -> Frame | CameraError | None:
         """The next frame or fault; None when nothing came within about `wait_s` seconds."""
 
@@ -46,6 +55,8 @@ class Feed(Protocol):
 
 class PullFeed:
     """Asks the camera when the loop is ready: nothing is dropped. For recordings, and for cameras that wait."""
+
+    keeps = True
 
     def __init__(self, camera: Camera, stats: Stats, *, timeout_s: float) -> None:
         self.camera = camera
@@ -190,6 +201,8 @@ class Capture:
             self._stats.drop("camera", gap)
         self._last_id = frame.frame_id
         self._stats.add_frame()
+        if keeps(self.camera):
+            self._thread.rest()  # for as long as nobody asks
         self._catcher.frame(frame, max(0, gap))
 
     def _recover(self, fault: CameraLost) -> None:
@@ -236,7 +249,8 @@ class Capture:
 class LiveFeed:
     """Free-running: a capture thread that keeps the newest frame in a slot of depth 1, and all faults.
 
-    For the arguments see :class:`Capture`; frames that nobody took in time are counted as dropped, "overrun".
+    For the arguments see :class:`Capture`; frames that nobody took in time are counted as dropped, "overrun". Of a camera that
+    `keeps` its pictures until they are asked for, none is replaced: the thread waits.
     """
 
     def __init__(
@@ -245,6 +259,7 @@ class LiveFeed:
         self._stats, self._timeout_s = stats, timeout_s
         self._slot = Slot()
         self._silent_s = 0.0
+        self.keeps = keeps(camera)
         self._capture = Capture(camera, self, stats, clock, timeout_s=timeout_s, reopen=reopen)
 
     @property
@@ -271,14 +286,18 @@ class LiveFeed:
                 self._stats.drop("stopped")
 
     def before(self, camera: Camera) -> float | None:
+        self.keeps = keeps(camera)
         return self._timeout_s
 
     def frame(self, frame: Frame, lost: int) -> None:
-        if self._slot.put(frame):
+        if self.keeps:
+            self._slot.leave(frame)
+        elif self._slot.put(frame):
             self._stats.drop("overrun")
 
     def fault(self, fault: CameraError) -> None:
-        self._slot.report(fault)
+        if not (self.keeps and isinstance(fault, CameraTimeout)):  # no part came by, of which nobody knew
+            self._slot.report(fault)
 
     def back(self) -> None:
         """The next frame says it."""

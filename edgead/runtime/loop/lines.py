@@ -147,7 +147,7 @@ class FreeRunning:
         if isinstance(entry, CameraError):
             part = core.ledger.open(None, now_ns, None, taken=True)
             self._close(part, core.examiner.view(part, entry))
-        elif self._live and self._max_age_s is not None and now_ns - entry.captured_at_ns > self._max_age_s * 1e9:
+        elif not self._feed.keeps and self._max_age_s is not None and now_ns - entry.captured_at_ns > self._max_age_s * 1e9:
             core.stats.drop("stale")
             if silent:
                 part = core.ledger.open(None, now_ns, None, taken=True)
@@ -160,7 +160,7 @@ class FreeRunning:
             self._close(part, core.examiner.finding(part, [core.examiner.view(part, entry)]))
 
     def _close(self, part: Part, finding: Inspection) -> None:
-        while not self._live and not self._core.stopping() and not all(sink.wait_for_room(SLICE_S) for sink in self._sinks):
+        while self._feed.keeps and not self._core.stopping() and not all(sink.wait_for_room(SLICE_S) for sink in self._sinks):
             pass  # a recording waits for whoever listens
         self._core.ledger.close(part, finding)
         self._verdict_at_ns = self._core.clock.now_ns()

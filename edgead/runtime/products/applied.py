@@ -1,7 +1,8 @@
-"""A bundle's new threshold for stations that run: who changed it leaves a file beside the bundle, and they look at it.
+"""A bundle's new threshold, or a new bundle, for stations that run: who changed it leaves a file beside it, and they look at it.
 
     line.edgead/          the bundle
-    line.edgead.apply     SHA-256 of the manifest that shall be taken, and when: by `edgead threshold BUNDLE --apply`
+    line.edgead.apply     SHA-256 of the manifest that shall be taken, and when: by `edgead threshold BUNDLE --apply`; with
+                          the word "bundle" it may be another model: by `edgead pull ... --apply`
 
 The bundle's own files say what the threshold is; this one only that it shall be taken now. Whoever wants signatures or a digest
 gets them checked as at a start. Without it a new threshold is taken at the next start.
@@ -15,7 +16,8 @@ from pathlib import Path
 from edgead import disk
 from edgead.bundle import storage_errors
 
-LONGEST = 100
+WHOLE = "bundle"
+LONGEST = 120
 """Characters that are looked at."""
 
 
@@ -24,8 +26,11 @@ def file_of(bundle: Path) -> Path:
     return bundle.parent / f"{bundle.name}.apply"
 
 
-def ask(bundle: Path, digest: str) -> Path:
+def ask(bundle: Path, digest: str, *, whole: bool = False) -> Path:
     """Ask running stations to take the bundle as it is, with that digest; returns the file.
+
+    Args:
+        whole: also when it is another model; else its threshold alone.
 
     Raises:
         StorageError: it cannot be written.
@@ -33,7 +38,7 @@ def ask(bundle: Path, digest: str) -> Path:
     file = file_of(bundle)
     with storage_errors(file, hint="free space, or make the folder that the bundle lies in writable"):
         # Asked again it is another text: the bundle may have been signed meanwhile.
-        disk.write_file(file, f"{digest} {time.time_ns()}\n".encode())
+        disk.write_file(file, f"{digest} {time.time_ns()}{f' {WHOLE}' if whole else ''}\n".encode())
     return file
 
 

@@ -21,6 +21,7 @@ from edgead.decision import Rule
 from edgead.errors import BadInput, EdgeadError, EngineError
 from edgead.runtime.loop.examiner import Answerer
 from edgead.runtime.loop.selfcheck import SelfCheck
+from edgead.runtime.products.applied import WHOLE
 from edgead.runtime.products.wished import Wish, Word
 from edgead.runtime.threads import Supervised
 from edgead.words import told
@@ -62,11 +63,13 @@ class Applying:
         load: of a recipe, the product with the same engines and the bundle's present threshold, which must have that digest; the
             product that runs is given. Raises EdgeadError.
         note: told who judged before and who does from now on.
+        take: as `load`, of a bundle that may be another model.
     """
 
     asked: Callable[[int], str]
     load: Callable[[int, str, Product], Product]
     note: Callable[[Answerer, Answerer], None] = lambda before, after: None
+    take: Callable[[int, str, Product], Product] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +250,7 @@ class RecipeBook:
         self._running = product
 
     def _apply(self, applying: Applying) -> None:
-        """Take the running recipe's new threshold, when it is asked for. A refusal is told, and the one before goes on."""
+        """Take the running recipe's new threshold or bundle, when asked for. A refusal is told, and the one before goes on."""
         with self._changing:
             before, asked = self._running, applying.asked(self.running)
             if asked == self._applied:
@@ -255,24 +258,31 @@ class RecipeBook:
             self._applied = asked
             if not asked:
                 return
+            digest, *more = asked.split()
+            whole = WHOLE in more and applying.take is not None
+            what, load = (WHOLE, applying.take) if whole else ("threshold", applying.load)
+            if whole and digest == before.main.bundle:
+                self._station.notice(what, "")
+                return
             if self._wished:
-                self._refuse(f"{self._wished}, and that decides; let it give 0 for the bundle's own")
+                self._refuse(f"{self._wished}, and that decides; let it give 0 for the bundle's own", what)
                 return
             try:
-                product = applying.load(before.number, asked.split()[0], before)
+                assert load is not None
+                product = load(before.number, digest, before)
                 self._take_over(product)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the line goes on as it was
-                self._refuse(told(error))
+                self._refuse(told(error), what)
                 return
-            self._took(before, product)
+            self._took(before, product, what)
             applying.note(before.main, product.main)
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: str, what: str = "threshold") -> None:
         level = Rule.of(self._running.main.rule).describe()
-        self._station.notice("threshold", f"a new threshold was refused, the one before goes on ({level}): {why}")
+        self._station.notice(what, f"a new {what} was refused, the one before goes on ({level}): {why}")
 
-    def _took(self, before: Product, product: Product) -> None:
-        self._station.notice("threshold", "")
+    def _took(self, before: Product, product: Product, what: str = "threshold") -> None:
+        self._station.notice(what, "")
         _log.warning(
             "%s",
             f"{product.main.name}: {Rule.of(product.main.rule).describe()} from now on; it was: "
