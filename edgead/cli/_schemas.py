@@ -18,6 +18,7 @@ from edgead.typed import Rest
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
     "demo": {"": "edgead.demo.report:Facts"},
+    "capture": {"": "edgead.capture.session:Captured"},
     "train": {"": "edgead.cli._trained:Model", "auto": "edgead.cli._auto:Chosen"},
     "pretrain": {"": "edgead.jobs.pretrain:Pretrained"},
     "distill": {"": "edgead.jobs.distill:Distilled"},
@@ -60,6 +61,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "remove": "edgead.cli.users:Listed",
         "list": "edgead.cli.users:UserList",
     },
+    "fleet": {"status": "edgead.jobs.fleet:FleetState"},
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
     "deploy-files": {"": "edgead.jobs.deploy_files:Written"},

@@ -22,6 +22,7 @@ from edgead.words import hide, plain, short
 
 VERBS = {
     "demo": "everything at once on a simulated conveyor: train, export, verify, bench, run",
+    "capture": "take pictures for training with a camera, with hints and a preview",
     "train": "train a model on a folder of good pictures",
     "pretrain": "teach a backbone to see small changes on your good pictures, for --weights",
     "distill": "distil a teacher network for EfficientAD from pictures of anything",
@@ -45,6 +46,7 @@ VERBS = {
     "records": "show or export what a station has recorded",
     "dashboard": "pages for the line: live, review, threshold, recipes, health",
     "users": "who may use the dashboard: add, token, remove, list",
+    "fleet": "many boxes at a glance: bundles, verdicts, p99, notices, who is behind",
     "cameras": "list attached cameras with their addresses; --thumbnails takes a picture with each",
     "plc-map": "write the register map for the PLC's programmer",
     "deploy-files": "write what a plant needs beside edgead: PLC files, systemd and udev units, schemas",
