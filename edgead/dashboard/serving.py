@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import resource
 import socket
@@ -60,7 +61,10 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Can only programs of this machine reach it?"""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:  # a name, such as 127.example, may lead anywhere
+            return False
 
     def listen(self) -> socket.socket:
         """Raises OutputError."""
@@ -91,7 +95,7 @@ class Server(uvicorn.Server):
         ending: called on the event loop when it is to stop: streams must end.
     """
 
-    def __init__(self, app: Any, address: Address, listener: socket.socket, ending: Callable[[], None]) -> None:
+    def __init__(self, app: Any, address: Address, listener: socket.socket, ending: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
             app,
             http=_Protocol,

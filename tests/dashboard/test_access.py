@@ -201,6 +201,8 @@ def test_users_are_kept_in_a_file_that_only_its_owner_reads(tmp_path: Path, caps
         (["--http", "0.0.0.0:8080"], "no users are configured"),
         (["--http", "[::]:8080", "--tls-cert", "c.pem", "--tls-key", "k.pem"], "no users are configured"),
         (["--behind-proxy"], "no users are configured"),
+        (["--http", "127.example:8080"], "no users are configured"),
+        (["--http", "[::ffff:10.0.0.5]:8080"], "no users are configured"),
         (["--http", "10.0.0.5:8080", "--users", "users.json"], "in plain sight"),
         (["--http", "0.0.0.0:8080", "--users", "users.json", "--tls-cert", "c.pem"], "its key"),
         (["--behind-proxy", "--users", "users.json", "--tls-cert", "c.pem", "--tls-key", "k.pem"], "the proxy's"),

@@ -130,6 +130,14 @@ def test_without_a_place_for_the_log_nothing_is_changed(tmp_path: Path, place: P
         ({"threshold": 210.0}, "the station's own threshold"),
         ({"sha256": "0" * 64}, "digest"),
         ({"trusted": True}, "signed"),
+        (
+            {
+                "plc": {"type": "modbus-client", "host": "127.0.0.1", "threshold": {"min": 100, "max": 250}},
+                "trigger": {"source": "plc"},
+                "budget_ms": 100,
+            },
+            "the PLC gives the threshold",
+        ),
     ],
 )
 def test_a_threshold_that_the_station_would_not_take_is_not_written(tmp_path: Path, more: dict[str, object], words: str) -> None:
