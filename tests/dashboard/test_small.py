@@ -132,7 +132,7 @@ def test_without_a_place_for_the_log_nothing_is_changed(tmp_path: Path, place: P
         ({"trusted": True}, "signed"),
         (
             {
-                "plc": {"type": "modbus-client", "host": "127.0.0.1", "threshold": {"min": 100, "max": 250}},
+                "plc": {"type": "modbus-client", "host": "127.0.0.1", "threshold": {"min": 100, "max": 250, "address": 40}},
                 "trigger": {"source": "plc"},
                 "budget_ms": 100,
             },
