@@ -16,9 +16,10 @@ from edgead.bundle import Bundle
 from edgead.cli.main import main
 from edgead.disk import hold
 from edgead.jobs.factory import run as factory_run
+from edgead.jobs.factory.made import Made
 from edgead.jobs.factory.manifest import Product, read_manifest
 from edgead.jobs.factory.page import write_page
-from edgead.jobs.factory.run import FactoryRequest, Made, factory
+from edgead.jobs.factory.run import FactoryRequest, factory
 from edgead.jobs.factory.step import Step, digest, run_step
 from tests.bundles import write_parts
 from tests.waiting import until

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from edgead.errors import EngineError
-from edgead.jobs.factory.run import Made
+from edgead.jobs.factory.made import Made
 from edgead.optional import require
 from edgead.runtime.redact import redact
 from edgead.words import keep_secret, one_line

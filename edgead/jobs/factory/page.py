@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from edgead.disk import write_file
 from edgead.errors import StorageError
-from edgead.jobs.factory.run import Made
+from edgead.jobs.factory.made import Made
 from edgead.words import plain
 
 TITLES = (
