@@ -138,7 +138,8 @@ def _open_things() -> tuple[set[str], set[str], set[str]]:
         for t in threading.enumerate()
         if t.is_alive() and not isinstance(t, threading._DummyThread) and _makers.get(t) not in POOLS
     }
-    sockets = {str(c.laddr) for c in me.net_connections()}
+    connections = me.net_connections if hasattr(me, "net_connections") else me.connections  # psutil 5, beside kserve
+    sockets = {str(c.laddr) for c in connections()}
     files = {f.path for f in me.open_files() if not f.path.startswith(("/dev/", "/proc/", "/sys/"))}
     return threads, sockets, files
 

@@ -40,6 +40,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "score": {"": "edgead.jobs.scoring.job:Scored"},
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
+    "serve": {"": "edgead.serving.server:ServeResult"},
     "init": {"": "edgead.line.drafting:Drafted"},
     "station": {
         "check": "edgead.line.checking:Checked",
@@ -60,6 +61,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "remove": "edgead.cli.users:Listed",
         "list": "edgead.cli.users:UserList",
     },
+    "fleet": {"status": "edgead.jobs.fleet:FleetState"},
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
     "deploy-files": {"": "edgead.jobs.deploy_files:Written"},

@@ -17,7 +17,7 @@ from edgead.config.station import StationConfig
 from edgead.errors import BadInput
 from edgead.located import Located
 from edgead.passwords import is_plain
-from edgead.settings import chosen_by, sections_of, validator_of
+from edgead.settings import Section, chosen_by, sections_of, validator_of
 from edgead.words import one_line
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ def read_station(path: Path) -> StationConfig:
         BadInput: naming the file, the line and the key of the first mistake, and how many more there are.
     """
     located = Located(path)
-    _no_plain_passwords(located)
+    no_plain_passwords(located)
     from pydantic import ValidationError
 
     try:
         config: StationConfig = validator_of(StationConfig).validate_python(located.values)
     except ValidationError as error:
-        raise _explained(located, error) from None  # the original may show secrets
-    absolute: StationConfig = _absolute(config, path.absolute().parent)
+        raise explained(located, error) from None  # the original may show secrets
+    absolute: StationConfig = absolute_paths(config, path.absolute().parent)
     object.__setattr__(absolute, "_secrets", tuple(located.secrets))
     _check_ownership(located, absolute)
     return absolute
@@ -64,7 +64,7 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **validator_of(StationConfig).json_schema()}
 
 
-def _no_plain_passwords(located: Located) -> None:
+def no_plain_passwords(located: Located) -> None:
     """Refuses passwords, tokens and Authorization headers that are not ``${...}``."""
     for place, text in located.texts.items():
         key = next((part for part in reversed(place) if isinstance(part, str)), "")
@@ -75,28 +75,37 @@ def _no_plain_passwords(located: Located) -> None:
             )
 
 
-def _explained(located: Located, error: ValidationError) -> BadInput:
+def explained(located: Located, error: ValidationError, root: type[Section] = StationConfig) -> BadInput:
+    """The first mistake of a file by key and line, and how many more there are.
+
+    Args:
+        root: what the file should be.
+    """
     mistakes = error.errors(include_url=False, include_input=False)
     first = min(mistakes, key=lambda mistake: mistake["type"] != UNKNOWN_KEY)  # a misspelt key makes others missing
     place = tuple(first["loc"])
     key = located.known(place)
     line = located.line(place)
-    text, hint = _words(first, place, located)
+    text, hint = _words(first, place, located, root)
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     where = f"{located.path}, line {line}" if line else str(located.path)
     told = one_line(f"{where}: {key + ': ' if key else ''}{text}{more}")
-    return BadInput(told, hint=hint or "edgead station schema lists all keys")
+    default = "edgead station schema lists all keys" if root is StationConfig else f"its keys: {', '.join(_keys(root))}"
+    return BadInput(told, hint=hint or default)
 
 
-def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tuple[str, str]:
+def _keys(root: type[Section]) -> list[str]:
+    return list(dict.fromkeys(name for _, section in sections_of(root, "") for name in section.kinds()))
+
+
+def _words(mistake: Any, place: tuple[str | int, ...], located: Located, root: type[Section]) -> tuple[str, str]:
     """What is wrong, and how to fix it when that is known."""
     kind = mistake["type"]
     if kind == UNKNOWN_KEY:
         key = str(place[-1])
-        if places := _places(key):
+        if places := _places(key, root):
             return "does not belong here", f"it goes with {' or '.join(places)}"
-        known = {name for _, section in sections_of(StationConfig, "") for name in section.kinds()}
-        near = difflib.get_close_matches(key, sorted(known), 1)
+        near = difflib.get_close_matches(key, sorted(_keys(root)), 1)
         return "unknown key", f"did you mean {near[0]}?" if near else ""
     if kind == "missing":
         return "is missing", ""
@@ -110,16 +119,16 @@ def _words(mistake: Any, place: tuple[str | int, ...], located: Located) -> tupl
     return text[0].lower() + text[1:], ""
 
 
-def _places(key: str) -> list[str]:
+def _places(key: str, root: type[Section]) -> list[str]:
     """Where a key belongs: what its section is chosen by ("source: interval"), else the section's own key ("drift:")."""
     found: dict[str, None] = {}
-    for named, section in sections_of(StationConfig, ""):
+    for named, section in sections_of(root, ""):
         if key in section.kinds():
             found[chosen_by(section) or (f"{named}:" if named else "the file itself")] = None
     return list(found)
 
 
-def _absolute(value: Any, base: Path) -> Any:
+def absolute_paths(value: Any, base: Path) -> Any:
     """`value` with each path in it, however deep, relative to `base`."""
     if isinstance(value, Path):
         try:
@@ -127,9 +136,9 @@ def _absolute(value: Any, base: Path) -> Any:
         except RuntimeError as error:
             raise BadInput(f"{str(value)[:100]}: there is no such home folder", hint="write the whole path") from error
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: _absolute(getattr(value, field.name), base) for field in fields(value)})
+        return replace(value, **{field.name: absolute_paths(getattr(value, field.name), base) for field in fields(value)})
     if isinstance(value, tuple):
-        return tuple(_absolute(item, base) for item in value)
+        return tuple(absolute_paths(item, base) for item in value)
     if isinstance(value, dict):
-        return {key: _absolute(item, base) for key, item in value.items()}
+        return {key: absolute_paths(item, base) for key, item in value.items()}
     return value

@@ -150,6 +150,8 @@ def _response(reply: Reply, *, secure: bool) -> Response:
     if not isinstance(body, bytes):
         body = body if isinstance(body, str) else json.dumps(body, allow_nan=False)
     response = Response(body, media_type=reply.kind)
+    if reply.part is not None:
+        response.headers["X-Part"] = str(reply.part)
     if reply.cookie is not None:
         if reply.cookie:
             response.set_cookie(COOKIE, reply.cookie, httponly=True, samesite="strict", secure=secure, path="/")

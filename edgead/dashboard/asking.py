@@ -40,12 +40,14 @@ class Reply:
         kind: its media type.
         cookie: to be set; "" takes it away, None leaves it.
         name: of the file that it is to be saved as; "" for none.
+        part: whose picture it is.
     """
 
     body: Any
     kind: str = "application/json"
     cookie: str | None = None
     name: str = ""
+    part: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

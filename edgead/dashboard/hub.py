@@ -72,7 +72,7 @@ class Hub:
         self._told: dict[str, dict[str, Any]] = {}
         self._told_ns: dict[str, int] = {}
         self._last: dict[str, dict[str, Any]] = {}
-        self._pictures: dict[tuple[str, bool], bytes] = {}
+        self._pictures: dict[tuple[str, bool], tuple[bytes, int]] = {}
         self._tails = {one.id: Tail(one, shifts, now) for one in places.values()}
         self._readers: set[Reader] = set()
         self._changed: set[str] = set()
@@ -86,8 +86,8 @@ class Hub:
         """What the station said last; {} when it is silent."""
         return self._told.get(place.id, {}) if self._reachable(place) else {}
 
-    def picture(self, place: Place, overlay: bool) -> bytes | None:
-        """The newest one that was told, JPEG."""
+    def picture(self, place: Place, overlay: bool) -> tuple[bytes, int] | None:
+        """The newest one that was told, JPEG, and the number of its part."""
         return self._pictures.get((place.id, overlay))
 
     def camera(self, place: Place) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class Hub:
         if place is None:
             return
         if message["kind"] == "picture":
-            self._pictures[place.id, bool(message["overlay"])] = picture
+            self._pictures[place.id, bool(message["overlay"])] = picture, message["part_id"]
             return
         parts = message.pop("parts")
         self._told[place.id], self._told_ns[place.id] = message, self._clock.now_ns()

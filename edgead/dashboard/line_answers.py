@@ -59,4 +59,5 @@ def live(board: Board, ask: Ask) -> Reply:
     found = board.hub.picture(place, ask.text("overlay") == "1")
     if found is None:
         raise Refused(404, "no picture yet" if place.live is not None else "supervision.live is not set in its station.yaml")
-    return Reply(found, "image/jpeg")
+    picture, part = found
+    return Reply(picture, "image/jpeg", part=part)

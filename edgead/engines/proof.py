@@ -38,7 +38,7 @@ def prove(bundle: Bundle, record: EngineRecord, engine: Engine) -> float:
     asked = asked.on(Answers(reference.scores[chosen], reference.maps[chosen]))
     answers = Answers(reference.scores.copy(), reference.maps.copy())  # frames that are not asked count as equal
     answers.scores[chosen], answers.maps[chosen] = asked.scores, asked.maps
-    if not judge(expected(bundle, record), golden, answers, trained_threshold(bundle)).passed:
+    if not judge(expected(bundle, record), golden, answers, trained_threshold(bundle), chosen).passed:
         pairs = ", ".join(f"{a:.4g} instead of {e:.4g}" for a, e in zip(asked.scores, reference.scores[chosen], strict=True))
         raise ParityFailed(
             f"engine {record.name} does not answer as the trained model did: golden frames score {pairs}",

@@ -19,7 +19,7 @@ What counts as the same answer on the golden frames, all errors relative to the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,8 +116,15 @@ def note(bundle: Bundle, results: Iterable[Verification]) -> Bundle:
     return bundle if manifest is bundle.manifest else rewrite_manifest(bundle, manifest)
 
 
-def judge(record: EngineRecord, golden: Golden, answers: Answers, threshold: float) -> Verification:
-    """Compare an engine's answers on the golden frames with the trained model's; `threshold` is the trained model's."""
+def judge(
+    record: EngineRecord, golden: Golden, answers: Answers, threshold: float, asked: Sequence[int] | None = None
+) -> Verification:
+    """Compare an engine's answers on the golden frames with the trained model's; `threshold` is the trained model's.
+
+    Args:
+        asked: frames whose labels count, where the other answers are the trained model's, which the engine's own threshold says
+            nothing about; None: all.
+    """
     limits = [FP32_LIMIT, FP32_LIMIT]
     if record.precision != "fp32" and record.parity is not None:
         limits = [INT8_FACTOR * error + INT8_SLACK for error in (record.parity.score_error, record.parity.map_error)]
@@ -127,6 +134,8 @@ def judge(record: EngineRecord, golden: Golden, answers: Answers, threshold: flo
     tolerated = limits[0] * (float(np.ptp(reference.maps)) or 1.0)
     clear = np.abs(reference.scores - threshold) > tolerated
     flips = (reference.scores >= threshold) != (answers.scores >= own)
+    if asked is not None:
+        flips &= np.isin(np.arange(len(flips)), asked)
     return Verification(record.name, parity, limits[0], limits[1], int((flips & clear).sum()))
 
 

@@ -62,4 +62,5 @@ def _files(kind: str) -> dict[str, bytes]:
         from edgead.config.reading import schema
 
         return {"station.schema.json": (json.dumps(schema(), indent=2) + "\n").encode()}
-    return {one.name: one.read_bytes() for one in (Path(deploy.__file__).parent / kind).iterdir() if one.is_file()}
+    folder = Path(deploy.__file__).parent / kind
+    return {one.relative_to(folder).as_posix(): one.read_bytes() for one in folder.rglob("*") if one.is_file()}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
+
+import numpy as np
 
 from edgead.budget import LatencyBudget
 from edgead.bundle import Bundle, EngineRecord
@@ -14,7 +15,7 @@ from edgead.clock import MonotonicClock
 from edgead.decision import Rule
 from edgead.engines import open_engine
 from edgead.errors import BadInput
-from edgead.preprocess import read_image
+from edgead.preprocess import decoded, read_image, to_bgr8
 from edgead.runtime.loop.inspector import Inspector, one_line
 from edgead.runtime.records.basis import HINGES, Judged
 from edgead.signing import read_trusted
@@ -71,11 +72,11 @@ class Judge:
             opened.close()
             raise
 
-    def __call__(self, picture: Image | Path | str) -> Inspection:
-        """The verdict on one picture, as the camera gave it: H x W x 3 uint8 BGR, or a file."""
-        if isinstance(picture, Path | str):
-            return self.ask(partial(read_image, Path(picture), self.bundle.manifest.preprocess.bits), str(picture))[0]
-        return self.ask(lambda: picture)[0]
+    def __call__(self, picture: Image | Path | str | bytes) -> Inspection:
+        """The verdict on one picture, as the camera gave it: H x W x 3 uint8 BGR (grey, BGRA and 16 bits as
+        :func:`edgead.preprocess.to_bgr8` takes them), a file, or a file's bytes."""
+        source = str(picture) if isinstance(picture, Path | str) else ""
+        return self.ask(lambda: self._image(picture), source)[0]
 
     def ask(self, read: Callable[[], Image], source: str = "") -> tuple[Inspection, Image | None]:
         """The verdict on a picture that is read first, and the picture; one that cannot be read (BadInput) is UNKNOWN.
@@ -87,8 +88,8 @@ class Judge:
         self._judged += 1
         try:
             picture = read()
-        except BadInput as error:
-            return self._named(self._inspector.unknown(self._judged, f"bad_frame: {one_line(error)}")), None
+        except (BadInput, MemoryError) as error:
+            return self._unknown(f"bad_frame: {one_line(error)}"), None
         frame = Frame(picture, self.record.name, self._judged, self._clock.now_ns(), source=source)
         return self._named(self._inspector.inspect(self._judged, frame)), picture
 
@@ -96,6 +97,22 @@ class Judge:
         """Level and statistic of what it said (:mod:`edgead.runtime.records.basis`); None where another threshold would say the
         same: it was not answered."""
         return self._basis.reading(found.score, found.anomaly_map) if found.cause in HINGES else None
+
+    def unknown(self, cause: str) -> Inspection:
+        """The verdict on a picture that is not looked at."""
+        self._judged += 1
+        return self._unknown(cause)
+
+    def _unknown(self, cause: str) -> Inspection:
+        return self._named(self._inspector.unknown(self._judged, cause))
+
+    def _image(self, picture: Image | Path | str | bytes) -> Image:
+        bits = self.bundle.manifest.preprocess.bits
+        if isinstance(picture, Path | str):
+            return read_image(Path(picture), bits)
+        if isinstance(picture, bytes):
+            return to_bgr8(decoded(np.frombuffer(picture, np.uint8), "what came"), bits)
+        return to_bgr8(picture, bits) if isinstance(picture, np.ndarray) else picture  # what is no picture, the recipe tells
 
     def _named(self, found: Inspection) -> Inspection:
         return dataclasses.replace(found, engine=self.record.name)

@@ -16,13 +16,17 @@ from edgead.deploy import KINDS
 ROOT = Path(edgead.__file__).parent
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def test_all_files_are_written_as_they_are_and_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["deploy-files", str(tmp_path / "new" / "plant")]) == 0
     told = capsys.readouterr().out.splitlines()
     assert sorted(told) == sorted(str(file) for file in (tmp_path / "new/plant").rglob("*") if file.is_file())
     for kind in (one for one in KINDS if one != "station"):
-        mine = {file.name: file.read_bytes() for file in (ROOT / "deploy" / kind).iterdir()}
-        assert {file.name: file.read_bytes() for file in (tmp_path / "new/plant" / kind).iterdir()} == mine
+        assert contents(tmp_path / "new/plant" / kind) == contents(ROOT / "deploy" / kind)
+    assert (tmp_path / "new/plant/ansible/roles/edgead/tasks/main.yml").is_file()
     assert os.access(tmp_path / "new/plant/jetson/install.sh", os.X_OK)
     assert json.loads((tmp_path / "new/plant/station/station.schema.json").read_text())["$schema"]
     assert main(["deploy-files", str(tmp_path / "new/plant"), "--only", "plc", "--json"]) == 0

@@ -63,11 +63,11 @@ def test_the_loss_of_a_defect() -> None:
     assert float(defect_loss(said, nobody_knows)) == pytest.approx(-math.log(1 - math.exp(-0.7)), rel=1e-5)
 
 
-@pytest.mark.parametrize("masks", [True, False])
-def test_a_few_real_defects_are_learned(masks: bool) -> None:
+@pytest.mark.parametrize(("masks", "pool"), [(True, 0), (True, 24), (False, 24)])
+def test_a_few_real_defects_are_learned(masks: bool, pool: int) -> None:
     known = [ringed(seed) for seed in range(4)]
     defects = [Defect(image, mask if masks else None) for image, mask in known]
-    options = OneClassOptions(steps=40, batch=4, width=16, synthetic=("confetti",), lr=5e-3)
+    options = OneClassOptions(steps=40, batch=4, width=16, synthetic=("confetti",), lr=5e-3, pool=pool)
     told = []
     for given in ((), tuple(defects)):
         detector = fit(FitData(good(), (SIDE, SIDE), defects=given), options)
@@ -83,6 +83,7 @@ def test_a_few_real_defects_are_learned(masks: bool) -> None:
     ("options", "says"),
     [
         ({"history_of": "gan"}, "--history-of is for --network critic, not for head"),
+        ({"network": "critic", "pool": 3}, "--pool is for --network head, not for critic"),
         ({"network": "critic", "layers": ("blocks.4",)}, "--layers is for --network head, not for critic"),
         ({"synthetic": ("rust",)}, "rust"),
     ],
@@ -92,19 +93,25 @@ def test_options_that_do_not_apply_are_refused(options: dict[str, Any], says: st
         OneClassOptions(**options)
 
 
-@pytest.mark.parametrize("options", [{}, {"network": "critic", "history_steps": 4}])
+@pytest.mark.parametrize("options", [{"pool": 4}, {"pool": 0}, {"network": "critic", "history_steps": 4}])
 def test_one_picture_is_enough_to_train(options: dict[str, Any]) -> None:
     detector = fit(FitData(good(1), (SIDE, SIDE)), OneClassOptions(steps=2, batch=2, width=8, **options))
     with torch.no_grad():
         assert bool(torch.isfinite(detector(torch.from_numpy(np.stack(good(2))))[0]).all())
 
 
-@pytest.mark.parametrize("history", ["autoencoder", "gan"])
-def test_an_interrupted_training_goes_on_to_the_same_model(history: str, tmp_path: Path) -> None:
-    options = OneClassOptions(network="critic", history_of=history, history_steps=6, history_width=4, steps=4, batch=2, width=8)
+HISTORY = {"network": "critic", "history_steps": 6, "history_width": 4}
+
+
+@pytest.mark.parametrize(
+    ("own", "asked"),  # how often it is asked whether it shall stop: in the history or the features, in the training
+    [({**HISTORY, "history_of": "autoencoder"}, (4, 8)), ({**HISTORY, "history_of": "gan"}, (4, 8)), ({"pool": 4}, (5, 12))],
+)
+def test_an_interrupted_training_goes_on_to_the_same_model(own: dict[str, Any], asked: tuple[int, ...], tmp_path: Path) -> None:
+    options = OneClassOptions(**own, steps=4, batch=2, width=8)
     data = FitData([part(i, 32) for i in range(6)], (32, 32))
     whole = fit(data, options).state_dict()
-    for last in (4, 8):  # in the history, in the training
+    for last in asked:
         calls: list[None] = []
 
         def stop(calls: list[None] = calls, last: int = last) -> bool:

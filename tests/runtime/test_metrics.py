@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgead.errors import CameraTimeout, EngineError
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.loop.examiner import Answerer
 from edgead.runtime.loop.station import Station
 from edgead.runtime.records.overlay import HeatScale
 from edgead.runtime.records.pictures import PictureFolder
@@ -30,6 +34,44 @@ def samples(text: bytes) -> dict[tuple[str, ...], float]:
             assert key not in found, f"{key} stands there twice"
             found[key] = sample.value
     return found
+
+
+def test_who_answers_stands_there_also_after_a_change() -> None:
+    first, second = (Answerer(FakeEngine([1.0]), PreprocessRecipe(64, 64), 100.0, name, name * 64) for name in ("a", "b"))
+    station = Station(
+        FakeCamera([FRAME]),
+        first.engine,
+        first.recipe,
+        100.0,
+        clock=FakeClock(),
+        engine_name="a",
+        bundle="a" * 64,
+        fallback=second,
+    )
+    with station:
+        metrics = Metrics({"line": station})
+        before = {key for key in samples(metrics.render()[1]) if key[0] == "edgead_bundle_info"}
+        station.change(second)
+        after = {key for key in samples(metrics.render()[1]) if key[0] == "edgead_bundle_info"}
+        station.run()
+    main, fallback = (("edgead_bundle_info", *sorted((n, n * 64, "line", r))) for n, r in (("a", "main"), ("b", "fallback")))
+    assert before == {main, fallback}
+    assert after == {("edgead_bundle_info", *sorted(("b", "b" * 64, "line", "main")))}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="apt-get install prometheus")
+def test_promtool_finds_nothing_to_say_of_it(tmp_path: Path) -> None:
+    clock = FakeClock()
+    station = Station(
+        CountingCamera([FRAME] * 3), FakeEngine([1.0, 500.0, EngineError("x")]), PreprocessRecipe(64, 64), 100.0, clock=clock
+    )
+    store = RecordStore(tmp_path / "records")
+    with station.on_record(store.write):
+        station.run()
+    store.close()
+    body = Metrics({"line": station}, stores={"line": store}).render()[1]
+    done = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 class CountingCamera(FakeCamera):
@@ -70,6 +112,8 @@ def test_what_a_station_did_stands_there(tmp_path: Path) -> None:
     assert found["edgead_stage_seconds_bucket", "0.5", "inference", "line"] == 4
     assert found["edgead_stage_seconds_sum", "inference", "line"] == 1.0
     assert found["edgead_ready", "line"] == 0  # it has stopped
+    assert found["edgead_recent_verdict_seconds", "50", "line"] == 0.25
+    assert found["edgead_bundle_info", "", "", "line", "main"] == 1  # an engine of tests, from no bundle
     assert found["edgead_open_parts", "line"] == 0
     assert found["edgead_records_written_total", "line"] == 5
     assert found["edgead_records_lost_total", "line"] == found["edgead_pictures_lost_total", "line"] == 0

@@ -14,7 +14,7 @@ NETWORKS = ("head", "critic")
 SYNTHETIC = ("confetti", "cut_paste", "smooth_blend", "stripes", "perlin")
 HISTORIES = ("autoencoder", "gan")
 
-OF_HEAD = ("backbone", "layers", "weights")
+OF_HEAD = ("backbone", "layers", "weights", "pool")
 OF_CRITIC = ("history_of", "history_steps", "history_width", "history_lr", "snapshots", "drawn")
 """Options that only one of the networks has."""
 
@@ -39,7 +39,11 @@ class OneClassOptions(Options):
     weights: Path | None = option(
         None, "of the head: weights of the backbone", metavar="FILE", usual="as edgead weights list shows, or fetched"
     )
-    steps: int = option(150, "training steps", metavar="N", least=1)
+    pool: int = option(
+        600, "of the head: pictures with made up defects, drawn once; 0: others at every step, which takes ten times as long",
+        metavar="N", least=0, rare=True,
+    )  # fmt: skip
+    steps: int = option(600, "training steps", metavar="N", least=1)
     batch: int = option(6, "good pictures in a step; as many with defects are added", metavar="N", least=2, rare=True)
     width: int = option(64, "channels of the judge", metavar="N", least=8, rare=True)
     lr: float = option(1e-3, "learning rate, which falls to 0 on a cosine", metavar="X", above=0, rare=True)

@@ -18,6 +18,7 @@ from edgead.runtime.loop.combine import Combine
 from edgead.runtime.loop.inspector import Inspector, one_line
 from edgead.runtime.loop.ledger import LATE, Part, told_late
 from edgead.runtime.loop.matching import FrameLost
+from edgead.runtime.loop.stats import Answering
 from edgead.runtime.records.basis import Judged
 from edgead.types import AnomalyMap, Engine, Frame, Image, Inspection, StageTimes, TensorSpec, Verdict
 
@@ -154,6 +155,13 @@ class Examiner:
                 era.barred = old.barred
             old.retired, old.until_ns = retired, self._clock.now_ns()
             self._eras.append(era)
+
+    def answering(self) -> dict[str, Answering]:
+        """Who answers parts that begin now; from any thread."""
+        with self._lock:
+            era = self._eras[-1]
+        found = {"main": era.main, **({"fallback": era.fallback} if era.fallback is not None else {})}
+        return {role: Answering(one.answerer.name, one.answerer.bundle) for role, one in found.items()}
 
     def retire(self, patience_ns: int) -> None:
         """Let go of engines that were replaced longer ago than a part may be open. By the loop, between two looks."""

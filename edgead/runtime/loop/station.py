@@ -336,6 +336,7 @@ class Station:
             self._counted(),
             {**self._notices, **texts(conditions), **records_trouble(self._keepers)},
             self._crew.deaths(),
+            self._examiner.answering(),
         )
 
     def _counted(self) -> dict[str, dict[str, int]]:

@@ -21,6 +21,14 @@ STAGES = ("wait", "resize", "inference", "decision", "total")
 
 
 @dataclass(frozen=True, slots=True)
+class Answering:
+    """Who answers: the engine's name, and the SHA-256 of its bundle's manifest ("" where they are not known)."""
+
+    engine: str
+    bundle: str
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """How a running station is doing.
 
@@ -37,6 +45,7 @@ class Health:
         devices: what the camera and the outputs count themselves (lost packets, failed exchanges), by device.
         threads: what threads died of so far, by thread; also of those that work again.
         notices: what people should know while the station works (a refused recipe, darker pictures), by what noticed it.
+        answering: who answers parts that come now, "main" and, where there is one, "fallback".
     """
 
     state: str
@@ -51,6 +60,7 @@ class Health:
     devices: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     notices: Mapping[str, str] = field(default_factory=dict)
     threads: Mapping[str, Death] = field(default_factory=dict)
+    answering: Mapping[str, Answering] = field(default_factory=dict)
 
 
 def counts_of(devices: Iterable[object]) -> dict[str, dict[str, int]]:

@@ -38,6 +38,7 @@ _PLAIN = {
     "reconnects": "How often a lost camera came back",
     "late_results": "Results that came after their part's verdict",
 }
+_PERCENTILES = {"p50": "50", "p95": "95", "p99": "99"}
 _BOX = {
     "temperature": ("box_temperature_celsius", "gauge", "Temperatures of the box"),
     "throttled": ("box_throttle_events", "counter", "Times the box slowed itself down since boot"),
@@ -112,6 +113,7 @@ class Metrics:
         health = {name: station.health() for name, station in self._stations.items()}
         yield from self._counts(stats)
         yield self._stages(stats)
+        yield self._latency(stats)
         yield from self._states(health)
         yield from self._storage()
         yield from self._box(read_box(self._sysfs))
@@ -151,6 +153,17 @@ class Metrics:
                 family.add_metric((camera, stage), list(zip(ends, accumulate(counts), strict=True)), sum_ms / 1000)
         return family
 
+    def _latency(self, stats: Mapping[str, Stats]) -> Any:
+        """Exact, where the histogram of the stages knows its buckets only."""
+        samples: list[_Sample] = [
+            ((camera, percentile), latency[name] / 1000)
+            for camera, found in stats.items()
+            if (latency := found.latency_ms())
+            for name, percentile in _PERCENTILES.items()
+        ]
+        text = "Time from trigger or arrival to verdict, of the last 10,000 parts"
+        return self._family("gauge", "recent_verdict_seconds", text, ("camera", "percentile"), samples)
+
     def _states(self, health: Mapping[str, Health]) -> Iterator[Any]:
         now_ns = self._clock.now_ns()
 
@@ -161,6 +174,13 @@ class Metrics:
         yield gauge("camera_ok", "1 while the camera delivers", lambda h: h.camera == "ok")
         yield gauge("open_parts", "Parts whose verdict is owed", lambda h: h.open_parts)
         yield gauge("waiting_parts", "Open parts that the loop has not begun", lambda h: h.waiting_parts)
+        answering: list[_Sample] = [
+            ((camera, role, one.engine, one.bundle), 1)
+            for camera, found in health.items()
+            for role, one in found.answering.items()
+        ]
+        text = "Who answers now: the engine, and the digest of its bundle as edgead inspect shows it"
+        yield self._family("gauge", "bundle_info", text, ("camera", "role", "engine", "sha256"), answering)
         running = {camera: found for camera, found in health.items() if found.state != "stopped"}
         ages: list[_Sample] = [((camera,), (now_ns - found.progress_at_ns) / 1e9) for camera, found in running.items()]
         yield self._family("gauge", "progress_age_seconds", "Time since the loop's last turn", ("camera",), ages)
