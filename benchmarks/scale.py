@@ -1,6 +1,7 @@
 """How fast does `edgead score` go through an archive, against `edgead bench --throughput`, and does it lose or double a row?
 
     python -m benchmarks.scale --rates --json benchmarks/results/scale.json      # minutes; bench, processes and Ray take turns
+    python -m benchmarks.scale --decoding --json benchmarks/results/scale.json   # seconds: what a picture costs beside the model
     python -m benchmarks.scale --kills --json benchmarks/results/scale.json      # 100,000 pictures, killed three times
 
 Rates are those of the second part of each run, when engines are open and caches warm; a round asks each way once, and ratios are
@@ -18,13 +19,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import psutil
 
+from benchmarks._fresh import FRAME
 from benchmarks._scratch import pictures, write_bundle
 from edgead.bundle import Bundle
 from edgead.clock import MonotonicClock
@@ -32,6 +36,8 @@ from edgead.jobs.measure import load, many
 from edgead.jobs.score import Judge
 from edgead.jobs.scoring.job import ScoreRequest, score
 from edgead.machine import facts
+from edgead.preprocess import PreprocessRecipe, decoded
+from edgead.runtime.cameras.conveyor import draw_part
 
 WAYS = ("bench 1", "score 1", "score 2", "ray 1", "ray 2")
 FROM = 0.25
@@ -39,41 +45,72 @@ FROM = 0.25
 
 SIDE_PX, SMALL_PX = 256, 64
 CONTENTS, KILLS = 500, 3
-COUNTS = {"bench 1": 200, "score 1": 400, "score 2": 800, "ray 1": 400, "ray 2": 800}
+COUNTS = {"bench 1": 80, "score 1": 192, "score 2": 320, "ray 1": 192, "ray 2": 320}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", action="store_true", help="throughput of each way")
     parser.add_argument("--kills", action="store_true", help="many small pictures, killed three times")
+    parser.add_argument("--decoding", action="store_true", help="CPU time of decoding and resizing a camera's picture")
     parser.add_argument("--pictures", type=int, default=100_000, help="for --kills (default 100,000)")
     parser.add_argument("--rounds", type=int, default=5, help="for --rates (default 5)")
     parser.add_argument("--ways", default=",".join(WAYS), help=f"of {', '.join(WAYS)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="what is there of the other part is kept")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="other parts that it holds are kept; written after each round")
+    parser.add_argument("--bundles", type=Path, metavar="DIR", help="bundles that are made once are kept there")
     parser.add_argument("--one", nargs=3, metavar=("WAY", "BUNDLE", "ARCHIVE"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.one:
         print(json.dumps(one(args.one[0], Path(args.one[1]), Path(args.one[2]))))
         return 0
-    with tempfile.TemporaryDirectory(prefix="edgead-scale-") as scratch:
-        found: dict[str, Any] = json.loads(args.json.read_text("utf-8")) if args.json and args.json.exists() else {}
+    found: dict[str, Any] = json.loads(args.json.read_text("utf-8")) if args.json and args.json.exists() else {}
+
+    def keep(part: str, value: dict[str, Any]) -> None:
+        found.update({part: value, "machine": facts()})
+        if args.json:
+            args.json.write_text(f"{json.dumps(found, indent=1)}\n", "utf-8")
+
+    with tempfile.TemporaryDirectory(prefix="edgead-scale-") as folder:
+        scratch, bundles = Path(folder), args.bundles or Path(folder)
+        if args.decoding:
+            keep("decoding", decoding())
         if args.rates:
-            found["rates"] = rates(Path(scratch), args.rounds, tuple(args.ways.split(",")))
+            taken = []
+            for seen in rounds(scratch, bundles, args.rounds, tuple(args.ways.split(","))):
+                taken.append(seen)
+                keep("rates", rates(taken))
         if args.kills:
-            found["kills"] = kills(Path(scratch), args.pictures)
-    found["machine"] = facts()
+            keep("kills", kills(scratch, bundles, args.pictures))
     print(json.dumps({name: part for name, part in found.items() if name != "machine"}, indent=1))
-    if args.json:
-        args.json.write_text(f"{json.dumps(found, indent=1)}\n", "utf-8")
     return 0
 
 
-def rates(scratch: Path, rounds: int, ways: Sequence[str]) -> dict[str, Any]:
-    """Pictures a second and CPU milliseconds a picture of each way, round by round, and what that says."""
-    bundle = write_bundle(scratch, "patchcore", SIDE_PX, backends=("openvino",), precisions=("fp32",))
+def decoding() -> dict[str, Any]:
+    """CPU milliseconds to decode a drawn picture of 1920 x 1080 px, and to resize it to the model's input."""
+    picture = draw_part(np.random.default_rng(0), size=FRAME)[0]
+    told: dict[str, Any] = {"camera_px": [FRAME[1], FRAME[0]]}
+    for suffix, options in ((".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]), (".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]), (".bmp", [])):
+        data = np.frombuffer(cv2.imencode(suffix, picture, options)[1].tobytes(), np.uint8)
+        told[suffix[1:]] = {"bytes": data.size, "cpu_ms": _timed(partial(decoded, data, "picture"))}
+    recipe = PreprocessRecipe(SIDE_PX, SIDE_PX)
+    return told | {"resize_cpu_ms": _timed(partial(recipe.apply, picture))}
+
+
+def _timed(work: Callable[[], Any], times: int = 30) -> float:
+    cv2.setNumThreads(1)
+    taken = []
+    for _ in range(times):
+        began = time.process_time()
+        work()
+        taken.append(1000 * (time.process_time() - began))
+    return round(statistics.median(taken), 3)
+
+
+def rounds(scratch: Path, bundles: Path, count: int, ways: Sequence[str]) -> Iterator[dict[str, dict[str, float]]]:
+    """Pictures a second and CPU milliseconds a picture of each way, round by round."""
+    bundle = write_bundle(bundles, "patchcore", SIDE_PX, backends=("openvino",), precisions=("fp32",))
     archives = {suffix: archive(scratch / suffix[1:], suffix, 100) for suffix in (".bmp", ".jpg", ".png")}
-    taken: list[dict[str, dict[str, float]]] = []
-    for number in range(rounds):
+    for number in range(count):
         seen = {}
         for way in ways if number % 2 == 0 else reversed(ways):
             kinds = archives if way == "score 1" else {".bmp": archives[".bmp"]}
@@ -81,7 +118,11 @@ def rates(scratch: Path, rounds: int, ways: Sequence[str]) -> dict[str, Any]:
                 name = way if suffix == ".bmp" else f"{way}, {suffix[1:]}"
                 seen[name] = asked(way, bundle.path, folder)
                 print(f"round {number + 1}: {name}: {seen[name]}", file=sys.stderr, flush=True)
-        taken.append(seen)
+        yield seen
+
+
+def rates(taken: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """What rounds say."""
     return {
         "pictures_px": SIDE_PX,
         "engine": "patchcore on efficientnet_lite0, openvino-fp32, one thread a worker",
@@ -174,9 +215,9 @@ def _cpu_s() -> float:
     return sum(one.cpu_times().user + one.cpu_times().system for one in (me, *me.children(recursive=True)))
 
 
-def kills(scratch: Path, count: int) -> dict[str, Any]:
+def kills(scratch: Path, bundles: Path, count: int) -> dict[str, Any]:
     """Many small pictures of a few contents, each of which is known; the run is killed by SIGKILL three times and goes on."""
-    bundle = write_bundle(scratch, "patchcore", SMALL_PX, 256, backends=("openvino",), precisions=("fp32",))
+    bundle = write_bundle(bundles, "patchcore", SMALL_PX, 256, backends=("openvino",), precisions=("fp32",))
     drawn = pictures(CONTENTS, SMALL_PX)
     encoded = [cv2.imencode(".png", picture)[1].tobytes() for picture in drawn]
     root = scratch / "archive"
