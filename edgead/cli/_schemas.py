@@ -18,6 +18,7 @@ from edgead.typed import Rest
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
     "demo": {"": "edgead.demo.report:Facts"},
+    "capture": {"": "edgead.capture.session:Captured"},
     "train": {"": "edgead.cli._trained:Model", "auto": "edgead.cli._auto:Chosen"},
     "pretrain": {"": "edgead.jobs.pretrain:Pretrained"},
     "distill": {"": "edgead.jobs.distill:Distilled"},

@@ -37,6 +37,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import click
@@ -57,6 +58,8 @@ class Option(click.Option):
     def __init__(self, *args: Any, group: str = "", **attrs: Any) -> None:
         super().__init__(*args, **attrs)
         self.group = group
+        self.alone = attrs.get("flag_value") is not None
+        """It may stand without a value."""
 
 
 class Argument(click.Argument):
@@ -269,6 +272,9 @@ def _valued(params: list[click.Parameter], args: list[str]) -> Iterator[tuple[cl
             if following is None:
                 return  # click complains
             if following in known or _OPTION.match(following):
+                if getattr(param, "alone", False):
+                    rest = chain([following], rest)
+                    continue
                 long = max(param.opts, key=len)
                 raise Wrong(f"{name} needs a value, and {following} follows", f"write {long}={following} if that is the value")
             value = following

@@ -22,6 +22,7 @@ from edgead.words import hide, plain, short
 
 VERBS = {
     "demo": "everything at once on a simulated conveyor: train, export, verify, bench, run",
+    "capture": "take pictures for training with a camera, with hints and a preview",
     "train": "train a model on a folder of good pictures",
     "pretrain": "teach a backbone to see small changes on your good pictures, for --weights",
     "distill": "distil a teacher network for EfficientAD from pictures of anything",

@@ -115,7 +115,7 @@ def test_the_same_word_means_the_same_thing_on_every_verb() -> None:
 @pytest.mark.parametrize(
     ("arguments", "first", "hint"),
     [
-        ((), "edgead: a verb is missing", "one of: demo, train,"),
+        ((), "edgead: a verb is missing", "one of: demo, capture, train,"),
         (("trian",), "edgead: there is no verb trian", "did you mean train or pretrain?"),
         (("RECORDS",), "edgead: there is no verb RECORDS", "did you mean records?"),
         (("--verison",), "edgead: there is no option --verison", "did you mean --version?"),
