@@ -91,3 +91,20 @@ def test_the_tutorial_leads_from_an_empty_folder_to_a_plc_that_sees_its_bits(tmp
     parts = re.findall(r"^part (\d): (OK|NG)", "\n".join(text_of), re.M)
     assert [number for number, _ in parts] == list("12345")
     assert station is not None and station.returncode == 0
+
+
+def test_the_first_hour_leads_from_a_camera_to_a_station_that_judges(tmp_path: Path) -> None:
+    text = (ROOT / "docs/first-hour.md").read_text("utf-8")
+    steps = re.findall(r"<!-- run -->\n```sh\n(.*?)```", text, re.S)
+    assert len(steps) == 5
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    told = []
+    for block in steps:
+        command = ["bash", "-euo", "pipefail", "-c", block]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        told.append(done.stdout)
+    assert len(list((tmp_path / "good").glob("*.png"))) == 60
+    assert "60 pictures saved" in told[1] and "station.yaml is right" in told[3]
+    assert (tmp_path / "gallery.html").is_file()
+    assert re.search(r"10 (parts|records|inspections)", told[4]), told[4]

@@ -18,6 +18,7 @@ from edgead.typed import Rest
 
 RESULTS: Mapping[str, Mapping[str, str]] = {
     "demo": {"": "edgead.demo.report:Facts"},
+    "capture": {"": "edgead.capture.session:Captured"},
     "train": {"": "edgead.cli._trained:Model", "auto": "edgead.cli._auto:Chosen"},
     "pretrain": {"": "edgead.jobs.pretrain:Pretrained"},
     "distill": {"": "edgead.jobs.distill:Distilled"},
@@ -41,6 +42,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
     "serve": {"": "edgead.serving.server:ServeResult"},
+    "serve-files": {"": "edgead.serving.files:ServeFiles"},
     "init": {"": "edgead.line.drafting:Drafted"},
     "station": {
         "check": "edgead.line.checking:Checked",

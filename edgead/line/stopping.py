@@ -28,6 +28,11 @@ class Stopper:
         if self._asked:
             station.stop()
 
+    @property
+    def asked(self) -> bool:
+        """Whether that was asked for."""
+        return self._asked
+
     def stop(self) -> None:
         self._asked = True
         if self._station is not None:

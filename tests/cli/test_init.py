@@ -4,51 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from edgead.cli.main import main
 from tests.bundles import Tiny
-from tests.waiting import PATIENCE_S
-
-
-class Terminal:
-    """`edgead init` with a terminal as its standard input."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self._here, there = pty.openpty()
-        command = [sys.executable, "-m", "edgead.cli.main", "init", *arguments]
-        env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=env, stdin=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-        os.close(there)
-        self.seen = ""
-
-    def wait_for(self, text: str) -> None:
-        assert self.process.stderr is not None
-        end = time.monotonic() + PATIENCE_S
-        while text not in self.seen:
-            assert time.monotonic() < end, self.seen
-            if select.select([self.process.stderr], [], [], 0.2)[0]:
-                read = os.read(self.process.stderr.fileno(), 4096)
-                assert read, self.seen
-                self.seen += read.decode()
-
-    def say(self, text: str) -> None:
-        os.write(self._here, text.encode())
-
-    def end(self) -> tuple[int, str]:
-        out, err = self.process.communicate(timeout=PATIENCE_S)
-        os.close(self._here)
-        return self.process.returncode, out.decode() + self.seen + err.decode()
+from tests.terminal import Terminal
 
 
 @pytest.fixture
@@ -58,7 +22,7 @@ def folder(tiny: Tiny, tmp_path: Path) -> Path:
 
 
 def test_six_questions_on_a_terminal(folder: Path) -> None:
-    terminal = Terminal(folder)
+    terminal = Terminal(folder, "init")
     for question, answers in {
         "What is this station called?": ("not a name\n", "line-7\n"),
         "Where do pictures come from?": ("sim:fps=5\n",),
@@ -82,7 +46,7 @@ def test_six_questions_on_a_terminal(folder: Path) -> None:
 
 @pytest.mark.parametrize("how", ["control-c", "control-d"])
 def test_whoever_stops_in_the_middle_leaves_nothing(folder: Path, how: str) -> None:
-    terminal = Terminal(folder)
+    terminal = Terminal(folder, "init")
     terminal.wait_for("What is this station called?")
     if how == "control-c":
         terminal.process.send_signal(signal.SIGINT)
