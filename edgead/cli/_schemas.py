@@ -24,6 +24,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "distill": {"": "edgead.jobs.distill:Distilled"},
     "import": {"": "edgead.cli._imported:ImportedModel"},
     "export": {"": "edgead.cli._exported:Exported", "on-device": "edgead.cli._on_device:OnDevice"},
+    "factory": {"": "edgead.jobs.factory.run:Factory"},
     "verify": {"": "edgead.jobs.verify:VerifyResult"},
     "sign": {"sign": "edgead.cli.sign:Signed", "new-key": "edgead.cli.sign:NewKey"},
     "inspect": {"": "edgead.cli.inspect:Inspected + edgead.manifest:Manifest"},
@@ -41,6 +42,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
     "serve": {"": "edgead.serving.server:ServeResult"},
+    "serve-files": {"": "edgead.serving.files:ServeFiles"},
     "init": {"": "edgead.line.drafting:Drafted"},
     "station": {
         "check": "edgead.line.checking:Checked",
