@@ -42,6 +42,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "bench": {"": "edgead.jobs.bench:BenchResult"},
     "run": {"": "edgead.cli._told:Ran"},
     "serve": {"": "edgead.serving.server:ServeResult"},
+    "serve-files": {"": "edgead.serving.files:ServeFiles"},
     "init": {"": "edgead.line.drafting:Drafted"},
     "station": {
         "check": "edgead.line.checking:Checked",

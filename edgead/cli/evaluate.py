@@ -97,7 +97,11 @@ def _show(found: Evaluation) -> None:
         console().print(text, markup=False, soft_wrap=True)
 
     titles, cells = table(found)
-    shown = Table(*(Column(t, justify="left" if t == "bundle" else "right") for t in titles), box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(
+        *(Column(t, justify="left" if t == "bundle" else "right", overflow="fold") for t in titles),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for row in cells:
         shown.add_row(*row)
     line(f"{found.pictures} pictures in {found.folder}" + (f" ({found.labels})" if found.labels else ", without labels"))

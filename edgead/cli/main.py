@@ -42,6 +42,7 @@ VERBS = {
     "bench": "latency per stage, throughput, cold start and memory of bundles, side by side",
     "run": "inspect what a camera sees, or run a station.yaml",
     "serve": "serve bundles to other programs: KServe v2 over HTTP and gRPC",
+    "serve-files": "write files by which Triton or KServe serves a bundle",
     "init": "write a station.yaml from six answers, with the cameras and bundles that are here",
     "station": "check a station.yaml, print its schema or an example",
     "records": "show or export what a station has recorded",
@@ -55,7 +56,7 @@ VERBS = {
 }
 """What each does, in a line; its module is ``edgead.cli.NAME``."""
 
-_MODULES = {"import": "import_", "plc-map": "plc_map", "deploy-files": "deploy_files"}
+_MODULES = {"import": "import_", "plc-map": "plc_map", "deploy-files": "deploy_files", "serve-files": "serve_files"}
 """Verbs that cannot be the name of a module."""
 
 EPILOG = (
