@@ -24,6 +24,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "distill": {"": "edgead.jobs.distill:Distilled"},
     "import": {"": "edgead.cli._imported:ImportedModel"},
     "export": {"": "edgead.cli._exported:Exported", "on-device": "edgead.cli._on_device:OnDevice"},
+    "factory": {"": "edgead.jobs.factory.run:Factory"},
     "verify": {"": "edgead.jobs.verify:VerifyResult"},
     "sign": {"sign": "edgead.cli.sign:Signed", "new-key": "edgead.cli.sign:NewKey"},
     "inspect": {"": "edgead.cli.inspect:Inspected + edgead.manifest:Manifest"},

@@ -28,6 +28,7 @@ VERBS = {
     "distill": "distil a teacher network for EfficientAD from pictures of anything",
     "import": "make a model from another tool's file",
     "export": "make a verified bundle from a trained model",
+    "factory": "train and export the products of a manifest, in one run that goes on where it stopped",
     "verify": "check on this device that a bundle answers as the trained model did",
     "sign": "sign a bundle, so that a box takes no other",
     "inspect": "show what a bundle holds",

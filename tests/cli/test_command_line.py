@@ -19,6 +19,7 @@ OTHER_WORDS = {
     "--out": "the same",
     "--engine": "one of the bundle's: run has a default, the others take all",
     "--no-cache": "run says what it keeps, and where",
+    "--workers": "processes at once: of what, each verb says",
     "--threads": "CPU threads of one inference: score has one, since it has a worker a core",
     "--name": "of the part: from the folder of pictures, or from another tool's file",
     "--weights": "of the backbone: given in place of the published ones, or of those that a file lacks",
