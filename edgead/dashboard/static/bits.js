@@ -50,6 +50,17 @@ export const Choice = ({ label, value, options, onPick }) => html`
     </select>
   </label>`;
 
+/** A number that is typed. What paints the page meanwhile does not take away what was typed so far. */
+export function NumberField({ label, value, onPick, kind = "" }) {
+  const [typed, type] = useState(null);
+  const seen = (event) => {
+    type(event.target.value);
+    if (!event.target.validity.badInput) onPick(event.target.value);
+  };
+  return html`<label class=${`field ${kind}`}><span>${label}</span>
+    <input type="number" step="any" value=${typed ?? value} onInput=${seen} onBlur=${() => type(null)} /></label>`;
+}
+
 /** Which camera a page is about; the first when the address names none. */
 export function useCamera(query) {
   live.useLive();

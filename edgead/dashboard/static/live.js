@@ -47,7 +47,11 @@ export const stamp = (part) => (part ? String(part.part_id) : "");
 function took(part) {
   const parts = strips.get(part.id) || [];
   const newest = parts.at(-1);
-  if (newest && !isNewer(part, newest)) return; // again, or from the fetch below
+  if (newest && !isNewer(part, newest)) { // told again: its pictures are saved by now
+    strips.set(part.id, parts.map((one) => (one.part_id === part.part_id ? part : one)));
+    changed(part);
+    return;
+  }
   strips.set(part.id, [...parts, part].slice(-KEPT));
   const known = cameras.get(part.id);
   // Records come a moment after the state that told of the same part, with its number.

@@ -5,7 +5,7 @@ import { Dialog, Failed, Figure, Mark, Needs, attempt, causeWords, tell, useFetc
 import { statisticOf } from "./charts.js";
 import { moment, number, t } from "./i18n.js";
 import * as live from "./live.js";
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useCallback, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 
 const MOST = 12; // times as large
 const STAGES = ["wait_ms", "resize_ms", "inference_ms", "decision_ms", "total_ms"];
@@ -98,6 +98,7 @@ export function Part({ of, onClose, onTurn, onReviewed }) {
   const keys = useRef({});
   const zoom = (by) => onView(({ scale, x, y }) => { const next = Math.min(MOST, Math.max(1, scale * by)); return { scale: next, x: next === 1 ? 0 : (x * next) / scale, y: next === 1 ? 0 : (y * next) / scale }; });
   useEffect(() => { if (part) onReviewed?.(part); }, [part]);
+  live.usePart(useCallback((told) => { if (told.id === id && String(told.seq) === seq) again(); }, [of])); // its pictures are saved by now
   useEffect(() => {
     const pressed = (event) => {
       if (event.target.matches("textarea, input, select") || event.ctrlKey || event.altKey || event.metaKey) return;

@@ -1,7 +1,7 @@
 // Review: the parts that were rejected, one look each.
 
 import { get, inPath, serverNow } from "../api.js";
-import { Choice, Empty, Failed, Mark, causeWords } from "../bits.js";
+import { Choice, Empty, Failed, Mark, NumberField, causeWords } from "../bits.js";
 import { Calendar } from "../calendar.js";
 import { clock, named, number, t } from "../i18n.js";
 import * as live from "../live.js";
@@ -52,15 +52,15 @@ function useParts(cameras, filters) {
       become((former) => ({ ...former, error }));
     }
   };
-  const changed = (part) => become((former) => ({ ...former, parts: former.parts?.map((one) => (one.id === part.id && one.seq === part.seq ? { ...one, reviewed: part.reviewed } : one)) }));
+  const changed = (part) => become((former) => ({ ...former, parts: former.parts?.map((one) => (keyOf(one) === keyOf(part)
+    ? { ...one, reviewed: part.reviewed, picture: part.picture, overlay: part.overlay } : one)) }));
   return { ...state, hasMore: Object.values(state.next).some((before) => before !== null), more, changed, again: () => again((n) => n + 1) };
 }
 
 function Filters({ filters, cameras, causes, recipes }) {
   const verdicts = filters.verdict.split(",").filter(Boolean);
   const toggle = (verdict) => set({ verdict: ["NG", "UNKNOWN", "OK"].filter((one) => (one === verdict) !== verdicts.includes(one)).join(",") || verdict });
-  const input = (name) => html`<label class="field narrow"><span>${t(name)}</span>
-    <input type="number" step="any" value=${filters[name]} onChange=${(event) => set({ [name]: event.target.value })} /></label>`;
+  const input = (name) => html`<${NumberField} label=${t(name)} value=${filters[name]} onPick=${(text) => set({ [name]: text })} />`;
   return html`
     <fieldset class="marks"><legend>${t("verdict")}</legend>
       ${["NG", "UNKNOWN", "OK"].map((verdict) => html`<label key=${verdict} class="pick"><input type="checkbox" checked=${verdicts.includes(verdict)} onChange=${() => toggle(verdict)} /><${Mark} verdict=${verdict} /></label>`)}
@@ -119,15 +119,20 @@ export function Review({ query }) {
   const cameras = filters.camera ? [filters.camera] : ids;
   const found = useParts(cameras, filters);
   const [at, goTo] = useState(0);
-  const [fresh, count] = useState(0);
+  const [fresh, note] = useState([]); // keys of parts that came since the list was fetched
   const seen = useCallback((part) => {
-    if (cameras.includes(part.id) && wouldShow(part, filters)) count((n) => n + 1);
+    if (!cameras.includes(part.id) || !wouldShow(part, filters)) return;
+    const known = listed.current.get(keyOf(part));
+    if (known) found.changed({ ...part, reviewed: known.reviewed }); // told again, with its pictures
+    else note((keys) => (keys.includes(keyOf(part)) ? keys : [...keys, keyOf(part)]));
   }, [JSON.stringify([cameras, filters])]);
+  const listed = useRef(new Map());
+  listed.current = new Map((found.parts || []).map((part) => [keyOf(part), part]));
   live.usePart(seen);
-  const renew = () => { count(0); goTo(0); found.again(); };
+  const renew = () => { note([]); goTo(0); found.again(); };
   const parts = found.parts || [];
   // Nothing that a hand may be on its way to is moved: only an empty list fills by itself.
-  useEffect(() => { if (fresh && found.parts && !parts.length) renew(); }, [fresh, found.parts]);
+  useEffect(() => { if (fresh.length && found.parts && !parts.length) renew(); }, [fresh, found.parts]);
   const open = query.get("part");
   const index = parts.findIndex((part) => keyOf(part) === open);
   const turn = (by) => { const next = parts[index + by]; if (next) { goTo(index + by); set({ part: keyOf(next) }); } };
@@ -142,7 +147,7 @@ export function Review({ query }) {
         <${Export} cameras=${cameras} />
       </aside>
       <div class="found">
-        <div class="fresh" role="status">${fresh > 0 && html`<button type="button" class="main" onClick=${renew}>${t("review.fresh", { n: fresh })}</button>`}</div>
+        <div class="fresh" role="status">${fresh.length > 0 && html`<button type="button" class="main" onClick=${renew}>${t("review.fresh", { n: fresh.length })}</button>`}</div>
         <${Failed} error=${found.error} />
         ${found.parts && !parts.length && html`<${Empty}>${t("review.none")}<//>`}
         ${parts.length > 0 && html`<${Grid} parts=${parts} at=${Math.min(at, parts.length - 1)} onAt=${goTo} onOpen=${(part) => set({ part: keyOf(part) })} />`}

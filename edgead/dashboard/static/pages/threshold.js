@@ -1,7 +1,7 @@
 // Threshold: what another one would have meant, before it is applied.
 
 import { get, inPath, may, post } from "../api.js";
-import { CameraChoice, Choice, Dialog, Empty, Failed, Mark, Needs, Panel, attempt, spans, tell, useCamera, useFetched } from "../bits.js";
+import { CameraChoice, Choice, Dialog, Empty, Failed, Mark, Needs, NumberField, Panel, attempt, spans, tell, useCamera, useFetched } from "../bits.js";
 import { Histogram } from "../charts.js";
 import { moment, number, t } from "../i18n.js";
 import { link, set } from "../route.js";
@@ -104,7 +104,7 @@ function Workbench({ camera, since }) {
       <${Histogram} found=${found} threshold=${value} onMove=${(next) => choose(rounded(next, found.edges))} />
       <${Legend} />
       <div class="set-line">
-        <label class="field"><span>${t("threshold")}</span><input type="number" step="any" value=${Number(value.toPrecision(6))} onChange=${(event) => { if (event.target.value !== "") choose(Number(event.target.value)); }} /></label>
+        <${NumberField} label=${t("threshold")} value=${Number(value.toPrecision(6))} onPick=${(text) => { if (text !== "") choose(Number(text)); }} />
         <span class="fine">${t("threshold.now", { value: inForce })}</span>
         ${chosen !== null && chosen !== inForce && html`<button type="button" class="quiet" onClick=${() => choose(null)}>${t("threshold.back")}</button>`}
         ${may("engineer") && html`<button type="button" class="main" disabled=${value === inForce} onClick=${() => ask("apply")}>${t("threshold.apply")}</button>
