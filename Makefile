@@ -23,7 +23,11 @@ check: $(VENV)/installed
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# CPU builds of torch, where that index can be reached; PyPI's for Linux bring several GB of CUDA (docs/install.md)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	if $(BIN)/python -c 'import urllib.request as u; u.urlopen("$(TORCH_INDEX)/torch/", timeout=5)' 2>/dev/null; \
+	then more='--extra-index-url $(TORCH_INDEX)'; else more=''; echo '$(TORCH_INDEX) is not reached: torch from the usual index'; fi; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $$more -e '.[dev]'
 	touch $@

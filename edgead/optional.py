@@ -14,7 +14,11 @@ from edgead.errors import MissingExtra
 _TELEMETRY = {"openvino": "openvino_telemetry", "nncf": "openvino_telemetry"}
 """Packages that report their own import to a statistics server from a background thread, and what they do it with."""
 
-_OPT_OUT = {"onnxruntime": ("ORT_DISABLE_TELEMETRY", "1"), "ray": ("RAY_USAGE_STATS_ENABLED", "0")}
+_OPT_OUT = {
+    "onnxruntime": ("ORT_DISABLE_TELEMETRY", "1"),
+    "ray": ("RAY_USAGE_STATS_ENABLED", "0"),
+    "mlflow": ("MLFLOW_DISABLE_TELEMETRY", "true"),
+}
 """Packages that ask an environment variable; ONNX Runtime's import alone opens a telemetry database and keeps it open."""
 
 

@@ -25,3 +25,7 @@ def test_the_sdist_takes_along_whatever_git_knows() -> None:
     manifest = (ROOT / "MANIFEST.in").read_text("utf-8").split()
     named = {"edgead", ".gitignore", "MANIFEST.in", "README.md", "LICENSE", "pyproject.toml", *manifest}
     assert sorted({file.split("/")[0] for file in listed} - named) == []
+
+
+def test_the_readme_stays_what_one_reads() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 150, "details belong in docs/"

@@ -1,12 +1,16 @@
-"""What the site is made of besides the pages in docs/: a page a verb from its command, station.yaml from its schema, what a
-plant needs, the families' own pages. Links out of docs/ lead to these copies.
+"""What the site is made of besides the pages in docs/: a page a verb from its command, station.yaml from its schema, the Python
+API from its docstrings, causes and metrics from the code that tells them, what a plant needs, the families' own pages. Links out
+of docs/ lead to these copies.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import posixpath
 import re
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +71,9 @@ def _leads(target: str, source: str, here: str) -> str:
 def _made() -> dict[str, str | bytes]:
     made: dict[str, str | bytes] = {f"verbs/{name}.md": _verb(name) for name in _verbs()}
     made["station-file.md"] = "\n".join(_station())
+    made["python-api.md"] = "\n".join(_api())
+    made["causes.md"] = "\n".join(_causes())
+    made["metrics.md"] = "\n".join(_metrics())
     for file in sorted((ROOT / "edgead/deploy").rglob("*")):
         if file.is_file() and file.suffix not in (".py", ".pyc"):
             uri = f"plant/{file.relative_to(ROOT / 'edgead/deploy').as_posix()}".replace("/README.md", ".md")
@@ -156,6 +163,82 @@ _BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exc
 
 def _cell(value: Any) -> str:
     return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+_API = {
+    "Training, export, verification, bundles": ("edgead.api", ("train", "export", "verify", "open")),
+    "A bundle that judges pictures": ("edgead.jobs.score", ("Judge",)),
+    "A station": ("edgead.line.service", ("Station",)),
+    "What comes back": ("edgead.types", ("Inspection", "Verdict", "StageTimes", "Frame")),
+    "Options of an export": ("edgead.export.options", ("ExportOptions",)),
+    "Errors": ("edgead.errors", ("EdgeadError", "BadInput", "BundleError", "ParityFailed", "MissingExtra", "StorageError")),
+}
+"""What docs/compatibility.md promises to keep: title -> module and names."""
+
+
+def _api() -> Iterator[str]:
+    yield from ("# Python, name by name", "", "Made from the docstrings; [Python](python.md) shows how they go together.", "")
+    for title, (module, names) in _API.items():
+        yield from (f"## {title}", "")
+        for name in names:
+            found = getattr(importlib.import_module(module), name)
+            yield from _described(name, found, "###")
+            if inspect.isclass(found) and title in ("A station", "A bundle that judges pictures"):
+                for inner, member in vars(found).items():
+                    if not inner.startswith("_") and inspect.isroutine(member) and inspect.getdoc(member):
+                        yield from _described(f"{name}.{inner}", getattr(member, "__func__", member), "####")
+
+
+def _described(name: str, found: Any, level: str) -> Iterator[str]:
+    yield from (f"{level} `{name}`", "")
+    told = inspect.getdoc(found) or ""
+    if not (inspect.isclass(found) and issubclass(found, (Enum, Exception))):
+        told = f"{name.rpartition('.')[2]}({_arguments(found)})\n\n{told}"
+    yield from ("```text", told.replace("`" * 3, ""), "```", "")
+
+
+def _arguments(found: Any) -> str:
+    """As they are written, one a line."""
+    marks = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    lines = []
+    for one in inspect.signature(found).parameters.values():
+        kind = "" if one.annotation is one.empty else f": {one.annotation}"
+        default = "" if one.default is one.empty else f" = {getattr(one.default, '__name__', repr(one.default))}"
+        lines.append(f"    {marks.get(one.kind, '')}{one.name}{kind}{default},\n")
+    return "\n" + "".join(lines) if lines else ""
+
+
+def _causes() -> Iterator[str]:
+    from edgead.runtime.plc.signals import CAUSES, FAULTS
+
+    yield from ("# Causes and errors", "")
+    yield "Why a verdict is UNKNOWN: in records, JSON, metrics and logs by its name, for a PLC by its number (`cause`). What"
+    yield "stands after a colon in a record (`engine_error: out of memory`) is for people. No number is ever used again."
+    yield from ("", "| number | cause | |", "|---|---|---|")
+    yield from (f"| {int(cause)} | `{cause.name.lower()}` | {_cell(text)} |" for cause, text in CAUSES.items())
+    yield from (
+        "",
+        "## Errors of the handshake",
+        "",
+        "In `error_code` until the PLC acknowledges them ([handshake](handshake.md)).",
+    )
+    yield from ("", "| number | error | |", "|---|---|---|")
+    yield from (f"| {int(fault)} | `{fault.name.lower()}` | {_cell(text)} |" for fault, text in FAULTS.items())
+
+
+def _metrics() -> Iterator[str]:
+    from edgead.runtime.supervision.metrics import Metrics
+
+    yield from (
+        "# Metrics",
+        "",
+        "What `/metrics` tells ([supervision](supervision.md)); `camera` is a camera's or a part's name.",
+    )
+    yield from ("", "| metric | kind | labels | |", "|---|---|---|---|")
+    for family in Metrics({}, sysfs=ROOT / "nowhere").collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in getattr(family, "_labelnames", ()))
+        yield f"| `{name}` | {family.type} | {labels} | {_cell(family.documentation)} |"
 
 
 def _plant() -> list[str]:

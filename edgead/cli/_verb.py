@@ -36,6 +36,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
@@ -48,6 +49,9 @@ from edgead.words import hide, plain
 _DEBUG, _PARAMETERS = "edgead.debug", "edgead_parameters"
 _OPTION = re.compile(r"--?[A-Za-z]")
 """What looks like an option where a value should be; negative numbers do not."""
+
+_WIDE = 124
+"""A line of a description that would be longer with the next one's first word goes on in that one."""
 
 Function = Callable[..., int]
 
@@ -95,7 +99,7 @@ class _Laid:
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.help:
-            formatter.write(f"\n{self.help.rstrip()}\n")
+            formatter.write(f"\n{fitted(self.help.rstrip(), formatter.width)}\n")
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         option = super().get_help_option(ctx)  # type: ignore[misc]
@@ -111,8 +115,35 @@ class _Laid:
             elif record := param.get_help_record(ctx):
                 titled.setdefault(getattr(param, "group", "") or "options", []).append(record)
         for title, rows in titled.items():
-            with formatter.section(title):
+            with formatter.section(textwrap.fill(title, formatter.width - 1)):
                 formatter.write_dl(rows)
+
+
+def fitted(text: str, width: int) -> str:
+    """A description for a terminal of so many columns. Prose that was wrapped for a wide one is wrapped anew; of an example
+    (indented: the command, spaces, what it does) that is too long, what it does goes onto a line of its own."""
+    lines: list[str] = []
+    before = ""
+    for line in text.splitlines():
+        prose = line and before and not line.startswith(" ") and not before.startswith(" ")
+        if prose and len(f"{before} {line.split()[0]}") > _WIDE:
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+        before = line
+    return "\n".join(_fitted(line, width) for line in lines)
+
+
+def _fitted(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    body = line.lstrip()
+    indent = " " * (len(line) - len(body))
+    command, gap, does = body.partition("   ")
+    if not indent or not gap:
+        return textwrap.fill(body, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    deeper = f"{indent}    "
+    return f"{indent}{command}\n{textwrap.fill(does.strip(), width, initial_indent=deeper, subsequent_indent=deeper)}"
 
 
 class Verb(_Laid, click.Command):

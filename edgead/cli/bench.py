@@ -80,11 +80,12 @@ def command(
     return 0
 
 
-TITLES = ("resize", "infer", "decide", "p50", "p95", "p99", "max", "parts/s", "many/s", "load", "cold", "MiB")
+TITLES = (("resize", "infer", "decide", "p50", "p95", "p99", "max"), ("parts/s", "many/s", "load", "cold", "MiB"))
+"""Of two tables: both fit a terminal of 80 columns."""
 
 
 def show(results: Sequence[Result]) -> None:
-    """One line per engine, the fastest first, aligned but never cut: a pipe or a narrow terminal loses nothing."""
+    """One line per engine in each table, the fastest first, aligned but never cut: a pipe or a narrow terminal loses nothing."""
     from rich.text import Text
 
     from edgead.cli._console import console
@@ -93,19 +94,28 @@ def show(results: Sequence[Result]) -> None:
     names = {id(result): f"{Path(result.bundle).name} {result.engine}" if several else result.engine for result in results}
     width = max(len(name) for name in names.values())
     out = console()
-    out.print("milliseconds (stages: medians; p50 to max: frame's arrival to verdict; cold: process start to first verdict)")
-    out.print("parts a second: one after the other, and several at once (--throughput)\n")
-    out.print(Text(f"{'engine':<{width}}" + "".join(f"{title:>8}" for title in TITLES), style="bold"))
-    for result in sorted(results, key=lambda r: r.stages["total"].p50_ms):
-        out.print(Text(f"{names[id(result)]:<{width}}" + "".join(f"{cell:>8}" for cell in _cells(result))))
-    out.print()
+    about = (
+        "milliseconds (stages: medians; p50 to max: frame's arrival to verdict)",
+        "parts a second: one after the other, several at once (--throughput);\n"
+        "load, cold (process start to first verdict): milliseconds; MiB: memory",
+    )
+    for told, titles, cells in zip(about, TITLES, (_times, _rates), strict=True):
+        out.print(f"{told}\n", markup=False)
+        out.print(Text(f"{'engine':<{width}}" + "".join(f"{title:>8}" for title in titles), style="bold"))
+        for result in sorted(results, key=lambda r: r.stages["total"].p50_ms):
+            out.print(Text(f"{names[id(result)]:<{width}}" + "".join(f"{cell:>8}" for cell in cells(result))))
+        out.print()
 
 
-def _cells(result: Result) -> list[str]:
+def _times(result: Result) -> list[str]:
     total = result.stages["total"]
     medians = [f"{result.stages[stage].p50_ms:.2f}" for stage in ("resize", "inference", "decision")]
     spread = [f"{value:.1f}" for value in (total.p50_ms, total.p95_ms, total.p99_ms, total.max_ms)]
+    return [*medians, *spread]
+
+
+def _rates(result: Result) -> list[str]:
     cold = "-" if result.cold_start_ms is None else f"{result.cold_start_ms:.0f}"
     memory = "-" if result.resident_mb is None else f"{result.resident_mb:.0f}"
     many = "-" if result.many_per_s is None else f"{result.many_per_s:.1f}"
-    return [*medians, *spread, f"{result.throughput_per_s:.1f}", many, f"{result.load_ms:.0f}", cold, memory]
+    return [f"{result.throughput_per_s:.1f}", many, f"{result.load_ms:.0f}", cold, memory]

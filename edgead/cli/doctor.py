@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgead.cli._console import told_progress
 from edgead.cli._json import print_json
 from edgead.cli._options import JSON
 from edgead.cli._verb import verb
@@ -25,7 +26,8 @@ def command(as_json: bool) -> int:
     """0 when at least one engine works here, else 5."""
     from edgead.jobs.doctor.box import examine
 
-    found = examine()
+    with told_progress() as progress:
+        found = examine(progress)
     if as_json:
         print_json("doctor", found)
     else:
@@ -49,7 +51,7 @@ def _show(found: Findings) -> None:
         state = (f"  {check.state:<8}", _STYLE[check.state])
         out.print(Text.assemble(state, f"{check.name:<{width}}  {check.detail}"))
         if check.hint:
-            out.print(Text(f"{'':10}{'':{width}}  -> {check.hint}"))
+            out.print(Text(f"{'':10}-> {check.hint}"))
     names = ", ".join(check.name for check in found.checks if check.group == "engine" and check.state == "ok")
     if found.ok:
         out.print(f"\nEngines that work here: {names}. See it all at work: edgead demo")

@@ -90,14 +90,18 @@ def _show(found: Evaluation) -> None:
     from rich.table import Column, Table
 
     from edgead.cli._console import console
-    from edgead.jobs.gallery import table
+    from edgead.jobs.evaluate import table
     from edgead.layout import listed
 
     def line(text: str) -> None:
         console().print(text, markup=False, soft_wrap=True)
 
     titles, cells = table(found)
-    shown = Table(*(Column(t, justify="left" if t == "bundle" else "right") for t in titles), box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(
+        *(Column(t, justify="left" if t == "bundle" else "right", overflow="fold") for t in titles),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for row in cells:
         shown.add_row(*row)
     line(f"{found.pictures} pictures in {found.folder}" + (f" ({found.labels})" if found.labels else ", without labels"))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 REPLAY = "judged again, from the records alone"
 SHOWN = 20
+COLUMNS = 80  # of a row, where its cause has room in it
 LARGEST = 2**63 - 1
 """What SQLite can hold."""
 _AGO = re.compile(r"(\d{1,6})([smhd])$")
@@ -281,14 +282,20 @@ def show(history: History, selection: Selection, *, as_json: bool) -> None:
 
 
 def lines(rows: Iterator[Mapping[str, Any]]) -> Iterator[str]:
-    """Header and rows of the table."""
-    yield f"{'part':>8}  {'time (UTC)':<23}  {'verdict':<7}  {'score':>9}  {'NG from':>9}  {'ms':>7}  camera, cause, picture"
+    """Header and rows of the table; beneath a row its picture, and a cause that has no room in it."""
+    yield f"{'part':>7}  {'time (UTC)':<19}  {'verdict':<7}  {'score':>8}  {'NG from':>8}  {'ms':>6}  camera, cause"
     for row in rows:
         score, threshold = (f"{row[name]:.4g}" if row[name] is not None else "-" for name in ("score", "threshold"))
         late = f"{row['total_ms']:.1f}" if row["frame_id"] is not None else "-"
-        rest = "  ".join(str(row[name]) for name in ("camera", "cause", "picture") if row[name])
-        when = row["time"][:23].replace("T", " ")
-        yield f"{row['part_id']:>8}  {when:<23}  {row['verdict']:<7}  {score:>9}  {threshold:>9}  {late:>7}  {rest}".rstrip()
+        when = row["time"][:19].replace("T", " ")
+        line = (
+            f"{row['part_id']:>7}  {when:<19}  {row['verdict']:<7}  {score:>8}  {threshold:>8}  {late:>6}  {row['camera'] or ''}"
+        )
+        below = [row["cause"], row["picture"]]
+        if row["cause"] and len(line) + 2 + len(row["cause"]) <= COLUMNS:
+            line, below = f"{line}  {row['cause']}", below[1:]
+        yield line.rstrip()
+        yield from (f"{'':9}{one}" for one in below if one)
 
 
 def show_summary(summary: Summary, *, as_json: bool) -> None:
@@ -299,7 +306,7 @@ def show_summary(summary: Summary, *, as_json: bool) -> None:
     if not summary.parts:
         print("no records match")
         return
-    print(f"{summary.parts:,} parts in {summary.runs} runs of the station, {summary.first[:19]} to {summary.last[:19]} UTC")
+    print(f"{summary.parts:,} parts in {summary.runs} runs of the station: {summary.first[:19]} to {summary.last[:19]}Z")
     for verdict in ("OK", "NG", "UNKNOWN"):
         count = summary.verdicts.get(verdict, 0)
         print(f"  {verdict:<8} {count:>10,}  {100 * count / summary.parts:6.2f} %")

@@ -14,20 +14,15 @@ from pathlib import Path
 
 import click
 
+from edgead.cli._cluster import ON
 from edgead.cli._console import told_progress
 from edgead.cli._json import print_json
 from edgead.cli._options import JSON, MOST_THREADS, TRUSTED
-from edgead.cli._types import PATH, Parsed, whole
+from edgead.cli._types import PATH, whole
 from edgead.cli._verb import argument, option, verb
 from edgead.errors import BadInput
 
 LIST = "a list of paths"
-
-
-def _cluster(text: str) -> str:
-    if text == "ray" or (text.startswith("ray://") and len(text) > len("ray://")):
-        return text
-    raise BadInput(f"{text[:80]!r} is no cluster", hint="give ray, for one on this machine, or ray://HOST:10001")
 
 
 @verb(__doc__)
@@ -42,13 +37,7 @@ def _cluster(text: str) -> str:
     help="processes, an engine each (default: one a core; with --on those of the cluster)",
 )
 @option("--threads", type=whole(1, MOST_THREADS), default=1, metavar="N", help="CPU threads of each worker's engine (default 1)")
-@option(
-    "--on",
-    "cluster",
-    type=Parsed(_cluster),
-    metavar="ray[://HOST:PORT]",
-    help="let a Ray cluster judge: one on this machine, or the one at this address (needs edgead[ray])",
-)
+@ON
 @option(
     "--maps",
     type=(click.Choice(("png", "npz")), PATH),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from edgead.errors import BadInput
 from edgead.registry import LINKS, OUTPUTS, names, settings_of
 from edgead.runtime.loop.settings import StationSettings
-from edgead.runtime.plc.settings import LinkSettings
+from edgead.runtime.plc.settings import LinkSettings, ThresholdBounds
 from edgead.settings import (
     Chosen,
     Count,
@@ -246,8 +246,19 @@ class CameraConfig(StationSettings):
             raise ValueError(f"recipe: there is no recipe {self.recipe}")
         if self.recipes and (self.threshold is not None or self.fallback_bundle is not None):
             raise ValueError("threshold and fallback_bundle do not go with recipes: set each bundle's own with edgead threshold")
+        if self.wished is not None and (self.recipes or self.threshold is not None):
+            raise ValueError(
+                "plc.threshold does not go with recipes, nor with a threshold of this file: each means another scale"
+            )
+        if self.wished is not None and (self.fallback_bundle is not None or self.fallback_engine is not None):
+            raise ValueError("plc.threshold does not go with a fallback, whose scores have a scale of their own")
         if self.recipes and self.shadow is not None:
             raise ValueError("shadow does not go with recipes: it would judge the pictures of all products by one model")
+
+    @property
+    def wished(self) -> ThresholdBounds | None:
+        """The bounds of a threshold that the PLC gives; None: it gives none."""
+        return getattr(self.plc, "threshold", None)
 
     @property
     def bundles(self) -> tuple[tuple[Path, str | None], ...]:

@@ -113,6 +113,10 @@ class StationConfig(Section):
             if camera.trigger.source == "free" and camera.name not in names and (wrong := _for_triggers(camera)):
                 raise ValueError(f"{camera.name}: {wrong} is for cameras with a trigger")
         for part in self.parts:
+            if getattr(part.plc, "threshold", None) is not None:
+                raise ValueError(
+                    f"parts: {part.name}: plc.threshold is for a camera with a PLC of its own, not for several cameras"
+                )
             if part.name in cameras or [other.name for other in self.parts].count(part.name) > 1:
                 raise ValueError(f"parts: the name {part.name} is taken")
         for name in names:

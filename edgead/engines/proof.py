@@ -47,8 +47,13 @@ def prove(bundle: Bundle, record: EngineRecord, engine: Engine) -> float:
     return float(np.median(reference.maps))
 
 
-def check_reach(bundle: Bundle, record: EngineRecord, rule: Rule, golden: Golden, tell: Callable[[str], None]) -> None:
+def check_reach(
+    bundle: Bundle, record: EngineRecord, rule: Rule, golden: Golden, tell: Callable[[str], None], *, strict: bool = False
+) -> None:
     """Refuse a bundle by whose own rule every defect would be OK; of a rule that the user gives by hand it is told.
+
+    Args:
+        strict: refuse whose rule it ever is.
 
     Raises:
         ParityFailed: none of the golden defects is NG, and some were at export.
@@ -58,6 +63,8 @@ def check_reach(bundle: Bundle, record: EngineRecord, rule: Rule, golden: Golden
 
     own = rule == record.threshold.rule
     found = reach(bundle, record, golden, rule=rule)
+    if strict and not own and found.fault:
+        raise ParityFailed(f"{record.name}, {rule.describe()}: {found.fault}", hint="give another threshold")
     if own and found.fault:
         raise ParityFailed(
             f"{bundle.path}, {record.name}: {found.fault}",

@@ -121,6 +121,34 @@ def apply_threshold(shelf: Shelf, camera: CameraConfig, number: int, digest: str
         return Product(number, answerer, fallback, running.check, held.pop_all().close)
 
 
+def wish_threshold(shelf: Shelf, camera: CameraConfig, value: float | None, running: Product, faces: Faces) -> Product:
+    """The running product with a threshold that the PLC gives; None: that of its bundle, as it is now.
+
+    Raises:
+        EdgeadError: the bundle is not as it must be, or this is a threshold that no start would take: by it every defect would be
+            OK, or it lies outside of the rule's UNKNOWN band.
+    """
+    from edgead.engines.proof import check_reach
+    from edgead.runtime.loop.examiner import Answerer
+    from edgead.runtime.products.recipes import Product
+    from edgead.runtime.records.overlay import HeatScale
+
+    path, sha256 = wanted_bundle(camera, 0)
+    with ExitStack() as held:
+        main = shelf.load(path, camera.engine, sha256, running=True)
+        held.callback(shelf.release, main)
+        bundle, record, old = main.bundle, main.record, running.main
+        rule = record.threshold.rule
+        if value is not None:
+            rule = rule.with_level(value, rule.unknown_band)
+        check_reach(bundle, record, rule, bundle.golden(), _log.warning, strict=True)
+        faces.looks[old.name] = (HeatScale(main.calm, rule.level), old.recipe)
+        if camera.drift is not None:
+            faces.usual[old.name] = _usual(bundle, rule)
+        answerer = Answerer(main.engine, old.recipe, rule, old.name, bundle.digest, old.model)
+        return Product(0, answerer, None, running.check, held.pop_all().close)
+
+
 def _fallback(shelf: Shelf, camera: CameraConfig, path: Path, held: ExitStack, *, running: bool = False) -> Answerer | None:
     from edgead.engines.proof import check_reach
     from edgead.runtime.loop.examiner import Answerer

@@ -7,10 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgead.line.devices import Devices
-from edgead.line.products import Faces, Prepared, apply_threshold, first_recipe, make_product, rule_of, wanted_bundle
+from edgead.line.products import (
+    Faces,
+    Prepared,
+    apply_threshold,
+    first_recipe,
+    make_product,
+    rule_of,
+    wanted_bundle,
+    wish_threshold,
+)
 from edgead.line.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -24,7 +33,7 @@ if TYPE_CHECKING:
     from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.loop.station import Station
     from edgead.runtime.loop.views import Fanout, Views
-    from edgead.runtime.products.recipes import Product, RecipeBook
+    from edgead.runtime.products.recipes import Product, RecipeBook, Wishing
     from edgead.runtime.products.shadow import Shadow
     from edgead.runtime.records.overlay import HeatScale
     from edgead.runtime.records.pictures import PictureFolder
@@ -219,6 +228,7 @@ class Workshop:
                 lambda before, after: _note(lane.store, before, after),
                 lambda number, digest, now: self._replacement(camera, number, digest, now, faces),
             ),
+            wishing=_wishing(self.shelf, camera, lane, plc, faces),
         )
         return self.stack.enter_context(book)
 
@@ -318,14 +328,31 @@ def _opener(camera: CameraConfig, clock: Clock, ready: Prepared) -> Callable[[],
     return partial(open_camera, camera.address, clock=clock, realtime=camera.realtime, bits=bits)
 
 
-def _note(store: RecordStore | None, before: Answerer, after: Answerer) -> None:
-    """In the records, the change of a threshold, or of a bundle."""
+def _wishing(shelf: Shelf, camera: CameraConfig, lane: Lane, plc: Any, faces: Faces) -> Wishing | None:
+    """How the camera follows the threshold that its PLC gives, where the file lets it."""
+    from edgead.runtime.products.recipes import Wishing
+
+    bounds = camera.wished
+    if bounds is None:
+        return None
+    return Wishing(
+        bounds.min,
+        bounds.max,
+        lambda: plc.threshold_request,
+        lambda value, running: wish_threshold(shelf, camera, value, running, faces),
+        lambda before, after, who: _note(lane.store, before, after, who),
+    )
+
+
+def _note(store: RecordStore | None, before: Answerer, after: Answerer, asked: str = "") -> None:
+    """In the records, the change of a threshold, or of a bundle; `asked`: who did, other than by a command."""
     from edgead.decision import Rule
     from edgead.runtime.records.basis import Judged
 
     if store is not None:
         facts = [Judged(Rule.of(one.rule), one.name, one.bundle, one.model).facts for one in (before, after)]
-        store.change(f"edgead {'threshold' if before.model == after.model else 'pull'} --apply", *facts)
+        by = f"edgead {'threshold' if before.model == after.model else 'pull'} --apply"
+        store.change(asked or by, *facts)
 
 
 def _watch(lane: Lane, camera: CameraConfig, faces: Faces) -> None:

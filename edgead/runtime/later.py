@@ -177,6 +177,11 @@ class LateLink:
             raise LinkError(str(fault), cause="listen", hint=fault.hint)
         return link.exchange(to_plc)
 
+    def threshold(self) -> tuple[float, str] | None:
+        """As of the link, where it tells one."""
+        link = self._later.there
+        return link.threshold() if link is not None and hasattr(link, "threshold") else None
+
     def close(self) -> None:
         self._later.close()
 

@@ -24,6 +24,7 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from edgead.errors import EdgeadError
+from edgead.jobs.factory.run import FactoryRequest, factory
 from edgead.jobs.scoring.job import ScoreRequest, score
 from edgead.jobs.scoring.onray import connect
 
@@ -40,6 +41,8 @@ for source, out, more in (
         told.append([found.pictures, found.workers, dict(found.verdicts)])
     except EdgeadError as error:
         told.append(str(error))
+found = factory(FactoryRequest(folder / "products.yaml", folder / "out", cluster="ray"))
+told.append([[one.state, one.step, one.why] for one in found.products])
 ray.shutdown()
 print(json.dumps(told))
 """
@@ -60,11 +63,12 @@ def test_a_cluster_says_the_same_row_for_row_and_survives_a_picture_that_kills(t
     bundle = write_bundle(tmp_path / "tiny.edgead")
     for i in range(200):
         write(tmp_path / "archive" / f"{i:03d}.png", i + 50)
-    (tmp_path / "archive/torn.png").write_bytes(b"torn")
     for i in range(20):
         write(tmp_path / "poisoned" / f"{i:02d}.bmp", i)
     with (tmp_path / "poisoned/07.bmp").open("ab") as file:
         file.write(b"POISON")
+    (tmp_path / "products.yaml").write_text("products:\n- {name: odd, good: archive, options: {coresett: 3}}\n")
+    (tmp_path / "archive/torn.png").write_bytes(b"torn")
     (tmp_path / "site/sitecustomize.py").parent.mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(POISON)
     path = os.pathsep.join((str(tmp_path / "site"), str(Path(__file__).resolve().parents[2])))
@@ -73,9 +77,10 @@ def test_a_cluster_says_the_same_row_for_row_and_survives_a_picture_that_kills(t
         capture_output=True, text=True, timeout=PATIENCE_S, env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    whole, poisoned, too_many = json.loads(done.stdout.splitlines()[-1])
+    whole, poisoned, too_many, products = json.loads(done.stdout.splitlines()[-1])
     assert whole == [201, 2, {"OK": 150, "NG": 50, "UNKNOWN": 1}]
     assert too_many == "--workers 3: the cluster has 2 CPUs"
+    assert products == [["failed", "train", "patchcore has no option coresett"]]
     assert poisoned == [20, 2, {"OK": 19, "UNKNOWN": 1}]
     rows = table(tmp_path / "poisoned.parquet")
     assert [row["verdict"] for row in rows].index("UNKNOWN") == 7 and "died twice" in rows[7]["cause"]

@@ -23,7 +23,7 @@ def nobody_is_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     if missing := registry_is_missing():
         pytest.skip(f"no registry here: {missing}")
@@ -31,13 +31,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle."""
     return write_vouched(tmp_path_factory.mktemp("old") / "bolt.edgead")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another one, signed."""
     folder = tmp_path_factory.mktemp("new")
@@ -47,7 +47,7 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def key(new: Path) -> Path:
     """The public key that `new` is signed with."""
     return new.parent / "line.pub"

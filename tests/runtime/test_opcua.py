@@ -29,7 +29,7 @@ from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.plc.certificates import make_identity, read_certificate, read_identity
 from edgead.runtime.plc.device import LinkError, PlcDevice, PlcLink
-from edgead.runtime.plc.opcua import OpcUaClientLink, OpcUaClientSettings, tags, write_order
+from edgead.runtime.plc.opcua import OpcUaClientLink, OpcUaClientSettings, ThresholdNode, tags, write_order
 from edgead.runtime.plc.signals import Direction, ToPlc
 from edgead.runtime.vision import server as opcua_vision
 from edgead.runtime.vision.entry import Users
@@ -61,6 +61,28 @@ class TestOpcUa(LinkFaults):
 
     def new_link(self, port: int) -> PlcLink:
         return opcua_link(port)
+
+
+def test_the_threshold_is_a_variable_of_the_plc_and_a_wrong_one_costs_no_connection(tmp_path: Path) -> None:
+    plc = OpcUaPlc(tmp_path, threshold=2.5)
+    plc.start()
+    given = {name: f"ns=2;s=edgead.{name}" for name in ("threshold", "to_plc.ready", "nothing")}
+    given["elsewhere"] = "nsu=urn:nobody;s=threshold"
+    links = {name: opcua_link(plc.port, threshold=ThresholdNode(node=node, min=1.0, max=3.0)) for name, node in given.items()}
+    try:
+        assert links["threshold"].threshold() == (2.5, f"the PLC at 127.0.0.1:{plc.port}")
+        says = {"to_plc.ready": "holds bool", "nothing": "BadNodeIdUnknown", "elsewhere": "has no namespace"}
+        for name, text in says.items():
+            links[name].exchange(ToPlc())
+            before = links[name]._client
+            with pytest.raises(LinkError, match=text):
+                links[name].threshold()
+            links[name].exchange(ToPlc())
+            assert links[name]._client is before, "the same session"
+    finally:
+        for link in links.values():
+            link.close()
+        plc.kill()
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """A PLC as a process of its own: FakePlc's program over a Modbus TCP server that edgead writes into, by pymodbus.
 
 ``modbus.py PORT LOG [--answer-ms N] [--cycle-ms N] [--in-flight N] [--start-id N] [--rude 1]`` prints "ready". Each line on
-standard input is a number of parts to trigger, ``rN``: from now on recipe N is asked for, or ``NAME=N``: this signal says N
-whatever the program wants (``NAME=``: no more). Each verdict, ignored result and error is one JSON line in LOG, appended, so that
-it survives SIGKILL and restarts; so is each change of the heartbeat's state, as the PLC sees it, and when each part's trigger
-was raised and its result arrived.
+standard input is a number of parts to trigger, ``rN``: from now on recipe N is asked for, ``tX``: the registers 120 and 121 hold
+the threshold X, or ``NAME=N``: this signal says N whatever the program wants (``NAME=``: no more). Each verdict, ignored result
+and error is one JSON line in LOG, appended, so that it survives SIGKILL and restarts; so is each change of the heartbeat's
+state, as the PLC sees it, and when each part's trigger was raised and its result arrived.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import os
+import struct
 import sys
 import time
 from dataclasses import replace
@@ -25,7 +26,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from edgead.runtime.plc.signals import Direction, FromPlc, from_plc_of, to_plc_of, to_words, words_in
 from edgead.testing.plc import FakePlc
 
-TO, FROM = 0, 100
+TO, FROM, THRESHOLD = 0, 100, 120
 TO_WORDS, FROM_WORDS = words_in(Direction.TO_PLC), words_in(Direction.FROM_PLC)
 
 
@@ -37,6 +38,7 @@ class Machine:
         self.plc = FakePlc(in_flight=arguments.in_flight, start_id=arguments.start_id, rude=bool(getattr(arguments, "rude", 0)))
         self.station = [0] * TO_WORDS
         self.mine = to_words(FromPlc())
+        self.threshold = [0, 0]
         self.log = open(arguments.log, "a", buffering=1)  # noqa: SIM115, PTH123
         self.written = [0, 0, 0]
         self.arrived = -1
@@ -56,6 +58,7 @@ class Machine:
             return ExcCodes.ILLEGAL_ADDRESS
         if values is None:
             registers[FROM - start : FROM - start + FROM_WORDS] = self.mine
+            registers[THRESHOLD - start : THRESHOLD - start + 2] = self.threshold
         else:
             self.station[address - TO : address - TO + count] = values
             self.note_arrival(time.monotonic_ns())
@@ -114,6 +117,8 @@ class Machine:
             if order[:1] == b"r" and order[1:].isdigit():
                 self.plc.recipe = int(order[1:])
                 self.write(recipe=self.plc.recipe, last_part=from_plc_of(self.mine).part_id)
+            elif order[:1] == b"t":
+                self.threshold = list(struct.unpack(">HH", struct.pack(">f", float(order[1:]))))
             elif b"=" in order:
                 name, _, value = order.decode().partition("=")
                 self.forced.pop(name, None)
@@ -128,6 +133,7 @@ async def main(arguments: argparse.Namespace) -> None:
     blocks = [
         SimData(TO, values=[0] * TO_WORDS, datatype=DataType.REGISTERS),
         SimData(FROM, values=[0] * FROM_WORDS, datatype=DataType.REGISTERS, readonly=True),
+        SimData(THRESHOLD, values=[0, 0], datatype=DataType.REGISTERS, readonly=True),
     ]
     if arguments.whole:
         blocks = [SimData(TO, values=[0] * (FROM + FROM_WORDS), datatype=DataType.REGISTERS)]

@@ -50,6 +50,10 @@ class Variables:
             if signal.direction is Direction.TO_PLC:
                 await node.set_writable()
 
+        if self.program.threshold is not None:
+            place = ua.NodeId.from_string("ns=2;s=edgead.threshold"), ua.QualifiedName("threshold", 2)
+            await folder.add_variable(*place, ua.Variant(self.program.threshold, ua.VariantType.Double), ua.VariantType.Double)
+
     async def cycle(self) -> None:
         values = {s.name: self.value(Direction.TO_PLC, s.name) for s in signals(Direction.TO_PLC)}
         seen = self.program.scan(ToPlc(**values))

@@ -61,6 +61,12 @@ class ModbusPlc:
         self._process.stdin.write(b"r%d\n" % recipe)
         self._process.stdin.flush()
 
+    def set_threshold(self, value: float) -> None:
+        """What somebody turns at the PLC's panel."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(f"t{value!r}\n".encode())
+        self._process.stdin.flush()
+
     def force(self, signal_name: str, value: int | None) -> None:
         """A signal that says `value` whatever the program wants; None lets go."""
         assert self._process is not None and self._process.stdin is not None

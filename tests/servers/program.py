@@ -23,6 +23,7 @@ def parse(**more: object) -> argparse.Namespace:
     parser.add_argument("--start-id", type=int, default=0)
     parser.add_argument("--sessions", type=int, default=0)  # of opcua.py
     parser.add_argument("--create-ms", type=float, default=0.0)  # of opcua.py
+    parser.add_argument("--threshold", type=float)  # of opcua.py
     parser.set_defaults(**more)
     return parser.parse_args()
 
@@ -35,6 +36,7 @@ class Program:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.cycle_s = arguments.cycle_ms / 1000
+        self.threshold: float | None = arguments.threshold
         self._plc = FakePlc(in_flight=arguments.in_flight, start_id=arguments.start_id)
         self._log = open(arguments.log, "a", buffering=1)  # noqa: SIM115, PTH123
         self._written = [0, 0, 0]

@@ -141,7 +141,8 @@ def test_labels_and_scores_are_those_of_the_engine(repository: Path, tiny: Tiny)
 @pytest.mark.skipif(
     importlib.util.find_spec("model_api") is None, reason="pip install openvino-model-api (by hand: docs/serve.md)"
 )
-def test_model_api_gives_the_same_labels(repository: Path, tiny: Tiny) -> None:
+def test_model_api_gives_the_same_labels(repository: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")  # it imports onnxruntime, whose telemetry keeps a database open
     from model_api.adapters import OpenvinoAdapter, create_core
     from model_api.models import Model
 

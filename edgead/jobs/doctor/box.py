@@ -18,6 +18,7 @@ from edgead.engines.cuda import NoGpu
 from edgead.errors import EdgeadError, EngineError, MissingExtra
 from edgead.jobs.doctor.cameras import vision
 from edgead.jobs.doctor.check import BROKEN, MISSING, NOTE, OK, Check, Findings
+from edgead.jobs.progress import Progress, silent
 from edgead.optional import require
 
 PROBE = base64.b64decode(
@@ -30,11 +31,16 @@ PROBE = base64.b64decode(
 LOW_DISK_MB = 500
 
 
-def examine() -> Findings:
+def examine(progress: Progress = silent) -> Findings:
     """Try everything. Whatever fails is a finding."""
     probes: tuple[Callable[[], Iterator[Check]], ...] = (_engines, _devices, _cpu, _cameras, _training, _display, _disk)
-    checks = tuple(check for probe in probes for check in probe())
-    return Findings(any(check.group == "engine" and check.state == OK for check in checks), checks, machine.facts())
+    checks: list[Check] = []
+    for number, probe in enumerate(probes):
+        for check in probe():
+            checks.append(check)
+            progress("trying what is here", number / len(probes))
+    works = any(check.group == "engine" and check.state == OK for check in checks)
+    return Findings(works, tuple(checks), machine.facts())
 
 
 def _engines() -> Iterator[Check]:

@@ -44,6 +44,9 @@ MOST_TOLD = 5
 FAILING_S = 1.0
 """A PLC that does not answer for so long is told of as a condition."""
 
+THRESHOLD_S = 0.2
+"""How often the PLC's threshold is looked at, where it gives one."""
+
 CONDITIONS_S = 0.25
 """How often what people should know goes into the log, when it has changed."""
 
@@ -86,7 +89,8 @@ class LookingLink(PlcLink, Protocol):
     """A link that can look at the station's own block. Without `look` a second station on the same block is not noticed.
 
     Of any link: an attribute `name` is what people are told, the PLC with its address; a method ``conditions()`` tells what they
-    should look at, at once back.
+    should look at, at once back; a method ``threshold()`` tells the threshold that the PLC gives and who that is, None where it
+    gives none, and raises LinkError.
     """
 
     def look(self) -> tuple[ToPlc | None, FromPlc]:
@@ -158,7 +162,9 @@ class PlcDevice:
         self._hidden_ns: int | None = None  # since when that is refused
         self._failing_ns: int | None = None  # since when each exchange failed
         self._told_conditions: dict[str, Condition] = {}
-        self._conditions_ns = 0
+        self._conditions_ns = self._threshold_ns = 0
+        self._threshold: tuple[float, str] | None = None
+        self._no_threshold = ""  # why it cannot be read
         self._triggers: deque[Trigger] = deque()
         self._lock = threading.Lock()
         self._told = threading.Condition(self._lock)  # there is news for the PLC
@@ -180,6 +186,11 @@ class PlcDevice:
     def recipe_request(self) -> int:
         """Number of the recipe that the PLC asks for; 0 is any."""
         return self._handshake.seen.recipe
+
+    @property
+    def threshold_request(self) -> tuple[float, str] | None:
+        """The threshold that the PLC gave last, and who that is; None: none that is known."""
+        return self._threshold
 
     def set_recipe(self, recipe: int) -> None:
         """Tell the PLC which recipe runs now."""
@@ -213,6 +224,8 @@ class PlcDevice:
             found = self._handshake.conditions(now_ns)
         if self._blind:
             found["blind"] = Condition(_BLIND, blocks=False)
+        if self._no_threshold:
+            found["threshold"] = Condition(f"its threshold cannot be read: {self._no_threshold}", blocks=False)
         if hasattr(self._link, "conditions"):
             found |= self._link.conditions()
         return {name: replace(c, text=f"{self._peer}: {c.text}") if self._peer not in c.text else c for name, c in found.items()}
@@ -293,6 +306,8 @@ class PlcDevice:
         while True:
             self._thread.turn()
             succeeded = self._exchange()
+            if succeeded:
+                self._look_at_threshold()
             self._tell_conditions()
             with self._lock:
                 if self._closing:
@@ -302,6 +317,17 @@ class PlcDevice:
                 self._told.wait_for(lambda: self._closing or (self._news and self.connected), self._pause_s())
         self._exchange()  # not ready, and no OK
         self._link.close()
+
+    def _look_at_threshold(self) -> None:
+        """Where the link tells one. A fault of it is told, and touches neither parts nor the threshold in force."""
+        now_ns = self._clock.now_ns()
+        if not hasattr(self._link, "threshold") or now_ns < self._threshold_ns:
+            return
+        self._threshold_ns = now_ns + round(THRESHOLD_S * 1e9)
+        try:
+            self._threshold, self._no_threshold = self._link.threshold(), ""
+        except Exception as error:  # noqa: BLE001 - see _exchange
+            self._no_threshold = str(error)
 
     def _died(self, error: BaseException) -> None:
         """What was being exchanged is not known: as after a lost link, and no OK is left standing."""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from edgead.claims import Claim, host_of, listening
@@ -21,8 +22,8 @@ from edgead.runtime.listening import try_listening
 from edgead.runtime.plc.conditions import Condition
 from edgead.runtime.plc.device import SLOW, LinkError
 from edgead.runtime.plc.loops import LoopFaults
-from edgead.runtime.plc.settings import LinkSettings
-from edgead.runtime.plc.signals import Direction, FromPlc, ToPlc, WordOrder, from_plc_of, to_plc_of, to_words, words_in
+from edgead.runtime.plc.settings import LinkSettings, ThresholdBounds
+from edgead.runtime.plc.signals import Direction, FromPlc, ToPlc, WordOrder, f32_of, from_plc_of, to_plc_of, to_words, words_in
 from edgead.runtime.threads import Supervised
 from edgead.settings import Limits, Port, Positive
 
@@ -75,8 +76,17 @@ MAX_CONNECTIONS = 16
 
 _log = logging.getLogger("edgead.plc")
 _TO_WORDS, _FROM_WORDS = words_in(Direction.TO_PLC), words_in(Direction.FROM_PLC)
+_THRESHOLD_WORDS = 2
 _FUNCTION = "the PLC does not have function code 23: combined: false"
 _ADDRESSES = "check unit, addresses and that the PLC allows writing (plc/modbus.md of `edgead deploy-files`)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdRegisters(ThresholdBounds):
+    """Two holding registers, a REAL, in which the PLC gives the threshold; 0 is the bundle's own."""
+
+    address: Annotated[int, Limits(least=0, most=65534)]
+    """The first of them, counted from 0 as on the wire; outside of both blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +102,8 @@ class _Blocks(LinkSettings):
     """First holding register that the PLC writes."""
     word_order: WordOrder = "big"
     """Of 32-bit values: big puts the high word at the lower address."""
+    threshold: ThresholdRegisters | None = None
+    """The PLC may give the threshold, within bounds (docs/thresholds.md)."""
 
     def __post_init__(self) -> None:
         LinkSettings.__post_init__(self)
@@ -101,8 +113,13 @@ class _Blocks(LinkSettings):
                 raise BadInput(told, hint="give an address from which it fits")
 
     def _blocks(self) -> tuple[tuple[str, int, int], ...]:
-        """Key, first register and length of each."""
-        return ("to_plc_address", self.to_plc_address, _TO_WORDS), ("from_plc_address", self.from_plc_address, _FROM_WORDS)
+        """Key, first register and length of each; the threshold's two are a block of their own."""
+        own = () if self.threshold is None else (("threshold", self.threshold.address, _THRESHOLD_WORDS),)
+        return (
+            ("to_plc_address", self.to_plc_address, _TO_WORDS),
+            ("from_plc_address", self.from_plc_address, _FROM_WORDS),
+            *own,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +177,8 @@ class ModbusClientLink:
     settings = ModbusClientSettings
 
     def __init__(self, settings: ModbusClientSettings) -> None:
-        check_blocks(settings.to_plc_address, settings.from_plc_address)
+        check_blocks(settings.to_plc_address, settings.from_plc_address, settings.threshold)
+        self._threshold = settings.threshold
         host, port, unit, timeout_s = settings.host, settings.port, settings.unit, settings.timeout_ms / 1000
         module = _pymodbus("client")
         faults = _pymodbus("exceptions")
@@ -193,6 +211,15 @@ class ModbusClientLink:
             if own != self._written:
                 self._written = []
         return None if own is None else to_plc_of(own, self._word_order), from_plc_of(words, self._word_order)
+
+    def threshold(self) -> tuple[float, str] | None:
+        """See :class:`edgead.runtime.plc.device.LookingLink`."""
+        wanted = self._threshold
+        if wanted is None:
+            return None
+        ask = partial(self._client.read_holding_registers, wanted.address, count=_THRESHOLD_WORDS)
+        pair = self._asked(lambda: self._registers(self._patiently(ask), _THRESHOLD_WORDS))
+        return f32_of(pair, self._word_order), self._name
 
     def _asked(self, ask: Callable[[], _T]) -> _T:
         """Connect if need be, and ask; after a fault the connection is gone."""
@@ -320,7 +347,8 @@ class ModbusServerLink:
     settings = ModbusServerSettings
 
     def __init__(self, settings: ModbusServerSettings, *, any_port: bool = False) -> None:
-        check_blocks(settings.to_plc_address, settings.from_plc_address)
+        check_blocks(settings.to_plc_address, settings.from_plc_address, settings.threshold)
+        self._threshold, self._wished = settings.threshold, [0] * _THRESHOLD_WORDS
         bind, port, word_order = settings.bind, 0 if any_port else settings.port, settings.word_order
         try_listening(bind, port, "cannot listen")  # pymodbus does not say why
         self._server_module, self._sim = _pymodbus("server"), _pymodbus("simulator")
@@ -359,6 +387,13 @@ class ModbusServerLink:
             )
         return from_plc_of(theirs, self._word_order)
 
+    def threshold(self) -> tuple[float, str] | None:
+        """See :class:`edgead.runtime.plc.device.LookingLink`."""
+        if self._threshold is None:
+            return None
+        with self._lock:
+            return f32_of(self._wished, self._word_order), f"the PLC at {_address(self._writer)}"
+
     @property
     def name(self) -> str:
         return f"the PLC that writes to port {self.port}"
@@ -396,6 +431,8 @@ class ModbusServerLink:
             self._sim.SimData(self._write_at, values=[0] * _TO_WORDS, datatype=registers, readonly=True),
             self._sim.SimData(self._read_at, values=[0] * _FROM_WORDS, datatype=registers),
         ]
+        if self._threshold is not None:
+            blocks.append(self._sim.SimData(self._threshold.address, values=[0] * _THRESHOLD_WORDS, datatype=registers))
         faults = LoopFaults()
         self._loop.set_exception_handler(faults)
         device = self._sim.SimDevice(0, simdata=blocks, action=self._access)  # of pymodbus' units 0 is any
@@ -424,8 +461,11 @@ class ModbusServerLink:
                 self._refused = _address(self._asking()), now
                 return self._busy
             self._writer, self._written_at = self._asking(), now
-            offset = address - self._read_at
-            self._theirs[offset : offset + count] = [int(value) for value in values]
+            for register, value in enumerate(values, address):  # one request may reach from the block into the threshold
+                if self._threshold is not None and 0 <= register - self._threshold.address < _THRESHOLD_WORDS:
+                    self._wished[register - self._threshold.address] = int(value)
+                else:
+                    self._theirs[register - self._read_at] = int(value)
             return None
 
 
@@ -509,14 +549,20 @@ def _pymodbus(module: str) -> Any:
     return loaded
 
 
-def check_blocks(to_plc: int, from_plc: int) -> None:
-    """Whether two blocks that begin at these registers fit. Raises BadInput."""
+def check_blocks(to_plc: int, from_plc: int, threshold: ThresholdRegisters | None = None) -> None:
+    """Whether two blocks that begin at these registers fit, and the threshold's beside them. Raises BadInput."""
     fits = 0 <= to_plc <= 0x10000 - _TO_WORDS and 0 <= from_plc <= 0x10000 - _FROM_WORDS
     if not fits or max(to_plc, from_plc) < min(to_plc + _TO_WORDS, from_plc + _FROM_WORDS):
         raise BadInput(
             f"register blocks at {to_plc} and {from_plc} overlap or do not fit",
             hint=f"the station's block takes {_TO_WORDS} registers, the PLC's {_FROM_WORDS}, within 0..65535",
         )
+    for first, words in ((to_plc, _TO_WORDS), (from_plc, _FROM_WORDS)) if threshold is not None else ():
+        if threshold is not None and first - _THRESHOLD_WORDS < threshold.address < first + words:
+            raise BadInput(
+                f"the threshold's registers from {threshold.address} on lie in a block, {first} to {first + words - 1}",
+                hint="give an address outside of both",
+            )
 
 
 def _one_line(error: Exception) -> str:

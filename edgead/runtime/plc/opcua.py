@@ -21,7 +21,7 @@ from edgead.optional import require
 from edgead.runtime.plc.certificates import Certificate, Identity, read_certificate, read_identity
 from edgead.runtime.plc.device import SLOW, LinkError
 from edgead.runtime.plc.loops import CLOSE_S, LoopThread
-from edgead.runtime.plc.settings import LinkSettings
+from edgead.runtime.plc.settings import LinkSettings, ThresholdBounds
 from edgead.runtime.plc.signals import SIGNALS, Direction, FromPlc, Signal, ToPlc, signals, to_plc_of, to_words
 from edgead.settings import Positive
 
@@ -58,6 +58,14 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdNode(ThresholdBounds):
+    """A variable, a Float or Double, in which the PLC gives the threshold; 0 is the bundle's own."""
+
+    node: str
+    """Its node id, e.g. ns=4;s=Threshold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpcUaClientSettings(LinkSettings):
     """edgead reads and writes variables of the PLC's OPC UA server (tag list: deploy/plc/opcua.md; docs/devices/opcua.md)."""
 
@@ -84,6 +92,8 @@ class OpcUaClientSettings(LinkSettings):
     connect_timeout_ms: Positive = 2000.0
     """For connecting with its handshakes, which take a small PLC up to seconds."""
     cycle_ms: Positive = 10.0
+    threshold: ThresholdNode | None = None
+    """The PLC may give the threshold, within bounds (docs/thresholds.md)."""
 
     def __post_init__(self) -> None:
         LinkSettings.__post_init__(self)
@@ -139,7 +149,8 @@ class OpcUaClientLink:
         self._url = url
         self.name = self._name = f"the PLC at {urlparse(url).netloc}"
         self._tags = tags(settings.node, settings.nodes)
-        for tag in self._tags.values():
+        self._threshold = None if settings.threshold is None else settings.threshold.node
+        for tag in (*self._tags.values(), *([self._threshold] if self._threshold is not None else ())):
             self._node_id(tag, 0)
         self._policy, self._identity, self._peer = _security(
             settings.security, settings.certificate, settings.key, settings.key_password, settings.server_certificate
@@ -164,6 +175,30 @@ class OpcUaClientLink:
         if self._written is not None and own != to_plc_of(to_words(self._written)):
             self._written = None
         return own, seen
+
+    def threshold(self) -> tuple[float, str] | None:
+        """See :class:`edgead.runtime.plc.device.LookingLink`."""
+        if self._threshold is None:
+            return None
+        node = self._threshold
+        value, fault = self._asked(lambda: self._read_threshold(node))
+        if fault:
+            raise LinkError(f"{self._name}: {node} {fault}", cause="refused", hint=_TAGS)
+        return value, self._name
+
+    async def _read_threshold(self, node: str) -> tuple[float, str]:
+        """The number, or what is wrong with it: that is no fault of the connection, which stays."""
+        try:
+            node_id = await self._resolved(node)
+        except LinkError as error:
+            return 0.0, str(error)
+        (data,) = await self._client.uaclient.read_attributes([node_id], self._ua.AttributeIds.Value)
+        if data.StatusCode is not None and not data.StatusCode.is_good():
+            return 0.0, f"cannot be read: {data.StatusCode.name}"
+        value = data.Value.Value if data.Value is not None else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return 0.0, f"holds {type(value).__name__}, not a Float or Double"
+        return float(value), ""
 
     def _asked(self, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         if self._loop is None:

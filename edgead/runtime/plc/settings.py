@@ -6,11 +6,27 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from edgead.settings import DeviceSettings, NotNegative, Positive, check
+from edgead.errors import BadInput
+from edgead.settings import DeviceSettings, NotNegative, Positive, Score, Section, check
 
 if TYPE_CHECKING:
     from edgead.claims import Claim
     from edgead.located import Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdBounds(Section):
+    """Where a threshold that the PLC gives may lie (docs/thresholds.md); raw model units."""
+
+    min: Score
+    """The lowest that is taken; with a lower one parts would be rejected that are good."""
+    max: Score
+    """The highest that is taken; with a higher one defects would pass."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.min < self.max:
+            raise BadInput(f"min {self.min:g} is not below max {self.max:g}", hint="give the range that the threshold may have")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

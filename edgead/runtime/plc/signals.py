@@ -328,6 +328,13 @@ def as_f32(value: float) -> float:
     return found
 
 
+def f32_of(pair: Sequence[int], word_order: WordOrder = "big") -> float:
+    """The number in two registers; it may be none."""
+    high, low = pair if word_order == "big" else reversed(pair)
+    found: float = struct.unpack(">f", struct.pack(">HH", high, low))[0]
+    return found
+
+
 def _finite(value: float) -> float:
     """PLCs stumble over NaN and infinity, and larger numbers do not fit into a float32."""
     return min(max(value, -3.4e38), 3.4e38) if math.isfinite(value) else 0.0

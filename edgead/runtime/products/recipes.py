@@ -2,7 +2,8 @@
 
 Who may ask: the PLC by its word `recipe`, a small file with the number in it, and whoever calls :meth:`RecipeBook.change`. What
 happens to the parts meanwhile is told in docs/recipes.md. A new threshold of the bundle that runs is taken in the same way,
-between two parts (:mod:`edgead.runtime.products.applied`).
+between two parts (:mod:`edgead.runtime.products.applied`), and so
+is one that the PLC gives (:mod:`edgead.runtime.products.wished`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from edgead.errors import BadInput, EdgeadError, EngineError
 from edgead.runtime.loop.examiner import Answerer
 from edgead.runtime.loop.selfcheck import SelfCheck
 from edgead.runtime.products.applied import WHOLE
+from edgead.runtime.products.wished import Wish, Word
 from edgead.runtime.threads import Supervised
 from edgead.words import told
 
@@ -70,6 +72,24 @@ class Applying:
     take: Callable[[int, str, Product], Product] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Wishing:
+    """How a :class:`RecipeBook` follows the threshold that a PLC gives (:mod:`edgead.runtime.products.wished`).
+
+    Attributes:
+        least, most: bounds, raw model units.
+        asked: the number that stands there now and whose it is, "the PLC at 10.0.0.9:502"; None: nobody knows.
+        load: the running product with this threshold (None: the bundle's own), checked as at a start. Raises EdgeadError.
+        note: told who judged before, who does from now on, and who wished it.
+    """
+
+    least: float
+    most: float
+    asked: Callable[[], tuple[float, str] | None]
+    load: Callable[[float | None, Product], Product]
+    note: Callable[[Answerer, Answerer, str], None] = lambda before, after, who: None
+
+
 class Changeable(Protocol):
     """What the book works on: a :class:`edgead.runtime.loop.station.Station`."""
 
@@ -105,6 +125,7 @@ class RecipeBook:
         plc: may ask; as long as it names a recipe (not 0), its word is the only one that counts.
         file: is looked at for a number, when it changes.
         applying: how new thresholds of the running recipe's bundle are taken; None: at the next start.
+        wishing: how the PLC's threshold is followed; None: it gives none.
 
     Raises:
         BadInput: a number that is none.
@@ -120,6 +141,7 @@ class RecipeBook:
         plc: Asking | None = None,
         file: Path | None = None,
         applying: Applying | None = None,
+        wishing: Wishing | None = None,
     ) -> None:
         alone = set(numbers) == {0} and applying is not None  # one bundle only: there is nothing to change to
         if not alone and not all(1 <= number <= 0xFFFF for number in numbers):
@@ -134,6 +156,11 @@ class RecipeBook:
         self._seen_file = self._look_at_file()
         self._applying = applying
         self._applied = running.asked
+        self._wishing, self._word, self._wished = (
+            wishing,
+            None if wishing is None else Word(wishing.least, wishing.most),
+            "",
+        )  # in words: the PLC's threshold that is in force
         self._end = threading.Event()
         self._thread: Supervised | None = None
         if plc is not None:
@@ -237,21 +264,58 @@ class RecipeBook:
             if whole and digest == before.main.bundle:
                 self._station.notice(what, "")
                 return
+            if self._wished:
+                self._refuse(f"{self._wished}, and that decides; let it give 0 for the bundle's own", what)
+                return
             try:
                 assert load is not None
                 product = load(before.number, digest, before)
                 self._take_over(product)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the line goes on as it was
-                level = Rule.of(before.main.rule).describe()
-                self._station.notice(what, f"a new {what} was refused, the one before goes on ({level}): {told(error)}")
+                self._refuse(told(error), what)
                 return
-            self._station.notice(what, "")
-            _log.warning(
-                "%s",
-                f"{product.main.name}: {Rule.of(product.main.rule).describe()} from now on; it was: "
-                f"{Rule.of(before.main.rule).describe()}",
-            )
+            self._took(before, product, what)
             applying.note(before.main, product.main)
+
+    def _refuse(self, why: str, what: str = "threshold") -> None:
+        level = Rule.of(self._running.main.rule).describe()
+        self._station.notice(what, f"a new {what} was refused, the one before goes on ({level}): {why}")
+
+    def _took(self, before: Product, product: Product, what: str = "threshold") -> None:
+        self._station.notice(what, "")
+        _log.warning(
+            "%s",
+            f"{product.main.name}: {Rule.of(product.main.rule).describe()} from now on; it was: "
+            f"{Rule.of(before.main.rule).describe()}",
+        )
+
+    def _follow_word(self, wishing: Wishing) -> None:
+        """Take the PLC's threshold, when there is another one to take. A refusal is told, and the one before goes on."""
+        assert self._word is not None
+        asked = wishing.asked()
+        if asked is None or (wish := self._word.look(asked[0])) is None:
+            return
+        with self._changing:
+            self._grant(wishing, wish, asked[1])
+
+    def _grant(self, wishing: Wishing, wish: Wish, who: str) -> None:
+        before = self._running
+        wished = "" if wish.threshold is None else f"{who} gives the threshold {wish.threshold:g}"
+        if wish.fault:
+            self._refuse(f"that of {who}: {wish.fault}")
+            return
+        if wished == self._wished:
+            self._station.notice("threshold", "")
+            return
+        try:
+            product = wishing.load(wish.threshold, before)
+            self._take_over(product)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the line goes on as it was
+            self._refuse(f"that of {who}: {told(error)}")
+            return
+        self._wished = wished
+        self._took(before, product)
+        wishing.note(before.main, product.main, who)
 
     def _retire(self, product: Product) -> None:
         """By the station's loop: it must not wait."""
@@ -267,6 +331,8 @@ class RecipeBook:
                 self._follow_file()
                 if self._applying is not None:
                     self._apply(self._applying)
+                if self._wishing is not None:
+                    self._follow_word(self._wishing)
             except Exception:  # noqa: BLE001 - without its thread no recipe would ever be changed again
                 _log.exception("internal error while changing the recipe")
 
