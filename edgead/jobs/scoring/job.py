@@ -172,8 +172,10 @@ def _check_packages(request: ScoreRequest) -> None:
 
 
 def _check_places(request: ScoreRequest) -> None:
-    """Raises BadInput: maps would be taken for pictures the next time."""
+    """Raises BadInput: maps would be taken for pictures the next time, or the table would take the place of the list."""
     folder = Path(request.source)
+    if folder.is_file() and request.out.exists() and request.out.samefile(folder):
+        raise BadInput(f"-o {request.out} is the list that is to be judged", hint="choose another -o")
     if request.maps is not None and folder.is_dir() and request.maps[1].resolve().is_relative_to(folder.resolve()):
         raise BadInput(
             f"--maps {request.maps[1]} lies in {folder}: the next run would take maps for pictures", hint="choose another folder"
