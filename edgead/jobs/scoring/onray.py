@@ -22,7 +22,7 @@ from edgead.optional import require
 from edgead.words import one_line
 
 LOCAL = "ray"
-TRIES = 4
+TRIES = 6
 """To start a cluster on this machine."""
 
 PATIENCE_S = 600.0
