@@ -81,6 +81,8 @@ class ScoreRequest:
             raise BadInput(f"-o {self.out}: its folder does not exist", hint="make it, or choose another")
         if self.maps is not None and self.maps[0] not in MAPS:
             raise BadInput(f"maps are {' or '.join(MAPS)}, not {self.maps[0]}", hint="give --maps png DIR")
+        if self.maps is not None and self.maps[1].exists() and not self.maps[1].is_dir():
+            raise BadInput(f"--maps {self.maps[1]} is no folder", hint="give a folder, which is made if need be")
 
 
 @dataclass(frozen=True, slots=True)
