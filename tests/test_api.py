@@ -51,9 +51,13 @@ def test_the_page_of_docs_is_what_works(tmp_path: Path) -> None:
     station = "name: cell\ncameras:\n  - {name: top, address: line, bundle: part.edgead}\n"
     (tmp_path / "station.yaml").write_text(station)
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.DOTALL)
+    block += "\nprint(made._repr_html_(), exported._repr_html_(), found._repr_html_())\n"  # as a notebook shows them
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Verdict.OK" in done.stdout or "Verdict.NG" in done.stdout
+    shown = re.sub(r"base64,[^\"]*", "", done.stdout)
+    assert all(word in shown for word in ("<th>method</th><td>patchcore</td>", "<th>labels flipped</th>", "<img alt"))
+    assert len(shown) < 10_000
     assert len(re.findall(r"^[123] Verdict", done.stdout, re.MULTILINE)) == 3
 
 

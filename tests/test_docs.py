@@ -106,5 +106,5 @@ def test_the_first_hour_leads_from_a_camera_to_a_station_that_judges(tmp_path: P
         told.append(done.stdout)
     assert len(list((tmp_path / "good").glob("*.png"))) == 60
     assert "60 pictures saved" in told[1] and "station.yaml is right" in told[3]
-    assert (tmp_path / "gallery.html").is_file()
+    assert (tmp_path / "gallery.html").is_file() and len(list((tmp_path / "shown").glob("*.png"))) == 2
     assert re.search(r"10 (parts|records|inspections)", told[4]), told[4]

@@ -37,6 +37,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
         "verify": "edgead.jobs.weights:Verified",
     },
     "threshold": {"": "edgead.cli._thresholds:Thresholds"},
+    "show": {"": "edgead.jobs.show:Shown"},
     "evaluate": {"": "edgead.jobs.evaluate:Evaluated"},
     "score": {"": "edgead.jobs.scoring.job:Scored"},
     "bench": {"": "edgead.jobs.bench:BenchResult"},

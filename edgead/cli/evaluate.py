@@ -90,7 +90,7 @@ def _show(found: Evaluation) -> None:
     from rich.table import Column, Table
 
     from edgead.cli._console import console
-    from edgead.jobs.gallery import table
+    from edgead.jobs.evaluate import table
     from edgead.layout import listed
 
     def line(text: str) -> None:

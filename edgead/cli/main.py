@@ -37,6 +37,7 @@ VERBS = {
     "bundle": "former versions of a bundle: list them, put one back",
     "weights": "published weights of backbones: list, fetch, verify",
     "threshold": "choose a bundle's thresholds on the line, with a guarantee",
+    "show": "what a bundle says of pictures, with the map over each",
     "evaluate": "accuracy of bundles on a folder of pictures, side by side, with a gallery",
     "score": "judge an archive of pictures, by all cores or a cluster, into a table",
     "bench": "latency per stage, throughput, cold start and memory of bundles, side by side",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -15,6 +17,7 @@ _AGO = re.compile(r"([0-9]{1,6})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 LONGEST_TEXT = 2000
 SQL_WHOLE = 2**63 - 1
+WAIT_S = 10.0
 
 
 class Refused(Exception):
@@ -134,6 +137,17 @@ class Ask:
         if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= SQL_WHOLE:
             raise Refused(400, f"{name} is a whole number")
         return found
+
+
+@contextmanager
+def at_most(places: threading.Semaphore, words: str) -> Iterator[None]:
+    """What costs much, only so often at once. Raises Refused."""
+    if not places.acquire(timeout=WAIT_S):
+        raise Refused(429, words, "try again in a moment")
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def _number(name: str, given: Any) -> float:

@@ -46,15 +46,20 @@ class Events:
             await asyncio.wait({gone, told}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._board.hub.leave(reader)
+            reader.end()  # Python's wait_for before 3.12 may swallow a cancellation: then this ends the stream
             for task in (gone, told):
                 task.cancel()
             await asyncio.gather(gone, told, return_exceptions=True)
 
     async def _tell(self, reader: Reader, scope: MutableMapping[str, Any], send: Send) -> None:
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"x-accel-buffering", b"no"),
+            (b"connection", b"close"),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         data = b"event: hello\ndata: {}\n\n"
-        while self._still(scope):
+        while self._still(scope) and not reader.over:
             message: Message = {"type": "http.response.body", "body": data, "more_body": True}
             await send(message)  # waits as long as the browser takes nothing; serving.py ends that
             data = await reader.next(KEEP_S) or b": still here\n\n"
@@ -63,7 +68,7 @@ class Events:
     def _still(self, scope: MutableMapping[str, Any]) -> bool:
         """Is the session not over?"""
         cookie = scope["state"].get("cookie", "")
-        return self._board.doors.who(cookie).may("viewer")
+        return self._board.doors.who(cookie, used=False).may("viewer")
 
 
 async def _gone(receive: Receive) -> None:

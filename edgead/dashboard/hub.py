@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from edgead.clock import Clock, MonotonicClock
-from edgead.dashboard.live import Listener
+from edgead.dashboard.live import Listener, state_of
 from edgead.dashboard.parts import part
 from edgead.dashboard.places import Place
 from edgead.dashboard.shifts import WHOLE_DAY, Shift, shift_at
@@ -36,6 +36,12 @@ class Reader:
     def __init__(self) -> None:
         self._events: deque[bytes] = deque(maxlen=BEHIND)
         self._there = asyncio.Event()
+        self.over = False
+
+    def end(self) -> None:
+        """There is nothing more to come."""
+        self.over = True
+        self._there.set()
 
     def put(self, event: bytes) -> None:
         self._events.append(event)
@@ -87,8 +93,9 @@ class Hub:
         return self._told.get(place.id, {}) if self._reachable(place) else {}
 
     def picture(self, place: Place, overlay: bool) -> tuple[bytes, int] | None:
-        """The newest one that was told, JPEG, and the number of its part."""
-        return self._pictures.get((place.id, overlay))
+        """The newest one that was told, JPEG, and the number of its part; None: none was, or the station is silent: an old one is
+        not what is now."""
+        return self._pictures.get((place.id, overlay)) if self._reachable(place) else None
 
     def camera(self, place: Place) -> dict[str, Any]:
         """A CAMERA."""
@@ -96,9 +103,9 @@ class Hub:
 
         tail = self._tails[place.id]
         shift = shift_at(self._shifts, self._now())
-        counts = {key: dict(found) for key, found in list(tail.counts.items())}
-        causes = dict(tail.causes.get(shift, Counter()))
-        return camera(place, self.state(place), self._last.get(place.id) or tail.last, shift, counts, causes)
+        told, recorded = self._last.get(place.id), tail.last
+        last = told if recorded is None or (told is not None and told["part_id"] > recorded["part_id"]) else recorded
+        return camera(place, self.state(place), last, shift, tail.counts, tail.causes.get(shift, {}))
 
     # the event loop's
 
@@ -120,6 +127,11 @@ class Hub:
         reader = Reader()
         self._readers.add(reader)
         return reader
+
+    def end(self) -> None:
+        """Tell all readers that it is over: the server stops."""
+        for reader in self._readers:
+            reader.end()
 
     def leave(self, reader: Reader) -> None:
         self._readers.discard(reader)
@@ -144,15 +156,16 @@ class Hub:
         if place is None:
             return
         if message["kind"] == "picture":
-            self._pictures[place.id, bool(message["overlay"])] = picture, message["part_id"]
+            self._pictures[place.id, bool(message["overlay"])] = picture, int(message["part_id"])
             return
-        parts = message.pop("parts")
-        self._told[place.id], self._told_ns[place.id] = message, self._clock.now_ns()
+        state = state_of(message)
+        parts = [part(place, {**one, "part_id": int(one["part_id"])}) for one in message["parts"]]
+        self._told[place.id], self._told_ns[place.id] = state, self._clock.now_ns()
         if parts:
-            self._last[place.id] = part(place, parts[-1])
+            self._last[place.id] = parts[-1]
             if place.folder is None:  # nobody else tells of them
                 for one in parts:
-                    self.tell("part", part(place, one))
+                    self.tell("part", one)
         self._changed.add(place.id)
 
     async def _follow(self) -> None:
@@ -180,10 +193,15 @@ class Hub:
             since += 1
             look = set(self.places) if since % 8 == 0 else self._changed  # also what falls silent
             self._changed = set()
-            for name in look:
-                if self._readers:
-                    told = self.camera(self.places[name])
-                    text = json.dumps(told, sort_keys=True)
-                    if self._shown.get(name) != text:
-                        self._shown[name] = text
-                        self.tell("line", told)
+            try:
+                for name in look if self._readers else ():
+                    self._show_one(name)
+            except Exception:  # noqa: BLE001 - a bug in one camera must not keep the others from being shown
+                _log.exception("the line cannot be shown")
+
+    def _show_one(self, name: str) -> None:
+        told = self.camera(self.places[name])
+        text = json.dumps(told, sort_keys=True)
+        if self._shown.get(name) != text:
+            self._shown[name] = text
+            self.tell("line", told)

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -103,11 +103,42 @@ class Listener:
     def _take(self, data: bytes) -> None:
         head, _, picture = data.partition(b"\n")
         try:
-            message = json.loads(head)
+            message = json.loads(head, parse_constant=_no_number)
             if isinstance(message, dict) and message.get("v") == 1:
                 self._told(message, picture)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             _log.debug("a datagram that is none of a station's: %r", error)
+
+
+_TEXTS = ("version", "state", "fault", "device")
+_TABLES = ("notices", "queues", "devices", "threads", "verdicts", "causes", "late", "latency_ms", "disk")
+_FACTS: Mapping[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("bundle", "digest", "engine", "rule", "statistic"), (str,)),
+    "recipe": (int, type(None)),
+    "threshold": (int, float, type(None)),
+}
+_INSIDE: Mapping[str, tuple[Any, ...]] = {"notices": (str,), "threads": (str,), "devices": (dict,)}
+"""What stands in a station's message (in its tables: numbers, if not these); what only a camera with its own bundle has."""
+
+
+def state_of(message: Mapping[str, Any]) -> dict[str, Any]:
+    """What is believed of a station's message. Raises KeyError, TypeError: it is none."""
+    wanted = {**dict.fromkeys(_TEXTS, (str,)), **dict.fromkeys(_TABLES, (dict,))}
+    wanted |= {name: kinds for name, kinds in _FACTS.items() if name in message}
+    found = {name: message[name] for name in wanted}
+    wrong = [name for name, kinds in wanted.items() if not isinstance(found[name], kinds)]
+    for name in _TABLES if not wrong else ():
+        kinds = _INSIDE.get(name, (int, float, type(None)))
+        wrong += [name] if not all(isinstance(value, kinds) for value in found[name].values()) else []
+    latency = found["latency_ms"]
+    if wrong or (latency and not {"p50", "p95", "p99"} <= latency.keys()):
+        raise TypeError(f"{wrong or 'latency_ms'} of a station's message")
+    return found
+
+
+def _no_number(text: str) -> float:
+    """Raises ValueError: NaN and infinity are no JSON."""
+    raise ValueError(text)
 
 
 def check_folder(folder: Path) -> None:

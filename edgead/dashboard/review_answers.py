@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.dashboard import parts
-from edgead.dashboard.asking import Ask, Refused, Reply
+from edgead.dashboard.asking import Ask, Refused, Reply, at_most
 from edgead.dashboard.board import Board
 from edgead.dashboard.export import FORMATS, Labelled, write_zip
 from edgead.dashboard.part_answers import part, row_of, seq_of
@@ -17,13 +17,15 @@ from edgead.dashboard.reviews import LABELS, Reviews
 MOST_EXPORTED = 5000
 """Pictures in one file."""
 NOTE = 500  # characters
-_exporting = threading.Lock()
+_exporting = threading.Semaphore(1)
 
 
 def review(board: Board, ask: Ask) -> dict[str, Any]:
     """Say something of a part, or take it back; the part as it is then."""
     place, seq = board.in_path(ask), seq_of(ask)
-    label = ask.body.get("label")
+    if "label" not in ask.body:
+        raise Refused(400, "label is missing", f"one of {', '.join(LABELS)}, or null to take it back")
+    label = ask.body["label"]
     if label is not None and label not in LABELS:
         raise Refused(400, f"label {str(label)[:40]!r} is not known", f"one of {', '.join(LABELS)}, or null to take it back")
     note = ask.given("note", NOTE)
@@ -54,7 +56,7 @@ def export(board: Board, ask: Ask) -> Reply:
     if form not in FORMATS:
         raise Refused(400, f"format {form[:40]!r} is not known", f"one of {', '.join(FORMATS)}")
     since = ask.moment("since", board.now())
-    with _exporting:
+    with at_most(_exporting, "a file is being made already"):
         return _export(board, ask, form, since)
 
 

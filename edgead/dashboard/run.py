@@ -68,7 +68,7 @@ def serve(wanted: Wanted, told: Callable[[str], None]) -> int:
         host, port = listener.getsockname()[:2]
         scheme = "https" if wanted.address.cert is not None else "http"
         told(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/")
-        Server(app, wanted.address, listener).serve_until_told()
+        Server(app, wanted.address, listener, hub.end).serve_until_told()
     return 0
 
 

@@ -54,6 +54,8 @@ def why_not_threshold(place: Place, now: Running) -> tuple[str, str] | None:
     assert camera is not None
     if camera.threshold is not None:
         return f"the station's own threshold {camera.threshold:g} decides for {place.id}", "leave `threshold` out of its file"
+    if camera.wished is not None:
+        return f"the PLC gives the threshold of {place.id} (plc.threshold in its file)", "change it there"
     if place.trusted:
         hint = f"edgead threshold {now.path.name} --set VALUE, edgead sign, edgead threshold {now.path.name} --apply"
         return "the station takes only signed bundles, and a new threshold must be signed with the private key", hint

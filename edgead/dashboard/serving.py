@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import resource
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +61,10 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Can only programs of this machine reach it?"""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:  # a name, such as 127.example, may lead anywhere
+            return False
 
     def listen(self) -> socket.socket:
         """Raises OutputError."""
@@ -87,9 +92,10 @@ class Server(uvicorn.Server):
         app: the application.
         address: for TLS.
         listener: the socket.
+        ending: called on the event loop when it is to stop: streams must end.
     """
 
-    def __init__(self, app: Any, address: Address, listener: socket.socket) -> None:
+    def __init__(self, app: Any, address: Address, listener: socket.socket, ending: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -106,7 +112,11 @@ class Server(uvicorn.Server):
             ssl_keyfile=address.key,
         )
         super().__init__(config)
-        self._listener = listener
+        self._listener, self._ending = listener, ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()
+        await super().shutdown(sockets)
 
     def serve_until_told(self) -> None:
         """Until `should_exit` or a signal."""

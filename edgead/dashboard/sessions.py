@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import threading
 from collections import deque
@@ -20,6 +21,10 @@ MOST_SESSIONS = 10_000
 TRIES = 10
 """Wrong passwords in `WINDOW_S` seconds, of one address; twice as many of one name from anywhere."""
 WINDOW_S = 300.0
+WAIT_S = 5.0
+"""For others' passwords to be looked at."""
+
+_log = logging.getLogger("edgead.dashboard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,8 @@ class Doors:
     def kiosk(self) -> bool:
         return self._kiosk
 
-    def who(self, cookie: str) -> Who:
-        """Whose cookie is this?"""
+    def who(self, cookie: str, *, used: bool = True) -> Who:
+        """Whose cookie is this? `used`: somebody asks for something, so the session goes on."""
         if self._users is None:
             return Who("local", "engineer", self._csrf)
         key = _key(cookie)
@@ -88,7 +93,7 @@ class Doors:
             if session is not None and _over(session, now_ns):
                 del self._sessions[key]
                 session = None
-            if session is not None:
+            if session is not None and used:
                 session.used_ns = now_ns
         if session is not None and (user := self._known(session.user)) is not None:
             return Who(user.name, user.role, session.csrf, key)
@@ -99,15 +104,20 @@ class Doors:
         if self._users is None:
             return None
         counted = (f"from {address}", f"as {name}") if not token else (f"from {address}",)
-        self._check(counted)
-        with self._hashing:
+        self._count(counted)  # before it is looked at: many at once are as many tries
+        if not self._hashing.acquire(timeout=WAIT_S):
+            raise TooOften
+        try:
             user = self._users.by_token(token) if token else self._users.by_password(name, password)
+        finally:
+            self._hashing.release()
+        if user is None:
+            _log.warning("a wrong %s, %s", "token" if token else "password", ", ".join(counted))
+            return None
         with self._lock:
             now_ns = self._clock.now_ns()
-            if user is None:
-                for one in counted:
-                    self._tries.setdefault(one, deque(maxlen=2 * TRIES)).append(now_ns)
-                return None
+            for one in counted:
+                self._tries.pop(one, None)
             for old in [key for key, session in self._sessions.items() if _over(session, now_ns)]:
                 del self._sessions[old]
             if len(self._sessions) >= MOST_SESSIONS:
@@ -128,8 +138,8 @@ class Doors:
         except EdgeadError:  # nobody may in, until the file can be read again
             return None
 
-    def _check(self, counted: tuple[str, ...]) -> None:
-        """Raises TooOften."""
+    def _count(self, counted: tuple[str, ...]) -> None:
+        """One more try. Raises TooOften."""
         with self._lock:
             since_ns = self._clock.now_ns() - round(WINDOW_S * 1e9)
             for who in list(self._tries):
@@ -141,6 +151,8 @@ class Doors:
             for who, most in zip(counted, (TRIES, 2 * TRIES), strict=False):
                 if len(self._tries.get(who, ())) >= most:
                     raise TooOften
+            for who in counted:
+                self._tries.setdefault(who, deque()).append(self._clock.now_ns())
 
 
 class TooOften(Exception):

@@ -25,7 +25,7 @@ _log = logging.getLogger("edgead.dashboard")
 
 
 class Tail:
-    """One camera's. `poll` is called by one thread; what it counts may be read by any.
+    """One camera's. `poll` is called by one thread; `counts`, `causes` and `last` may be read by any.
 
     Args:
         place: the camera.
@@ -39,8 +39,10 @@ class Tail:
         self._seq: int | None = None
         self._waiting: dict[int, int] = {}  # parts whose picture may still come, and for how many polls
         self._fault = ""
-        self.counts: dict[tuple[str, int | None], Counter[str]] = {}
-        self.causes: dict[str, Counter[str]] = {}
+        self._counts: dict[tuple[str, int | None], Counter[str]] = {}
+        self._causes: dict[str, Counter[str]] = {}
+        self.counts: dict[tuple[str, int | None], dict[str, int]] = {}
+        self.causes: dict[str, dict[str, int]] = {}
         self.last: dict[str, Any] | None = None
 
     def poll(self) -> list[dict[str, Any]]:
@@ -63,6 +65,8 @@ class Tail:
             self._fault = str(error)
             return []
         self._fault, self._seen = "", state
+        self.counts = {key: dict(counted) for key, counted in self._counts.items()}  # others read them meanwhile
+        self.causes = {shift: dict(counted) for shift, counted in self._causes.items()}
         return found
 
     def _state(self) -> tuple[Any, ...]:
@@ -84,7 +88,7 @@ class Tail:
 
     def _begin(self, history: Any) -> None:
         """Count the last day."""
-        self.counts, self.causes, self._waiting = {}, {}, {}
+        self._counts, self._causes, self._waiting = {}, {}, {}
         since = (self._now() - SPAN).isoformat(timespec="milliseconds")
         first = newest(history, self._place, Wish(), 1)
         self._seq = int(first[0]["seq"]) if first else 0
@@ -127,10 +131,10 @@ class Tail:
         when = parsed(time)
         shift = shift_at(self._shifts, when if when is not None else self._now())
         key = (shift, self._place.recipe_of(engine))
-        self.counts.setdefault(key, Counter())[verdict] += 1
+        self._counts.setdefault(key, Counter())[verdict] += 1
         if cause:
-            self.causes.setdefault(shift, Counter())[cause.partition(":")[0]] += 1
-        while len(self.counts) > 60:  # days later
-            oldest = min(self.counts, key=lambda one: one[0])
-            del self.counts[oldest]
-            self.causes.pop(oldest[0], None)
+            self._causes.setdefault(shift, Counter())[cause.partition(":")[0]] += 1
+        while len(self._counts) > 60:  # days later
+            oldest = min(self._counts, key=lambda one: one[0])
+            del self._counts[oldest]
+            self._causes.pop(oldest[0], None)

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgead.bundle import Bundle, EngineRecord
 from edgead.dashboard import parts
-from edgead.dashboard.asking import Ask, Refused
+from edgead.dashboard.asking import Ask, Refused, at_most
 from edgead.dashboard.board import Board
 from edgead.dashboard.places import Place
 from edgead.dashboard.reviews import Reviews
@@ -106,7 +106,7 @@ def replayed(board: Board, ask: Ask) -> dict[str, Any]:
     if threshold is None:
         raise Refused(400, "threshold is missing")
     selection = Selection(since=ask.moment("since", board.now()), until=ask.moment("to", board.now()))
-    with _replaying, parts.history_of(place) as history:
+    with at_most(_replaying, "two thresholds are being tried already"), parts.history_of(place) as history:
         found = replay(history, selection, _trial(history, selection, threshold))
         changed = _changed(history, place, found)
     skipped = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from edgead.decision import tells_no_map
 from edgead.errors import BadInput
+from edgead.jobs.pages import html_table
 from edgead.jobs.progress import Progress, Ticking, silent
 from edgead.jobs.score import Judge
 from edgead.layout import LabelledFile, is_bad, is_good, labelled, pictures_below
@@ -114,6 +115,10 @@ class Evaluation:
     bundles: tuple[Figures, ...]
     differ: tuple[str, ...]
     answers: tuple[tuple[Picture, ...], ...]
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return html_table(*table(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +314,26 @@ def average_precision(truth: npt.NDArray[np.bool_], values: npt.NDArray[np.float
 def rows(found: Evaluation) -> list[dict[str, Any]]:
     """A row a picture and bundle, for a table."""
     return [dataclasses.asdict(one) for pictures in found.answers for one in pictures]
+
+
+def table(found: Evaluation) -> tuple[Sequence[str], list[list[str]]]:
+    """Titles and a row a bundle; "-" for what cannot be measured."""
+    titles = ("bundle", "AUROC", "AP", "PRO", "good NG", "good UNKNOWN", "missed", "defects UNKNOWN", "p50 ms")
+    return titles, [list(_cells(found, i)) for i in range(len(found.bundles))]
+
+
+def _cells(found: Evaluation, place: int) -> Iterator[str]:
+    one = found.bundles[place]
+    yield f"{Path(one.bundle).name} {one.engine}"
+    for figure in (one.auroc, one.ap, one.pro):
+        yield "-" if figure is None else f"{figure:.4f}"
+    for counted, verdicts in ((one.false_rejects, one.good), (one.misses, one.defects)):
+        if counted is None:
+            yield from ("-", "-")
+            continue
+        yield f"{counted.events} of {counted.n} ({100 * counted.low:.2g} to {100 * counted.high:.2g} %)"
+        yield str(verdicts.get("UNKNOWN", 0))
+    yield f"{one.p50_ms:.1f}"
 
 
 def wrong(one: Picture) -> str:

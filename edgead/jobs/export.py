@@ -85,6 +85,17 @@ class ExportResult:
     automatic: bool
     differing: tuple[str, ...] | None = None
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the engines, and how far each is from the trained model."""
+        from edgead.jobs.pages import html_table
+
+        rows = []
+        for record in self.bundle.manifest.engines:
+            parity = record.parity
+            told = ("-", "-") if parity is None else (f"{parity.score_error:.2g}", f"{parity.label_flips} of {parity.frames}")
+            rows.append((record.name, record.precision, f"{record.threshold.value:.4g}", *told))
+        return html_table((str(self.bundle.path), "precision", "threshold", "score error", "labels flipped"), rows)
+
     def check(self) -> None:
         """Raises ParityFailed when something that was asked for by name was refused."""
         if self.wanted:

@@ -15,11 +15,30 @@ from edgead.clock import MonotonicClock
 from edgead.decision import Rule
 from edgead.engines import open_engine
 from edgead.errors import BadInput
-from edgead.preprocess import decoded, read_image, to_bgr8
+from edgead.jobs.pages import drawn, embedded, html_facts, small_jpeg
+from edgead.preprocess import PreprocessRecipe, decoded, read_image, to_bgr8
 from edgead.runtime.loop.inspector import Inspector, one_line
 from edgead.runtime.records.basis import HINGES, Judged
 from edgead.signing import read_trusted
 from edgead.types import Engine, Frame, Image, Inspection
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judgement(Inspection):
+    """An inspection that notebooks show with its picture.
+
+    Attributes:
+        recipe: says which part of the picture the map is of.
+    """
+
+    recipe: PreprocessRecipe | None = None
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the picture with the map, small, and what was decided."""
+        facts = {"verdict": self.verdict.value, "cause": self.cause, "score": self.score, "threshold": self.threshold}
+        facts |= {"engine": self.engine, "picture": self.frame.source if self.frame is not None else ""}
+        told = html_facts({name: value for name, value in facts.items() if value != ""})
+        return told if self.frame is None else embedded(small_jpeg(drawn(self, self.recipe))) + told
 
 
 class Judge:
@@ -115,7 +134,8 @@ class Judge:
         return to_bgr8(picture, bits) if isinstance(picture, np.ndarray) else picture  # what is no picture, the recipe tells
 
     def _named(self, found: Inspection) -> Inspection:
-        return dataclasses.replace(found, engine=self.record.name)
+        said = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+        return Judgement(**{**said, "engine": self.record.name}, recipe=self.bundle.manifest.preprocess)
 
     def close(self) -> None:
         """Close the engine."""

@@ -46,6 +46,19 @@ class Trained:
     result: TrainResult
     kept: Path | None
 
+    def _repr_html_(self) -> str:
+        """For notebooks: what it is, what it is worth, and what must be said about it."""
+        from edgead.jobs.pages import html_facts
+
+        width, height = self.result.images.recipe.width, self.result.images.recipe.height
+        facts = {
+            "model": self.request.out,
+            "method": self.request.method or self.request.family,
+            "input": f"{width} x {height} px",
+        }
+        said = {f"{one.severity} {number}": one.message for number, one in enumerate(self.result.findings, 1)}
+        return html_facts({**facts, "threshold": self.result.threshold.value, **self.result.metrics, **said})
+
 
 @dataclass(frozen=True, slots=True)
 class Looked:

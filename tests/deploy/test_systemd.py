@@ -12,8 +12,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "edgead" / "deploy" / "systemd"
 COMMAND = "/opt/edgead/bin/edgead run"
 
 
-def settings() -> dict[str, str]:
-    lines = (FOLDER / "edgead.service").read_text().splitlines()
+def settings(unit: str = "edgead.service") -> dict[str, str]:
+    lines = (FOLDER / unit).read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
@@ -25,10 +25,18 @@ def test_it_is_watched_restarted_for_ever_and_not_root() -> None:
     assert found["ExecStart"].startswith(COMMAND)
 
 
+def test_the_dashboard_gives_way_to_the_station_and_listens_on_this_machine_only() -> None:
+    found = settings("edgead-dashboard.service")
+    assert (found["User"], found["Nice"], found["OOMScoreAdjust"]) == ("edgead", "10", "500")
+    assert found["ExecStart"] == "/opt/edgead/bin/edgead dashboard /etc/edgead/station.yaml"
+    assert found["RuntimeDirectory"] == settings()["RuntimeDirectory"], "where they hear of each other"
+
+
+@pytest.mark.parametrize("unit", ["edgead.service", "edgead-dashboard.service"])
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
-def test_systemd_knows_every_line(tmp_path: Path) -> None:
-    copy = tmp_path / "edgead.service"
-    copy.write_text((FOLDER / "edgead.service").read_text().replace(COMMAND, f"{shutil.which('true')} run"))
+def test_systemd_knows_every_line(tmp_path: Path, unit: str) -> None:
+    copy = tmp_path / unit
+    copy.write_text((FOLDER / unit).read_text().replace("/opt/edgead/bin/edgead", shutil.which("true") or ""))
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 

@@ -356,6 +356,19 @@ def test_a_registry_that_wants_a_login_says_so_and_takes_the_environments_and_do
     assert edgead("pull", address, "-o", tmp_path / "b.edgead")[0] == 0
 
 
+def test_a_large_layer_goes_in_pieces_also_with_a_login(
+    guarded: Registry, old: Path, tmp_path: Path, edgead: Edgead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEAD_REGISTRY_USER", USER)
+    monkeypatch.setenv("EDGEAD_REGISTRY_PASSWORD", PASSWORD)
+    monkeypatch.setattr("edgead.oci.remote._CHUNK", 30_000)
+    address = f"oci://{guarded.host}/line/pieces:1"
+    code, done, _ = edgead("push", old, address)
+    assert code == 0 and done["bytes"] > 2 * 30_000
+    assert edgead("pull", done["pinned"], "-o", tmp_path / "a.edgead")[0] == 0
+    assert content(tmp_path / "a.edgead") == content(old)
+
+
 def test_a_wrong_password_is_refused_and_never_shown(
     guarded: Registry, old: Path, tmp_path: Path, edgead: Edgead, caplog: pytest.LogCaptureFixture
 ) -> None:

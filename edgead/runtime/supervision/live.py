@@ -38,6 +38,8 @@ TICK_S = 0.2
 """How often is told what is new."""
 STATE_S = 1.0
 """How often a camera is told of in which nothing happens."""
+LATENCY_S = 2.0
+"""How old percentiles may be: they cost more than all else that is told."""
 LOOK_S = 1.0
 """How often is looked who listens."""
 PICTURE_S = 0.4
@@ -77,7 +79,10 @@ class Watched:
         self.parts: deque[dict[str, Any]] = deque(maxlen=MOST_PARTS)
         self.newest: Inspection | None = None
         self.wanted = False
+        self.seen = threading.Event()
         self.state_ns = self.picture_ns = 0
+        self.latency_ms: dict[str, float] = {}
+        self.latency_ns: int | None = None
 
     def see(self, inspection: Inspection) -> None:
         """A verdict was given (:meth:`edgead.runtime.loop.station.Station.on_inspection`)."""
@@ -86,6 +91,7 @@ class Watched:
         self.parts.append(_part(inspection))
         if inspection.frame is not None:
             self.newest = inspection
+        self.seen.set()
 
 
 class LiveFeed:
@@ -104,7 +110,9 @@ class LiveFeed:
         self._listeners: dict[Path, socket.socket] = {}
         self._looked_ns: int | None = None
         self._failed = ""
-        self._end = threading.Event()
+        self._end, self._seen = threading.Event(), threading.Event()
+        for one in watched:
+            one.seen = self._seen
         self._thread = Supervised("live", self._work, patience_s=PATIENCE_S)
         with suppress(OSError):  # looked for again
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -116,6 +124,7 @@ class LiveFeed:
     def close(self) -> None:
         """May be called twice."""
         self._end.set()
+        self._seen.set()
         self._thread.join()
         self._hang_up(list(self._listeners))
 
@@ -140,6 +149,9 @@ class LiveFeed:
 
     def _work(self) -> None:
         while not self._end.wait(TICK_S if self._listeners else LOOK_S):
+            if self._listeners:  # right after a verdict the next part is as far away as it will be
+                self._seen.clear()
+                self._seen.wait(STATE_S - TICK_S)
             self._thread.turn()
             self.tick()
             self._thread.rest()
@@ -194,6 +206,8 @@ class LiveFeed:
 
     def _state(self, one: Watched, now_ns: int) -> dict[str, Any]:
         health, stats = one.station.health(), one.station.stats
+        if one.latency_ns is None or now_ns - one.latency_ns >= LATENCY_S * 1e9:
+            one.latency_ms, one.latency_ns = stats.latency_ms(), now_ns
         return {
             "version": __version__,
             "state": health.state,
@@ -210,7 +224,7 @@ class LiveFeed:
             "causes": dict(stats.causes),
             "late": dict(stats.late),
             "late_outputs": sum(stats.late_outputs.values()),
-            "latency_ms": stats.latency_ms(),
+            "latency_ms": one.latency_ms,
             "disk": one.disk(),
             **one.facts(),
         }
