@@ -53,6 +53,9 @@ _OPTION = re.compile(r"--?[A-Za-z]")
 _WIDE = 124
 """A line of a description that would be longer with the next one's first word goes on in that one."""
 
+_LONGEST = 60
+"""Characters of an option with its choices, beside which there is room for its help."""
+
 Function = Callable[..., int]
 
 
@@ -64,6 +67,14 @@ class Option(click.Option):
         self.group = group
         self.alone = attrs.get("flag_value") is not None
         """It may stand without a value."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Of many choices the help tells the names, which it can wrap."""
+        record = super().get_help_record(ctx)
+        if record is None or not isinstance(self.type, click.Choice) or len(record[0]) <= _LONGEST:
+            return record
+        names = [str(one) for one in self.type.choices]
+        return record[0].replace(f"[{'|'.join(names)}]", "NAME"), f"{record[1]}; one of {', '.join(names)}"
 
 
 class Argument(click.Argument):

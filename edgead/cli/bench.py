@@ -18,7 +18,7 @@ from edgead.cli._verb import argument, option, verb
 from edgead.errors import BadInput
 
 if TYPE_CHECKING:
-    from edgead.jobs.measure import Result
+    from edgead.jobs.measure import Candidate, Result
 
 COLD_RUNS = 3
 
@@ -42,6 +42,7 @@ COLD_RUNS = 3
     "more of them in the same time, but each one alone takes longer, so not for a line",
 )
 @option("--no-cache", is_flag=True, help="compile engines anew at each start (see edgead run)")
+@option("--plot", type=PATH, metavar="FILE", help="draw how many parts take how long, as .svg or .png (needs edgead[report])")
 @option("--no-cold", is_flag=True, help="leave out cold start and memory, which need fresh processes")
 @JSON
 def command(
@@ -53,17 +54,21 @@ def command(
     frame: tuple[int, int] | None,
     throughput: bool,
     no_cache: bool,
+    plot: Path | None,
     no_cold: bool,
     as_json: bool,
 ) -> int:
     if as_json and len(bundles) > 1 and bundles[-1].suffix == ".json":
         raise BadInput(f"{bundles[-1]} is no bundle", hint=f"--json prints: edgead bench ... --json > {bundles[-1]}")
+    drawn = None if plot is None else Plot(plot, several=len(bundles) > 1)
     from edgead.jobs.bench import BenchRequest, bench
 
     runs = 0 if no_cold else COLD_RUNS
     request = BenchRequest(bundles, engine, rounds, warmup, threads, frame, throughput, not no_cache, runs)
     with told_progress() as progress:
-        report = bench(request, progress)
+        report = bench(request, progress) if drawn is None else bench(request, progress, drawn)
+    if drawn is not None:
+        drawn.write()
     if as_json:
         print_json("bench", report)
         return 0
@@ -78,6 +83,43 @@ def command(
         f"{report.machine['cpu']}, {report.machine['cores']} cores"
     )
     return 0
+
+
+class Plot:
+    """Keeps single latencies and draws them.
+
+    Args:
+        file: for the picture.
+        several: bundles, so that their names are told, too.
+
+    Raises:
+        BadInput: the file cannot be one.
+        MissingExtra: matplotlib is not installed.
+    """
+
+    def __init__(self, file: Path, *, several: bool) -> None:
+        from edgead.export.figures import check_available
+
+        self._file, self._several = file, several
+        if file.suffix.lower() not in (".svg", ".png") or file.is_dir() or not file.absolute().parent.is_dir():
+            raise BadInput(
+                f"--plot: {file} cannot be written", hint="a name that ends with .svg or .png, in a folder that is there"
+            )
+        check_available()
+        self._totals_ms: dict[str, Sequence[float]] = {}
+
+    def __call__(self, candidate: Candidate, totals_ms: Sequence[float]) -> None:
+        name = f"{candidate.bundle.path.name} {candidate.name}" if self._several else candidate.name
+        self._totals_ms[name] = totals_ms
+
+    def write(self) -> None:
+        """Raises StorageError."""
+        from edgead.bundle import storage_errors
+        from edgead.disk import write_file
+        from edgead.export.figures import latency_distribution
+
+        with storage_errors(self._file, hint="free space, or choose another file"):
+            write_file(self._file, latency_distribution(self._totals_ms, self._file.suffix.lower()[1:]))
 
 
 TITLES = (("resize", "infer", "decide", "p50", "p95", "p99", "max"), ("parts/s", "many/s", "load", "cold", "MiB"))

@@ -1,8 +1,9 @@
 """Write the files that a plant needs beside edgead into DIR, each kind in a folder of its own.
 
 plc: register maps, tag lists, data block, Structured Text, numbers of the causes, schema of MQTT and webhooks.
-systemd: the service, its account, rights on GPIO pins. udev, network: cameras. jetson: installer, power mode. container: image
-files. ansible: a role for many boxes. prometheus, grafana: alerts, a dashboard. station: station.schema.json, for editors.
+systemd: the service, its account, rights on GPIO pins. udev, network: cameras. jetson: installer, power mode.
+offline: a line box without internet. container: image files. ansible: a role for many boxes.
+prometheus, grafana: alerts, a dashboard. station: station.schema.json, for editors.
 """
 
 from __future__ import annotations

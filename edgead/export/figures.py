@@ -178,6 +178,36 @@ def latency_bars(latency_ms: Mapping[str, float]) -> bytes:
         return _saved(figure, "svg")
 
 
+def latency_distribution(totals_ms: Mapping[str, Sequence[float]], kind: str) -> bytes:
+    """How many parts take longer than so many milliseconds, by engine: both axes logarithmic, so that the slow few are seen.
+
+    Args:
+        totals_ms: of each engine's parts.
+        kind: "svg" or "png".
+    """
+    with _figure(8.6, 4.4) as figure:
+        axis = figure.subplots()
+        colours = (GOOD, DEFECT, FLOAT, INK, FAINT)
+        for place, (name, totals) in enumerate(totals_ms.items()):
+            values = np.sort(np.asarray(totals, np.float64))
+            longer = 1 - np.arange(len(values)) / len(values)
+            told = f"{name}: p50 {np.percentile(values, 50):.3g}, p99 {np.percentile(values, 99):.3g} ms"
+            style = ("-", "--", ":")[place // len(colours) % 3]
+            axis.step(
+                values, longer, where="post", color=colours[place % len(colours)], linestyle=style, linewidth=1.5, label=told
+            )
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel("milliseconds from the frame's arrival to the verdict")
+        axis.set_ylabel("parts that take longer")
+        axis.yaxis.set_major_formatter(lambda value, place: percent(value))
+        axis.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
+        axis.xaxis.set_minor_formatter(lambda value, place: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+        axis.grid(color=GRID, linewidth=0.7, which="both")
+        axis.legend(loc="upper right", fontsize=8.5)
+        return _saved(figure, kind)
+
+
 def latency_against_auroc(search: Search, kind: str = "svg") -> bytes:
     """Every judged candidate of a search (`measured.search` of a manifest), the budget and the tolerated loss.
 

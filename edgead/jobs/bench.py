@@ -63,8 +63,17 @@ class BenchResult:
     machine: Mapping[str, Any]
 
 
-def bench(request: BenchRequest, progress: Progress = silent) -> BenchResult:
+Seen = Callable[[Candidate, Sequence[float]], None]
+"""Told an engine, and milliseconds from arrival to verdict of each of its parts."""
+
+
+def bench(request: BenchRequest, progress: Progress = silent, seen: Seen = lambda candidate, totals_ms: None) -> BenchResult:
     """Measure everything that was asked for.
+
+    Args:
+        request: what that is.
+        progress: told the stages.
+        seen: told the single latencies.
 
     Raises:
         EdgeadError: a bundle is refused, a named engine cannot run here, or none can.
@@ -73,7 +82,7 @@ def bench(request: BenchRequest, progress: Progress = silent) -> BenchResult:
     frame = request.frame or usual_frame(candidate.bundle for candidate in candidates)
     try:
         tick = Ticking(progress, "measuring", request.rounds * len(candidates))
-        results = time_all(candidates, frame=frame, rounds=request.rounds, warmup=request.warmup, tick=tick)
+        results = time_all(candidates, frame=frame, rounds=request.rounds, warmup=request.warmup, tick=tick, seen=seen)
         if request.throughput:
             results = _with_many(candidates, results, request, frame, progress)
     finally:

@@ -108,6 +108,7 @@ def time_all(
     rounds: int,
     warmup: int,
     tick: Callable[[], None] = lambda: None,
+    seen: Callable[[Candidate, Sequence[float]], None] = lambda candidate, totals_ms: None,
 ) -> list[Result]:
     """Inspect `rounds` bursts of `BURST` parts with each engine in turn, so that noise from outside hits all alike.
 
@@ -117,6 +118,7 @@ def time_all(
         rounds: bursts per engine, 1 or more. The first part of a burst, which finds cold caches, is not counted.
         warmup: parts for each engine before anything is counted.
         tick: called after each burst.
+        seen: told the milliseconds from arrival to verdict of each part that counts, by engine.
 
     Raises:
         EngineError: an engine gave no verdict.
@@ -131,6 +133,8 @@ def time_all(
             burst = [_inspect(candidate, pictures[candidate.bundle.path]) for _ in range(BURST + 1)]
             taken.extend(burst[1:])
             tick()
+    for candidate, taken in zip(candidates, samples, strict=True):
+        seen(candidate, [times.total_ms for times in taken])
     return [_result(candidate, taken) for candidate, taken in zip(candidates, samples, strict=True)]
 
 

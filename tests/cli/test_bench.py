@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from edgead.bundle import EngineRecord, Manifest, Threshold, new_bundle, write_golden, write_manifest
 from edgead.cli.main import main
+from edgead.export.figures import latency_distribution
 from edgead.jobs.doctor.box import PROBE
 from edgead.manifest import Origin
 from edgead.measured import Measured
@@ -99,3 +102,35 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path, capsys: pytest.Ca
 def test_frame_sizes_that_make_no_sense_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "x.edgead", "--frame", text]) == 2
     assert "WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def fonts() -> None:
+    """matplotlib keeps the fonts that it has used open, for good."""
+    latency_distribution({"a": [1.0, 2.0, 30.0]}, "png")
+
+
+@pytest.mark.usefixtures("fonts")
+@pytest.mark.parametrize("name", ["times.svg", "times.png"])
+def test_how_many_parts_take_how_long_is_drawn(tiny_bundle: Path, tmp_path: Path, name: str) -> None:
+    assert main(["bench", str(tiny_bundle), *QUICK, "--no-cold", "--plot", str(tmp_path / name)]) == 0
+    drawn = (tmp_path / name).read_bytes()
+    assert drawn.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["times.pdf", "times", "none/times.svg", "."])
+def test_a_plot_that_cannot_be_is_refused_before_anything_is_measured(
+    tiny_bundle: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", str(tiny_bundle), *QUICK, "--plot", str(tmp_path / name)]) == 2
+    assert "--plot" in capsys.readouterr().err.splitlines()[0]
+
+
+def test_a_plot_needs_matplotlib_and_no_torch(tiny_bundle: Path, tmp_path: Path) -> None:
+    arguments = ["bench", str(tiny_bundle), *QUICK, "--no-cold", "--plot", str(tmp_path / "times.svg")]
+    for missing, code in (("torch", 0), ("matplotlib", 5)):
+        program = f"import sys; sys.modules[{missing!r}] = None; from edgead.cli.main import main; sys.exit(main({arguments!r}))"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+    assert "pip install 'edgead[report]'" in done.stderr

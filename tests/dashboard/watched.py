@@ -35,7 +35,6 @@ class Watched:
         camera: further keys of the camera in station.yaml.
         options: of `edgead dashboard`.
         every_ms: how often a part comes.
-        live: False: the station tells nothing.
         bundles: names of bundles to be made; the camera has the first.
         process: further keys of `process` in station.yaml.
         others: further cameras in station.yaml, with the same pictures.
@@ -46,7 +45,6 @@ class Watched:
         options: Sequence[str] = (),
         *,
         every_ms: int = 60,
-        live: bool = True,
         bundles: Sequence[str] = ("part",),
         others: Sequence[dict[str, Any]] = (),
         process: dict[str, Any] | None = None,
@@ -76,7 +74,7 @@ class Watched:
                 *({"address": str(pictures), "trigger": {"source": "interval", "every_ms": every_ms}, **one} for one in others),
             ],
             "storage": {"folder": "data", "pictures": {"min_free_mb": 0}},
-            "supervision": {"live": "live"} if live else {},
+            "supervision": {"live": "live"},
             "process": {"threads": 1, **(process or {})},
         }
         self.station = StationProcess(self.folder, content)
