@@ -44,8 +44,8 @@ def connect(cluster: str, workers: int) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     where: dict[str, Any] = {"address": cluster}
-    if cluster == LOCAL:  # on the loopback alone: nobody else is to give it work
-        where = {"address": "local", "num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    if cluster == LOCAL:  # it listens on this machine's address, and takes work only with the token that Ray makes for this user
+        where = {"address": "local", "num_cpus": workers, "include_dashboard": False}
     for left in reversed(range(TRIES)):
         try:
             with redirect_stdout(sys.stderr):  # what it says is no result
