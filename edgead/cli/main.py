@@ -43,7 +43,7 @@ VERBS = {
     "bench": "latency per stage, throughput, cold start and memory of bundles, side by side",
     "run": "inspect what a camera sees, or run a station.yaml",
     "serve": "serve bundles to other programs: KServe v2 over HTTP and gRPC",
-    "serve-files": "write files by which Triton or KServe serves a bundle",
+    "serve-files": "write files by which Triton, KServe or OpenVINO programs serve a bundle",
     "init": "write a station.yaml from six answers, with the cameras and bundles that are here",
     "station": "check a station.yaml, print its schema or an example",
     "records": "show or export what a station has recorded",

@@ -13,6 +13,7 @@ from edgead import __version__, disk
 from edgead.bundle import Bundle, EngineRecord, storage_errors
 from edgead.decision import tells_no_map
 from edgead.errors import BadInput
+from edgead.serving.ir import server_config, write_ir_files
 from edgead.serving.tensors import FILE, PICTURE, output_types
 from edgead.serving.triton import CARD
 
@@ -38,6 +39,7 @@ class Request:
         version: of it, from 1 on.
         engine: name in the bundle; None: its default.
         threads: CPU threads of one inference; None: the engine's choice.
+        frame: width, height of the camera's pictures, for openvino only; None: those that the model was trained on.
     """
 
     bundle: Path
@@ -47,6 +49,7 @@ class Request:
     version: int = 1
     engine: str | None = None
     threads: int | None = None
+    frame: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,10 @@ def write_files(request: Request) -> ServeFiles:
         raise BadInput(f"there is no kind of server {request.kind[:80]!r}", hint=f"one of {', '.join(KINDS)}")
     if not _NAME.fullmatch(request.name):
         raise BadInput(f"{request.name[:80]!r} cannot be the name of a model", hint="letters, digits, - and _: --name part")
+    if request.kind != "openvino" and request.frame is not None:
+        raise BadInput(f"--frame: for openvino only, and --for is {request.kind}", hint="others take pictures of any size")
+    if request.kind == "openvino" and request.threads is not None:
+        raise BadInput("--threads: not for openvino: the program that runs the graph chooses", hint="leave it out")
     bundle = Bundle.open(request.bundle)
     record = bundle.manifest.engine(request.engine)
     model = request.folder / request.name
@@ -221,6 +228,14 @@ KINDS: Mapping[str, Kind] = {
         _kserve,
         _with_bundle,
         ("put NAME/ where storageUri says, build the image, kubectl apply both YAML files", "not run in a cluster"),
+    ),
+    "openvino": Kind(
+        lambda request, bundle, record: {f"{request.name}/config.json": server_config(request.name)},
+        lambda work, request, bundle, record: write_ir_files(work, bundle, record, request.frame, request.threads),
+        (
+            "pictures of this size only; compiled with INFERENCE_PRECISION_HINT f32 and more (docs/serve.md)",
+            "run with OpenVINO Model API; not run with DL Streamer and OpenVINO Model Server",
+        ),
     ),
 }
 """By what --for says."""

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from edgead.cli.main import main
-from tests.bundles import Tiny
+from tests.cli.test_run import write_bundle
 from tests.terminal import Terminal
 
 
 @pytest.fixture
-def folder(tiny: Tiny, tmp_path: Path) -> Path:
-    (tmp_path / "part.edgead").symlink_to(tiny.bundle())
+def folder(tmp_path: Path) -> Path:
+    write_bundle(tmp_path / "part.edgead")
     return tmp_path
 
 

@@ -15,14 +15,14 @@ from edgead.errors import BadInput, BundleError, EdgeadError, StorageError
 from edgead.line.checking import check_file
 from edgead.line.drafting import QUESTIONS, Question, drafted
 from edgead.runtime.plc.discover import Answering, answering, neighbours
-from tests.bundles import Tiny
+from tests.cli.test_run import write_bundle
 
 WHOLE = {"name": "line-3", "camera": "sim", "plc": "none", "trigger": "free"}
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny: Tiny) -> str:
-    return str(tiny.bundle())
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_bundle(tmp_path_factory.mktemp("bundle") / "part.edgead"))
 
 
 def test_the_file_says_what_was_answered_and_where_more_is_to_be_found(tmp_path: Path, bundle: str) -> None:

@@ -174,4 +174,4 @@ def test_what_is_no_bundle_or_no_folder_is_told(bundle: Path, tmp_path: Path, ca
         write_files(Request(tmp_path, "triton", tmp_path / "repo", "part"))
     (tmp_path / "file").write_text("")
     assert main(["serve-files", str(bundle), "--for", "triton", "-o", str(tmp_path / "file")]) == 7
-    assert set(KINDS) == {"triton", "kserve"}
+    assert set(KINDS) == {"triton", "kserve", "openvino"}
