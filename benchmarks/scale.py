@@ -39,7 +39,7 @@ from edgead.machine import facts
 from edgead.preprocess import PreprocessRecipe, decoded
 from edgead.runtime.cameras.conveyor import draw_part
 
-WAYS = ("bench 1", "score 1", "score 2", "ray 1", "ray 2")
+WAYS = ("bench 1", "score 1", "cluster")
 FROM = 0.25
 """Rates begin when this share of a run is done."""
 
@@ -111,13 +111,14 @@ def rounds(scratch: Path, bundles: Path, count: int, ways: Sequence[str]) -> Ite
     bundle = write_bundle(bundles, "patchcore", SIDE_PX, backends=("openvino",), precisions=("fp32",))
     archives = {suffix: archive(scratch / suffix[1:], suffix, 100) for suffix in (".bmp", ".jpg", ".png")}
     for number in range(count):
-        seen = {}
+        seen: dict[str, dict[str, float]] = {}
         for way in ways if number % 2 == 0 else reversed(ways):
             kinds = archives if way == "score 1" else {".bmp": archives[".bmp"]}
             for suffix, folder in kinds.items():
                 name = way if suffix == ".bmp" else f"{way}, {suffix[1:]}"
-                seen[name] = asked(way, bundle.path, folder)
-                print(f"round {number + 1}: {name}: {seen[name]}", file=sys.stderr, flush=True)
+                told = asked(way, bundle.path, folder)
+                seen.update(told if way == "cluster" else {name: told})
+                print(f"round {number + 1}: {name}: {told}", file=sys.stderr, flush=True)
         yield seen
 
 
@@ -137,8 +138,8 @@ def rates(taken: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
                 ("bench 1", "score 1", "cpu_ms"),
                 ("bench 1", "score 1, jpg", "cpu_ms"),
                 ("bench 1", "score 1, png", "cpu_ms"),
-                ("score 2", "score 1", "per_s"),
-                ("ray 1", "score 1", "per_s"),
+                ("score 2", "score 1, free", "per_s"),
+                ("ray 1", "score 1, free", "per_s"),
                 ("ray 2", "ray 1", "per_s"),
                 ("ray 2", "score 2", "per_s"),
             )
@@ -160,21 +161,30 @@ def archive(folder: Path, suffix: str, count: int) -> Path:
     return folder
 
 
-def asked(way: str, bundle: Path, folder: Path) -> dict[str, float]:
-    """One way, in a fresh process; with one worker on one core."""
+def asked(way: str, bundle: Path, folder: Path) -> dict[str, Any]:
+    """One way, in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.scale", "--one", way, str(bundle), str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def one(way: str, bundle: Path, folder: Path) -> dict[str, float]:
-    """Pictures a second, and CPU milliseconds a picture where all processes are this one's children."""
+def one(way: str, bundle: Path, folder: Path) -> dict[str, Any]:
+    """Pictures a second, and CPU milliseconds a picture; on a cluster with 1 and 2 workers, in turn with processes."""
+    if way == "cluster":
+        from edgead.jobs.scoring.onray import connect
+
+        ray, _ = connect("ray", 2)
+        names = ("score 1, free", "ray 1", "score 2", "ray 2")
+        found = {name: _scored(name.partition(",")[0], bundle, folder) for name in names}
+        ray.shutdown()
+        return found
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # the parent and its worker share it
+    return _bench(bundle) if way == "bench 1" else _scored(way, bundle, folder)
+
+
+def _scored(way: str, bundle: Path, folder: Path) -> dict[str, float]:
     kind, workers = way.split()
-    if workers == "1":
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # the parent and its worker share it
-    if kind == "bench":
-        return _bench(bundle)
     listed = folder / f"{way.replace(' ', '-')}.csv"
     files = sorted(file for file in folder.iterdir() if file.suffix != ".csv")
     names = (files * (COUNTS[way] // len(files) + 1))[: COUNTS[way]]
@@ -192,8 +202,7 @@ def one(way: str, bundle: Path, folder: Path) -> dict[str, float]:
         score(request, mark)
     (first, began, cpu), (last, ended, cpu_end) = marks[0], marks[-1]
     count = (last - first) * len(names)
-    found = {"per_s": count / (ended - began)}
-    return found | ({"cpu_ms": 1000 * (cpu_end - cpu) / count} if kind == "score" else {})
+    return {"per_s": count / (ended - began), "cpu_ms": 1000 * (cpu_end - cpu) / count}
 
 
 def _bench(bundle: Path) -> dict[str, float]:

@@ -272,7 +272,7 @@ def bundles_here(folder: Path) -> list[Offer]:
 
 def plcs_here() -> list[Offer]:
     """Neighbours of this machine that take connections on a port of PLCs."""
-    from edgead.runtime.plc.discover import answering, neighbours
+    from edgead.line.neighbours import answering, neighbours
 
     return [Offer(f"{one.type}:{one.host}", f"takes connections on port {one.port}") for one in answering(neighbours())]
 

@@ -315,6 +315,8 @@ def test_mistakes_are_one_line_and_leave_nothing(
         (2, (archive, "-o", tmp_path / "a.xlsx"), "is .parquet or .csv"),
         (2, (archive, "-o", tmp_path / "no/a.csv"), "its folder does not exist"),
         (2, (archive, "-o", out, "--maps", "png", archive / "maps"), "would take maps for pictures"),
+        (2, (archive, "-o", out, "--maps", "png", tmp_path / "two.csv"), "is no folder"),
+        (2, (tmp_path / "two.csv", "-o", tmp_path / "two.csv", "--column", "a"), "is the list that is to be judged"),
         (2, (archive, "-o", out, "--on", "dask"), "is no cluster"),
         (2, (archive, "-o", out, "--workers", "0"), "--workers"),
         (2, ("nosuch://a/b/*.png", "-o", out), "cannot open nosuch://"),

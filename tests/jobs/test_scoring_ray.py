@@ -17,7 +17,7 @@ from tests.jobs.test_scoring import table, write
 
 pytest.importorskip("ray", reason="pip install 'edgead[ray]'")
 
-PATIENCE_S = 420.0
+PATIENCE_S = 600.0
 """A cluster starts in 10 s on an idle machine; Ray itself gives up after 30 s, and is asked again."""
 
 DRIVER = """

@@ -14,7 +14,7 @@ from edgead.config.reading import read_station
 from edgead.errors import BadInput, BundleError, EdgeadError, StorageError
 from edgead.line.checking import check_file
 from edgead.line.drafting import QUESTIONS, Question, drafted
-from edgead.runtime.plc.discover import Answering, answering, neighbours
+from edgead.line.neighbours import Answering, answering, neighbours
 from tests.cli.test_run import write_bundle
 
 WHOLE = {"name": "line-3", "camera": "sim", "plc": "none", "trigger": "free"}

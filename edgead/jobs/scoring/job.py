@@ -81,6 +81,8 @@ class ScoreRequest:
             raise BadInput(f"-o {self.out}: its folder does not exist", hint="make it, or choose another")
         if self.maps is not None and self.maps[0] not in MAPS:
             raise BadInput(f"maps are {' or '.join(MAPS)}, not {self.maps[0]}", hint="give --maps png DIR")
+        if self.maps is not None and self.maps[1].exists() and not self.maps[1].is_dir():
+            raise BadInput(f"--maps {self.maps[1]} is no folder", hint="give a folder, which is made if need be")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,10 @@ def _check_packages(request: ScoreRequest) -> None:
 
 
 def _check_places(request: ScoreRequest) -> None:
-    """Raises BadInput: maps would be taken for pictures the next time."""
+    """Raises BadInput: maps would be taken for pictures the next time, or the table would take the place of the list."""
     folder = Path(request.source)
+    if folder.is_file() and request.out.exists() and request.out.samefile(folder):
+        raise BadInput(f"-o {request.out} is the list that is to be judged", hint="choose another -o")
     if request.maps is not None and folder.is_dir() and request.maps[1].resolve().is_relative_to(folder.resolve()):
         raise BadInput(
             f"--maps {request.maps[1]} lies in {folder}: the next run would take maps for pictures", hint="choose another folder"

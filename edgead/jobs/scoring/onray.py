@@ -22,7 +22,7 @@ from edgead.optional import require
 from edgead.words import one_line
 
 LOCAL = "ray"
-TRIES = 4
+TRIES = 6
 """To start a cluster on this machine."""
 
 PATIENCE_S = 600.0
@@ -44,8 +44,8 @@ def connect(cluster: str, workers: int) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     where: dict[str, Any] = {"address": cluster}
-    if cluster == LOCAL:  # on the loopback alone: nobody else is to give it work
-        where = {"address": "local", "num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    if cluster == LOCAL:  # it listens on this machine's address, and takes work only with the token that Ray makes for this user
+        where = {"address": "local", "num_cpus": workers, "include_dashboard": False}
     for left in reversed(range(TRIES)):
         try:
             with redirect_stdout(sys.stderr):  # what it says is no result
