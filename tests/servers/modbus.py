@@ -117,13 +117,13 @@ class Machine:
             if order[:1] == b"r" and order[1:].isdigit():
                 self.plc.recipe = int(order[1:])
                 self.write(recipe=self.plc.recipe, last_part=from_plc_of(self.mine).part_id)
-            elif order[:1] == b"t":
-                self.threshold = list(struct.unpack(">HH", struct.pack(">f", float(order[1:]))))
             elif b"=" in order:
                 name, _, value = order.decode().partition("=")
                 self.forced.pop(name, None)
                 if value:
                     self.forced[name] = int(value)
+            elif order[:1] == b"t":
+                self.threshold = list(struct.unpack(">HH", struct.pack(">f", float(order[1:]))))
             else:
                 self.plc.wanted += int(order)
 
