@@ -147,7 +147,7 @@ def losses(curves: Sequence[Curve]) -> bytes:
             axis.set_xlabel("step")
             axis.set_ylabel("loss")
             axis.grid(color=GRID, linewidth=0.7)
-            axis.legend(loc="upper right", fontsize=8.5)
+            axis.legend(loc="best", fontsize=8.5)
         return _saved(figure, "svg")
 
 
