@@ -17,7 +17,7 @@ from edgead.errors import BadInput, EdgeadError, EngineError
 from edgead.jobs.progress import Progress, silent
 from edgead.jobs.scoring.ledger import Ledger, Row
 from edgead.jobs.scoring.pools import Here, Piece, Pool, Processes
-from edgead.jobs.scoring.reading import Reader
+from edgead.jobs.scoring.reading import Reader, local
 from edgead.jobs.scoring.sources import Source, find_source
 from edgead.jobs.scoring.worker import COLUMNS, MAPS, Order, dead_row, write_maps
 from edgead.optional import require
@@ -175,7 +175,7 @@ def _check_packages(request: ScoreRequest) -> None:
 
 def _check_places(request: ScoreRequest) -> None:
     """Raises BadInput: maps would be taken for pictures the next time, or the table would take the place of the list."""
-    folder = Path(request.source)
+    folder = Path(local(request.source))
     if folder.is_file() and request.out.exists() and request.out.samefile(folder):
         raise BadInput(f"-o {request.out} is the list that is to be judged", hint="choose another -o")
     if request.maps is not None and folder.is_dir() and request.maps[1].resolve().is_relative_to(folder.resolve()):
