@@ -337,6 +337,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
         (2, ("", "-o", out), "SOURCE is empty"),
         (2, (archive / "day1/[9-0].png", "-o", out), "is no pattern: bad character range"),
         (2, (f"file://{tmp_path}/two.csv", "-o", tmp_path / "two.csv", "--column", "a"), "is the list that is to be judged"),
+        (2, (archive / "**/*.png", "-o", out, "--maps", "png", archive / "maps"), "would take maps for pictures"),
         (2, (f"file://{archive}", "-o", out, "--maps", "png", archive / "maps"), "would take maps for pictures"),
         (7, (archive, "-o", "/proc/a.parquet"), "cannot write /proc/a.parquet.scoring"),
     ):  # fmt: skip

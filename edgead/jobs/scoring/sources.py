@@ -274,13 +274,7 @@ class _Remote:
 def _matching(system: _Local | _Remote, root: str, parts: tuple[str, ...], skipped: Counter[str]) -> Iterator[str]:
     """Pictures whose path below a folder matches a pattern; ``**`` is any number of folders. Each is looked at once."""
     skipped.clear()
-    pattern = "/".join(parts)
-    try:
-        whole, steps = re.compile(_expression(parts)), [re.compile(_expression((part,))) for part in parts]
-    except re.error as error:
-        raise BadInput(
-            f"{pattern} is no pattern: {error.msg}", hint="in brackets, from the smaller to the larger: [0-9]"
-        ) from error
+    whole, steps = _compiled(parts), [_compiled((part,)) for part in parts]
     deep = parts.index("**") if "**" in parts else len(parts)
 
     def walk(folder: str, before: str, depth: int) -> Iterator[str]:
@@ -295,7 +289,22 @@ def _matching(system: _Local | _Remote, root: str, parts: tuple[str, ...], skipp
             else:
                 skipped["files that do not match or are no pictures"] += 1
 
-    return _not_too_deep(pattern, walk(root, "", 0))
+    return _not_too_deep("/".join(parts), walk(root, "", 0))
+
+
+def takes(pattern: str, file: Path) -> bool:
+    """Would a pattern of this machine take this file? Raises BadInput: it is no pattern."""
+    if is_address(pattern) or not _MAGIC.search(pattern):
+        return False
+    return _compiled(Path(local(pattern)).absolute().parts[1:]).fullmatch("/".join(file.absolute().parts[1:])) is not None
+
+
+def _compiled(parts: tuple[str, ...]) -> re.Pattern[str]:
+    try:
+        return re.compile(_expression(parts))
+    except re.error as error:
+        told = f"{'/'.join(parts)} is no pattern: {error.msg}"
+        raise BadInput(told, hint="in brackets, from the smaller to the larger: [0-9]") from error
 
 
 def _expression(parts: tuple[str, ...]) -> str:
