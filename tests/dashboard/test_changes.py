@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.dashboard.browsing import DESKTOP, Tab, browser
 from tests.dashboard.client import Client
 from tests.dashboard.watched import Watched
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +29,20 @@ def line() -> Iterator[Watched]:
         yield watched
     finally:
         watched.close()
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    with browser() as found:
+        yield found
+
+
+@pytest.fixture
+def tab(chrome: Browser, line: Watched) -> Iterator[Tab]:
+    found = Tab(chrome, line.url, DESKTOP)
+    yield found
+    found.close()
+    assert found.complaints == []
 
 
 def test_the_recipe_is_changed_between_two_parts_and_records_say_which_judged(line: Watched) -> None:
@@ -63,3 +82,25 @@ def test_parts_of_several_cameras_come_together_by_time(line: Watched) -> None:
     assert {one["id"] for one in found} == {"line-1/top", "line-1/side"}
     assert [one["time"] for one in found] == sorted((one["time"] for one in found), reverse=True)
     assert {one["id"] for one in client.get("/api/parts?camera=line-1/side")["parts"]} == {"line-1/side"}
+
+
+def test_a_recipe_that_is_clicked_judges_the_next_parts(line: Watched, tab: Tab) -> None:
+    client = Client(line.url)
+    told = client.get("/api/recipes?camera=line-1/top")
+    (other,) = [one for one in told["recipes"] if one["number"] != told["current"]]
+    page = tab.go("#/recipes?camera=line-1/top")
+    page.locator("tr", has_text=other["bundle"]).get_by_role("button").click()
+    page.locator("dialog button.main").click()
+    page.locator("tr.is-current", has_text=other["bundle"]).wait_for()
+    until(lambda: client.get("/api/parts?camera=line-1/top&limit=1")["parts"][0]["recipe"] == other["number"])
+    assert Watched.camera(client)["bundle"] == other["bundle"]
+
+
+def test_what_the_shadow_says_is_on_the_page(line: Watched, tab: Tab) -> None:
+    until(lambda: Client(line.url).get("/api/recipes?camera=line-1/side")["shadow"], what="the shadow's first verdict")
+    page = tab.go("#/recipes?camera=line-1/side")
+    shadow = page.locator("section[aria-label='Shadow']")
+    shadow.get_by_text("blue.edgead").wait_for()
+    assert "red.edgead" in page.locator("dl.pairs").inner_text()
+    parts = shadow.locator("dl.figures > *", has_text="Parts").first.inner_text()
+    assert int("".join(letter for letter in parts if letter.isdigit())) > 0
