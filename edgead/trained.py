@@ -6,6 +6,7 @@
     calibration/            good pictures for INT8, at model size; not there when an import had no pictures
     oddest/                 the oddest good pictures, in the order of the card's `oddest`
     trained-on.txt          digests of the pictures that it was trained on
+    training.json           how the losses went (:class:`edgead.models.learning.curve.Curve`); only of trainings in steps
 
 What is read without the network (:func:`read_card`) needs no torch.
 """
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from edgead.models.detector import Detector
 
 CARD, WEIGHTS = "model.json", "model.safetensors"
+CURVES = "training.json"
 HELD_OUT, CALIBRATION, ODDEST = "heldout", "calibration", "oddest"
 CALIBRATION_FRAMES = 128
 """Pictures that are set aside for INT8, at most."""

@@ -144,6 +144,13 @@ def _size(text: str) -> tuple[int, int] | str:
     metavar="FILE",
     help="kept every minute of a long training, which goes on from it when it is started again; removed at its end",
 )
+@option(
+    "--report",
+    type=PATH,
+    metavar="FILE",
+    help="draw how the loss went, scores and threshold, and the oddest good pictures with their maps: a .html or .md file (needs "
+    "edgead[report])",
+)
 @SEED_OF
 @option("--tiles", type=SIZE, metavar="PX|WxH", group=BIG, help="look at overlapping tiles of this size, such as 256")
 @option("--overlap", type=WHOLE, metavar="PX", group=BIG, help="of neighbouring tiles (default: an eighth of a tile)")
@@ -178,6 +185,7 @@ def command(
     preset: str | None,
     device: str,
     checkpoint: Path | None,
+    report: Path | None,
     labelled: Path | None,
     minutes: float | None,
     frame: tuple[int, int] | None,
@@ -188,8 +196,9 @@ def command(
     from edgead.jobs.train import Looked, train, train_request
 
     if model == "auto":
-        refuse(*(name for name in asked if name not in LOOKED), "defects", "preset", "checkpoint", "tiles", "overlap", "coarse",
-               why="for one method, and auto tries several", hint="leave it out, or name a method instead of auto")  # fmt: skip
+        refuse(*(name for name in asked if name not in LOOKED), "defects", "preset", "checkpoint", "report", "tiles", "overlap",
+               "coarse", why="for one method, and auto tries several",
+               hint="leave it out, or name a method instead of auto")  # fmt: skip
         from edgead.cli._auto import told_auto
 
         budget_ms = asked.pop("budget_ms")
@@ -199,6 +208,10 @@ def command(
             budget_ms=budget_ms, frame=frame, labelled=labelled, **({} if minutes is None else {"minutes": minutes}),
         )  # fmt: skip
     refuse("labelled", "minutes", "frame", why="for edgead train auto only", hint="leave it out, or give auto as MODEL")
+    if report is not None:
+        from edgead.export.report import check_report
+
+        check_report(report)
     looked = Looked(**{attribute: asked.pop(attribute) for attribute in LOOKED})
     request = train_request(
         model,
@@ -223,6 +236,10 @@ def command(
         kept = "" if checkpoint is None or not checkpoint.exists() else f"; {checkpoint} holds how far it came"
         print(f"edgead train: interrupted, nothing was written to {out}{kept}", file=sys.stderr)
         return 130
+    if report is not None:
+        from edgead.jobs.trained_page import write_page
+
+        write_page(report, made)
     from edgead.cli._trained import Model, summary
 
     if as_json:
@@ -231,6 +248,8 @@ def command(
     from edgead.cli._console import console
 
     console().print(summary(made), markup=False, soft_wrap=True)
+    if report is not None:
+        console().print(f"{'report':<18}{report}", markup=False, soft_wrap=True)
     if made.kept is not None:
         back = f"edgead bundle restore {out}"
         console().print(f"the model that was there is kept as {made.kept}; to put it back: {back}", markup=False)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.measured import Search
+from edgead.models.learning.curve import Curve
 from edgead.optional import require
 from edgead.parity import Answers
 from edgead.types import Image
@@ -123,6 +124,30 @@ def score_scatter(
             axis.set_xlabel("score of the trained model")
             axis.set_ylabel("score of the engine")
             axis.grid(color=GRID, linewidth=0.7)
+        return _saved(figure, "svg")
+
+
+def losses(curves: Sequence[Curve]) -> bytes:
+    """A row for each stage of a training: its loss, the held-out one, and the step whose state stays; SVG."""
+    with _figure(8.6, 0.4 + 2.6 * len(curves)) as figure:
+        for axis, curve in zip(figure.subplots(len(curves), 1, squeeze=False)[:, 0], curves, strict=True):
+            mean = "" if curve.of == 1 else f", mean of {curve.of} steps"
+            for points, colour, label in (
+                (curve.points(), GOOD, f"pictures that it learns from{mean}"),
+                (curve.heldout, DEFECT, "good pictures kept from it"),
+            ):
+                if points:
+                    mark = "." if len(points) < 40 else ""
+                    axis.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, marker=mark, label=label)
+            if curve.heldout:
+                axis.axvline(curve.kept, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=f"kept: step {curve.kept}")
+            if all(loss > 0 for _, loss in (*curve.points(), *curve.heldout)):
+                axis.set_yscale("log")
+            axis.set_title(curve.stage)
+            axis.set_xlabel("step")
+            axis.set_ylabel("loss")
+            axis.grid(color=GRID, linewidth=0.7)
+            axis.legend(loc="best", fontsize=8.5)
         return _saved(figure, "svg")
 
 

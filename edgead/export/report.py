@@ -22,7 +22,7 @@ from edgead.measured import Search
 from edgead.parity import Answers
 from edgead.preprocess import read_image
 from edgead.thresholds.conformal import images_needed
-from edgead.trained import ODDEST, ModelCard
+from edgead.trained import ODDEST, ModelCard, OddPicture
 from edgead.types import Image
 from edgead.words import plain
 
@@ -146,13 +146,17 @@ def oddest_of(model_dir: Path, card: ModelCard) -> list[tuple[str, Image]]:
     for i, told in enumerate(card.oddest):
         file = model_dir / ODDEST / f"{i:04d}.png"
         if file.is_file():
-            score = "" if told.score is None else f", score {told.score:.4g}"
-            where = "held out" if told.heldout else "trained on"
-            mark = "\nunlike all others" if told.odd else ""
-            name = plain(told.file[-40:].replace("\n", "\\n").replace("\t", "\\t"))
-            caption = f"{name}\n{told.times:.2f} x as far as usual{score}, {where}{mark}"
-            found.append((caption, read_image(file)))
+            found.append((caption_of(told), read_image(file)))
     return found
+
+
+def caption_of(told: OddPicture) -> str:
+    """What is written above an odd picture, in lines."""
+    score = "" if told.score is None else f", score {told.score:.4g}"
+    where = "held out" if told.heldout else "trained on"
+    mark = "\nunlike all others" if told.odd else ""
+    name = plain(told.file[-40:].replace("\n", "\\n").replace("\t", "\\t"))
+    return f"{name}\n{told.times:.2f} x as far as usual{score}, {where}{mark}"
 
 
 def _blocks(data: ReportData) -> list[Block]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgead.errors import BadInput, MissingExtra
+from edgead.models.learning.curve import Curve
 from edgead.models.learning.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class FitData:
         progress, stop: told, and asked, by :meth:`report`.
         defects: for families that take them; good for training only, never for choosing a threshold or for judging.
         checkpoint: what a long training goes on from (:func:`edgead.models.learning.steps.run`); None keeps nothing.
+        curves: how the losses of its trainings in steps went is added to them; None: nobody asks.
     """
 
     images: Sequence[Image]
@@ -68,6 +70,7 @@ class FitData:
     stop: Callable[[], bool] = _never
     defects: Sequence[Defect] = ()
     checkpoint: Checkpoint | None = None
+    curves: list[Curve] | None = None
 
     def report(self, stage: str, done: float) -> None:
         """Tell the share of a stage that is done. To be called at every step: a training ends early here and nowhere else.
@@ -78,6 +81,13 @@ class FitData:
         if self.stop():
             raise Stopped(f"the training was stopped ({stage}, {done:.0%})", hint="train again; nothing was written")
         self.progress(stage, done)
+
+    def curve(self, stage: str, count: int) -> Curve:
+        """One to fill, of a training of so many steps; for those without :func:`edgead.models.learning.steps.run`."""
+        curve = Curve.over(stage, count)
+        if self.curves is not None and count:
+            self.curves.append(curve)
+        return curve
 
 
 Fit = Callable[[FitData], "Detector"]

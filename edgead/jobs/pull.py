@@ -58,6 +58,8 @@ def bring(request: PullRequest, progress: Progress = silent) -> Pulled:
     """
     trusted, target = read_trusted(request.trusted), request.target
     if target is None and (there := kept.there(request.address, trusted)) is not None:
+        if request.verify:
+            prove(there)
         key = there.signed_by.fingerprint if there.signed_by is not None else None
         pinned = request.address.at(request.address.digest)
         return Pulled(there.path, str(request.address), str(pinned), there.digest, key, changed=False)

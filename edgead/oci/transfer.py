@@ -108,7 +108,7 @@ def pull(
     Args:
         trusted: it must be signed by one of these keys; empty: it need not be signed.
         plain_http: without encryption.
-        check: asked about the bundle before it takes its place; what it raises ends the pull.
+        check: asked about the bundle before it takes its place, also when it is there already; what it raises ends the pull.
         note: given the manifest before the bundle takes its place.
         report: told the bytes that are there, and how many there will be.
 
@@ -125,6 +125,7 @@ def pull(
         pinned = str(address.at(found.digest))
         there = _there(target, found, trusted)
         if there is not None:
+            check(there)
             note(content)
             return Pulled(target, str(address), pinned, found.sha256, _key(there), changed=False)
         with new_bundle(target) as work:

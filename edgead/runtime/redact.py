@@ -11,7 +11,7 @@ _PINNED = r"@(?!sha256:[0-9a-f]{64})"
 _USER = re.compile(rf"^([a-z][a-z0-9+.-]*://)[^\s]*{_PINNED}", re.IGNORECASE)
 _USER_INSIDE = re.compile(rf"(://)[^\s/]*{_PINNED}")
 _PROPERTY = re.compile(r"\b([\w-]*(?:pw|password|user-id|token)\s*=\s*)(?:\"[^\"]*\"|\S+)", re.IGNORECASE)
-_KEY = re.compile(r"\b((?:pass(?:word|wd)?|pwd|token|key|secret|auth|user(?:name)?)=)[^&/?#;]*", re.IGNORECASE)
+_KEY = re.compile(r"\b((?:pass(?:word|wd)?|pwd|token|key|secret|sig(?:nature)?|auth|user(?:name)?)=)[^&/?#;]*", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)
 
 

@@ -103,7 +103,7 @@ def write_files(request: Request) -> ServeFiles:
         )
     top, notes = KINDS[request.kind].top(request, bundle, record), KINDS[request.kind].notes
     for name, text in top.items():
-        if (file := request.folder / name).exists() and file.read_text("utf-8") != text:
+        if (file := request.folder / name).exists() and (file.is_dir() or file.read_bytes() != text.encode()):
             raise BadInput(f"{file} is there with another content", hint="another -o, or remove it yourself")
     with storage_errors(version), disk.work_folder(version) as work:
         KINDS[request.kind].fill(work, request, bundle, record)

@@ -138,7 +138,7 @@ def cross_fit(detector: Detector, fit: Fit, data: FitData, fit_s: float) -> Cros
     scores = np.empty(len(images))
     for k in range(folds):
         others = [image for image, at in zip(images, place, strict=True) if at != k]
-        without = fit(replace(data, images=others, progress=_share(data.progress, k, folds), checkpoint=None))
+        without = fit(replace(data, images=others, progress=_share(data.progress, k, folds), checkpoint=None, curves=None))
         for i in np.flatnonzero(place == k).tolist():
             scores[i] = answers(without, images[i])[0]
     data.report("folds", 1.0)

@@ -27,11 +27,12 @@ from edgead.families.options import to_json
 from edgead.layout import Labels, find_good, labelled
 from edgead.manifest import TRAINED, Arguments, Origin
 from edgead.models.detector import Detector
+from edgead.models.learning.curve import Curve
 from edgead.models.learning.progress import Progress, silent
 from edgead.models.learning.steps import Checkpoint
 from edgead.preprocess import PreprocessRecipe, frame_digest
 from edgead.survey import Survey
-from edgead.trained import CALIBRATION_FRAMES, ModelCard, Pictures, encode_png, new_model, write_model
+from edgead.trained import CALIBRATION_FRAMES, CURVES, ModelCard, Pictures, encode_png, new_model, write_model
 from edgead.training.alignment import AlignAsked, alignment_sheet
 from edgead.training.crossfit import CrossFit, Scored, cross_fit
 from edgead.training.dataset import GoodImages, Settle, load_good
@@ -108,6 +109,7 @@ class TrainResult:
         labels: what was taken for good and for defects; None without labelled images.
         size: how the input size was chosen; None where it was given.
         defects: pictures of defects that took part; None: there were none.
+        curves: how the losses went, of each training in steps; empty: there was none.
     """
 
     detector: Detector
@@ -121,6 +123,7 @@ class TrainResult:
     labels: Labels | None
     size: SizeChoice | None = None
     defects: DefectImages | None = None
+    curves: Sequence[Curve] = ()
 
 
 def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
@@ -148,9 +151,10 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
             defects = defects if images.recipe == read_at else _defects(request, images, progress)
         checkpoint = _checkpoint(request, images, defects)
         size_px = (request.recipe.height, request.recipe.width)
+        curves: list[Curve] = []
         data = FitData(
             images.train, size_px, request.seed, request.device, progress, checkpoint=checkpoint,
-            defects=() if defects is None else defects.defects,
+            defects=() if defects is None else defects.defects, curves=curves,
         )  # fmt: skip
         began_fit = time.monotonic()
         detector, figures = _fit(request, find(request.family).bound(request.options), data, images.heldout)
@@ -173,13 +177,15 @@ def train(request: TrainRequest, progress: Progress = silent) -> TrainResult:
             labelled_root=None if root is None else str(root), findings=tuple(findings),
             oddest=tuple(one.told(images.folder) for one in oddest), crossfit=scored.told(images.folder),
         )  # fmt: skip
+        if curves:
+            (work / CURVES).write_text(json.dumps({"curves": [curve.to_json() for curve in curves]}) + "\n", "utf-8")
         calibration = _spread(images.train, CALIBRATION_FRAMES, request.seed)
         odd, trained_on = [one.image for one in oddest], [*images.train, *(defect.image for defect in data.defects)]
         write_model(work, detector, card, Pictures(images.heldout, calibration, odd, images.heldout_files, trained_on))
     if checkpoint is not None:
         checkpoint.remove()
     elapsed_s = time.monotonic() - began
-    return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, scored, labels, size, defects)
+    return TrainResult(detector, images, threshold, metrics, elapsed_s, findings, oddest, scored, labels, size, defects, curves)
 
 
 def _checkpoint(request: TrainRequest, images: GoodImages, defects: DefectImages | None) -> Checkpoint | None:

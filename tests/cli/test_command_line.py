@@ -40,6 +40,7 @@ OTHER_WORDS = {
     "--batch": "of a training step: of what, each training says",
     "--lr": "the peak learning rate: of whose optimiser",
     "--bf16": "compute in bfloat16: where that is the default",
+    "--report": "a page to look at: of what a training saw, or of what an export measured",
     "--apply": "running stations take it now: threshold a threshold, pull a bundle",
     "--no-bf16": "the same",
     "--force": "though it is there: weights are fetched, a station file is written anew",

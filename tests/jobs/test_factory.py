@@ -144,6 +144,8 @@ def test_the_page_has_every_product_failures_first_names_escaped_and_no_script(t
         ("products:\n- {name: a, good: g, options: {seed: 1}}", "seed is no option of a method"),
         ("products:\n- {name: a, good: g, frame: [64, 64]}", "frame is for a budget"),
         ("products:\n- {name: a, good: g}\n- {name: A, good: g}", "line 3: there are two products A"),
+        ("products:\n- {name: a, good: g, options: {size: 2026-01-01}}", "options hold what no option is"),
+        ("products:\n- {name: Index.html, good: g}", "which is the table of all"),
         ("products:\n- 7", "a product is no mapping"),
         ("defaults: {good: g}\nproducts:\n- {name: a}", "but name and good"),
         ("jobs: 3", "jobs is an unknown key"),

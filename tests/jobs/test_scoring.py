@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from edgead.cli.main import main
 from edgead.errors import StorageError
 from edgead.jobs.evaluate import evaluate
 from edgead.jobs.scoring.job import ScoreRequest, score
+from edgead.jobs.scoring.onray import Actor, packed
 from edgead.jobs.scoring.reading import LOST, Reader
 from edgead.jobs.scoring.sources import find_source
+from edgead.jobs.scoring.worker import Order
 from edgead.runtime.records.store import RecordStore
 from edgead.testing.fakes import FakeClock
 from tests.cli.test_run import write_bundle
@@ -242,9 +246,18 @@ def test_what_a_run_goes_on_with_must_be_what_it_began_with(
     assert "its bundle is " in told and "--restart" in told
     assert "its source is " in refused(capsys, 2, bundle, archive, "-o", out)
     shard = next(books.glob("shards/*.gz"))
-    shard.write_bytes(shard.read_bytes()[:-9])
-    assert f"{shard.name} is damaged" in refused(capsys, 7, bundle, tmp_path / "list.csv", "-o", out)
+    whole = shard.read_bytes()
+    for spoilt in (whole[:-9], whole[:10] + b"\xff" * 40 + whole[50:]):
+        shard.write_bytes(spoilt)
+        assert f"{shard.name} is damaged" in refused(capsys, 7, bundle, tmp_path / "list.csv", "-o", out)
     shard.unlink()
+    for name in ("list.jsonl", "starts", "run.json"):
+        kept = (books / name).read_bytes()
+        (books / name).write_bytes(kept[:13])
+        assert (
+            f"{name} is damaged" in (told := refused(capsys, 7, bundle, tmp_path / "list.csv", "-o", out)) and "--restart" in told
+        )
+        (books / name).write_bytes(kept)
     assert main(["score", str(bundle), str(tmp_path / "list.csv"), "-o", str(out)]) == 0
     assert [row["path"] for row in table(out)] == [str(file) for file in files]
 
@@ -322,6 +335,10 @@ def test_mistakes_are_one_line_and_leave_nothing(
         (2, ("nosuch://a/b/*.png", "-o", out), "cannot open nosuch://"),
         (2, ("memory://nowhere/*.png", "-o", out), "there is no memory://nowhere"),
         (2, ("", "-o", out), "SOURCE is empty"),
+        (2, (archive / "day1/[9-0].png", "-o", out), "is no pattern: bad character range"),
+        (2, (f"file://{tmp_path}/two.csv", "-o", tmp_path / "two.csv", "--column", "a"), "is the list that is to be judged"),
+        (2, (archive / "**/*.png", "-o", out, "--maps", "png", archive / "maps"), "would take maps for pictures"),
+        (2, (f"file://{archive}", "-o", out, "--maps", "png", archive / "maps"), "would take maps for pictures"),
         (7, (archive, "-o", "/proc/a.parquet"), "cannot write /proc/a.parquet.scoring"),
     ):  # fmt: skip
         assert told in refused(capsys, code, bundle, *words), words
@@ -364,6 +381,73 @@ def test_files_that_would_be_waited_for_or_read_without_end_are_rows(bundle: Pat
     rows = table(tmp_path / "a.parquet")
     assert {row["verdict"] for row in rows} == {"UNKNOWN"} and len(rows) == 4
     assert "FIFO" in rows[0]["cause"] and "device" in rows[1]["cause"]
+
+
+def test_cells_that_are_no_paths_are_rows_and_hold_nobody_up(bundle: Path, tmp_path: Path) -> None:
+    """A column of pictures themselves, in base64: two of them fill a pipe in both directions."""
+    (tmp_path / "list.csv").write_text("image\n" + f"{'iVBORw0KGgo' * 20_000}\n" * 40)
+    done = run(bundle, tmp_path / "list.csv", "-o", tmp_path / "a.parquet", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    rows = table(tmp_path / "a.parquet")
+    assert len(rows) == 40 and {row["verdict"] for row in rows} == {"UNKNOWN"} and "cannot read" in rows[0]["cause"]
+
+
+def test_folders_that_lead_to_themselves_or_never_end(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "pictures/a.png", 10)
+    (tmp_path / "pictures/loop").symlink_to("loop")
+    (tmp_path / "pictures/round").symlink_to(".")
+    found = find_source(str(tmp_path / "pictures"))
+    assert [Path(item).name for item in found.items()] == ["a.png"]
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for _ in range(1200):  # deeper than Python calls itself
+            os.mkdir("d", dir_fd=folder)
+            below = os.open("d", os.O_RDONLY, dir_fd=folder)
+            os.close(folder)
+            folder = below
+    finally:
+        os.close(folder)
+    try:
+        assert "nested too deep" in refused(capsys, 2, bundle, tmp_path / "d", "-o", tmp_path / "a.csv")
+    finally:
+        subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # pytest could not
+
+
+def test_brackets_of_a_pattern_mean_their_characters(tmp_path: Path) -> None:
+    for name in ("^", "[", "x"):
+        write(tmp_path / f"{name}.png", 10)
+    assert [Path(item).stem for item in find_source(f"{tmp_path}/[[^].png").items()] == ["[", "^"]
+
+
+def test_a_list_of_a_store_that_breaks_off_is_told(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Broken(io.BytesIO):
+        def readinto(self, buffer: Any) -> int:
+            raise RuntimeError("payload is not complete")
+
+        read = read1 = readinto  # type: ignore[assignment]
+
+    class BreaksOff(MemoryFileSystem):  # type: ignore[misc]
+        def open(self, path: str, *rest: Any, **more: Any) -> Any:
+            return Broken(b"path")
+
+    fsspec.register_implementation("breaksoff", BreaksOff, clobber=True)
+    told = refused(capsys, 7, bundle, "breaksoff://plant/list.csv", "-o", tmp_path / "a.csv")
+    assert "payload is not complete" in told
+
+
+def test_a_machine_of_the_cluster_needs_no_keys(bundle: Path, tmp_path: Path) -> None:
+    """The signature was asked for where the bundle lies; the machine is sent the bundle, and holds it to its digest."""
+    order = Order("/not/here/tiny.edgead", Bundle.open(bundle).digest, "onnxruntime-fp32", trusted=("/not/here/line.pub",))
+    right, wrong = (Actor(asdict(one), packed(bundle)) for one in (order, replace(order, sha256="0" * 64)))
+    assert right.open() == {} and "sha256" in wrong.open()["failed"]
+    assert [row["verdict"] for row in right.piece(0, (str(write(tmp_path / "a.png", 210)),))["rows"]] == ["NG"]
+    assert right._scorer is not None and right._folder is not None and wrong._folder is not None
+    right._scorer.close()
+    right._folder.cleanup()
+    wrong._folder.cleanup()
 
 
 def test_names_that_are_no_text_and_secrets_in_addresses(bundle: Path, tmp_path: Path) -> None:

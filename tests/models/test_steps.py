@@ -13,6 +13,7 @@ from torch import nn
 
 from edgead.errors import BadInput
 from edgead.jobs.train import Looked, train_request
+from edgead.models.learning.curve import POINTS, Curve
 from edgead.models.learning.steps import Checkpoint, run, split
 from tests.bundles import write_parts
 
@@ -36,7 +37,13 @@ class Toy:
         self.adam.step()
         return loss.item()
 
-    def run(self, checkpoint: Checkpoint | None = None, until: int = STEPS, heldout: Callable[[], float] | None = None) -> int:
+    def run(
+        self,
+        checkpoint: Checkpoint | None = None,
+        until: int = STEPS,
+        heldout: Callable[[], float] | None = None,
+        curves: list[Curve] | None = None,
+    ) -> int:
         def report(stage: str, done: float) -> None:
             if round(done * STEPS) == until and until < STEPS:
                 raise KeyboardInterrupt
@@ -45,7 +52,7 @@ class Toy:
         now = itertools.count(0.0, 20.0)
         return run(
             self.step, STEPS, parts, self.generator, report=report, heldout=heldout, every=5, checkpoint=checkpoint,
-            clock=lambda: next(now),
+            clock=lambda: next(now), curves=curves,
         )  # fmt: skip
 
 
@@ -80,6 +87,29 @@ def test_the_best_held_out_state_stays_also_across_an_interruption(tmp_path: Pat
     assert second.run(checkpoint, heldout=worse_after_ten(second, [])) == 10
     for name, value in toy.net.state_dict().items():
         assert torch.equal(value, second.net.state_dict()[name]), name
+
+
+def test_how_the_losses_went_is_known_also_across_an_interruption(tmp_path: Path) -> None:
+    def looks() -> Callable[[], float]:
+        told = iter([5.0, math.nan, 3.0, 4.0, 6.0, 7.0])
+        return lambda: next(told)
+
+    whole, parts = list[Curve](), list[Curve]()
+    assert Toy().run(heldout=looks(), curves=whole) == 15
+    assert len(whole[0].loss) == STEPS and whole[0].kept == 15
+    assert whole[0].heldout == [(5, 5.0), (15, 3.0), (20, 4.0), (25, 6.0), (30, 7.0)]
+    checkpoint, told = Checkpoint(tmp_path / "kept", ""), looks()
+    with pytest.raises(KeyboardInterrupt):
+        Toy().run(checkpoint, until=15, heldout=told)
+    Toy().run(checkpoint, heldout=told, curves=parts)
+    assert parts == whole
+
+
+def test_a_long_curve_is_of_means() -> None:
+    curves: list[Curve] = []
+    run(float, 2 * POINTS + 2, {}, torch.Generator(), curves=curves)
+    assert curves[0].points()[:2] == [(2.0, 1.0), (5.0, 4.0)]  # steps 1, 2, 3 have the losses 0, 1, 2
+    assert len(curves[0].loss) <= POINTS and curves[0].loss[-1] == 2 * POINTS + 1  # of the last step alone
 
 
 def test_a_training_that_diverges_ends_with_its_step() -> None:

@@ -143,10 +143,15 @@ def test_a_bundle_that_does_not_answer_here_as_it_should_never_takes_the_place(
 ) -> None:
     wrong = write_bundle(tmp_path / "wrong.edgead", wrong_by=90.0)
     address = f"oci://{registry.host}/line/wrong:1"
-    assert edgead("push", wrong, address)[0] == 0
+    code, done, _ = edgead("push", wrong, address)
+    assert code == 0
     code, _, told = edgead("pull", address, "-o", here, "--verify")
     assert code == 4 and "does not answer here as the trained model did" in told
     assert content(here) == content(old)
+    for target in (["-o", tmp_path / "wrong/bolt.edgead"], []):  # also when it is here already, by a pull that did not ask
+        where = address if target else done["pinned"]
+        assert edgead("pull", where, *target)[0] == 0
+        assert edgead("pull", where, *target, "--verify")[0] == 4
 
 
 def test_a_tampered_layer_is_refused_by_its_digest(

@@ -15,6 +15,7 @@ from edgead.runtime.redact import redact, redact_all
         ("RTSPS://user@host/line", "RTSPS://***@host/line"),
         ("http://host/cgi?user=admin&password=x%20y&channel=1", "http://host/cgi?user=***&password=***&channel=1"),
         ("rtsp://host/user=admin&pwd=secret", "rtsp://host/user=***&pwd=***"),
+        ("https://store/a.png?sig=x%2By&X-Amz-Signature=ab12", "https://store/a.png?sig=***&X-Amz-Signature=***"),
         ("rtsp://host/line", "rtsp://host/line"),
         ("/data/me@work/video.mp4", "/data/me@work/video.mp4"),
         ("0", "0"),

@@ -174,4 +174,8 @@ def test_what_is_no_bundle_or_no_folder_is_told(bundle: Path, tmp_path: Path, ca
         write_files(Request(tmp_path, "triton", tmp_path / "repo", "part"))
     (tmp_path / "file").write_text("")
     assert main(["serve-files", str(bundle), "--for", "triton", "-o", str(tmp_path / "file")]) == 7
+    (tmp_path / "repo/part").mkdir(parents=True)
+    (tmp_path / "repo/part/config.pbtxt").write_bytes(b"\xff no UTF-8")
+    assert main(["serve-files", str(bundle), "--for", "triton", "-o", str(tmp_path / "repo"), "--name", "part"]) == 2
+    assert "is there with another content" in capsys.readouterr().err
     assert set(KINDS) == {"triton", "kserve", "openvino"}

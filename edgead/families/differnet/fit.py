@@ -95,5 +95,5 @@ def _train(detector: DifferNet, rows: Tensor, data: FitData, options: DifferNetO
 
     run(
         step, options.steps, {"flow": flow, "adam": adam}, generator, report=data.report, heldout=heldout,
-        every=max(5, options.steps // _LOOKS), patience=_PATIENCE, checkpoint=data.checkpoint,
+        every=max(5, options.steps // _LOOKS), patience=_PATIENCE, checkpoint=data.checkpoint, curves=data.curves,
     )  # fmt: skip

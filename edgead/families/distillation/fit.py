@@ -123,7 +123,7 @@ class _Fit:
 
         run(
             step, count, {"student": student, "optimizer": optimizer}, generator, report=self.data.report,
-            heldout=self._heldout, checkpoint=self.data.checkpoint,
+            heldout=self._heldout, checkpoint=self.data.checkpoint, curves=self.data.curves,
         )  # fmt: skip
         student.eval()
         fold_norms(student)

@@ -95,7 +95,8 @@ def _train(networks: Networks, data: FitData, options: DraemOptions) -> None:
 
     parts: dict[str, Stateful] = {"networks": networks, "adam": adam, "schedule": schedule}
     run(
-        step, options.steps, parts, generator, report=data.report, heldout=heldout if held else None, checkpoint=data.checkpoint
+        step, options.steps, parts, generator, report=data.report, heldout=heldout if held else None, checkpoint=data.checkpoint,
+        curves=data.curves,
     )  # fmt: skip
 
 

@@ -108,7 +108,7 @@ class _Fit:
 
     def __init__(self, detector: EfficientAd, data: FitData, options: EfficientAdOptions, outside: Outside) -> None:
         self.detector, self.images, self.options, self.outside = detector, data.images, options, outside
-        self.report = data.report
+        self.report, self.curve = data.report, data.curve
         self.rng = np.random.default_rng(data.seed)
         self.device = torch.device(data.device)
         native = self.device.type != "cpu" or "avx512_bf16" in cpu_flags()
@@ -143,7 +143,7 @@ class _Fit:
     def train_autoencoder(self) -> None:
         """The autoencoder alone: it predicts the teacher's normalised output of augmented pictures."""
         steps = self.options.ae_steps
-        trainer = MuonTrainer(self.detector.ae, self.options.lr)
+        trainer, curve = MuonTrainer(self.detector.ae, self.options.lr), self.curve("autoencoder", steps)
         for step in range(steps):
             x = self.detector.normalize(augment(self.draw(max(1, self.options.batch // 2)), self.rng))
             corners = self.corners(len(x))
@@ -153,6 +153,7 @@ class _Fit:
                 foreseen = torch.func.functional_call(self.detector.ae, trainer.weights(), x)
             loss = F.mse_loss(self.cut_cells(foreseen.float(), corners), described)
             trainer.step(loss, cosine(self.options.lr, step / steps))
+            curve.step(step + 1, loss.item())
             self.report("autoencoder", (step + 1) / steps)
         trainer.write_back()
 
@@ -195,8 +196,11 @@ class _Fit:
         network = nn.ModuleDict({"student": self.detector.student, "ae": self.detector.ae})
         last = list(dict(self.detector.student.named_children()))[-1]
         trainer = MuonTrainer(network, self.options.lr, {f"student.{last}.weight": 2})
+        curve = self.curve("training", steps)
         for step in range(steps):
-            trainer.step(self._joint_loss(trainer.weights()), cosine(self.options.lr, step / steps))
+            loss = self._joint_loss(trainer.weights())
+            trainer.step(loss, cosine(self.options.lr, step / steps))
+            curve.step(step + 1, loss.item())
             self.report("training", (step + 1) / steps)
         trainer.write_back()
 

@@ -91,5 +91,5 @@ def _train(detector: FastFlow, maps: list[Tensor], data: FitData, options: FastF
 
     run(
         step, options.steps, {"flows": flows, "adam": adam}, generator, report=data.report, heldout=heldout,
-        checkpoint=data.checkpoint,
+        checkpoint=data.checkpoint, curves=data.curves,
     )  # fmt: skip

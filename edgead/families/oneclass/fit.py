@@ -117,7 +117,7 @@ class _Training:
         parts: dict[str, Stateful] = {"judge": self.judge, "adam": adam, "cosine": cosine}
         run(
             step, self.options.steps, parts, self.generator, report=self.data.report, heldout=heldout if kept else None,
-            checkpoint=self.data.checkpoint,
+            checkpoint=self.data.checkpoint, curves=self.data.curves,
         )  # fmt: skip
         self.judge.eval()
         self.finish()

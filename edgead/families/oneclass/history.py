@@ -124,7 +124,10 @@ class History:
         parts: dict[str, Stateful] = {"network": self.network, "adam": adam, "history": self}
         if adversary is not None:
             parts["adversary"] = adversary
-        run(step, steps, parts, generator, report=self._data.report, stage="history", checkpoint=self._data.checkpoint)
+        run(
+            step, steps, parts, generator, report=self._data.report, stage="history", checkpoint=self._data.checkpoint,
+            curves=self._data.curves,
+        )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """What a training goes on from."""

@@ -101,7 +101,7 @@ class _Training:
         run(
             step, self.options.steps, {"muon": muon, "directions": self.directions, "adam": adam}, self.generator,
             report=self.data.report, heldout=heldout if held else None, best=("muon", "directions"),
-            checkpoint=self.data.checkpoint,
+            checkpoint=self.data.checkpoint, curves=self.data.curves,
         )  # fmt: skip
         muon.write_back()
 

@@ -109,7 +109,7 @@ class _Training:
         self.detector.train()
         run(
             self.step, self.options.steps, parts, self.generator, report=self.data.report, checkpoint=self.data.checkpoint,
-            heldout=self.heldout if self.held else None,
+            heldout=self.heldout if self.held else None, curves=self.data.curves,
         )  # fmt: skip
 
     @torch.no_grad()

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from edgead.families.contract import FitData, on_cpu
 from edgead.families.simplenet.network import LEAK, SimpleNet
 from edgead.families.simplenet.options import SimpleNetOptions
-from edgead.models.learning.progress import Progress
 from edgead.models.rows import collect_rows, load_features
 
 
@@ -56,7 +55,7 @@ def fit(data: FitData, options: SimpleNetOptions) -> SimpleNet:
         torch.manual_seed(data.seed)
         adaptor = nn.Linear(channels, channels)
         discriminator = Discriminator(channels, options.hidden or channels)
-    _train(rows, scale, adaptor, discriminator, options, generator, data.report)
+    _train(rows, scale, adaptor, discriminator, options, generator, data)
     hidden = discriminator.body.out_features
     config = {
         "backbone": features.backbone.name, "layers": list(features.backbone.layers), "channels": channels, "hidden": hidden,
@@ -81,7 +80,7 @@ def _train(
     discriminator: Discriminator,
     options: SimpleNetOptions,
     generator: torch.Generator,
-    progress: Progress,
+    data: FitData,
 ) -> None:
     groups = [
         {"params": adaptor.parameters(), "lr": options.adaptor_lr, "top": options.adaptor_lr},
@@ -89,6 +88,7 @@ def _train(
     ]
     adam = torch.optim.Adam(groups, weight_decay=options.weight_decay)
     batch = min(options.batch, len(rows))
+    curve = data.curve("training", options.steps)
     for step in range(options.steps):
         for group in adam.param_groups:
             group["lr"] = group["top"] * 0.5 * (1.0 + math.cos(math.pi * step / options.steps))
@@ -99,8 +99,9 @@ def _train(
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
+        curve.step(step + 1, loss.item())
         if step % 10 == 9 or step + 1 == options.steps:
-            progress("training", (step + 1) / options.steps)
+            data.report("training", (step + 1) / options.steps)
 
 
 @torch.no_grad()

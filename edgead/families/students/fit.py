@@ -133,7 +133,7 @@ def _train(
     run(
         step, count, {"students": students, "optimizer": optimizer}, generator, report=data.report,
         heldout=_without_gradient(lambda: sum(float(loss([i])) for i in held) / len(held)), checkpoint=data.checkpoint,
-        stage="students" if options.kind == "thin" else f"students of {side} px",
+        stage="students" if options.kind == "thin" else f"students of {side} px", curves=data.curves,
     )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def distilled(side: int, data: FitData, options: StudentsOptions, generator: tor
 
     run(
         step, options.teacher_steps, {"both": both, "optimizer": optimizer}, generator, report=data.report,
-        checkpoint=data.checkpoint, stage=f"teacher of {side} px",
+        checkpoint=data.checkpoint, stage=f"teacher of {side} px", curves=data.curves,
     )  # fmt: skip
     return network.state_dict()
 

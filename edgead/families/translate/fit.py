@@ -74,7 +74,8 @@ class _Training:
             "network": self.detector, "adam": self.adam, "naming": self.naming, "adversary": self.adversary,
         }  # fmt: skip
         run(
-            self.step, self.options.steps, parts, self.random, report=self.data.report, checkpoint=self.data.checkpoint, best=()
+            self.step, self.options.steps, parts, self.random, report=self.data.report, checkpoint=self.data.checkpoint, best=(),
+            curves=self.data.curves,
         )  # fmt: skip
 
     def draw(self) -> Tensor:

@@ -12,6 +12,7 @@ products:
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,6 +78,12 @@ class Product:
             raise BadInput(f"a product is called {self.name[:90]!r}, which is to be a folder", hint="letters, digits, . _ -")
         if self.method not in methods():
             raise BadInput(f"there is no method {self.method[:60]!r}", hint=f"one of {', '.join(methods())}")
+        if self.name.lower() == "index.html":
+            raise BadInput("a product is called index.html, which is the table of all", hint="another name")
+        try:
+            json.dumps(self.options, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise BadInput("options hold what no option is, such as a date", hint="put a text in quotes") from error
         if own := sorted(_OWN & set(self.options)):
             raise BadInput(f"{own[0]} is no option of a method", hint="it is a key of the product itself, or of nobody")
         unknown = [name for name in self.limits if name not in ("max_flips", "max_auroc_drop", "max_score_deviation")]

@@ -17,8 +17,8 @@ from edgead.errors import BadInput, EdgeadError, EngineError
 from edgead.jobs.progress import Progress, silent
 from edgead.jobs.scoring.ledger import Ledger, Row
 from edgead.jobs.scoring.pools import Here, Piece, Pool, Processes
-from edgead.jobs.scoring.reading import Reader
-from edgead.jobs.scoring.sources import Source, find_source
+from edgead.jobs.scoring.reading import Reader, local
+from edgead.jobs.scoring.sources import Source, find_source, takes
 from edgead.jobs.scoring.worker import COLUMNS, MAPS, Order, dead_row, write_maps
 from edgead.optional import require
 from edgead.runtime.records.exports import write_csv, write_parquet
@@ -175,10 +175,13 @@ def _check_packages(request: ScoreRequest) -> None:
 
 def _check_places(request: ScoreRequest) -> None:
     """Raises BadInput: maps would be taken for pictures the next time, or the table would take the place of the list."""
-    folder = Path(request.source)
+    folder = Path(local(request.source))
     if folder.is_file() and request.out.exists() and request.out.samefile(folder):
         raise BadInput(f"-o {request.out} is the list that is to be judged", hint="choose another -o")
-    if request.maps is not None and folder.is_dir() and request.maps[1].resolve().is_relative_to(folder.resolve()):
+    if request.maps is None:
+        return
+    below = folder.is_dir() and request.maps[1].resolve().is_relative_to(folder.resolve())
+    if below or takes(request.source, request.maps[1] / "000000/000000000.png"):
         raise BadInput(
             f"--maps {request.maps[1]} lies in {folder}: the next run would take maps for pictures", hint="choose another folder"
         )

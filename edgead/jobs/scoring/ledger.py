@@ -11,6 +11,7 @@ import gzip
 import json
 import os
 import shutil
+import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ class Ledger:
             self.resumed = began is not None
             self.pictures, self.size = began if began is not None else self._listed(list_items)
             self.shards = -(-self.pictures // self.size)
-            self._starts = array("q", (self.folder / "starts").read_bytes())
+            self._starts = self._read_starts()
             found = {path.name for path in self._place.iterdir()}
             self._done = bytearray(f"{shard:06d}.gz" in found for shard in range(self.shards))
         except OSError as error:
@@ -82,13 +83,25 @@ class Ledger:
         """Pictures of a shard."""
         return min(self.size, self.pictures - shard * self.size)
 
+    def _read_starts(self) -> array[int]:
+        file = self.folder / "starts"
+        content = file.read_bytes()
+        if len(content) % 8 or len(content) // 8 < self.shards:
+            raise _damaged(file, _ANEW)
+        return array("q", content)
+
     def open_shards(self) -> Iterator[tuple[int, list[str]]]:
-        """Each shard that is not finished, and its items."""
-        with (self.folder / "list.jsonl").open("rb") as file:
+        """Each shard that is not finished, and its items. Raises StorageError: the list is damaged."""
+        path = self.folder / "list.jsonl"
+        with path.open("rb") as file:
             for shard in range(self.shards):
                 if not self._done[shard]:
-                    file.seek(self._starts[shard])
-                    yield shard, [json.loads(file.readline()) for _ in range(self.length(shard))]
+                    try:
+                        file.seek(self._starts[shard])
+                        items = [json.loads(file.readline()) for _ in range(self.length(shard))]
+                    except ValueError as error:
+                        raise _damaged(path, _ANEW) from error
+                    yield shard, items
 
     def keep(self, shard: int, rows: Sequence[Row]) -> None:
         """A shard is finished. Raises StorageError."""
@@ -104,7 +117,7 @@ class Ledger:
             try:
                 lines = gzip.decompress(file.read_bytes()).splitlines()
                 rows = [json.loads(line) for line in lines]
-            except (OSError, EOFError, ValueError) as error:
+            except (OSError, EOFError, ValueError, zlib.error) as error:
                 raise _damaged(file) from error
             if len(rows) != self.length(shard):
                 raise _damaged(file)
@@ -138,8 +151,10 @@ class Ledger:
         try:
             left = json.loads(file.read_bytes())
             pictures, size, run = int(left["pictures"]), int(left["shard"]), dict(left["run"])
+            if pictures < 1 or size < 1:
+                raise ValueError("no pictures")
         except (ValueError, TypeError, KeyError) as error:
-            raise _damaged(file) from error
+            raise _damaged(file, _ANEW) from error
         if different := [name for name, value in self._run.items() if run.get(name) != value]:
             told = "; ".join(f"its {name} is {run.get(name)}, not {self._run[name]}" for name in different)
             raise BadInput(
@@ -188,7 +203,10 @@ def _told(folder: Path) -> Iterator[None]:
         raise StorageError(f"cannot write {folder}: {error.strerror or error}", hint=_HINT) from error
 
 
-def _damaged(file: Path) -> StorageError:
-    return StorageError(
-        f"{file} is damaged", hint="remove it, and the same command judges those pictures again; or give --restart"
-    )
+_ANEW = "--restart throws away what that run left, and begins anew"
+
+
+def _damaged(
+    file: Path, hint: str = "remove it, and the same command judges those pictures again; or give --restart"
+) -> StorageError:
+    return StorageError(f"{file} is damaged", hint=hint)

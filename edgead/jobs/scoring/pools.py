@@ -21,6 +21,9 @@ WAITING = 2
 """Pieces that a worker has at once: the next one is there when it is done with one."""
 
 _READ = 1 << 16
+_ALONG = 1 << 14
+"""Bytes of a piece that fit into a pipe beside what is in it. A longer one is written when the worker has nothing else to do:
+else it might wait with its answer for us, and we with the piece for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +118,24 @@ class _Process:
         assert self._popen.stdin is not None and self._popen.stdout is not None
         self._in, self.out = self._popen.stdin, self._popen.stdout
         self.pieces: deque[Piece] = deque()
-        self.ready, self._rest = False, b""
+        self.ready, self._rest, self._later = False, b"", b""
         self._write(order_json(order))
 
     def give(self, piece: Piece) -> None:
         self.pieces.append(piece)
-        self._write(json.dumps({"first": piece.number, "items": piece.items}).encode() + b"\n")
+        line = json.dumps({"first": piece.number, "items": piece.items}).encode() + b"\n"
+        if len(self.pieces) > 1 and len(line) > _ALONG:
+            self._later = line
+        else:
+            self._write(line)
+
+    def done(self) -> Piece:
+        """The piece that was under way, of which it has told the rows."""
+        piece, line = self.pieces.popleft(), self._later
+        if line:
+            self._later = b""
+            self._write(line)
+        return piece
 
     def read(self) -> list[dict[str, Any]] | None:
         """What it has answered since; None: it is dead. Only called when there is something to read."""
@@ -205,7 +220,7 @@ class Processes:
             if "failed" in answer:
                 raise raised(answer)
             if "rows" in answer:
-                outcomes.append(Outcome(one.pieces.popleft(), answer["rows"]))
+                outcomes.append(Outcome(one.done(), answer["rows"]))
             one.ready = True
         return outcomes
 

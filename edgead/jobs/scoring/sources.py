@@ -116,7 +116,7 @@ def _of_path(path: Path) -> Source:
     if (path / FILE_NAME).is_file() or any(path.glob(f"*/{FILE_NAME}")):
         return _of_records(path)
     folder, skipped = path.absolute(), Counter[str]()
-    return Source(f"folder {path}", lambda: _below(folder, skipped), skipped=skipped)
+    return Source(f"folder {path}", lambda: _not_too_deep(str(path), _below(folder, skipped)), skipped=skipped)
 
 
 def _below(folder: Path, skipped: Counter[str]) -> Iterator[str]:
@@ -137,7 +137,7 @@ def _below(folder: Path, skipped: Counter[str]) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 skipped["hidden files and folders"] += 1
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 status = entry.stat()
                 if (status.st_dev, status.st_ino) not in seen:
                     seen.add((status.st_dev, status.st_ino))
@@ -152,6 +152,21 @@ def _below(folder: Path, skipped: Counter[str]) -> Iterator[str]:
     top = folder.stat()
     seen.add((top.st_dev, top.st_ino))
     return walk(str(folder))
+
+
+def _not_too_deep(told: str, items: Iterator[str]) -> Iterator[str]:
+    """Raises BadInput: folders in folders without end."""
+    try:
+        yield from items
+    except RecursionError as error:
+        raise BadInput(f"{told}: folders are nested too deep", hint="give one that is further down") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: what reads it tells
+        return False
 
 
 def _is_picture(name: str) -> bool:
@@ -259,7 +274,7 @@ class _Remote:
 def _matching(system: _Local | _Remote, root: str, parts: tuple[str, ...], skipped: Counter[str]) -> Iterator[str]:
     """Pictures whose path below a folder matches a pattern; ``**`` is any number of folders. Each is looked at once."""
     skipped.clear()
-    whole, steps = re.compile(_expression(parts)), [re.compile(_expression((part,))) for part in parts]
+    whole, steps = _compiled(parts), [_compiled((part,)) for part in parts]
     deep = parts.index("**") if "**" in parts else len(parts)
 
     def walk(folder: str, before: str, depth: int) -> Iterator[str]:
@@ -274,7 +289,22 @@ def _matching(system: _Local | _Remote, root: str, parts: tuple[str, ...], skipp
             else:
                 skipped["files that do not match or are no pictures"] += 1
 
-    return walk(root, "", 0)
+    return _not_too_deep("/".join(parts), walk(root, "", 0))
+
+
+def takes(pattern: str, file: Path) -> bool:
+    """Would a pattern of this machine take this file? Raises BadInput: it is no pattern."""
+    if is_address(pattern) or not _MAGIC.search(pattern):
+        return False
+    return _compiled(Path(local(pattern)).absolute().parts[1:]).fullmatch("/".join(file.absolute().parts[1:])) is not None
+
+
+def _compiled(parts: tuple[str, ...]) -> re.Pattern[str]:
+    try:
+        return re.compile(_expression(parts))
+    except re.error as error:
+        told = f"{'/'.join(parts)} is no pattern: {error.msg}"
+        raise BadInput(told, hint="in brackets, from the smaller to the larger: [0-9]") from error
 
 
 def _expression(parts: tuple[str, ...]) -> str:
@@ -296,7 +326,7 @@ def _piece(text: str) -> str:
     if text == "?":
         return "[^/]"
     if len(text) > 2 and text.startswith("["):
-        inside = text[1:-1].replace("\\", "\\\\")
+        inside = re.sub(r"([\\\[^&~|])", r"\\\1", text[1:-1])
         return f"[^/{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
     return re.escape(text)
 
@@ -320,11 +350,18 @@ def _of_list(text: str, column: str | None, root: Path | None) -> Source:
 def _check_start(told: str, head: list[str], start: Path) -> None:
     """Refuse a list whose relative paths mean another folder. Raises BadInput."""
     names = [one for one in head if one and "\0" not in one and not is_address(one) and not Path(local(one)).is_absolute()]
-    if names and not any((start / name).exists() for name in names) and any(Path(name).exists() for name in names):
+    if names and not any(_exists(start / name) for name in names) and any(_exists(Path(name)) for name in names):
         raise BadInput(
             f"{told}: {names[0]} is not below {start}, where relative paths start",
             hint="there is one here: give --root . (or another folder)",
         )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long: what reads it tells
+        return False
 
 
 def _of_csv(text: str, column: str | None) -> Iterator[str]:
@@ -396,10 +433,18 @@ def _opened(text: str) -> Iterator[IO[bytes]]:
             file = system.open(path, "rb")
         except Exception as error:  # each file system raises its own
             raise BadInput(f"cannot read {redact(text)}: {one_line(str(error))}", hint="check the address") from error
+        with file:
+            try:
+                yield file
+            except EdgeadError:
+                raise
+            except Exception as error:  # it broke off: see above
+                told = one_line(str(error)) or type(error).__name__
+                raise StorageError(f"cannot read {redact(text)}: {told}", hint="the same command begins again") from error
     else:
         try:
             file = open_file(Path(text))
         except OSError as error:
             raise BadInput(f"cannot read {text}: {error.strerror or error}", hint="check the path") from error
-    with file:
-        yield file
+        with file:
+            yield file

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from edgead.errors import BadInput
+from edgead.models.learning.curve import Curve
 from edgead.models.learning.progress import Progress, silent
 
 KEEP_EVERY_S = 60.0
@@ -101,6 +102,7 @@ def run(
     patience: int = 0,
     stage: str = "training",
     checkpoint: Checkpoint | None = None,
+    curves: list[Curve] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Train.
@@ -117,6 +119,7 @@ def run(
         patience: so many looks without a better one end the training; 0: none do.
         stage: as progress tells it.
         checkpoint: goes on from there, and is kept there.
+        curves: how the losses went is added to them; None: nobody asks.
         clock: s, of the checkpoint.
 
     Returns:
@@ -126,7 +129,8 @@ def run(
         BadInput: the loss is no number any more, or the checkpoint is of another training.
     """
     chosen = tuple(name for name, part in parts.items() if isinstance(part, torch.nn.Module)) if best is None else best
-    told = _Told(parts, generator, chosen)
+    curve = Curve.over(stage, count)
+    told = _Told(parts, generator, chosen, curve)
     if checkpoint is not None and (kept := checkpoint.read(stage)) is not None:
         told.restore(kept)
     written = clock()
@@ -136,20 +140,24 @@ def run(
         if not math.isfinite(loss):
             raise BadInput(f"the training diverged: the loss of step {i + 1} is {loss}", hint="a smaller learning rate may help")
         told.done = i + 1
+        curve.step(told.done, loss)
         if heldout is not None and (told.done % every == 0 or told.done == count):
             told.look(heldout())
         if checkpoint is not None and (told.done == count or clock() - written >= checkpoint.every_s):
             checkpoint.write(stage, told.state())
             written = clock()
         report(stage, told.done / count)
-    return told.take_best()
+    curve.kept = told.take_best()
+    if curves is not None and curve.loss:
+        curves.append(curve)
+    return curve.kept
 
 
 class _Told:
     """Where a training stands."""
 
-    def __init__(self, parts: Mapping[str, Stateful], generator: torch.Generator, chosen: tuple[str, ...]) -> None:
-        self._parts, self._generator, self._chosen = parts, generator, chosen
+    def __init__(self, parts: Mapping[str, Stateful], generator: torch.Generator, chosen: tuple[str, ...], curve: Curve) -> None:
+        self._parts, self._generator, self._chosen, self._curve = parts, generator, chosen, curve
         self.done = 0
         self.worse = 0
         self._best: dict[str, Any] = {}
@@ -158,6 +166,7 @@ class _Told:
 
     def look(self, loss: float) -> None:
         """A held-out loss; one that is no number is the worst."""
+        self._curve.look(self.done, loss)
         if not loss < self._loss:
             self.worse += 1
             return
@@ -171,7 +180,7 @@ class _Told:
 
     def state(self) -> dict[str, Any]:
         parts = {name: part.state_dict() for name, part in self._parts.items()}
-        told = {"done": self.done, "worse": self.worse, "loss": self._loss, "at": self._at}
+        told = {"done": self.done, "worse": self.worse, "loss": self._loss, "at": self._at, "curve": self._curve.to_json()}
         return {**told, "parts": parts, "best": self._best, "generator": self._generator.get_state()}
 
     def restore(self, kept: Mapping[str, Any]) -> None:
@@ -180,3 +189,5 @@ class _Told:
         self._generator.set_state(kept["generator"])
         self.done, self.worse, self._loss, self._at = (kept[name] for name in ("done", "worse", "loss", "at"))
         self._best = dict(kept["best"])
+        if "curve" in kept:  # not in checkpoints of before
+            self._curve.restore(kept["curve"])
