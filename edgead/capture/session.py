@@ -188,6 +188,7 @@ class Session:
                 continue
             except (UnreadableFrame, FrameDoubtful):
                 self._unreadable += 1
+                self._tell(self.state)
                 continue
             heard_ns = self._clock.now_ns()
             asked = self._was_asked()

@@ -163,12 +163,17 @@ def _read(file: Path) -> dict[str, User]:
 
 
 def _password() -> str:
-    if sys.stdin.isatty():
-        first = getpass.getpass("password: ")
-        if first != getpass.getpass("once more: "):
-            raise BadInput("the two are not the same", hint="try again")
-        return first
-    return sys.stdin.readline(2000).rstrip("\n")
+    try:
+        if sys.stdin.isatty():
+            first = getpass.getpass("password: ")
+            if first != getpass.getpass("once more: "):
+                raise BadInput("the two are not the same", hint="try again")
+            return first
+        return sys.stdin.readline(2000).rstrip("\n")
+    except EOFError:
+        raise BadInput("no password was given", hint="type it, or echo PASSWORD | edgead users add ...") from None
+    except UnicodeDecodeError:
+        raise BadInput("the password holds bytes that are no text", hint="give it in UTF-8") from None
 
 
 command = actions(__doc__, add=add, token=token, remove=remove, list=list_)

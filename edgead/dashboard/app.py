@@ -101,11 +101,11 @@ def _endpoint(board: Board, answer: Answer, role: str, *, secure: bool) -> Calla
             query = {name: request.query_params.getlist(name) for name in request.query_params}
             ask = Ask(who, request.state.client, request.path_params, query, await _body(request))
             told = await run_in_threadpool(answer, board, ask)
+            return _response(told if isinstance(told, Reply) else Reply(told), secure=secure)
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception as error:  # noqa: BLE001 - each has its answer; what is a bug is logged with its trace
-            return _failed(error)
-        return _response(told if isinstance(told, Reply) else Reply(told), secure=secure)
+            return _failed(board, error)
 
     return endpoint
 
@@ -126,13 +126,13 @@ async def _body(request: Request) -> dict[str, Any]:
     return found
 
 
-def _failed(error: Exception) -> Response:
+def _failed(board: Board, error: Exception) -> Response:
     if isinstance(error, Refused):
-        return _no(error.status, str(error), error.hint)
+        return _no(error.status, board.shown(str(error)), board.shown(error.hint))
     if isinstance(error, TooLarge):
         return _no(413, f"a request is {MOST_BYTES} bytes at most")
     if isinstance(error, EdgeadError):
-        return _no(400 if isinstance(error, BadInput) else 409, str(error), error.hint)
+        return _no(400 if isinstance(error, BadInput) else 409, board.shown(str(error)), board.shown(error.hint))
     _log.error("internal error", exc_info=error)
     return _no(500, "internal error; the dashboard's log has its trace")
 

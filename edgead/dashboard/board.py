@@ -27,6 +27,12 @@ class Board:
     doors: Doors
     now: Callable[[], datetime] = utc_now
 
+    def shown(self, text: str) -> str:
+        """A text for browsers (:meth:`edgead.dashboard.places.Place.shown`)."""
+        for place in self.hub.places.values():
+            text = place.shown(text)
+        return text
+
     def place(self, name: str | None) -> Place:
         """The camera of this id. Raises Refused."""
         if name is None:

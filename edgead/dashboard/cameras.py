@@ -76,9 +76,9 @@ def _how(place: Place, state: Mapping[str, Any]) -> dict[str, Any]:
         return {"state": "unreachable", "fault": fault, "camera": "lost", "notices": {}}
     return {
         "state": state["state"],
-        "fault": state["fault"],
+        "fault": place.shown(state["fault"]),
         "camera": state["device"],
-        "notices": state["notices"],
+        "notices": {name: place.shown(words) for name, words in state["notices"].items()},
     }
 
 

@@ -55,7 +55,8 @@ class Labelled:
 
 def write_zip(out: IO[bytes], form: str, pictures: Sequence[Labelled]) -> None:
     """All of them; a picture that vanishes meanwhile is left out."""
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:  # PNG is packed already
+    # PNG is packed already; a box without a battery may have saved pictures in 1970, before any zip
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True, strict_timestamps=False) as archive:
         kept = [one for one in pictures if one.kind is not None and _put(archive, form, one)]
         if form == "coco":
             archive.writestr("annotations.json", json.dumps(_coco(kept), indent=1))

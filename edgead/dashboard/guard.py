@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import secrets
@@ -70,10 +71,20 @@ class Guard:
             return
         scope.setdefault("state", {})
         scope["state"].update(who=who, client=self._client(scope, headers), cookie=cookie)
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await secured(message)
+
         try:
-            await self._app(scope, _bounded(receive), secured)
+            await self._app(scope, _bounded(receive), noted)
         except TooLarge:
             await _refuse(secured, 413, f"a request is {MOST_BYTES} bytes at most")
+        except asyncio.CancelledError:  # only the server does that, when it stops and has waited long enough
+            if not begun:
+                await _refuse(secured, 503, "the dashboard stops")
 
     def _fault(self, scope: MutableMapping[str, Any], headers: dict[str, str], csrf: str) -> tuple[int, str] | None:
         """Status and words; None: it may pass."""

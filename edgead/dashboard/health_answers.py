@@ -10,6 +10,7 @@ from typing import Any
 from edgead import __version__
 from edgead.dashboard.asking import Ask, Reply
 from edgead.dashboard.board import Board
+from edgead.dashboard.hub import LATE_S
 from edgead.dashboard.line_answers import line
 from edgead.dashboard.places import Place
 from edgead.dashboard.proof import page
@@ -53,13 +54,15 @@ def _checks(board: Board, place: Place) -> list[dict[str, Any]]:
     latency, budget = camera["latency"], camera["budget_ms"]
     if latency is not None:
         misses = sum(latency["misses"].values())
+        lately = board.hub.late_lately(place)
         words = f"p99 {latency['p99']:.1f} ms" + (f" of {budget:g} ms" if budget else "") + f", {misses} late"
-        found.append(check("latency", not misses and (not budget or latency["p99"] <= budget), words))
+        words += f", none of them in the last {LATE_S / 60:g} min" if misses and not lately else ""
+        found.append(check("latency", not lately and (not budget or latency["p99"] <= budget), words))
     disk = camera["disk"]
     if disk["free_mb"] is not None:
         words = f"{disk['free_mb']:,.0f} MB free, {disk['records_waiting']} records wait, {disk['records_lost']} lost"
         found.append(check("disk", disk["free_mb"] > LITTLE_MB and not disk["records_lost"], words))
-    found += [check(f"thread {name}", False, f"died of {cause}") for name, cause in state.get("threads", {}).items()]
+    found += [check(f"thread {name}", False, place.shown(f"died of {cause}")) for name, cause in state.get("threads", {}).items()]
     return found
 
 
@@ -86,8 +89,8 @@ def _disks(board: Board) -> dict[str, dict[str, Any]]:
         try:
             there = os.statvfs(place.data)
         except OSError:
-            found[place.station] = {"folder": str(place.data), "free_mb": None, "total_mb": None}
+            found[place.station] = {"folder": place.data.name, "free_mb": None, "total_mb": None}
             continue
         free, total = (round(blocks * there.f_frsize / 1e6) for blocks in (there.f_bavail, there.f_blocks))
-        found[place.station] = {"folder": str(place.data), "free_mb": free, "total_mb": total}
+        found[place.station] = {"folder": place.data.name, "free_mb": free, "total_mb": total}
     return found

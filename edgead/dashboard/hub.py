@@ -24,6 +24,8 @@ SILENT_S = 5.0
 POLL_S = 0.5
 LINE_S = 0.25
 """How often a camera is told of at most."""
+LATE_S = 600.0
+"""A late part is a fault for so long."""
 BEHIND = 500
 """Events that wait for a browser; of more the oldest are lost to it."""
 
@@ -78,6 +80,7 @@ class Hub:
         self._told: dict[str, dict[str, Any]] = {}
         self._told_ns: dict[str, int] = {}
         self._last: dict[str, dict[str, Any]] = {}
+        self._late: dict[str, tuple[float, int | None]] = {}  # how many parts were late, and when it became more
         self._pictures: dict[tuple[str, bool], tuple[bytes, int]] = {}
         self._tails = {one.id: Tail(one, shifts, now) for one in places.values()}
         self._readers: set[Reader] = set()
@@ -96,6 +99,11 @@ class Hub:
         """The newest one that was told, JPEG, and the number of its part; None: none was, or the station is silent: an old one is
         not what is now."""
         return self._pictures.get((place.id, overlay)) if self._reachable(place) else None
+
+    def late_lately(self, place: Place) -> bool:
+        """Was a part late within the last `LATE_S` seconds? One that was late before we listened counts as late when we began."""
+        late_ns = self._late.get(place.id, (0, None))[1]
+        return late_ns is not None and self._clock.now_ns() - late_ns < LATE_S * 1e9
 
     def camera(self, place: Place) -> dict[str, Any]:
         """A CAMERA."""
@@ -159,7 +167,12 @@ class Hub:
             self._pictures[place.id, bool(message["overlay"])] = picture, int(message["part_id"])
             return
         state = state_of(message)
+        self._count_late(place, state)
         parts = [part(place, {**one, "part_id": int(one["part_id"])}) for one in message["parts"]]
+        before = self._last.get(place.id)
+        if not self._reachable(place) or (parts and before is not None and parts[0]["part_id"] < before["part_id"]):
+            for overlay in (False, True):  # it has begun anew, and counts parts anew: a picture of before is of another part
+                self._pictures.pop((place.id, overlay), None)
         self._told[place.id], self._told_ns[place.id] = state, self._clock.now_ns()
         if parts:
             self._last[place.id] = parts[-1]
@@ -167,6 +180,10 @@ class Hub:
                 for one in parts:
                     self.tell("part", one)
         self._changed.add(place.id)
+
+    def _count_late(self, place: Place, state: Mapping[str, Any]) -> None:
+        late, (before, when_ns) = sum(state["late"].values()), self._late.get(place.id, (0, None))
+        self._late[place.id] = late, self._clock.now_ns() if late > before else when_ns
 
     async def _follow(self) -> None:
         """The records, in a thread of their own."""
@@ -176,11 +193,11 @@ class Hub:
                     continue
                 try:
                     parts = await asyncio.to_thread(self._tails[place.id].poll)
+                    for one in parts:
+                        self.tell("part", one)
                 except Exception:  # noqa: BLE001 - one camera's records must not keep the others from being shown
                     _log.exception("%s: the records cannot be followed", place.id)
                     continue
-                for one in parts:
-                    self.tell("part", one)
                 if parts:
                     self._changed.add(place.id)
             await asyncio.sleep(POLL_S)
@@ -193,11 +210,11 @@ class Hub:
             since += 1
             look = set(self.places) if since % 8 == 0 else self._changed  # also what falls silent
             self._changed = set()
-            try:
-                for name in look if self._readers else ():
+            for name in look if self._readers else ():
+                try:
                     self._show_one(name)
-            except Exception:  # noqa: BLE001 - a bug in one camera must not keep the others from being shown
-                _log.exception("the line cannot be shown")
+                except Exception:  # noqa: BLE001 - a bug in one camera must not keep the others from being shown
+                    _log.exception("%s cannot be shown", name)
 
     def _show_one(self, name: str) -> None:
         told = self.camera(self.places[name])

@@ -106,7 +106,7 @@ class Listener:
             message = json.loads(head, parse_constant=_no_number)
             if isinstance(message, dict) and message.get("v") == 1:
                 self._told(message, picture)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             _log.debug("a datagram that is none of a station's: %r", error)
 
 

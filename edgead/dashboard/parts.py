@@ -126,7 +126,7 @@ def whole(
     return {
         **part(place, row, review),
         **stages,
-        "source": row["source"] or "",
+        "source": Path(source).name if (source := row["source"] or "").startswith("/") else source,
         "line_part_id": row["line_part_id"],
         "acknowledged": row["acknowledged"],
         "bundle": row["bundle"] or "",

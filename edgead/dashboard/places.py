@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,17 @@ class Place:
         if self.camera.bundle is not None:
             return {0: self.camera.bundle}
         return {n: one if isinstance(one, Path) else one.bundle for n, one in self.camera.recipes.items()}
+
+    def shown(self, text: str) -> str:
+        """A text for browsers: of files only the names, not where on this machine they lie."""
+        named = [self.file, self.data, self.live, *self.bundles().values(), self.camera and self.camera.recipe_file]
+        folders = {path.absolute().parent for path in named if path} | {
+            path.absolute() for path in (self.data, self.live) if path
+        }
+        for folder in sorted(map(str, folders), key=len, reverse=True):
+            if folder != "/":
+                text = re.sub(rf"(?<![\w./-]){re.escape(folder)}/", "", text)
+        return text
 
     def recipe_of(self, engine: str | None) -> int | None:
         """The recipe whose engine that is, by the name that records have; None: it cannot be told."""

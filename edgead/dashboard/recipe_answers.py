@@ -26,7 +26,7 @@ def recipes(board: Board, ask: Ask) -> dict[str, Any]:
     why_not = _why_not(place)
     return {
         "current": now.number,
-        "recipes": [{"number": number, "bundle": path.name, **_named(path)} for number, path in place.bundles().items()],
+        "recipes": [{"number": number, "bundle": path.name, **_named(place, path)} for number, path in place.bundles().items()],
         "changeable": not why_not,
         "why_not": why_not,
         "shadow": _shadow(place, ask.moment("since", board.now())),
@@ -66,12 +66,12 @@ def _why_not(place: Place) -> str:
     return ""
 
 
-def _named(path: Path) -> dict[str, str]:
+def _named(place: Place, path: Path) -> dict[str, str]:
     """The part's name and the digest, or what is wrong with the bundle."""
     try:
         bundle = Bundle.open(path)
     except EdgeadError as error:
-        return {"name": "", "digest": "", "fault": str(error)}
+        return {"name": "", "digest": "", "fault": place.shown(str(error))}
     return {"name": bundle.manifest.name, "digest": bundle.digest}
 
 

@@ -13,6 +13,7 @@ from edgead.dashboard.board import Board
 from edgead.dashboard.export import FORMATS, Labelled, write_zip
 from edgead.dashboard.part_answers import part, row_of, seq_of
 from edgead.dashboard.reviews import LABELS, Reviews
+from edgead.errors import StorageError
 
 MOST_EXPORTED = 5000
 """Pictures in one file."""
@@ -78,6 +79,14 @@ def _export(board: Board, ask: Ask, form: str, since: str | None) -> Reply:
     if not found:
         raise Refused(404, "no picture is marked yet that is still kept", "mark parts under Review first")
     handle = tempfile.NamedTemporaryFile(prefix="edgead-export-", suffix=".zip", delete=False)  # noqa: SIM115 - sent, then removed
-    with handle:
-        write_zip(handle, form, sorted(found, key=lambda one: (one.station, one.camera, one.row["seq"]))[:MOST_EXPORTED])
+    try:
+        with handle:
+            write_zip(handle, form, sorted(found, key=lambda one: (one.station, one.camera, one.row["seq"]))[:MOST_EXPORTED])
+    except BaseException as error:
+        Path(handle.name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StorageError(
+                f"the file cannot be made: {error.strerror or error}", hint="the dashboard's machine needs room in its /tmp"
+            ) from error
+        raise
     return Reply(Path(handle.name), "application/zip", name=f"edgead-{form}.zip")

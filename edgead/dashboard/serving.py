@@ -116,6 +116,9 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._ending()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, _Protocol):
+                connection.end_stalled()
         await super().shutdown(sockets)
 
     def serve_until_told(self) -> None:
@@ -163,6 +166,11 @@ class _Protocol(H11Protocol):
         self._unwatch()
         self._go_on()
         super().connection_lost(exc)
+
+    def end_stalled(self) -> None:
+        """The server stops: a browser that takes nothing would keep it, and be cut off in the middle anyway."""
+        if self._stalled is not None:
+            self.transport.abort()
 
     @property
     def _busy(self) -> bool:

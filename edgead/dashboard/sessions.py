@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from edgead.clock import Clock
 from edgead.dashboard.users import ROLES, User, Users
 from edgead.errors import EdgeadError
+from edgead.words import one_line
 
 IDLE_S = 8 * 3600.0
 """A session that nobody used for so long is over."""
@@ -112,7 +113,7 @@ class Doors:
         finally:
             self._hashing.release()
         if user is None:
-            _log.warning("a wrong %s, %s", "token" if token else "password", ", ".join(counted))
+            _log.warning("a wrong %s, %s", "token" if token else "password", one_line(", ".join(counted)))
             return None
         with self._lock:
             now_ns = self._clock.now_ns()

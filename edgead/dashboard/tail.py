@@ -64,7 +64,7 @@ class Tail:
                 _log.warning("%s", error)
             self._fault = str(error)
             return []
-        self._fault, self._seen = "", state
+        self._fault, self._seen = "", () if len(found) >= PAGE else state  # there may be more of them
         self.counts = {key: dict(counted) for key, counted in self._counts.items()}  # others read them meanwhile
         self.causes = {shift: dict(counted) for shift, counted in self._causes.items()}
         return found

@@ -22,6 +22,7 @@ from edgead.engines.proof import check_reach
 from edgead.errors import EdgeadError
 from edgead.jobs.choosing import ThresholdRequest
 from edgead.jobs.threshold import Written, apply_thresholds, choose_thresholds, undo_thresholds
+from edgead.manifest import Threshold
 from edgead.runtime.records.history import History, Selection
 from edgead.runtime.records.replay import Replay, Trial, replay
 
@@ -34,6 +35,7 @@ LOOKED_AT = 2000
 
 _changing = threading.Lock()
 _replaying = threading.Semaphore(2)
+_counting = threading.Semaphore(2)
 
 
 def scores(board: Board, ask: Ask) -> dict[str, Any]:
@@ -43,6 +45,11 @@ def scores(board: Board, ask: Ask) -> dict[str, Any]:
     now = running(board.hub, place)
     _, record = now.open()
     threshold = record.threshold
+    with at_most(_counting, "the scores of two cameras are being counted already"):
+        return _scored(place, since, now, threshold)
+
+
+def _scored(place: Place, since: str | None, now: Running, threshold: Threshold) -> dict[str, Any]:
     level = float(threshold.rule.level) if place.camera is None or place.camera.threshold is None else place.camera.threshold
     rows = _levels(place, since) if parts.has_records(place) else []
     labels = {seq: label for seq, _, label in Reviews.of(place).labelled(place, since)}
@@ -201,7 +208,7 @@ def _change(board: Board, ask: Ask, place: Place, now: Running, what: str, why: 
         "old": float(before.threshold.rule.level),
         "new": float(after.threshold.rule.level),
         "digest": written.bundle.digest,
-        "warnings": warnings,
+        "warnings": [place.shown(warning) for warning in warnings],
         "unsigned": written.unsigned,
         "also": others(board.hub, place, now.path),
     }

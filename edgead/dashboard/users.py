@@ -132,6 +132,8 @@ def with_user(users: dict[str, User], name: str, role: str, password: str | None
         raise BadInput(f"there is no role {role!r}", hint=", ".join(ROLES))
     if password is not None and not SHORTEST <= len(password) <= LONGEST:
         raise BadInput(f"the password has {len(password)} characters", hint=f"{SHORTEST} at least, {LONGEST} at most")
+    if password is not None and not _is_text(password):
+        raise BadInput("the password holds bytes that are no text", hint="give it in UTF-8")
     before = users.get(name, User(name, role))
     hashed = before.password if password is None else str(hasher().hash(password))
     return {**users, name: replace(before, role=role, password=hashed)}
@@ -141,6 +143,8 @@ def with_token(users: dict[str, User], name: str, label: str, days: int | None) 
     """With a new token of a user, and the token, which is written nowhere. Raises BadInput."""
     if name not in users:
         raise BadInput(f"there is no user {name}", hint="edgead users add makes one")
+    if not label.isprintable() or len(label) > 100:
+        raise BadInput(f"the label {label[:60]!a} cannot be shown", hint="at most 100 letters, digits and signs")
     token = secrets.token_urlsafe(32)
     until = "" if days is None else (utc_now() + timedelta(days=days)).isoformat(timespec="seconds")
     user = users[name]
@@ -183,10 +187,11 @@ class Users:
         """Takes as long as argon2 does, whoever that is."""
         user = self.all().get(name)
         known = user is not None and bool(user.password)
+        given = password[:LONGEST].encode("utf-8", "surrogatepass")
         import argon2
 
         try:
-            self._hasher.verify(user.password if user is not None and known else self._nobody, password[:LONGEST])
+            self._hasher.verify(user.password if user is not None and known else self._nobody, given)
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHash):
             return None
         return user if known else None
@@ -204,6 +209,14 @@ class Users:
 def hasher() -> Any:
     """argon2id with the library's own costs. Raises MissingExtra."""
     return require("argon2", extra="dashboard", why="A file of users").PasswordHasher()
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _digest(token: str) -> str:

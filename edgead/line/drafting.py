@@ -477,11 +477,11 @@ supervision:
 
 def _address(answer: str) -> str:
     """What names files is made absolute: the station may be started from anywhere."""
+    if "${" in answer:  # nobody knows yet where that is
+        return answer
     scheme, colon, rest = answer.partition(":")
     if scheme in ("hot", "folder") and colon:
         return f"{scheme}:{Path(rest).expanduser().absolute()}"
-    if "${" in answer:
-        return answer
     from edgead.runtime.cameras import names_files
 
     return str(Path(answer).expanduser().absolute()) if names_files(answer) else answer

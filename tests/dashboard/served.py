@@ -102,8 +102,12 @@ class Served:
         assert self._server.started
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def stop(self) -> None:
+        """Begin to."""
         self._server.should_exit = True
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
         self._thread.join(PATIENCE_S)
         self._listener.close()
         assert not self._thread.is_alive()

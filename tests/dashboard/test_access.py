@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import subprocess
@@ -229,6 +230,16 @@ def test_what_would_be_open_to_others_or_makes_no_sense_is_refused_at_the_start(
     assert main(["dashboard", str(station), *options]) == 2
     told = capsys.readouterr().err
     assert words in told and "->" in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize(("typed", "words"), [(b"\xff" * 12, "no text"), (b"", "0 characters")])
+def test_a_password_that_cannot_be_one_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: bytes, words: str
+) -> None:
+    for errors in ("strict", "surrogateescape"):  # as locales have it
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed), "utf-8", errors))
+        assert main(["users", "add", "anna", "--role", "viewer", "--users", str(tmp_path / "users.json")]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_two_stations_of_one_name_are_refused(station: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

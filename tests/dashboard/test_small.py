@@ -85,6 +85,16 @@ def test_records_are_followed_as_they_are_written_also_when_a_new_file_begins(pl
     assert [part["part_id"] for part in tail.poll()] == [22, 23]
 
 
+def test_more_parts_than_are_read_at_once_are_told_though_nothing_follows(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgead.dashboard.tail.PAGE", 4)
+    tail = Tail(place, WHOLE_DAY, lambda: START + timedelta(hours=1))
+    write(place, range(1, 2))
+    tail.poll()
+    write(place, range(2, 12))  # and then the line stops
+    assert [part["part_id"] for _ in range(3) for part in tail.poll()] == list(range(2, 12))
+    assert tail.last is not None and tail.last["part_id"] == 11
+
+
 def test_parts_of_yesterday_are_not_counted_today(place: Place) -> None:
     write(place, range(1, 6), when=START - timedelta(hours=30))
     write(place, range(6, 9))

@@ -7,13 +7,14 @@ import socket
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgead.config.reading import read_station
 from edgead.errors import BadInput, BundleError, EdgeadError, StorageError
 from edgead.line.checking import check_file
-from edgead.line.drafting import QUESTIONS, Question, drafted
+from edgead.line.drafting import QUESTIONS, Question, drafted, rendered
 from edgead.line.neighbours import Answering, answering, neighbours
 from tests.cli.test_run import write_bundle
 
@@ -195,6 +196,13 @@ def test_whatever_is_answered_the_file_is_right_or_the_answer_was_refused(
                 given_ones["trigger"].partition(":")[0],
             )
             assert "#" not in config.cameras[0].address
+
+
+@pytest.mark.parametrize("camera", ["hot:${INCOMING}", "folder:${INCOMING}/day"])
+def test_a_folder_that_the_environment_names_stays_as_it_is(tmp_path: Path, camera: str) -> None:
+    answers = {"name": "a", "camera": camera, "bundle": "", "plc": "none", "trigger": "free"}
+    text = rendered(answers, tmp_path / "station.yaml")
+    assert yaml.safe_load(text)["cameras"][0]["address"] == camera
 
 
 def test_plcs_are_known_by_their_port_and_neighbours_from_the_kernel(tmp_path: Path) -> None:

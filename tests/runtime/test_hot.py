@@ -85,6 +85,16 @@ def test_what_was_taken_is_cleared_away_and_what_was_there_at_the_start_is_a_par
     assert (folder / "done/1.png").read_bytes() == b"of yesterday"
 
 
+def test_a_picture_that_takes_the_place_of_an_old_one_is_new(folder: Path) -> None:
+    (folder / "part.png").write_bytes(content(10))
+    clock = FakeClock()
+    camera = HotFolder(str(folder), clock=clock)
+    clock.advance(3600.0)
+    (folder / "part.png").write_bytes(content(90))
+    frame = camera.grab(1.0)
+    assert (frame.captured_at_ns, frame.age_ns) == (clock.now_ns(), 0), "else it would be called too old to be judged"
+
+
 def test_the_last_one_comes_again_when_nobody_asked_for_more(folder: Path) -> None:
     (folder / "1.png").write_bytes(content(10))
     camera = HotFolder(str(folder), clock=FakeClock(), after="delete")

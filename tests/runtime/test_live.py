@@ -197,6 +197,32 @@ def test_a_bug_in_telling_is_logged_once_and_ends_nothing(
     assert heard(listener)
 
 
+def test_a_bug_in_one_camera_keeps_no_other_from_being_told(tmp_path: Path, listener: socket.socket) -> None:
+    broken = Observed()
+    broken.broken = True
+    watched = [Watched(name, station, dict) for name, station in (("top", broken), ("side", Observed()))]
+    with ExitStack() as stack:
+        feed = LiveFeed(tmp_path, "line-1", watched, FakeClock())
+        stack.callback(feed.close)
+        feed.tick()
+    assert [head["camera"] for head, _ in heard(listener)] == ["side"]
+
+
+def test_who_comes_later_is_not_told_of_what_was_before(feed: Callable[..., Feed], tmp_path: Path) -> None:
+    it = feed(tmp_path)
+    for number in (1, 2):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+            one.setblocking(False)
+            path = tmp_path / f"dashboard-{number}.sock"
+            one.bind(str(path))
+            it.tick()
+            told = heard(one)
+            it.part(number)
+            path.unlink()
+            it.tick()
+            assert [(head["kind"], head["parts"]) for head, _ in told] == [("state", [])]
+
+
 def test_secrets_of_addresses_are_not_told(feed: Callable[..., Feed], tmp_path: Path, listener: socket.socket) -> None:
     it = feed(tmp_path)
     it.station.health = lambda: Health("faulted", "rtsp://user:geheim@cam/ is gone", 0, 0, 0, 0, {}, "lost")  # type: ignore[method-assign]

@@ -146,6 +146,16 @@ def test_it_is_taken_between_two_parts_with_the_old_one_named_and_given_back() -
         it.line.end()
 
 
+def test_a_number_that_differs_in_its_last_digit_only_is_taken() -> None:
+    """Raw model units may be large: 400.0001 reads as 400."""
+    with Book() as it:
+        it.value = 400.0
+        until(lambda: len(it.noted) == 1)
+        it.value = 400.0001
+        until(lambda: len(it.noted) == 2)
+        it.line.end()
+
+
 def test_a_refusal_leaves_the_old_one_and_is_told_until_it_is_over() -> None:
     with Book() as it:
         it.value = 5.0

@@ -137,7 +137,7 @@ class HotFolder:
             )
         if after == "leave" and not known:
             self._seen.update(there)
-        self._early = set(there)
+        self._early = there
 
     def grab(self, timeout_s: float) -> Frame:
         """The next picture, waiting for it if need be.
@@ -159,12 +159,13 @@ class HotFolder:
             if self._closed:
                 raise CameraLost(f"{self._folder} is closed", hint="open it again")
         path, image = found
+        assert self._taken is not None
+        early = self._early.pop(path.name, None) == self._taken[1]  # one that took its place was not there at the start
         frame_id, self._next_id = self._next_id, self._next_id + 1
         if isinstance(image, BadInput):
             raise UnreadableFrame(str(image), hint=image.hint) from image
         now_ns = self._clock.now_ns()
-        made_ns = self._opened_ns if path.name in self._early else now_ns
-        self._early.discard(path.name)
+        made_ns = self._opened_ns if early else now_ns
         return Frame(image, str(self._folder), frame_id, made_ns, source=str(path), age_ns=now_ns - made_ns)
 
     def close(self) -> None:

@@ -161,6 +161,7 @@ class RecipeBook:
             None if wishing is None else Word(wishing.least, wishing.most),
             "",
         )  # in words: the PLC's threshold that is in force
+        self._granted: tuple[str, float] | None = None  # the same, exactly: who gave it, and the number
         self._end = threading.Event()
         self._thread: Supervised | None = None
         if plc is not None:
@@ -304,7 +305,8 @@ class RecipeBook:
         if wish.fault:
             self._refuse(f"that of {who}: {wish.fault}")
             return
-        if wished == self._wished:
+        granted = None if wish.threshold is None else (who, wish.threshold)
+        if granted == self._granted:
             self._station.notice("threshold", "")
             return
         try:
@@ -313,7 +315,7 @@ class RecipeBook:
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the line goes on as it was
             self._refuse(f"that of {who}: {told(error)}")
             return
-        self._wished = wished
+        self._wished, self._granted = wished, granted
         self._took(before, product)
         wishing.note(before.main, product.main, who)
 

@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -109,7 +110,7 @@ class LiveFeed:
         self._clock = clock or MonotonicClock()
         self._listeners: dict[Path, socket.socket] = {}
         self._looked_ns: int | None = None
-        self._failed = ""
+        self._failed: dict[str, str] = {}
         self._end, self._seen = threading.Event(), threading.Event()
         for one in watched:
             one.seen = self._seen
@@ -136,16 +137,22 @@ class LiveFeed:
 
     def tick(self) -> None:
         """Tell what is new; for the thread. Never waits, never raises."""
+        self._try("anything", self._look)
+        for one in self._watched:
+            one.wanted = bool(self._listeners)
+            if one.wanted:
+                self._try(one.name, partial(self._tell, one))
+            else:  # who comes later is not told of what is old by then
+                one.parts.clear()
+                one.newest = None
+
+    def _try(self, what: str, does: Callable[[], None]) -> None:
         try:
-            self._look()
-            for one in self._watched:
-                one.wanted = bool(self._listeners)
-                if one.wanted:
-                    self._tell(one)
+            does()
         except Exception as error:  # noqa: BLE001 - who looks on must not cost the line anything, whatever is wrong
-            if repr(error) != self._failed:
-                self._failed = repr(error)
-                _log.exception("nothing is told to the dashboard")
+            if repr(error) != self._failed.get(what):
+                self._failed[what] = repr(error)
+                _log.exception("the dashboard is not told of %s", what)
 
     def _work(self) -> None:
         while not self._end.wait(TICK_S if self._listeners else LOOK_S):

@@ -44,7 +44,7 @@ function Live({ camera, overlay }) {
     return () => { stopped = true; clearInterval(timer); if (url) URL.revokeObjectURL(url); };
   }, [camera.id]);
   if (!shown) return html`<div class="live"><${Empty}>${t("live.none")}<//></div>`;
-  const part = live.strip(camera.id).find((one) => String(one.part_id) === shown.part);
+  const part = live.strip(camera.id).filter((one) => String(one.part_id) === shown.part).at(-1); // a station that began anew counts parts anew
   return html`
     <figure class="live"><img src=${shown.url} alt=${t("live.alt", { camera: camera.id })} />
       ${shown.part && html`<figcaption>${t("plate.part", { id: shown.part })}${part && html` <${Mark} verdict=${part.verdict} />`}</figcaption>`}</figure>`;
