@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from edgead.errors import BadInput
-from edgead.families import methods
+from edgead.families import FAMILIES, methods
 from edgead.located import Located
 from edgead.typed import Between, Wrong, read
 from edgead.words import one_line
@@ -59,7 +59,7 @@ class Product:
 
     name: str
     good: str
-    method: str = "patchcore"
+    method: str = next(iter(FAMILIES))  # what comes first suits most, see docs/which-model.md
     options: dict[str, Any] = field(default_factory=dict)
     defects: tuple[str, ...] = ()
     labelled: str | None = None
