@@ -1,8 +1,8 @@
 """Import every module of edgead, each in a fresh interpreter state of one process; --line-box leaves out the torch rooms.
 
 The rooms models, training, importers and export, and the families' own, hold networks: without torch they cannot be imported,
-by their nature; and the dashboard is a web server. All else must import with nothing but the base dependencies, the table of
-families and their options, too.
+by their nature; and the dashboard and capture's preview are web servers. All else must import with nothing but the base
+dependencies, the table of families and their options, too.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import sys
 
 import edgead
 
-LAB_ROOMS = ("edgead.models", "edgead.training", "edgead.importers", "edgead.export", "edgead.trained", "edgead.dashboard")
+LAB_ROOMS = ("edgead.models", "edgead.training", "edgead.importers", "edgead.export", "edgead.trained")
+WEB = ("edgead.dashboard", "edgead.capture.preview")
 
 
 def _needs_more(name: str) -> bool:
     if name.startswith("edgead.families."):
         return not name.endswith((".contract", ".options"))
-    return name.startswith(LAB_ROOMS)
+    return name.startswith((*LAB_ROOMS, *WEB))
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +14,12 @@ from edgead.export.pages import Block, Heading, Picture, Table, Text, Tiles, wri
 from edgead.export.report import caption_of
 from edgead.jobs.pages import drawn
 from edgead.jobs.train import Trained
-from edgead.training.evaluate import answers
-from edgead.training.fit import TrainResult
-from edgead.training.oddest import Oddest
 from edgead.types import Frame, Image, Inspection, StageTimes, Verdict
 from edgead.words import plain
+
+if TYPE_CHECKING:
+    from edgead.training.fit import TrainResult
+    from edgead.training.oddest import Oddest
 
 
 def write_page(target: Path, made: Trained) -> None:
@@ -94,6 +96,8 @@ def _oddest(result: TrainResult) -> list[Block]:
 
 def _drawn(result: TrainResult, one: Oddest, number: int) -> Image:
     """The picture with the trained model's map, coloured up to the threshold."""
+    from edgead.training.evaluate import answers
+
     level = result.threshold.value
     verdict = Verdict.UNKNOWN if not math.isfinite(one.score) else Verdict.NG if one.score >= level else Verdict.OK
     frame = Frame(one.image, "", number, 0)
