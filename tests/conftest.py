@@ -56,6 +56,11 @@ def pytest_configure() -> None:
 
 
 END_S = 60.0  # of real time, for the process to end after its last test
+FAILED = pytest.StashKey[bool]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[FAILED] = exitstatus == pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -64,7 +69,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     def end() -> None:
         left = [f"{t.name} (of {_makers.get(t, '?')})" for t in threading.enumerate() if t.is_alive() and not t.daemon]
         os.write(2, f"the tests are over, and these threads did not end within {END_S:g} s: {', '.join(left)}\n".encode())
-        os._exit(3)
+        os._exit(1 if config.stash.get(FAILED, False) else 3)  # 1: as pytest itself says of tests that failed
 
     timer = threading.Timer(END_S, end)
     timer.daemon = True

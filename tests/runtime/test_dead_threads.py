@@ -427,7 +427,7 @@ def test_probes_metrics_and_the_supervisor_tell_of_dead_threads_of_a_station_and
     runner = threading.Thread(target=station.run)
     runner.start()
     server.start()
-    until(lambda: crew.deaths() and process.deaths())
+    until(lambda: crew.deaths() and process.deaths() and station.health().state == "faulted")
     report = supervisor.report()
     assert not report.ready and report.alive
     assert "line: faulted, output Panicking: its thread died of Panic: the driver has a bug" in report.reason
