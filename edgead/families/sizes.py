@@ -46,6 +46,10 @@ class SizeRule:
     """
 
     engine: ClassVar[Engine]
+    always: ClassVar[bool] = False
+    """A size is chosen also where nobody gives a budget; else its method's own one is taken."""
+    grows: ClassVar[bool] = False
+    """Larger sizes than its method's own one are tried, for it sees more of small defects there, as the quick model does."""
 
     def __init__(self, options: Any, given: Collection[str] = ()) -> None:
         self.options, self.given = options, given

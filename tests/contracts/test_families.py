@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from edgead.bundle import Bundle
 from edgead.calibration.judging.deviation import Limits
@@ -223,6 +224,22 @@ def test_it_is_measured_and_runs(
     assert main(["run", str(one.bundle), "--camera", str(tmp_path / "parts"), "--records", str(records)]) == 0
     capsys.readouterr()
     assert [json.loads(line)["verdict"] in ("OK", "NG") for line in records.read_text().splitlines()] == [True] * 3
+
+
+@every
+def test_its_size_rule_times_the_network_that_is_fitted(tried: Callable[[str], Tried], family: str) -> None:
+    """Or one with a bank of as many rows: `edgead train --budget-ms` predicts by it."""
+    one = tried(family)
+    assert find(family).sizes, "a family without a size rule is refused by --budget-ms"
+    rule = find(family).size_rule(one.options)
+    made = rule.unfitted((one.size, one.size), rule.banks(one.size**2, FEW)[0])
+    answers(made, [part(60, one.size)])
+    work = []
+    for detector in (made, one.result.detector):
+        with FlopCounterMode(display=False) as counted:
+            answers(detector, [part(60, one.size)])
+        work.append(counted.get_total_flops())
+    assert work[0] == pytest.approx(work[1], rel=0.05)
 
 
 @every
