@@ -25,6 +25,7 @@ from edgead.families.contract import FitData, Stopped
 from edgead.families.options import to_json
 from edgead.jobs.again import retrainer
 from edgead.models.detector import Detector
+from edgead.models.learning.steps import Checkpoint
 from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import PreprocessRecipe
 from edgead.trained import load_model, read_card
@@ -155,6 +156,29 @@ def test_a_training_that_is_interrupted_leaves_nothing(tried: Callable[[str], Tr
     with pytest.raises(KeyboardInterrupt):
         train(request, interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("family", [name for name in trained() if find(name).resumes])
+def test_an_interrupted_training_goes_on_and_comes_to_the_same_model(
+    tried: Callable[[str], Tried], family: str, tmp_path: Path
+) -> None:
+    one, done_in = tried(family), list[float]()
+    checkpoint = Checkpoint(tmp_path / "kept", "this one", every_s=0.0)
+
+    def interrupt(stage: str, done: float) -> None:
+        if stage in ("training", "students") and done >= 0.3:
+            raise KeyboardInterrupt
+
+    def go_on(stage: str, done: float) -> None:
+        if stage in ("training", "students"):
+            done_in.append(done)
+
+    with pytest.raises(KeyboardInterrupt):
+        find(family).bound(one.options)(dataclasses.replace(one.data, checkpoint=checkpoint, progress=interrupt))
+    again = find(family).bound(one.options)(dataclasses.replace(one.data, checkpoint=checkpoint, progress=go_on)).state_dict()
+    assert min(done_in) > 0.3  # not from the beginning
+    was = one.result.detector.state_dict()
+    assert all(torch.equal(again[name], was[name]) for name in was)
 
 
 @every
