@@ -31,8 +31,7 @@ ONCE = (
 SURE = 1.96
 
 FEWEST_SEEDS = 3
-"""Of fewer, Student's interval says nothing: with one degree of freedom it is 12.7 standard errors, and wider than what an AUROC can
-be."""
+"""Of fewer, Student's interval says nothing: with one degree of freedom it is 12.7 standard errors, wider than an AUROC can be."""
 
 BUILDS = Path(__file__).parents[1] / "results/rtx_builds.json"
 """Of `python -m benchmarks.rtx_builds`."""
@@ -156,7 +155,8 @@ def printed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def written(page: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Put the tables, and a paragraph for each method, between the marks of a page."""
     text = page.read_text("utf-8")
-    made = {"accuracy": accuracy(rows), "costs": costs(rows, rtx_builds()), "drawn": chosen_by_drawn(rows), "methods": paragraphs()}
+    cost = costs(rows, rtx_builds())
+    made = {"accuracy": accuracy(rows), "costs": cost, "drawn": chosen_by_drawn(rows), "methods": paragraphs()}
     for mark, lines in made.items():
         begin, end = f"<!-- begin {mark} -->\n", f"<!-- end {mark} -->"
         before, _, rest = text.partition(begin)

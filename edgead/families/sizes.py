@@ -19,7 +19,8 @@ USUAL_PX = 256
 class Engine:
     """What the exported engine of a family needs of PyTorch's time on one thread: the engine's milliseconds (`edgead export`,
     OpenVINO; docs/performance.md) over PyTorch's of ``python -m benchmarks.sizes --only ms``, one Zen 4 with VNNI, 128 to 512 px:
-    ours are within a fifth of these.
+    ours are within a fifth of these. Families on a backbone's features have SimpleNet's FP32 (two of them needed 0.97 and 1.05 of
+    its share); where INT8 was not measured, its figure is FP32's, and a smaller size may be chosen than would do.
 
     Attributes:
         fp32, int8: on one thread as well.

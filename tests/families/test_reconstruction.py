@@ -211,9 +211,7 @@ def test_a_preset_can_be_built_at_its_size(preset: Preset, how: str) -> None:
         pytest.skip("one way of training")
     side = preset.px(how)
     with torch.device("meta"):
-        detector = Reconstruction.build(
-            config_of(ReconstructionOptions(**preset.values(how)), (side, side)), (side, side)
-        )
+        detector = Reconstruction.build(config_of(ReconstructionOptions(**preset.values(how)), (side, side)), (side, side))
     assert detector.image_size == (side, side)
 
 

@@ -13,7 +13,7 @@ from edgead.models.detector import Detector
 class StudentsSizes(SizeRule):
     """Their cells see a patch of so many px, so what they see of a part depends on the size: none beyond their own is tried."""
 
-    engine: ClassVar[Engine] = Engine(1.0, 1.0, 0.5)
+    engine: ClassVar[Engine] = Engine(1.2, 1.2, 0.5)
 
     def sides(self) -> tuple[int, int]:
         return 16, SMALLEST_PX
