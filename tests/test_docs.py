@@ -70,14 +70,26 @@ def test_exit_codes_that_errors_have_are_documented() -> None:
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.M)} == codes | {0, 130}
 
 
+def environment(half: str) -> dict[str, str]:
+    """What a newcomer has after `. lab/bin/activate` or `. line/bin/activate`: of the wheel alone, where EDGEAD_TEST_LAB and
+    EDGEAD_TEST_LINE name such environments (.ci/run), else this one, with the repository."""
+    where = os.environ.get(f"EDGEAD_TEST_{half.upper()}")
+    env = os.environ | ({} if where else {"PYTHONPATH": str(ROOT)})
+    if where:
+        env.pop("PYTHONPATH", None)
+    bins = Path(where) / "bin" if where else Path(sys.executable).parent
+    return env | {"PATH": f"{bins}{os.pathsep}{os.environ['PATH']}"}
+
+
 def test_the_tutorial_leads_from_an_empty_folder_to_a_plc_that_sees_its_bits(tmp_path: Path) -> None:
     text = (ROOT / "docs/tutorial.md").read_text("utf-8")
-    steps = re.findall(r"<!-- (run|run: in the background|file: \S+) -->\n```(?:sh|yaml)\n(.*?)```", text, re.S)
-    assert len(steps) >= 7
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    text_of, station = [], None
+    steps = re.findall(r"<!-- (lab|line|run|run: in the background|file: \S+) -->\n```(?:sh|yaml)\n(.*?)```", text, re.S)
+    assert [how for how, _ in steps if how in ("lab", "line")] == ["lab", "line"] and len(steps) >= 9
+    env, text_of, station = environment("lab"), [], None
     for how, block in steps:
-        if how.startswith("file: "):
+        if how in ("lab", "line"):
+            env = environment(how)
+        elif how.startswith("file: "):
             (tmp_path / how.removeprefix("file: ")).write_text(block, "utf-8")
         elif how.endswith("background"):
             station = subprocess.Popen(["bash", "-euc", f"exec {block.strip()}"], cwd=tmp_path, env=env)
@@ -93,12 +105,17 @@ def test_the_tutorial_leads_from_an_empty_folder_to_a_plc_that_sees_its_bits(tmp
     assert station is not None and station.returncode == 0
 
 
+def test_the_environments_of_the_checks_are_those_that_the_tutorial_makes() -> None:
+    """The lab: .ci/lab.py reads its extras from the page."""
+    line = re.search(r"<!-- line -->\n```sh\n.*?\.whl(\[.*?\])", (ROOT / "docs/tutorial.md").read_text("utf-8"), re.S)
+    assert line is not None and f'"edgead{line[1]} @ file://$wheel"' in (ROOT / ".ci/run").read_text("utf-8")
+
+
 def test_the_first_hour_leads_from_a_camera_to_a_station_that_judges(tmp_path: Path) -> None:
     text = (ROOT / "docs/first-hour.md").read_text("utf-8")
     steps = re.findall(r"<!-- run -->\n```sh\n(.*?)```", text, re.S)
     assert len(steps) == 5
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    told = []
+    env, told = environment("lab"), []
     for block in steps:
         command = ["bash", "-euo", "pipefail", "-c", block]
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
