@@ -1,6 +1,6 @@
 """A lab as a newcomer has it: the wheel, what the tutorial's extras bring, and nothing of the repository on the path.
 
-pip would take minutes for it (torch, and CUDA where PyTorch's own index is not reached). The packages are therefore linked from the
+pip would take minutes for it (torch, and CUDA where PyTorch's own index is not reached). The packages are linked from the
 environment that runs this, which has them all; one that the extras do not bring is not there.
 
 Usage: python .ci/lab.py WHEEL FOLDER
