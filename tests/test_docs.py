@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -13,8 +14,9 @@ import click
 import pytest
 
 from edgead import errors
-from edgead.cli.main import VERBS, root
+from edgead.cli.main import VERBS, main, root
 from edgead.families import methods
+from edgead.jobs import manual
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/devices").glob("*.md"))]
@@ -62,6 +64,44 @@ def test_verbs_and_options_that_a_page_names_exist(page: Path) -> None:
         used = [re.split(r"[=,]", token)[0] for token in tokens if re.match(r"--?[a-z]", token)]
         wrong += [line for one in used if one.rstrip(".:;)") not in known]
     assert wrong == []
+
+
+def literals(file: Path) -> Iterator[str]:
+    """What stands in a module's strings, but for the docstrings of what is no verb: messages, hints, help, generated files."""
+    tree = ast.parse(file.read_text("utf-8"))
+    shown = tree.body[:1] if file.parent.name == "cli" and not file.stem.startswith("_") else []  # a verb's --help
+    silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and node not in shown}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent:
+            yield node.value
+
+
+def test_messages_send_people_to_pages_that_they_have() -> None:
+    """Whoever has the wheel alone has no docs/: `edgead docs PAGE` shows what lies in it."""
+    sent = set()
+    for file in sorted((ROOT / "edgead").rglob("*.py")):
+        for text in literals(file):
+            assert not re.search(r"\bdocs/[\w/-]+\.md", text) or file.stem == "_schemas", f"{file}: {text}"
+            sent |= set(re.findall(r"edgead docs ([\w-]+)", text))
+    for file in (ROOT / "edgead/deploy").rglob("*"):
+        if file.is_file():
+            text = file.read_text("utf-8")
+            assert not re.search(r"(?<!\.\./)docs/[\w/-]+\.md", text), file
+            sent |= set(re.findall(r"edgead docs ([\w-]+)", text))
+    assert len(sent) > 20
+    for name in sent:
+        assert manual.page(name).file.is_file()
+
+
+def test_pages_are_read_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["docs"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"{name} " in listed for name in ("thresholds", "devices/rtsp", "tutorial"))
+    for name in ("rtsp", "devices/rtsp", "docs/devices/rtsp.md"):
+        assert main(["docs", name]) == 0
+        assert capsys.readouterr().out == (ROOT / "docs/devices/rtsp.md").read_text("utf-8")
+    assert main(["docs", "treshold"]) == 2
+    assert "near: thresholds" in capsys.readouterr().err
 
 
 def test_exit_codes_that_errors_have_are_documented() -> None:

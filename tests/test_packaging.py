@@ -26,7 +26,7 @@ def test_the_sdist_takes_along_whatever_git_knows() -> None:
         return  # the sdist itself
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     manifest = (ROOT / "MANIFEST.in").read_text("utf-8").split()
-    named = {"edgead", ".gitignore", "MANIFEST.in", "README.md", "LICENSE", "pyproject.toml", *manifest}
+    named = {"edgead", ".gitignore", "MANIFEST.in", "README.md", "LICENSE", "pyproject.toml", "setup.py", *manifest}
     assert sorted({file.split("/")[0] for file in listed} - named) == []
 
 
