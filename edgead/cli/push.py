@@ -4,7 +4,7 @@
   edgead pull oci://registry.plant:5000/line/bolt@sha256:... -o bolt.edgead      on the box, with the digest that push printed
 
 The bundle goes as it is, with its signature, as one layer; the same bundle always has the same digest. Logins are Docker's
-(docker login), or EDGEAD_REGISTRY_USER and EDGEAD_REGISTRY_PASSWORD. See docs/fleet.md. Needs: pip install 'edgead[oci]'.
+(docker login), or EDGEAD_REGISTRY_USER and EDGEAD_REGISTRY_PASSWORD. See edgead docs fleet. Needs: pip install 'edgead[oci]'.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A part (docs/records.md).
+    """A part (edgead docs records).
 
     Attributes:
         seq: the order of writing.
@@ -118,7 +118,7 @@ class Row:
     help="UNKNOWN from LOW to below HIGH; none (to be said where the parts were judged with a band)",
 )
 @option("--engine", metavar="NAME", group=REPLAY, help="parts that this engine judged (default: the newest part's)")
-@option("--shadow", is_flag=True, help="what the station's shadow said of the same parts (docs/shadow.md)")
+@option("--shadow", is_flag=True, help="what the station's shadow said of the same parts (edgead docs shadow)")
 @option("--changes", is_flag=True, help="thresholds that were changed while the station ran")
 @option("--csv", type=PATH, metavar="FILE", help="write them there")
 @option("--parquet", type=PATH, metavar="FILE", help="write them there (needs edgead[parquet])")
