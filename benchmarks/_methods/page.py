@@ -31,7 +31,7 @@ ONCE = (
 SURE = 1.96
 
 FEWEST_SEEDS = 3
-"""Of fewer, Student's interval says nothing: with one degree of freedom it is 12.7 standard errors, wider than an AUROC can be."""
+"""Of fewer, Student's interval says nothing: with one degree of freedom it is 12.7 standard errors, wider than any AUROC."""
 
 BUILDS = Path(__file__).parents[1] / "results/rtx_builds.json"
 """Of `python -m benchmarks.rtx_builds`."""

@@ -167,7 +167,7 @@ def worth(model: str, metrics: Mapping[str, float]) -> list[str]:
         f"{INDENT}on {good} good and {defects} defective pictures",
     ]
     if image <= brightness:
-        lines.append(f"{INDENT}no more than brightness tells: it learned nothing on these parts (docs/methods.md)")
+        lines.append(f"{INDENT}no more than brightness tells: it learned nothing on these parts (edgead docs methods)")
     return lines
 
 

@@ -18,8 +18,8 @@ LEAST_PX = 64
 
 
 class ReconstructionSizes(SizeRule):
-    """Cells, stripes and windows are as large as the paper has them for its own size, and no larger networks for larger pictures were
-    tried: none beyond its own size is."""
+    """Cells, stripes and windows are as large as the paper has them for its own size, and larger networks were not tried: no size
+    beyond its own is."""
 
     engine: ClassVar[Engine] = Engine(1.0, 1.0, 0.5)
 
