@@ -26,10 +26,12 @@ from edgead.oci.address import OciAddress
 @PLAIN_HTTP
 @JSON
 def command(bundle: Path, address: OciAddress, trusted: tuple[Path, ...], plain_http: bool, as_json: bool) -> int:
+    from edgead.cli._console import told_progress
     from edgead.oci.transfer import push
     from edgead.signing import read_trusted
 
-    done = push(bundle, address, plain_http=plain_http, trusted=read_trusted(trusted))
+    with told_progress() as progress:
+        done = push(bundle, address, plain_http=plain_http, trusted=read_trusted(trusted), progress=progress)
     if as_json:
         print_json("push", done)
         return 0
