@@ -57,3 +57,9 @@ def test_extras_for_our_own_work_are_listed_and_not_refused(tmp_path: Path) -> N
     code, text = looked_at(tmp_path)
     assert code == 0 and "| gpl | 1.0 | GPL-3.0-only | test |" in text
     assert "Not installed here, not looked at: absent (station)" in text
+
+
+def test_an_extra_that_is_installed_nowhere_is_a_fault(tmp_path: Path) -> None:
+    installed(tmp_path, "edgead", "Provides-Extra: tensorrt", "Provides-Extra: s7", "Requires-Dist: nowhere; extra == 's7'")
+    code, told = looked_at(tmp_path)
+    assert code == 1 and "not looked at: s7" in told
