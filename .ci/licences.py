@@ -1,4 +1,5 @@
-"""The licences of what each extra installs, of the environment that runs this: `python .ci/licences.py [FILE.md] [--only EXTRA...]`.
+"""The licences of what each extra installs, of the environment that runs this:
+`python .ci/licences.py [FILE.md] [--only EXTRA...]`.
 
 It ends with 1 when an extra that users install brings a package under a hazardous licence (GPL, AGPL, non-commercial, ...), or
 under one that nobody has looked at, or is not installed here and nowhere else (`APART`). Extras for the project's own work
@@ -132,6 +133,10 @@ def packages(project: str, extras: Iterable[str]) -> tuple[list[Package], dict[s
     return listed, absent
 
 
+def _reason(extra: str) -> list[str]:
+    return [APART[extra]] if extra in APART else []
+
+
 def main(target: Path | None, only: list[str]) -> int:
     extras = only or ["", *sorted(distribution("edgead").metadata.get_all("Provides-Extra") or [])]
     listed, absent = packages("edgead", extras)
@@ -142,7 +147,7 @@ def main(target: Path | None, only: list[str]) -> int:
     lines += [
         "",
         *(
-            f"Not installed here, not looked at: {', '.join(sorted(names))} ({extra}: {APART.get(extra, '?')})"
+            f"Not installed here, not looked at: {', '.join(sorted(names))} ({': '.join([extra, *_reason(extra)])})"
             for extra, names in absent.items()
         ),
     ]
