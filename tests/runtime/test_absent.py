@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgead.errors import BadInput, CameraError, CameraLost, MissingExtra, OutputError
-from edgead.runtime.cameras.absent import AbsentCamera, Opening
+from edgead.runtime.absent import AbsentCamera, Opening
 from edgead.runtime.later import PAUSE_S, LateLink, LateOutput, Later, LateTriggers
 from edgead.runtime.loop.triggers import CameraTrigger
 from edgead.runtime.opening import Attempts

@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from edgead.clock import Clock, MonotonicClock
-from edgead.errors import BadInput, OutputError
-from edgead.runtime.plc.conditions import Condition
+from edgead.errors import BadInput, LinkError, OutputError
+from edgead.runtime.conditions import Condition
 from edgead.runtime.plc.handshake import Accepted, Handshake, Result, Timing
 from edgead.runtime.plc.ownership import new_boot
 from edgead.runtime.plc.signals import Cause, Fault, FromPlc, ToPlc
@@ -57,15 +57,6 @@ _TOLD_OTHERWISE = ("connection", "blind", "starting")
 _BLIND = "the station's own block cannot be read there, so another station that writes it would not be noticed"
 
 _log = logging.getLogger("edgead.plc")
-
-
-class LinkError(OutputError):
-    """An exchange failed. `cause` is one word for counters: "connect", "timeout", "refused", "silent", "closed",
-    "login", "certificate", "adapter"."""
-
-    def __init__(self, message: str, *, cause: str, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.cause = cause
 
 
 class PlcLink(Protocol):

@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from edgead.errors import BadInput
-from edgead.runtime.plc.conditions import Complaints, Condition
+from edgead.runtime.conditions import Condition
+from edgead.runtime.plc.conditions import Complaints
 from edgead.runtime.plc.ownership import Ownership, Phase
 from edgead.runtime.plc.signals import Cause, Fault, FromPlc, ToPlc, as_f32
 from edgead.types import Verdict

@@ -15,9 +15,9 @@ from typing import Any
 
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
+from edgead.runtime.conditions import Condition
 from edgead.runtime.listening import check_host, refused, try_listening
 from edgead.runtime.plc.certificates import read_certificate
-from edgead.runtime.plc.conditions import Condition
 from edgead.runtime.plc.loops import LoopThread
 from edgead.runtime.plc.opcua import asyncua
 from edgead.runtime.records.wallclock import believable, clock_says, day, utc_now
