@@ -145,7 +145,7 @@ class Views:
         outputs: Sequence[Output],
         clock: Clock,
         *,
-        combine: str | int = "any",
+        combine: str | int,
         output_capacity: int = 64,
         first_part_id: int = 1,
     ) -> None:

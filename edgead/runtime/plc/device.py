@@ -20,6 +20,7 @@ from edgead.errors import BadInput, LinkError, OutputError
 from edgead.runtime.conditions import Condition
 from edgead.runtime.plc.handshake import Accepted, Handshake, Result, Timing
 from edgead.runtime.plc.ownership import new_boot
+from edgead.runtime.plc.settings import CYCLE_MS, HEARTBEAT_TIMEOUT_MS
 from edgead.runtime.plc.signals import Cause, Fault, FromPlc, ToPlc
 from edgead.runtime.threads import Supervised
 from edgead.types import Inspection, Trigger, Verdict
@@ -122,10 +123,10 @@ class PlcDevice:
         self,
         link: PlcLink,
         clock: Clock | None = None,
-        cycle_s: float = 0.005,
+        cycle_s: float = CYCLE_MS / 1000,
         *,
         timing: Timing | None = None,
-        heartbeat_timeout_s: float | None = 1.0,
+        heartbeat_timeout_s: float | None = HEARTBEAT_TIMEOUT_MS / 1000,
         recipe: int = 0,
         boot: int | None = None,
         name: str = "plc",

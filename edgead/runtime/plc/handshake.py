@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from edgead.errors import BadInput
+from edgead.runtime import LOOP_TIMEOUT_S
 from edgead.runtime.conditions import Condition
 from edgead.runtime.plc.conditions import Complaints
 from edgead.runtime.plc.ownership import Ownership, Phase
@@ -49,7 +50,7 @@ class Timing:
     """
 
     capacity: int = 8
-    loop_timeout_s: float = 1.0
+    loop_timeout_s: float = LOOP_TIMEOUT_S
     plc_timeout_s: float = 1.0
     plc_beats: bool = True
     result_timeout_s: float = 5.0
