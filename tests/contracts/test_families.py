@@ -24,6 +24,7 @@ from edgead.families.contract import FitData, Stopped
 from edgead.families.options import to_json
 from edgead.jobs.again import retrainer
 from edgead.models.detector import Detector
+from edgead.models.learning.steps import Checkpoint
 from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import PreprocessRecipe
 from edgead.trained import load_model, read_card
@@ -154,6 +155,26 @@ def test_a_training_that_is_interrupted_leaves_nothing(tried: Callable[[str], Tr
     with pytest.raises(KeyboardInterrupt):
         train(request, interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("family", [name for name in trained() if find(name).resumes])
+def test_a_training_taken_up_again_gives_the_same_model(tried: Callable[[str], Tried], family: str, tmp_path: Path) -> None:
+    one, told = tried(family), list[tuple[str, float]]()
+    checkpoint = Checkpoint(tmp_path / "kept", "this one", every_s=0.0)
+
+    def interrupt(stage: str, done: float) -> None:
+        told.append((stage, done))
+        if checkpoint.path.is_file():
+            raise KeyboardInterrupt
+
+    fit = find(family).bound(one.options)
+    with pytest.raises(KeyboardInterrupt):
+        fit(dataclasses.replace(one.data, progress=interrupt, checkpoint=checkpoint))
+    later = list[tuple[str, float]]()
+    again = fit(dataclasses.replace(one.data, progress=lambda *place: later.append(place), checkpoint=checkpoint))
+    assert told[-1] not in later  # that step is not done again
+    was = one.result.detector.state_dict()
+    assert all(torch.equal(value, was[name]) for name, value in again.state_dict().items())
 
 
 @every
