@@ -25,7 +25,7 @@ from edgead.cli._verb import argument, option, verb
 from edgead.families import methods
 from edgead.families.contract import LITE, PAPER
 
-ALIGN, BIG, AUTO = "parts that move and turn (docs/alignment.md)", "big pictures", "auto (docs/methods.md)"
+ALIGN, BIG, AUTO = "parts that move and turn (edgead docs alignment)", "big pictures", "auto (edgead docs methods)"
 LOOKED = (
     "size", "budget_ms", "roi", "resize", "keep_aspect", "bits", "tiles", "overlap", "coarse", "align", "align_region",
     "align_reference", "align_angle", "align_shift",

@@ -253,7 +253,7 @@ class PlcDevice:
                     if self._fault is not None:
                         raise OutputError(f"{self.name} holds no more results: {self._fault}", hint=self._fault.hint)
                     raise OutputError(
-                        f"{self.name} holds no more results", hint="the PLC must acknowledge results (see docs/handshake.md)"
+                        f"{self.name} holds no more results", hint="the PLC must acknowledge results (see edgead docs handshake)"
                     )
             self._wake()
 

@@ -162,7 +162,7 @@ class OpcUaServer:
             self._loop.run(self._listen(), START_S)
         except Exception as error:
             self._stop()
-            raise BadInput(f"cannot serve OPC UA on {bind}:{port}: {error}", hint="see docs/devices/opcua.md") from error
+            raise BadInput(f"cannot serve OPC UA on {bind}:{port}: {error}", hint="see edgead docs opcua") from error
         self._ticker = asyncio.run_coroutine_threadsafe(self._run(), self._loop.loop)
 
     def watch(self, tell: Callable[[str, str], None]) -> None:
