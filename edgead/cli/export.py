@@ -278,8 +278,13 @@ def _request(
         refuse_import_options(model)
     if precision and "int8" not in precision:
         without = imported_without_pictures(model) or foreign
-        refuse(*OF_INT8, *(() if without else ("calibration",)),
+        refuse(*OF_INT8, "allow_unsafe_calibration", *(() if without else ("calibration",)),
                why=f"for INT8 only, and --precision is {','.join(precision)}", hint="leave it out, or add int8")  # fmt: skip
+    if asked["calibration_tool"] == "nncf":
+        refuse("observer", why="NNCF takes the smallest and the largest value", hint="leave it out, or --calibration-tool")
+    if precision == ("fp32",) and not asked["rewrite"] and asked["budget_ms"] is None:
+        refuse(*LIMITS, why="for what answers otherwise than the model, and --precision is fp32",
+               hint="leave it out: an FP32 engine answers as the model did, or is refused")  # fmt: skip
     need_packages()
     read = foreign_of({name: asked[name] for name in OF_IMPORTS}) if foreign else None
     search = None if asked["budget_ms"] is None else _search(model, asked)
