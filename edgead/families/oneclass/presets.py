@@ -21,11 +21,10 @@ PRESETS = (
         "HistoryAD",
         "a critic on the picture that learned to tell good ones from what a network made while it learned to make them",
         "Chatillon & Ballester 2020, History-based Anomaly Detector, arXiv:1912.11843",
-        options={"network": "critic", "width": 16, "steps": 300, "sigma": 4.0, "score_by": "top"},
+        options={"network": "critic", "width": 16, "steps": 300, "sigma": 4.0},
         paper={"history_of": "gan", "history_steps": 20_000, "history_lr": 2e-4, "history_width": 64, "width": 64,
-               "snapshots": 16, "drawn": 0.0, "steps": 20_000, "batch": 32, "score_by": "mean"},
-        gave_up="a GAN: the history is of an autoencoder, half of the odd pictures have a made up defect, and the score is the mean"
-        " of the highest hundredth of the cells, not of all",
+               "snapshots": 16, "drawn": 0.0, "steps": 20_000, "batch": 32},
+        gave_up="a GAN: the history is of an autoencoder, and half of the odd pictures have a made up defect",
         made_up=True,
     ),
 )  # fmt: skip
