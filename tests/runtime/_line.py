@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from edgead.preprocess import PreprocessRecipe
 from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.station import Station
 from edgead.runtime.loop.triggers import SoftwareTrigger
+from edgead.runtime.products.recipes import RecipeBook
 from edgead.testing import FakeClock, FakeEngine, Hang, PushedCamera
 from edgead.types import Camera, Engine, Image, Inspection, Output, Trigger, TriggerSource, Verdict
 from tests.waiting import PATIENCE_S, until
@@ -155,3 +156,34 @@ class LineUnderTest:
     def _see(self, inspection: Inspection) -> None:
         self.seen.append(inspection)
         self._arrived.put(inspection)
+
+
+Book = TypeVar("Book", bound="WithBook")
+
+
+class WithBook:
+    """A line with a book of recipes beside it; both run within a ``with``."""
+
+    line: LineUnderTest
+    book: RecipeBook
+
+    def part(self, picture: Image = GOOD) -> Inspection:
+        """A part comes."""
+        self.line.fire()
+        self.line.push(picture)
+        found = self.line.verdict()
+        self.line.pass_time(1)
+        return found
+
+    @property
+    def notices(self) -> dict[str, str]:
+        return dict(self.line.station.health().notices)
+
+    def __enter__(self: Book) -> Book:
+        self.line.__enter__()
+        self.book.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.line.__exit__(*error)  # type: ignore[arg-type]
+        self.book.close()

@@ -26,14 +26,14 @@ from edgead.runtime.products.applied import ask, asked, file_of
 from edgead.runtime.products.recipes import Applying, Product, RecipeBook
 from edgead.runtime.records.history import History
 from edgead.testing import FakeClock, FakeEngine
-from edgead.types import Image, Inspection, Verdict
+from edgead.types import Verdict
 from tests.cli.test_run import write_bundle
-from tests.runtime._line import GOOD, RECIPE, LineUnderTest, brightness, words
+from tests.runtime._line import GOOD, RECIPE, LineUnderTest, WithBook, brightness, words
 from tests.vouched import NG_FROM, write_vouched
 from tests.waiting import PATIENCE_S, until
 
 
-class Book:
+class Book(WithBook):
     """A line whose threshold is 100; `apply` asks for another one, and `wrong` makes the bundle unfit."""
 
     def __init__(self, check: SelfCheck | None = None, engine: FakeEngine | None = None) -> None:
@@ -64,22 +64,6 @@ class Book:
 
     def apply(self, level: float, digest: str = "d") -> None:
         self._level, self._asked = level, f"{digest}{level} {len(self.noted)}"
-
-    def part(self, picture: Image = GOOD) -> Inspection:
-        self.line.fire()
-        self.line.push(picture)
-        found = self.line.verdict()
-        self.line.pass_time(1)
-        return found
-
-    def __enter__(self) -> Book:
-        self.line.__enter__()
-        self.book.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.line.__exit__(*error)  # type: ignore[arg-type]
-        self.book.close()
 
 
 def test_a_part_is_judged_by_the_threshold_that_was_there_when_it_came() -> None:

@@ -27,7 +27,7 @@ from edgead.testing import FakeEngine
 from edgead.testing.plc import FakePlc, FakePlcLink
 from edgead.types import Inspection, Verdict
 from tests.cli.test_run import write_bundle
-from tests.runtime._line import GOOD, RECIPE, LineUnderTest, brightness
+from tests.runtime._line import GOOD, RECIPE, LineUnderTest, WithBook, brightness
 from tests.servers.plc import ModbusPlc
 from tests.waiting import until
 
@@ -54,34 +54,13 @@ def shelf() -> Shelf:
     return Shelf()
 
 
-class Book:
+class Book(WithBook):
     """A line with a book of recipes 1 to 4, the first running."""
 
     def __init__(self, shelf: Shelf, plc: PlcDevice | None = None, file: Path | None = None) -> None:
         first = shelf.load(1)
         self.line = LineUnderTest(engine=first.main.engine, engine_name=first.main.name)
         self.book = RecipeBook(self.line.station, shelf.load, range(1, 5), first, plc=plc, file=file)
-
-    def __enter__(self) -> Book:
-        self.line.__enter__()
-        self.book.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.line.__exit__(*error)  # type: ignore[arg-type]
-        self.book.close()
-
-    def part(self) -> Inspection:
-        """A good part comes."""
-        self.line.fire()
-        self.line.push(GOOD)
-        found = self.line.verdict()
-        self.line.pass_time(1)
-        return found
-
-    @property
-    def notices(self) -> dict[str, str]:
-        return dict(self.line.station.health().notices)
 
 
 def test_parts_that_wait_are_answered_by_the_engine_that_was_there_when_they_came(shelf: Shelf) -> None:

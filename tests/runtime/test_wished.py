@@ -24,7 +24,7 @@ from edgead.runtime.products.recipes import Applying, Product, RecipeBook, Wishi
 from edgead.runtime.products.wished import RESTLESS, STEADY, Wish, Word
 from edgead.runtime.records.history import History
 from edgead.testing import FakeEngine
-from tests.runtime._line import GOOD, RECIPE, LineUnderTest, brightness, words
+from tests.runtime._line import RECIPE, LineUnderTest, WithBook, brightness, words
 from tests.runtime.test_applied import threshold_of, written
 from tests.servers.plc import ModbusPlc
 from tests.vouched import NG_FROM, write_vouched
@@ -80,7 +80,7 @@ def test_a_word_that_never_stands_still_changes_nothing_and_is_told_once() -> No
     assert looked(word, 2.0) == [Wish(2.0)]
 
 
-class Book:
+class Book(WithBook):
     """A line whose bundle's threshold is 100 and whose PLC gives `value`; `wrong`: the bundle is not as it was."""
 
     def __init__(self) -> None:
@@ -113,34 +113,23 @@ class Book:
     def notice(self) -> str:
         return self.line.station.health().notices.get("threshold", "")
 
-    def part(self) -> str:
-        self.line.fire()
-        self.line.push(GOOD)
-        found = self.line.verdict()
-        self.line.pass_time(1)
+    def told(self) -> str:
+        """Of a part that comes."""
+        found = self.part()
         return f"{words(found)} {found.threshold:g}"
-
-    def __enter__(self) -> Book:
-        self.line.__enter__()
-        self.book.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.line.__exit__(*error)  # type: ignore[arg-type]
-        self.book.close()
 
 
 def test_it_is_taken_between_two_parts_with_the_old_one_named_and_given_back() -> None:
     with Book() as it:
-        assert it.part() == "OK 100"
+        assert it.told() == "OK 100"
         it.value = 5.0
         until(lambda: len(it.noted) == 1)
-        assert it.part() == "NG 5"
+        assert it.told() == "NG 5"
         it.value = None  # the PLC is away: what it gave last goes on
-        assert it.part() == "NG 5"
+        assert it.told() == "NG 5"
         it.value = 0.0
         until(lambda: len(it.noted) == 2)
-        assert it.part() == "OK 100"
+        assert it.told() == "OK 100"
         five, own = "NG at score 5 and above", "NG at score 100 and above"
         assert it.noted == [(own, five, WHO), (five, own, WHO)]
         it.line.end()
@@ -168,7 +157,7 @@ def test_a_refusal_leaves_the_old_one_and_is_told_until_it_is_over() -> None:
             it.value, it.wrong = value, wrong
             until(lambda: says in it.notice)  # noqa: B023
             assert WHO in it.notice and "NG at score 5 and above" in it.notice
-            assert it.part() == "NG 5"
+            assert it.told() == "NG 5"
         it.value, it.wrong = 5.0, ""
         until(lambda: not it.notice)
         assert len(it.noted) == 1, "nothing has changed"
@@ -181,7 +170,7 @@ def test_what_the_command_line_applies_waits_until_the_plc_gives_none() -> None:
         until(lambda: len(it.noted) == 1)
         it.applied = "digest 1"
         until(lambda: "gives the threshold 5, and that decides" in it.notice)
-        assert it.part() == "NG 5"
+        assert it.told() == "NG 5"
         it.line.end()
 
 

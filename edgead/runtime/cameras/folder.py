@@ -6,8 +6,9 @@ import glob
 from pathlib import Path
 
 from edgead.clock import Clock, MonotonicClock
-from edgead.errors import BadInput, CameraLost, CameraTimeout, EndOfStream, UnreadableFrame
+from edgead.errors import BadInput, CameraLost, EndOfStream, UnreadableFrame
 from edgead.preprocess import list_images, read_image
+from edgead.runtime.cameras.pace import Pace
 from edgead.types import Frame, Image
 
 FASTEST = 1000.0
@@ -40,11 +41,10 @@ class FolderCamera:
         self._address, self._bits = address, bits
         self._files = _find(address)
         self._clock = clock or MonotonicClock()
-        self._period_ns = 0 if fps is None else round(1e9 / fps)
+        self._pace = Pace(self._clock, fps or 0.0)
         self.live = fps is not None
         self._next_id = 0
         self._read: Image | UnreadableFrame | None = None  # what comes next, before it is due
-        self._due_ns = self._clock.now_ns()
         self._closed = False
 
     def grab(self, timeout_s: float) -> Frame:
@@ -63,7 +63,7 @@ class FolderCamera:
         frame_id, file = self._next_id, self._files[self._next_id]
         if self._read is None:  # before it waits: the pace does not hang on how long a file takes
             self._read = _image(file, self._bits)
-        self._wait(timeout_s)
+        self._pace.wait(timeout_s)
         image, self._read = self._read, None
         self._next_id += 1
         if isinstance(image, UnreadableFrame):
@@ -72,18 +72,6 @@ class FolderCamera:
 
     def close(self) -> None:
         self._closed = True
-
-    def _wait(self, timeout_s: float) -> None:
-        if not self._period_ns:
-            return
-        now = self._clock.now_ns()
-        wait_s = (self._due_ns - now) / 1e9
-        if wait_s > timeout_s:
-            self._clock.sleep(timeout_s)
-            raise CameraTimeout(f"no part came by within {timeout_s:g} s")
-        if wait_s > 0:
-            self._clock.sleep(wait_s)
-        self._due_ns = max(self._due_ns, now) + self._period_ns
 
 
 def _image(file: Path, bits: int) -> Image | UnreadableFrame:

@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from edgead.clock import Clock, MonotonicClock
-from edgead.errors import BadInput, CameraLost, CameraTimeout, EndOfStream
+from edgead.errors import BadInput, CameraLost, EndOfStream
 from edgead.runtime.cameras.conveyor import DEFECTS, draw_part
+from edgead.runtime.cameras.pace import Pace
 from edgead.types import Frame
 
 GOOD = "good"
@@ -63,12 +64,12 @@ class SimulatedCamera:
             if not low <= value <= high:
                 limits = f"{low} or more" if high == math.inf else f"{low} to {high}"
                 raise BadInput(f"the simulated camera cannot use {name}={value}", hint=f"choose {limits}")
-        self._seed, self._fps, self._parts = seed, fps, parts
+        self._seed, self._parts = seed, parts
         self._defect_rate, self._drift, self._size = defect_rate, drift, (height, width)
         self._clock = clock or MonotonicClock()
         self.live = fps > 0
         self._next_id = 0
-        self._due_ns = self._clock.now_ns()
+        self._pace = Pace(self._clock, fps)
         self._closed = False
 
     def grab(self, timeout_s: float) -> Frame:
@@ -83,7 +84,7 @@ class SimulatedCamera:
             raise CameraLost("the simulated camera is closed", hint="open it again")
         if self._parts is not None and self._next_id >= self._parts:
             raise EndOfStream(f"the conveyor is empty after {self._parts} parts")
-        self._wait(timeout_s)
+        self._pace.wait(timeout_s)
         image, kind = self._draw(self._next_id)
         image.flags.writeable = False
         frame = Frame(image, "simulated", self._next_id, self._clock.now_ns(), source=kind)
@@ -92,18 +93,6 @@ class SimulatedCamera:
 
     def close(self) -> None:
         self._closed = True
-
-    def _wait(self, timeout_s: float) -> None:
-        if not self._fps:
-            return
-        now = self._clock.now_ns()
-        wait_s = (self._due_ns - now) / 1e9
-        if wait_s > timeout_s:
-            self._clock.sleep(timeout_s)
-            raise CameraTimeout(f"no part came by within {timeout_s:g} s")
-        if wait_s > 0:
-            self._clock.sleep(wait_s)
-        self._due_ns = max(self._due_ns, now) + int(1e9 / self._fps)
 
     def _draw(self, index: int) -> tuple[np.typing.NDArray[np.uint8], str]:
         rng = np.random.default_rng([self._seed, index])
