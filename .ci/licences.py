@@ -1,11 +1,14 @@
-"""The licences of what each extra installs, of the environment that runs this: `python .ci/licences.py [FILE.md]`.
+"""The licences of what each extra installs, of the environment that runs this:
+`python .ci/licences.py [FILE.md] [--only EXTRA...]`.
 
 It ends with 1 when an extra that users install brings a package under a hazardous licence (GPL, AGPL, non-commercial, ...), or
-under one that nobody has looked at. Extras for the project's own work (`OURS`) are listed, never refused.
+under one that nobody has looked at, or is not installed here and nowhere else (`APART`). Extras for the project's own work
+(`OURS`) are listed, never refused.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Iterable
@@ -18,6 +21,13 @@ from packaging.utils import canonicalize_name
 
 OURS = frozenset({"test", "reference", "benchmarks", "docs", "dev"})
 """Extras for tests, comparisons and the site."""
+
+APART = {
+    "mlflow": "looked at by .ci/versions, in the environment of serve",
+    "serve": "looked at by .ci/versions, in an environment of its own",
+    "tensorrt": "NVIDIA's own packages, under NVIDIA's terms; several GB",
+}
+"""Extras that are not in the environment of the tests, and why."""
 
 SEEN = {
     "cycler": "BSD-3-Clause",
@@ -123,8 +133,12 @@ def packages(project: str, extras: Iterable[str]) -> tuple[list[Package], dict[s
     return listed, absent
 
 
-def main(target: Path | None) -> int:
-    extras = ["", *sorted(distribution("edgead").metadata.get_all("Provides-Extra") or [])]
+def _reason(extra: str) -> list[str]:
+    return [APART[extra]] if extra in APART else []
+
+
+def main(target: Path | None, only: list[str]) -> int:
+    extras = only or ["", *sorted(distribution("edgead").metadata.get_all("Provides-Extra") or [])]
     listed, absent = packages("edgead", extras)
     lines = ["# Licences of what edgead installs", "", "| package | version | licence | brought by |", "|---|---|---|---|"]
     for one in listed:
@@ -132,7 +146,10 @@ def main(target: Path | None) -> int:
         lines.append(f"| {one.name} | {one.version} | {one.licence} | {by} |")
     lines += [
         "",
-        *(f"Not installed here, not looked at: {', '.join(sorted(names))} ({extra})" for extra, names in absent.items()),
+        *(
+            f"Not installed here, not looked at: {', '.join(sorted(names))} ({': '.join([extra, *_reason(extra)])})"
+            for extra, names in absent.items()
+        ),
     ]
     text = "\n".join(lines) + "\n"
     if target is None:
@@ -143,8 +160,15 @@ def main(target: Path | None) -> int:
     for one in faults:
         print(f"{one.name} {one.version}: {one.licence}: {one.fault}; brought by {', '.join(one.extras) or 'edgead itself'}")
     print(f"{len(listed)} packages, {len(faults)} that no user may be handed")
-    return 1 if faults else 0
+    unseen = sorted(extra for extra in absent if only or extra not in APART)
+    if unseen:
+        print(f"not installed here, so not looked at: {', '.join(unseen)}")
+    return 1 if faults or unseen else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", nargs="?", type=Path, metavar="FILE.md", help="the list (default: printed)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="EXTRA", help="all of it must be installed here")
+    asked = parser.parse_args()
+    sys.exit(main(asked.target, asked.only))

@@ -29,6 +29,13 @@ MAX_S = 900
 """For one method, on a machine that others use too."""
 
 
+def version() -> str:
+    """Of TensorRT for RTX here."""
+    import tensorrt_rtx
+
+    return str(tensorrt_rtx.__version__)
+
+
 def once(name: str) -> dict[str, Any]:
     """Fit, write and build one method here."""
     import onnx
@@ -98,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append(apart(name))
         print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
         if asked.json:
-            told = {"machine": facts(), "compute_capability": CAPABILITY, "rows": rows}
+            told = {"machine": facts(), "tensorrt_rtx": version(), "compute_capability": CAPABILITY, "rows": rows}
             asked.json.write_text(json.dumps(told, indent=1) + "\n")
     print(table(rows))
     return 0

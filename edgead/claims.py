@@ -64,7 +64,7 @@ def listening(place: Place, owner: str, bind: str, port: int) -> Iterator[Claim]
 
 def gpio_line(owner: str, place: Place, chip: str, line: int) -> Claim:
     name = Path(os.path.realpath(Path("/dev") / chip)).name  # the kernel's own name, behind links of udev
-    hint = "a line has one use; cameras with one trigger belong together (parts, docs/parts.md)"
+    hint = "a line has one use; cameras with one trigger belong together (parts, edgead docs parts)"
     return Claim(place, owner, "gpio", (name, line), f"line {line} of {chip}", hint)
 
 

@@ -102,6 +102,15 @@ class OutputError(EdgeadError):
     exit_code = 6
 
 
+class LinkError(OutputError):
+    """An exchange with a PLC failed. `cause` is one word for counters: "connect", "timeout", "refused", "silent", "closed",
+    "login", "certificate", "adapter"."""
+
+    def __init__(self, message: str, *, cause: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.cause = cause
+
+
 class StorageError(EdgeadError):
     """Reading or writing files failed: full disk, no permission."""
 

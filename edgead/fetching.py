@@ -39,7 +39,7 @@ PATIENCE_S = 60.0
 
 _BLOCK = 1 << 18
 _MOST_POINTER_BYTES = 1024
-_BY_HAND = "fetch it on a machine with a network and copy it (docs/backbones.md)"
+_BY_HAND = "fetch it on a machine with a network and copy it (edgead docs backbones)"
 
 
 @dataclass(frozen=True, slots=True)

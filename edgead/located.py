@@ -60,14 +60,14 @@ class Located:
         try:
             root = yaml.compose(text, yaml.SafeLoader)
         except RecursionError as error:
-            raise BadInput(f"{path} is nested too deep", hint="see docs/station.md for an example") from error
+            raise BadInput(f"{path} is nested too deep", hint="see edgead docs station for an example") from error
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f", line {mark.line + 1}" if mark else ""
             problem = getattr(error, "problem", None) or "not YAML"
             raise BadInput(f"{path}{where}: {problem}", hint="indent with spaces, put texts with ':' or '#' in quotes") from error
         if not isinstance(root, yaml.MappingNode):
-            raise BadInput(f"{path} holds no keys", hint="see docs/station.md for an example")
+            raise BadInput(f"{path} holds no keys", hint="see edgead docs station for an example")
         self.values: dict[str, Any] = self._plain(root, (), ())
 
     def line(self, place: Place) -> int | None:

@@ -108,12 +108,12 @@ def make(kind: str, name: str, *arguments: Any, **options: Any) -> Any:
         except TypeError as error:
             takes = "these options" if kind == "output" else "what it is made of here"
             told = f"{kind} {name!r} does not take {takes}: {error}"
-            raise BadInput(told, hint="see its package; docs/architecture.md says what a factory is given") from error
+            raise BadInput(told, hint="see its package; edgead docs architecture says what a factory is given") from error
     made = factory(*arguments, **options)
     if missing := [member for member in MEMBERS[kind] if not callable(getattr(made, member, None))]:
         raise BadInput(
             f"{kind} {name!r} gave {type(made).__name__}, which is no {kind}: it has no {', '.join(missing)}",
-            hint="its package must be mended (docs/architecture.md)",
+            hint="its package must be mended (edgead docs architecture)",
         )
     return made
 
@@ -132,7 +132,7 @@ def settings_of(kind: str, name: str) -> type[DeviceSettings] | None:
     if not (isinstance(found, type) and issubclass(found, DeviceSettings) and is_dataclass(found)):
         raise BadInput(
             f"{kind} {name!r} has no settings that a station file could hold",
-            hint="its package must be mended: a frozen dataclass as its attribute settings (docs/architecture.md)",
+            hint="its package must be mended: a frozen dataclass as its attribute settings (edgead docs architecture)",
         )
     return found
 

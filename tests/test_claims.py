@@ -12,7 +12,7 @@ import yaml
 from edgead.cli.main import main
 from edgead.config.reading import read_station
 from edgead.errors import BadInput
-from edgead.runtime.outputs.mqtt import MqttOutput
+from edgead.runtime.outputs.mqtt import MqttOutput, MqttSettings
 
 MODBUS = {"type": "modbus-client", "host": "10.0.0.9"}
 S7 = {"type": "s7", "host": "10.0.0.9", "db_number": 40}
@@ -169,7 +169,7 @@ def test_station_check_and_run_say_it_and_end_with_2(tmp_path: Path, capsys: pyt
 
 
 def test_the_client_id_is_the_one_that_the_output_takes() -> None:
-    output = MqttOutput("127.0.0.1", "plant/line1", port=1, tls=False)
+    output = MqttOutput(MqttSettings(host="127.0.0.1", topic="plant/line1", port=1, tls=False), "top")
     assert output._client._client_id == b"edgead-plant-line1"
     output.close()
 

@@ -51,9 +51,15 @@ def test_what_a_package_says_decides_also_two_steps_away(tmp_path: Path, licence
 
 
 def test_extras_for_our_own_work_are_listed_and_not_refused(tmp_path: Path) -> None:
-    needs = ("Requires-Dist: gpl; extra == 'test'", "Requires-Dist: absent; extra == 'station'")
-    installed(tmp_path, "edgead", *MIT, "Provides-Extra: station", "Provides-Extra: test", *needs)
+    needs = ("Requires-Dist: gpl; extra == 'test'", "Requires-Dist: absent; extra == 'serve'")
+    installed(tmp_path, "edgead", *MIT, "Provides-Extra: serve", "Provides-Extra: test", *needs)
     installed(tmp_path, "gpl", "License-Expression: GPL-3.0-only")
     code, text = looked_at(tmp_path)
     assert code == 0 and "| gpl | 1.0 | GPL-3.0-only | test |" in text
-    assert "Not installed here, not looked at: absent (station)" in text
+    assert "Not installed here, not looked at: absent (serve: looked at by" in text
+
+
+def test_an_extra_that_is_installed_nowhere_is_a_fault(tmp_path: Path) -> None:
+    installed(tmp_path, "edgead", "Provides-Extra: tensorrt", "Provides-Extra: s7", "Requires-Dist: nowhere; extra == 's7'")
+    code, told = looked_at(tmp_path)
+    assert code == 1 and "not looked at: s7" in told

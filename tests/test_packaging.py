@@ -15,6 +15,9 @@ def test_the_version_is_the_same_everywhere() -> None:
     cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.M)
     assert cited is not None and cited[1] == edgead.__version__
     assert f"({edgead.__version__})" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        wheels = re.findall(r"edgead-([\d.]+)-py3", page.read_text("utf-8"))
+        assert set(wheels) <= {edgead.__version__}, f"{page.name} installs another version"
 
 
 def test_the_sdist_takes_along_whatever_git_knows() -> None:
@@ -23,7 +26,7 @@ def test_the_sdist_takes_along_whatever_git_knows() -> None:
         return  # the sdist itself
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     manifest = (ROOT / "MANIFEST.in").read_text("utf-8").split()
-    named = {"edgead", ".gitignore", "MANIFEST.in", "README.md", "LICENSE", "pyproject.toml", *manifest}
+    named = {"edgead", ".gitignore", "MANIFEST.in", "README.md", "LICENSE", "pyproject.toml", "setup.py", *manifest}
     assert sorted({file.split("/")[0] for file in listed} - named) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -29,11 +30,17 @@ ONCE = (
 
 SURE = 1.96
 
+FEWEST_SEEDS = 3
+"""Of fewer, Student's interval says nothing: with one degree of freedom it is 12.7 standard errors, wider than any AUROC."""
+
+BUILDS = Path(__file__).parents[1] / "results/rtx_builds.json"
+"""Of `python -m benchmarks.rtx_builds`."""
+
 REPOSITORY = Path(__file__).parents[2]
 
 
 def summarise(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each method and set: means and 95 % intervals over seeds (of one seed DeLong's, of its pictures), what was
+    """One row for each method and set: means and 95 % intervals over seeds (of one or two seeds :func:`_half_of_few`), what was
     measured once, and whether it is above brightness alone for certain, for certain below, or neither."""
     rows = []
     for name, set_ in dict.fromkeys((one["method"], one["set"]) for one in cells):
@@ -45,8 +52,8 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for key in FIGURES:
             if values := [one[key] for one in fine if key in one]:
                 row[key] = spread(values)
-        if len(fine) == 1:
-            row["image_auroc"]["half"] = round(SURE * fine[0]["image_auroc_error"], 4)
+        if 0 < len(fine) < FEWEST_SEEDS:
+            row["image_auroc"]["half"] = _half_of_few(fine)
         if fine:
             away, half = row["image_auroc"]["mean"] - row["brightness_auroc"]["mean"], row["image_auroc"].get("half", 0.0)
             row["brightness"] = "above" if away > half else "below" if away < 0 else "not told apart"
@@ -55,6 +62,14 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 row[key] = found[0]
         rows.append(row)
     return rows
+
+
+def _half_of_few(cells: Sequence[Mapping[str, Any]]) -> float:
+    """Half of the interval of one seed or two: the widest of DeLong's, of their pictures, and no less than how far the seeds lie
+    from their mean."""
+    values = [one["image_auroc"] for one in cells]
+    widest = SURE * max(one["image_auroc_error"] for one in cells)
+    return float(round(max(widest, (max(values) - min(values)) / 2), 4))
 
 
 def accuracy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -75,10 +90,14 @@ def accuracy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def costs(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table of what the methods cost, and what INT8 does to each; the times are those of the first set that has them."""
+def costs(rows: Sequence[Mapping[str, Any]], builds: Mapping[str, str]) -> list[str]:
+    """The table of what the methods cost, and what INT8 does to each; the times are those of the first set that has them.
+
+    Args:
+        builds: by method, whether TensorRT for RTX builds its graph (:func:`rtx_builds`).
+    """
     titles = ("method", "input px", "training, CPU s", "GFLOP", "FP32 error", "ms FP32", "ms INT8", "FP32 / INT8", "INT8 flips",
-              "AUROC lost by INT8", "left float by the guard", "")  # fmt: skip
+              "AUROC lost by INT8", "left float by the guard", "TensorRT for RTX", "")  # fmt: skip
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name in _ordered(rows):
         mine = [row for row in rows if row["method"] == name]
@@ -92,10 +111,18 @@ def costs(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             name, timed.get("px", ""), f"{min(seconds):.0f} to {max(seconds):.0f}" if seconds else "", timed.get("gflop", ""),
             f"{max(errors):.1g}" if errors else "", timed.get("fp32_cpu_ms", ""), timed.get("int8_cpu_ms", ""),
             timed.get("int8_times_faster", ""), flips, f"{max(0.0, *lost):.3f}" if lost else "", " or ".join(map(str, kept)),
-            _wrong(mine),
+            builds.get(name, ""), _wrong(mine),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(str(one).replace('|', '/') for one in found)} |")
     return lines
+
+
+def rtx_builds(file: Path = BUILDS) -> dict[str, str]:
+    """By method: "builds", or what stops it; nothing without the file."""
+    if not file.exists():
+        return {}
+    rows = json.loads(file.read_text("utf-8"))["rows"]
+    return {row["method"]: "builds" if row["built"] else f"no: {row['why']}" for row in rows}
 
 
 def chosen_by_drawn(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -122,13 +149,14 @@ def chosen_by_drawn(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def printed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """All tables, for people."""
-    return [*accuracy(rows), "", *costs(rows), "", *chosen_by_drawn(rows)] if rows else ["nothing measured yet"]
+    return [*accuracy(rows), "", *costs(rows, rtx_builds()), "", *chosen_by_drawn(rows)] if rows else ["nothing measured yet"]
 
 
 def written(page: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Put the tables, and a paragraph for each method, between the marks of a page."""
     text = page.read_text("utf-8")
-    made = {"accuracy": accuracy(rows), "costs": costs(rows), "drawn": chosen_by_drawn(rows), "methods": paragraphs()}
+    cost = costs(rows, rtx_builds())
+    made = {"accuracy": accuracy(rows), "costs": cost, "drawn": chosen_by_drawn(rows), "methods": paragraphs()}
     for mark, lines in made.items():
         begin, end = f"<!-- begin {mark} -->\n", f"<!-- end {mark} -->"
         before, _, rest = text.partition(begin)

@@ -1,4 +1,4 @@
-"""What --json prints: one object, with the name and version of its schema first (docs/json.md)."""
+"""What --json prints: one object, with the name and version of its schema first (edgead docs json)."""
 
 from __future__ import annotations
 

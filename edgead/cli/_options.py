@@ -10,7 +10,7 @@ from edgead.cli._verb import option
 from edgead.errors import BadInput
 
 MOST_THREADS = 1024
-JSON = option("--json", "as_json", is_flag=True, help="print the result as JSON and nothing else (docs/json.md)")
+JSON = option("--json", "as_json", is_flag=True, help="print the result as JSON and nothing else (edgead docs json)")
 THREADS = option(
     "--threads", type=whole(1, MOST_THREADS), metavar="N", help="CPU threads of one inference (default: the engine's choice)"
 )

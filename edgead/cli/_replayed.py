@@ -18,7 +18,7 @@ VERDICTS = ("OK", "NG", "UNKNOWN")
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What another threshold would have said of these parts (docs/records.md).
+    """What another threshold would have said of these parts (edgead docs records).
 
     Attributes:
         threshold, min_area: what was tried.

@@ -68,6 +68,7 @@ RESULTS: Mapping[str, Mapping[str, str]] = {
     "cameras": {"": "edgead.jobs.cameras:Cameras"},
     "plc-map": {"": "edgead.cli.plc_map:Map"},
     "deploy-files": {"": "edgead.jobs.deploy_files:Written"},
+    "docs": {"": "edgead.jobs.manual:Pages"},
     "doctor": {"": "edgead.jobs.doctor.check:Findings"},
 }
 """Verb -> action -> the dataclass (or several, one after the other) that its --json prints. "" where it prints no action."""

@@ -38,7 +38,7 @@ def over(facts: Facts) -> str:
         return ""
     return (
         f"no input size keeps {facts['budget_ms']:g} ms on this machine: {_px(chosen)} takes about {chosen['ms']:.3g} ms; edgead "
-        "export --budget-ms looks for faster engines and smaller sizes, another family may be faster (docs/which-model.md)"
+        "export --budget-ms looks for faster engines and smaller sizes, another family may be faster (edgead docs which-model)"
     )
 
 

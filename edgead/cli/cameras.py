@@ -25,9 +25,11 @@ NO_PICTURE = 6
 @JSON
 def command(thumbnails: Path | None, as_json: bool) -> int:
     """0, or 6 when a camera gave no picture for its thumbnail."""
+    from edgead.cli._console import told_progress
     from edgead.jobs.cameras import look
 
-    found = look(thumbnails)
+    with told_progress() as progress:
+        found = look(thumbnails, progress)
     print_json("cameras", found) if as_json else _show(found)
     return NO_PICTURE if any(camera.file == "" for camera in found.cameras) else 0
 

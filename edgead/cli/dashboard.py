@@ -6,7 +6,7 @@ health. A process of its own: it reads what stations tell and record, and a stat
   edgead dashboard station.yaml --http 0.0.0.0:8443 --users users.json --tls-cert line.pem --tls-key line.key
 
 In station.yaml: `supervision: {live: /run/edgead/live}` shows what goes on now, `storage: {folder: data}` what was. Any address
-but loopback needs users, and TLS or a proxy that has it (--behind-proxy). See docs/dashboard.md.
+but loopback needs users, and TLS or a proxy that has it (--behind-proxy). See edgead docs dashboard.
 Needs the packages of: pip install 'edgead[dashboard]'.
 """
 

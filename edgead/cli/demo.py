@@ -26,7 +26,7 @@ from edgead.families import methods
     type=click.Choice(methods()),
     default="patchcore",
     metavar="METHOD",
-    help="any that `edgead train` takes, trained lite: some take minutes (default: patchcore; docs/methods.md)",
+    help="any that `edgead train` takes, trained lite: some take minutes (default: patchcore; edgead docs methods)",
 )
 @option("--quick", is_flag=True, help="small pictures and few of them: a test that everything works")
 @SEED_OF

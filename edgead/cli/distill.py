@@ -3,7 +3,7 @@
 All pictures in the folders and in the folders in them are taken; the more kinds of things and surfaces, the better the teacher.
 What is no picture is left out and counted. Ctrl-C saves how far it came; the same command goes on from there, and a finished
 run goes on with more --minutes or --steps. A PDN-S teacher comes with edgead; this verb makes better or larger ones
-(docs/teacher.md has its recipe).
+(edgead docs teacher has its recipe).
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from edgead.jobs.export import ExportRequest, ExportResult
 
 METHODS = ("minmax", "mse", "percentile")
-INT8, JUDGING, REWRITES = "INT8", "what to accept", "rewrites: the same answers, or nearly, with less work (docs/rewrites.md)"
-SEARCH, GPU = "search (docs/budget.md)", "TensorRT (--backend tensorrt or tensorrt-rtx)"
+INT8, JUDGING, REWRITES = "INT8", "what to accept", "rewrites: the same answers, or nearly, with less work (edgead docs rewrites)"
+SEARCH, GPU = "search (edgead docs budget)", "TensorRT (--backend tensorrt or tensorrt-rtx)"
 OF_INT8 = ("weight_bits", "observer", "calibration_tool")
 OF_SEARCH = ("device", "search_minutes", "frame", "search_dir", "restart_search")
 OF_TENSORRT = ("workspace_mb", "compute_capability", "dla")
@@ -74,7 +74,7 @@ def _device(text: str) -> str:
     nargs=-1,
     required=True,
     metavar="MODEL...",
-    help="folder written by edgead train or import, or another tool's file (docs/importing.md); several with --budget-ms",
+    help="folder written by edgead train or import, or another tool's file (edgead docs importing); several with --budget-ms",
 )
 @option("-o", "--out", type=PATH, metavar="BUNDLE", help="the bundle's folder (default: NAME.edgead here)")
 @option("--backend", type=NAMES, metavar="LIST", help="comma-separated; an unknown one lists them all (default: those installed)")
@@ -278,8 +278,13 @@ def _request(
         refuse_import_options(model)
     if precision and "int8" not in precision:
         without = imported_without_pictures(model) or foreign
-        refuse(*OF_INT8, *(() if without else ("calibration",)),
+        refuse(*OF_INT8, "allow_unsafe_calibration", *(() if without else ("calibration",)),
                why=f"for INT8 only, and --precision is {','.join(precision)}", hint="leave it out, or add int8")  # fmt: skip
+    if asked["calibration_tool"] == "nncf":
+        refuse("observer", why="NNCF takes the smallest and the largest value", hint="leave it out, or --calibration-tool")
+    if precision == ("fp32",) and not asked["rewrite"] and asked["budget_ms"] is None:
+        refuse(*LIMITS, why="for what answers otherwise than the model, and --precision is fp32",
+               hint="leave it out: an FP32 engine answers as the model did, or is refused")  # fmt: skip
     need_packages()
     read = foreign_of({name: asked[name] for name in OF_IMPORTS}) if foreign else None
     search = None if asked["budget_ms"] is None else _search(model, asked)

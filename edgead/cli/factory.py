@@ -1,6 +1,6 @@
 """Train and export the products of a manifest, in one run that goes on where it stopped.
 
-MANIFEST is a YAML file: products, each with a name, its folder of good pictures and what else is wanted of it (docs/scale.md). A
+MANIFEST is a YAML file: products, each with a name, its folder of good pictures and what else is wanted (edgead docs scale). A
 model and a bundle of each are written to DIR/NAME, a table of all to DIR/index.html. A product is left as it is while neither its
 pictures nor its keys nor edgead change. One that fails is told, and stops no other; the exit code is that of the first failure.
 

@@ -2,7 +2,7 @@
 
   edgead fleet status boxes.yaml
 
-boxes.yaml names the boxes and the bundle that is wanted (docs/fleet.md):
+boxes.yaml names the boxes and the bundle that is wanted (edgead docs fleet):
   sha256: 29cfc34e...                                           of the bundle, as edgead inspect shows it
   boxes:
     - {name: line-1, metrics: "http://10.0.0.11:9108"}          supervision.http of its station.yaml
@@ -32,7 +32,7 @@ lists `silent`, `behind` and `unready`. Exit code 2: the inventory is wrong. Nee
 
 
 @verb(STATUS, "who runs which bundle, verdicts, p99, notices, who is behind")
-@argument("inventory", type=PATH, metavar="INVENTORY", help="boxes.yaml (docs/fleet.md)")
+@argument("inventory", type=PATH, metavar="INVENTORY", help="boxes.yaml (edgead docs fleet)")
 @option("--timeout-s", type=number(0.1, 600), default=5.0, metavar="S", help="for the answer of each box (default 5)")
 @JSON
 def status(inventory: Path, timeout_s: float, as_json: bool) -> int:

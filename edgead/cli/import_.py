@@ -1,5 +1,5 @@
 """Make an edgead model from another tool's file: anomalib's model.ckpt or ONNX, the original PatchCore, SimpleNet and EfficientAD
-code's files, or any ONNX graph. No pickle in them is executed. docs/importing.md has one recipe per source.
+code's files, or any ONNX graph. No pickle in them is executed. edgead docs importing has one recipe per source.
 
 edgead export FILE does the same on the way to a bundle; this verb keeps the model.
 """

@@ -53,6 +53,7 @@ VERBS = {
     "cameras": "list attached cameras with their addresses; --thumbnails takes a picture with each",
     "plc-map": "write the register map for the PLC's programmer",
     "deploy-files": "write what a plant needs beside edgead: PLC files, systemd and udev units, schemas",
+    "docs": "read the documentation here, without internet",
     "doctor": "what works on this machine: engines, devices, cameras; and what to install for the rest",
 }
 """What each does, in a line; its module is ``edgead.cli.NAME``."""
@@ -157,7 +158,7 @@ def _completed(instruction: str) -> int:
     from click.shell_completion import shell_complete
 
     if shell_complete(root(), {}, "edgead", COMPLETE, instruction):
-        known = "bash_source, zsh_source or fish_source: docs/command-line.md"
+        known = "bash_source, zsh_source or fish_source: edgead docs command-line"
         _complain(told("", f"{COMPLETE} is {instruction!r}, which no shell asks for", known))
         return BadInput.exit_code
     return 0

@@ -1,7 +1,7 @@
 """Teach a backbone to see small changes on your own good pictures (SPot-the-Difference), for all models that take --weights.
 
 GOOD_DIR: folders of good pictures, or in MVTec layout (their training pictures are taken). It starts from the published weights
-and stays near them. What it brings is small and not sure (docs/pretraining.md):
+and stays near them. What it brings is small and not sure (edgead docs pretraining):
 compare the two models on labelled defects. Ctrl-C writes nothing; with --checkpoint the same command goes on from there.
 """
 

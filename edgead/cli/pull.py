@@ -6,7 +6,7 @@
 
 What was in DIR is kept (edgead bundle history, restore), and the new one takes its place in one step; when anything is wrong, DIR
 stays as it was. A bundle that is there already is not fetched again. Exit codes: 3 it is damaged, another one or not signed,
-4 --verify failed, 5 registry not reached, or no such bundle there, or a login is wanted, 7 no room. See docs/fleet.md. Needs:
+4 --verify failed, 5 registry not reached, or no such bundle there, or a login is wanted, 7 no room. See edgead docs fleet. Needs:
 pip install 'edgead[oci]'.
 """
 

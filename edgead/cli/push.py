@@ -4,7 +4,7 @@
   edgead pull oci://registry.plant:5000/line/bolt@sha256:... -o bolt.edgead      on the box, with the digest that push printed
 
 The bundle goes as it is, with its signature, as one layer; the same bundle always has the same digest. Logins are Docker's
-(docker login), or EDGEAD_REGISTRY_USER and EDGEAD_REGISTRY_PASSWORD. See docs/fleet.md. Needs: pip install 'edgead[oci]'.
+(docker login), or EDGEAD_REGISTRY_USER and EDGEAD_REGISTRY_PASSWORD. See edgead docs fleet. Needs: pip install 'edgead[oci]'.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from edgead.oci.address import OciAddress
 @PLAIN_HTTP
 @JSON
 def command(bundle: Path, address: OciAddress, trusted: tuple[Path, ...], plain_http: bool, as_json: bool) -> int:
+    from edgead.cli._console import told_progress
     from edgead.oci.transfer import push
     from edgead.signing import read_trusted
 
-    done = push(bundle, address, plain_http=plain_http, trusted=read_trusted(trusted))
+    with told_progress() as progress:
+        done = push(bundle, address, plain_http=plain_http, trusted=read_trusted(trusted), progress=progress)
     if as_json:
         print_json("push", done)
         return 0

@@ -17,6 +17,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 REPLAY = "judged again, from the records alone"
 SHOWN = 20
+EVERY = 1000  # records between two tellings of how far it is
 COLUMNS = 80  # of a row, where its cause has room in it
 LARGEST = 2**63 - 1
 """What SQLite can hold."""
@@ -45,7 +47,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A part (docs/records.md).
+    """A part (edgead docs records).
 
     Attributes:
         seq: the order of writing.
@@ -118,7 +120,7 @@ class Row:
     help="UNKNOWN from LOW to below HIGH; none (to be said where the parts were judged with a band)",
 )
 @option("--engine", metavar="NAME", group=REPLAY, help="parts that this engine judged (default: the newest part's)")
-@option("--shadow", is_flag=True, help="what the station's shadow said of the same parts (docs/shadow.md)")
+@option("--shadow", is_flag=True, help="what the station's shadow said of the same parts (edgead docs shadow)")
 @option("--changes", is_flag=True, help="thresholds that were changed while the station ran")
 @option("--csv", type=PATH, metavar="FILE", help="write them there")
 @option("--parquet", type=PATH, metavar="FILE", help="write them there (needs edgead[parquet])")
@@ -166,7 +168,7 @@ def command(
             elif changes:
                 show_changes(history.changes(selection), as_json=as_json)
             elif csv is not None or parquet is not None:
-                export(csv, parquet, history, lambda: history.rows(selection))
+                export(csv, parquet, history, selection, lambda: history.rows(selection))
             elif summary:
                 show_summary(history.summary(selection), as_json=as_json)
             else:
@@ -199,10 +201,11 @@ def show_replayed(
     from edgead.runtime.records.history import SHOWN
     from edgead.runtime.records.replay import changed_rows, replay
 
-    found = replay(history, selection, trial)
+    with read_through(history, selection, "judging again") as read:
+        found = replay(history, selection, trial, read)
     show_replay(found, trial, as_json=as_json)
     columns = {**SHOWN, "replayed": "TEXT", "replayed_cause": "TEXT"}
-    export(csv, parquet, history, lambda: changed_rows(history, selection, found), columns)
+    export(csv, parquet, history, selection, lambda: changed_rows(history, selection, found), columns)
 
 
 def show_shadowed(history: History, selection: Selection, csv: Path | None, parquet: Path | None, *, as_json: bool) -> None:
@@ -210,7 +213,24 @@ def show_shadowed(history: History, selection: Selection, csv: Path | None, parq
     from edgead.runtime.records.shadows import COLUMNS, differing, shadowed
 
     show_shadow(shadowed(history, selection), as_json=as_json)
-    export(csv, parquet, history, lambda: differing(history, selection), COLUMNS)
+    export(csv, parquet, history, selection, lambda: differing(history, selection), COLUMNS)
+
+
+@contextmanager
+def read_through(history: History, selection: Selection, stage: str) -> Iterator[Callable[[int], None]]:
+    """To be told the `seq` of each record on the way through the selected ones: how far it is, for who looks on."""
+    from edgead.cli._console import told_progress
+
+    first, last = history.ends(selection)
+    with told_progress() as progress:
+        progress(stage, 0.0)
+        yield lambda seq: None if seq % EVERY else progress(stage, min(1.0, max(0.0, (seq - first) / max(1, last - first))))
+
+
+def _told(rows: Iterable[Mapping[str, Any]], read: Callable[[int], None]) -> Iterator[Mapping[str, Any]]:
+    for row in rows:
+        read(row["seq"])
+        yield row
 
 
 def known(verdicts: tuple[str, ...]) -> tuple[str, ...]:
@@ -253,6 +273,7 @@ def export(
     csv: Path | None,
     parquet: Path | None,
     history: History,
+    selection: Selection,
     rows: Callable[[], Iterable[Mapping[str, Any]]],
     columns: Mapping[str, str] | None = None,
 ) -> None:
@@ -266,7 +287,8 @@ def export(
             own = (history.path.with_name(history.path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
             if any(path.resolve() == file.resolve() or (path.exists() and file.exists() and path.samefile(file)) for file in own):
                 raise BadInput(f"{path} holds the records themselves", hint="choose another file")
-            count = write(rows(), path, columns or ALL)
+            with read_through(history, selection, f"writing {path.name}") as read:
+                count = write(_told(rows(), read), path, columns or ALL)
             print(plain(f"{count:,} records in {path}"), file=sys.stderr if is_special(path) else sys.stdout)
 
 

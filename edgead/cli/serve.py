@@ -2,7 +2,7 @@
 
 The input is the camera's picture as it is, or a picture file; the recipe, 32-bit floats and the threshold are inside, and answers
 are those of `edgead run`: verdict, cause, score, threshold and, on request, the map. A picture that cannot be used is UNKNOWN.
-A changed bundle is verified and proved, then takes the place of the former without a lost request. docs/serve.md has examples.
+A changed bundle is verified and proved, then takes the place of the former without a lost request. Examples: edgead docs serve.
 
 BUNDLE: part.edgead, NAME=part.edgead, or NAME:VERSION=part.edgead; of several versions the last one answers requests without one.
 There is no authentication and no encryption: on another address than 127.0.0.1 everybody who reaches it can ask.

@@ -1,7 +1,7 @@
 """Write files by which another server serves a bundle: a Triton repository, what KServe on Kubernetes needs, or an OpenVINO IR.
 
 The bundle lies in those of Triton and KServe, pinned by its digest, and is run by edgead itself inside that server: the camera's
-picture goes in, recipe, 32-bit floats and threshold are inside, and answers are those of `edgead serve` (docs/serve.md).
+picture goes in, recipe, 32-bit floats and threshold are inside, and answers are those of `edgead serve` (edgead docs serve).
 The IR takes the camera's picture, of one size, and holds the recipe; what it cannot hold is refused by name.
 """
 

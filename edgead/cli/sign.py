@@ -6,7 +6,7 @@
 
 Keys are ed25519 in PEM; `openssl genpkey -algorithm ed25519 -out line.pem` makes one, too, also one with a password. What changes
 the bundle later (edgead threshold, an engine built or first measured on the device) takes the signature away: sign it again.
-See docs/security.md. Needs the package cryptography: pip install 'edgead[sign]'.
+See edgead docs security. Needs the package cryptography: pip install 'edgead[sign]'.
 """
 
 from __future__ import annotations

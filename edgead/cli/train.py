@@ -25,7 +25,7 @@ from edgead.cli._verb import argument, option, verb
 from edgead.families import methods
 from edgead.families.contract import LITE, PAPER
 
-ALIGN, BIG, AUTO = "parts that move and turn (docs/alignment.md)", "big pictures", "auto (docs/methods.md)"
+ALIGN, BIG, AUTO = "parts that move and turn (edgead docs alignment)", "big pictures", "auto (edgead docs methods)"
 LOOKED = (
     "size", "budget_ms", "roi", "resize", "keep_aspect", "bits", "tiles", "overlap", "coarse", "align", "align_region",
     "align_reference", "align_angle", "align_shift",
@@ -202,6 +202,8 @@ def command(
         from edgead.cli._auto import told_auto
 
         budget_ms = asked.pop("budget_ms")
+        if budget_ms is None:
+            refuse("frame", why="for an engine in time, and there is no --budget-ms", hint="give --budget-ms, or leave it out")
         return told_auto(
             good_dir, out, Looked(**{attribute: asked[attribute] for attribute in LOOKED if attribute != "budget_ms"}), as_json,
             name=name, heldout=heldout, seed=seed, all_good=threshold_from == "all", left_out=leave_out, device=device,

@@ -1,4 +1,4 @@
-"""Who may use the dashboard (docs/dashboard.md): a file of names and roles that only its owner may read.
+"""Who may use the dashboard (edgead docs dashboard): a file of names and roles that only its owner may read.
 
   edgead users add anna --role operator --users users.json     asks for a password; echo PASSWORD | ... takes it from there
   edgead users token andon --role viewer --users users.json    a token for a program or a screen; it is shown once

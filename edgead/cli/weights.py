@@ -5,8 +5,9 @@ edgead weights fetch resnet18               fetch its weights into the cache, ch
 edgead weights fetch resnet18 --from URL    from a mirror in your own network
 edgead weights verify FILE                  does it hold all the weights of a backbone, and nothing else?
 
-Without a network: copy the file that `list` names to the place it names, or give it with --weights (docs/backbones.md). Needs a
-network only for `fetch`; a proxy is taken from https_proxy. Exit code 5: not fetched (no network, no such file); 2: another file.
+Without a network: copy the file that `list` names to the place it names, or give it with --weights (edgead docs backbones).
+Needs a network only for `fetch`; a proxy is taken from https_proxy. Exit code 5: not fetched (no network, no such file);
+2: another file.
 """
 
 from __future__ import annotations

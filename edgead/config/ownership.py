@@ -58,7 +58,7 @@ def _camera(owner: str, address: str, place: Place) -> Iterator[Claim]:
     """Cameras that one program alone can have; streams and files can be read by many."""
     plain = address.partition("?")[0].strip()
     scheme, _, name = plain.partition(":")
-    hint = "a camera has one place in the file; for two bundles on its pictures there are recipes (docs/recipes.md)"
+    hint = "a camera has one place in the file; for two bundles on its pictures there are recipes (edgead docs recipes)"
     if (kind := scheme.lower()) in ("gige", "u3v", "basler"):  # the name "" is whichever answers
         text = f"the camera {plain}"
         yield Claim(place, owner, f"{kind} camera", (), text, hint, scope=host_of(name) if name else "*")

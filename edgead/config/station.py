@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from edgead.config.camera import CameraConfig, PartConfig
+from edgead.runtime.records import MAX_ROWS
 from edgead.settings import Count, Days, Limits, NotNegative, Positive, Section
 
 _HOST_PORT = r"^[^:\s]{1,250}:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"
@@ -28,7 +29,7 @@ class Pictures(Section):
 class Records(Section):
     """The database of all inspections."""
 
-    max_rows: Count = 5_000_000
+    max_rows: Count = MAX_ROWS
     max_days: Days | None = None
     first: bool = False
     """Each record is on the disk before the PLC is told the verdict (also written as `records: first`); see docs/records.md."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -107,8 +107,7 @@ class DemoReport:
         return "\n".join([*self._accuracy(), "", *self._engines(), "", *self._conveyor(), "", *self._next()])
 
     def _accuracy(self) -> list[str]:
-        m, record = self.metrics, self.bundle.manifest.engine()
-        good, defects = round(m["test_good"]), round(m["test_defects"])
+        record = self.bundle.manifest.engine()
         preset = method(self.model)[1]
         about = wrap(f"{preset.title}: {preset.summary.rstrip('.')}. {preset.source}".rstrip(), COLUMNS - len(INDENT))
         return [
@@ -116,8 +115,7 @@ class DemoReport:
             "",
             f"method     {about[0]}",
             *(f"{INDENT}{line}" for line in about[1:]),
-            f"model      {self.model}, image AUROC {m['image_auroc']:.3f} (brightness alone "
-            f"{m['brightness_auroc']:.3f}), pixel AUROC {m['pixel_auroc']:.3f}, {good} good and {defects} defective pictures",
+            *worth(self.model, self.metrics),
             f"threshold  {record.threshold.value:.4g}, {record.threshold.method}",
         ]
 
@@ -155,9 +153,28 @@ class DemoReport:
         return [
             f"look at    {out}/caught.png, what was caught",
             f"then       edgead run {out}/{self.bundle.path.name} --camera sim:fps=5",
-            f"your part  edgead train {self.model} FOLDER_OF_GOOD_PICTURES -o model",
+            f"your part  {own_training(self.model)}",
             "           edgead export model -o part.edgead && edgead run part.edgead --camera 0",
         ]
+
+
+def worth(model: str, metrics: Mapping[str, float]) -> list[str]:
+    """What a model is worth on the labelled pictures, and that it is nothing where brightness alone tells as much."""
+    good, defects = round(metrics["test_good"]), round(metrics["test_defects"])
+    image, brightness, pixel = (metrics[f"{name}_auroc"] for name in ("image", "brightness", "pixel"))
+    lines = [
+        f"model      {model}, image AUROC {image:.3f} (brightness alone {brightness:.3f}), pixel AUROC {pixel:.3f},",
+        f"{INDENT}on {good} good and {defects} defective pictures",
+    ]
+    if image <= brightness:
+        lines.append(f"{INDENT}no more than brightness tells: it learned nothing on these parts (edgead docs methods)")
+    return lines
+
+
+def own_training(model: str) -> str:
+    """The command that trains it on somebody's own parts."""
+    defects = " --defects FOLDER_OF_DEFECTS" if method(model)[0].needs_defects else ""
+    return f"edgead train {model} FOLDER_OF_GOOD_PICTURES{defects} -o model"
 
 
 def _truth(inspection: Inspection) -> str:

@@ -97,7 +97,8 @@ def score_histograms(
             axis.set_title(name)
             axis.set_ylabel("pictures")
             axis.grid(axis="y", color=GRID, linewidth=0.7)
-        axes[0].legend(loc="upper right", fontsize=8.5)
+        beside_the_title = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2, "ncols": 2}
+        axes[0].legend(**beside_the_title, fontsize=8.5)
         axes[-1].set_xlabel("score, raw model units (larger is more anomalous)")
         return _saved(figure, "svg")
 

@@ -30,8 +30,8 @@ MISREADINGS = ("Defaulting to INT8", "will use INT8 instead", "Missing scale and
 """Warnings after which the plan computes something else than the graph says: errors, by our decision."""
 
 WHY = "Building a TensorRT engine"
-_QUANTISE = "quantise with edgead export (signed, symmetric, float biases); see docs/tensorrt.md"
-_BUILD_HINT = "see docs/tensorrt.md for what TensorRT takes; --backend onnxruntime runs any graph"
+_QUANTISE = "quantise with edgead export (signed, symmetric, float biases); see edgead docs tensorrt"
+_BUILD_HINT = "see edgead docs tensorrt for what TensorRT takes; --backend onnxruntime runs any graph"
 
 
 @dataclass(frozen=True, slots=True)

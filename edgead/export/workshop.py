@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from edgead.calibration.int8.calibrate import CalibrationReport
 from edgead.calibration.int8.half import to_half
@@ -181,8 +182,8 @@ class Workshop:
     def _two_graphs(self) -> TwoGraphs | None:
         """The graphs of coarse-to-fine engines; None: each engine is made of one."""
         detector = self.detector
-        if self._two is None and isinstance(detector, CoarseToFine) and any(job[0] in COARSE_BACKENDS for job in self.jobs):
-            self._two = TwoGraphs.write(detector, self.work)
+        if self._two is None and detector.two_graphs and any(job[0] in COARSE_BACKENDS for job in self.jobs):
+            self._two = TwoGraphs.write(cast(CoarseToFine, detector), self.work)
         return self._two
 
     def _build(self, job: Job, graph: Path) -> None:

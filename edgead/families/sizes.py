@@ -19,7 +19,8 @@ USUAL_PX = 256
 class Engine:
     """What the exported engine of a family needs of PyTorch's time on one thread: the engine's milliseconds (`edgead export`,
     OpenVINO; docs/performance.md) over PyTorch's of ``python -m benchmarks.sizes --only ms``, one Zen 4 with VNNI, 128 to 512 px:
-    ours are within a fifth of these.
+    ours are within a fifth of these. Families on a backbone's features have SimpleNet's FP32 (two of them needed 0.97 and 1.05 of
+    its share); where INT8 was not measured, its figure is FP32's, and a smaller size may be chosen than would do.
 
     Attributes:
         fp32, int8: on one thread as well.
@@ -46,6 +47,10 @@ class SizeRule:
     """
 
     engine: ClassVar[Engine]
+    always: ClassVar[bool] = False
+    """A size is chosen also where nobody gives a budget; else its method's own one is taken."""
+    grows: ClassVar[bool] = False
+    """Larger sizes than its method's own one are tried, for it sees more of small defects there, as the quick model does."""
 
     def __init__(self, options: Any, given: Collection[str] = ()) -> None:
         self.options, self.given = options, given

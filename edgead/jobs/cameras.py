@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.jobs.progress import Progress, silent
 from edgead.runtime.cameras.discover import Attached, NotLooked, attached
 
 if TYPE_CHECKING:
@@ -52,22 +53,23 @@ class Cameras:
     not_looked_for: tuple[NotLooked, ...]
 
 
-def look(thumbnails: Path | None = None) -> Cameras:
+def look(thumbnails: Path | None = None, progress: Progress = silent) -> Cameras:
     """All cameras that are attached.
 
     Args:
         thumbnails: a folder, made if need be, where each leaves a small PNG of what it sees.
+        progress: told the stages.
 
     Raises:
         StorageError: the folder cannot be written.
     """
-    found, skipped = attached()
-    taken = {} if thumbnails is None else _take_pictures(found, thumbnails)
+    found, skipped = attached(progress)
+    taken = {} if thumbnails is None else _take_pictures(found, thumbnails, progress)
     seen = tuple(Seen(**asdict(camera), **taken.get(camera.address, {})) for camera in found)
     return Cameras(seen, tuple(skipped))
 
 
-def _take_pictures(found: list[Attached], folder: Path) -> dict[str, dict[str, str]]:
+def _take_pictures(found: list[Attached], folder: Path, progress: Progress) -> dict[str, dict[str, str]]:
     """One small PNG a camera: its "file", or "" and the "error", by address.
 
     Raises:
@@ -79,7 +81,8 @@ def _take_pictures(found: list[Attached], folder: Path) -> dict[str, dict[str, s
     from edgead.runtime.cameras import open_camera
 
     taken: dict[str, dict[str, str]] = {}
-    for one in found:
+    for number, one in enumerate(found):
+        progress("a picture of each", number / len(found))
         try:
             camera = open_camera(one.address)
             try:

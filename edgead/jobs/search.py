@@ -90,7 +90,7 @@ def within_device(options: ExportOptions, device: str | None) -> ExportOptions:
     usable = tuple(name for name in installed if BACKENDS[name].runs_here(options.tensorrt))
     if not usable:
         what = "no GPU that TensorRT can use is here" if installed else "TensorRT is not installed"
-        raise MissingExtra(f"--device gpu: {what}", hint="see edgead doctor and docs/tensorrt.md, or search with --device cpu")
+        raise MissingExtra(f"--device gpu: {what}", hint="see edgead doctor, edgead docs tensorrt, or search with --device cpu")
     return dataclasses.replace(options, backends=usable)
 
 

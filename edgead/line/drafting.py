@@ -435,7 +435,7 @@ def rendered(answers: Answers, target: Path) -> str:
         camera.append(("budget_ms", float(answers["budget_ms"]), "from the trigger to the verdict; later is UNKNOWN, never OK"))
     camera.append(("trigger", trigger, _TRIGGERS[trigger["source"]]))
     if plc is not None:
-        camera.append(("plc", plc, "what it must do: edgead plc-map, docs/handshake.md"))
+        camera.append(("plc", plc, "what it must do: edgead plc-map, edgead docs handshake"))
     lines = [(f"  {'-' if i == 0 else ' '} {key}: {_plain(value)}", told) for i, (key, value, told) in enumerate(camera)]
     width = min(60, max(len(line) for line, _ in lines))
     return _FILE.format(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgead.registry import make
@@ -102,33 +101,20 @@ def _command(settings: CommandSettings, clock: Clock, station: str) -> Output:
 def _mqtt(settings: MqttSettings, clock: Clock, station: str) -> Output:
     from edgead.runtime.outputs.mqtt import MqttOutput
 
-    options = asdict(settings)
-    del options["type"]
-    return MqttOutput(station=station, **options)
+    return MqttOutput(settings, station)
 
 
 def _webhook(settings: WebhookSettings, clock: Clock, station: str) -> Output:
     from edgead.runtime.outputs.webhook import WebhookOutput
 
-    return WebhookOutput(
-        settings.url,
-        station=station,
-        headers=settings.headers,
-        ca=settings.ca,
-        which=settings.which,
-        timeout_s=settings.timeout_ms / 1000,
-        attempts=settings.attempts,
-        deadline_s=settings.deadline_ms / 1000,
-        max_waiting=settings.max_waiting,
-    )
+    return WebhookOutput(settings, station)
 
 
 def _gpio(settings: GpioSettings, clock: Clock, station: str) -> Output:
     from edgead.runtime.outputs.gate import GateOutput
-    from edgead.runtime.outputs.gpio import GPIO_LINES, GpioOutput
+    from edgead.runtime.outputs.gpio import GpioOutput
 
-    lines = {name: getattr(settings, name) for name in GPIO_LINES}
-    output = GpioOutput(settings.chip, **lines, active_low=settings.active_low, pulse_s=settings.pulse_ms / 1000, clock=clock)
+    output = GpioOutput(settings, clock)
     if settings.gate_delay_ms is None:
         return output
     return GateOutput(output, delay_s=settings.gate_delay_ms / 1000, slack_s=settings.gate_slack_ms / 1000, clock=clock)

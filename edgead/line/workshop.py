@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgead.config.station import Storage
     from edgead.decision import Rule
     from edgead.preprocess import PreprocessRecipe
-    from edgead.runtime.cameras.absent import Opening
+    from edgead.runtime.absent import Opening
     from edgead.runtime.loop.examiner import Answerer
     from edgead.runtime.loop.station import Station
     from edgead.runtime.loop.views import Fanout, Views
@@ -143,7 +143,7 @@ class Workshop:
 
     def open_cameras(self, cameras: Sequence[CameraConfig], ready: Mapping[str, Prepared]) -> None:
         """Begin to open them all at once; `build` takes each one up, or does without it for now."""
-        from edgead.runtime.cameras.absent import START_S, Opening
+        from edgead.runtime.absent import START_S, Opening
 
         self._until_ns = self.clock.now_ns() + round(START_S * 1e9)
         for camera in cameras:

@@ -63,12 +63,20 @@ class Pulled:
     changed: bool
 
 
-def push(path: Path, address: OciAddress, *, plain_http: bool = False, trusted: Sequence[TrustedKey] = ()) -> Pushed:
+def push(
+    path: Path,
+    address: OciAddress,
+    *,
+    plain_http: bool = False,
+    trusted: Sequence[TrustedKey] = (),
+    progress: Callable[[str, float], None] = lambda stage, done: None,
+) -> Pushed:
     """Put a bundle into a registry, under a tag. Until all of it is there the tag leads to what it led to before.
 
     Args:
         plain_http: without encryption.
         trusted: it must be signed by one of these keys; empty: it need not be signed.
+        progress: told the stages.
 
     Raises:
         BadInput: the address has no tag.
@@ -84,8 +92,11 @@ def push(path: Path, address: OciAddress, *, plain_http: bool = False, trusted: 
     bundle = Bundle.open(path, trusted=trusted)
     with Remote(address, plain_http=plain_http) as remote, tempfile.TemporaryDirectory(prefix="edgead-push-") as folder:
         layer = Path(folder) / "layer.tar"
+        progress("packing", 0.0)
         with storage_errors(layer, hint="free space there, or set TMPDIR to a folder with more"):
             blob = artefact.write_layer(bundle, layer)
+        progress("packing", 1.0)
+        progress(f"pushing {blob.size / 2**20:.0f} MiB", 0.0)  # the registry's client tells no share of it
         remote.upload(layer, blob)
         manifest = artefact.write_manifest(bundle, blob)
         remote.publish(manifest)

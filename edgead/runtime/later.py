@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Generic
 
 from edgead.clock import Clock
-from edgead.errors import OutputError
+from edgead.errors import LinkError, OutputError
 from edgead.runtime.loop.inspector import one_line
 from edgead.runtime.opening import Attempts, T
-from edgead.runtime.plc.device import LinkError, PlcLink
+from edgead.runtime.plc.device import PlcLink
 from edgead.runtime.plc.signals import FromPlc, ToPlc
 from edgead.types import Inspection, Output, Trigger, TriggerSource
 

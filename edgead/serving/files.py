@@ -221,7 +221,7 @@ KINDS: Mapping[str, Kind] = {
         _triton,
         (
             "tritonserver --model-repository=DIR, with edgead and the engine's package in the Python of its Python backend",
-            "run with Triton on a CPU: docs/serve.md has commands and parity; not run with Triton's own container image",
+            "run with Triton on a CPU: edgead docs serve has commands and parity; not run with Triton's own container image",
         ),
     ),
     "kserve": Kind(
@@ -233,7 +233,7 @@ KINDS: Mapping[str, Kind] = {
         lambda request, bundle, record: {f"{request.name}/config.json": server_config(request.name)},
         lambda work, request, bundle, record: write_ir_files(work, bundle, record, request.frame, request.threads),
         (
-            "pictures of this size only; compiled with INFERENCE_PRECISION_HINT f32 and more (docs/serve.md)",
+            "pictures of this size only; compiled with INFERENCE_PRECISION_HINT f32 and more (edgead docs serve)",
             "run with OpenVINO Model API; not run with DL Streamer and OpenVINO Model Server",
         ),
     ),

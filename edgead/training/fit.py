@@ -218,14 +218,16 @@ def _defects(request: TrainRequest, images: GoodImages, progress: Progress) -> D
 def _sizing(request: TrainRequest) -> Sizing | None:
     """How the size is chosen; None takes the recipe's. Raises BadInput: a budget for it, and a family that has no rule."""
     family = find(request.family)
-    if family.sizes or request.sizing is None:
-        return request.sizing
-    if request.sizing.budget_ms is not None:
+    if request.sizing is None:
+        return None
+    if request.sizing.budget_ms is None:
+        return request.sizing if family.sizes and family.load(family.sizes).always else None
+    if not family.sizes:
         raise BadInput(
             f"--budget-ms chooses the input size, and {family.preset(request.method or family.name).title} has no rule for that",
             hint="leave it out; --size gives the input size",
         )
-    return None
+    return request.sizing
 
 
 def _sized(
@@ -236,7 +238,8 @@ def _sized(
     usual = images.survey.sizes.most_common(1)[0][0]
     pictures = recipe.inspected(*usual)[2:]
     square = (pictures == usual and images.survey.usual is None) or recipe.aspect == "crop"
-    choice = choose_size(sizing, Subject(rule, recipe, pictures, square, images.train_files, request.seed), progress)
+    own = 0 if rule.grows else max(request.recipe.width, request.recipe.height)
+    choice = choose_size(sizing, Subject(rule, recipe, pictures, square, images.train_files, request.seed, own), progress)
     chosen = choice.chosen
     recipe = dataclasses.replace(request.recipe, width=chosen.width, height=chosen.height)
     request = dataclasses.replace(request, recipe=recipe, options={**request.options, **rule.chosen(chosen.rows, chosen.area)})

@@ -172,6 +172,7 @@ class Subject:
         square: the input is a square whatever they are (their proportions differ, or what hangs over is cut off).
         files: good pictures that may be looked at: those trained on.
         seed: of what is drawn.
+        most: side of a square as large as the largest size that is tried, px; 0: as the pictures allow.
     """
 
     rule: SizeRule
@@ -180,6 +181,7 @@ class Subject:
     square: bool
     files: Sequence[Path]
     seed: int = 0
+    most: int = 0
 
 
 def choose_size(asked: Sizing, subject: Subject, progress: Progress = silent) -> SizeChoice:
@@ -213,7 +215,9 @@ Scores = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Of good pictures and of those with a defect, in the same order at every size."""
 
 
-def ladder(pictures: tuple[int, int], square: bool, multiple: int, least: int, smaller: bool = False) -> list[tuple[int, int]]:
+def ladder(
+    pictures: tuple[int, int], square: bool, multiple: int, least: int, smaller: bool = False, most: int = 0
+) -> list[tuple[int, int]]:
     """Width and height of the sizes that are worth a try, from small to large.
 
     Args:
@@ -221,10 +225,12 @@ def ladder(pictures: tuple[int, int], square: bool, multiple: int, least: int, s
         square: whatever the pictures are.
         multiple, least: what the network takes for a side.
         smaller: than the usual size, too.
+        most: as :attr:`Subject.most`; then it is the usual size.
     """
     native = math.sqrt(math.prod(pictures))
-    top = max(USUAL_PX, ENLARGED * native)
-    floor = max((side for side in LADDER if side <= min(native, USUAL_PX)), default=LADDER[0])
+    usual = most or USUAL_PX
+    top = most or max(USUAL_PX, ENLARGED * native)
+    floor = max((side for side in LADDER if side <= min(native, usual)), default=LADDER[0])
     ratio = 1.0 if square else min(4.0, max(0.25, pictures[0] / pictures[1]))
     found: list[tuple[int, int]] = []
     for side in LADDER:
@@ -255,13 +261,13 @@ def timed(asked: Sizing, subject: Subject, budget_ms: float) -> list[Tried]:
     the largest below it that keeps it when a budget was given, else the usual one all the same."""
     raw = subject.recipe.read(subject.files[0])
     sides = subject.rule.sides()
-    usual = ladder(subject.pictures, subject.square, *sides)
+    usual = ladder(subject.pictures, subject.square, *sides, most=subject.most)
     found: list[Tried] = []
     for size in usual:
         found.append(_timed(asked, subject, raw, size, budget_ms))
         if not found[-1].fits and (len(found) > 1 or asked.budget_ms is not None):
             break
-    smaller = [size for size in ladder(subject.pictures, subject.square, *sides, smaller=True) if size not in usual]
+    smaller = [size for size in ladder(subject.pictures, subject.square, *sides, True, subject.most) if size not in usual]
     while asked.budget_ms is not None and smaller and not found[0].fits:
         found.insert(0, _timed(asked, subject, raw, smaller.pop(), budget_ms))
     return found

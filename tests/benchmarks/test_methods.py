@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from benchmarks import _sets, methods
-from benchmarks._methods.page import accuracy, chosen_by_drawn, costs, summarise, written
+from benchmarks._methods.page import accuracy, chosen_by_drawn, costs, rtx_builds, summarise, written
 from edgead.families import FAMILIES, trained
 from tests.training._parts import write_mvtec
 
@@ -77,14 +77,29 @@ def test_means_stand_beside_brightness() -> None:
     assert "| patchcore | 0.650 ± 0.039 **below** | -0.25 |" in accuracy(summarise([cell_of(0, 0.65)]))
 
 
+def test_two_seeds_have_the_interval_of_their_pictures_and_no_less_than_they_differ_by() -> None:
+    """Student's of two is 12.7 standard errors: 0.81 ± 1.84 was told of an AUROC."""
+    (row,) = summarise([cell_of(0, 0.9), cell_of(1, 0.92, image_auroc_error=0.03)])
+    assert row["image_auroc"] == {"mean": 0.91, "half": pytest.approx(1.96 * 0.03, abs=1e-4)}
+    (row,) = summarise([cell_of(0, 0.66), cell_of(1, 0.95)])
+    assert row["image_auroc"] == {"mean": 0.805, "half": 0.145} and row["brightness"] == "not told apart"
+
+
 def test_what_int8_did_is_told() -> None:
     engines = {
         "px": 256, "gflop": 0.85, "fp32_error": 1.3e-6, "fp32_cpu_ms": 11.7, "int8_cpu_ms": 7.3, "int8_times_faster": 1.6,
         "int8_flips": 1, "int8_frames": 92, "int8_auroc_change": -0.002, "int8_kept_float": ["a", "b"], "int8_refused": "flips",
     }  # fmt: skip
-    line = costs(summarise([cell_of(0, 0.9, **engines)]))[-1]
-    told = "| 256 | 4 to 4 | 0.85 | 1e-06 | 11.7 | 7.3 | 1.6 | 1 of 92 | 0.002 | 2 | elpv: INT8 refused (flips) |"
+    line = costs(summarise([cell_of(0, 0.9, **engines)]), {"patchcore": "builds"})[-1]
+    told = "| 256 | 4 to 4 | 0.85 | 1e-06 | 11.7 | 7.3 | 1.6 | 1 of 92 | 0.002 | 2 | builds | elpv: INT8 refused (flips) |"
     assert line == f"| patchcore {told}"
+
+
+def test_what_stops_a_build_stands_in_the_table(tmp_path: Path) -> None:
+    kept = tmp_path / "rtx_builds.json"
+    assert rtx_builds(kept) == {}
+    kept.write_text(json.dumps({"rows": [{"method": "ae", "built": True}, {"method": "vae", "built": False, "why": "node Foo"}]}))
+    assert rtx_builds(kept) == {"ae": "builds", "vae": "no: node Foo"}
 
 
 def test_what_drawn_defects_choose_is_told_by_real_ones() -> None:

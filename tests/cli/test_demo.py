@@ -9,9 +9,10 @@ import pytest
 
 from edgead.cli.main import main
 from edgead.demo.gallery import TILE, choose, gallery, write_data_set
+from edgead.demo.report import COLUMNS, own_training, worth
 from edgead.demo.steps import MARKER, Plan, _Demo, demo, prepare
 from edgead.errors import BadInput, StorageError
-from edgead.families import method
+from edgead.families import method, methods
 from edgead.jobs.progress import silent
 from edgead.preprocess import list_images, read_image
 from edgead.runtime.cameras.conveyor import DEFECTS
@@ -107,6 +108,22 @@ def test_any_method_is_learned_at_its_own_size_and_told(tmp_path: Path) -> None:
     card = read_card(tmp_path / "model")
     assert card.image_size == (64, 64)
     assert card.origin.arguments is not None and card.origin.arguments.method == method("padim")[1].name
+
+
+@pytest.mark.parametrize(("image", "said"), [(0.9, False), (0.6, True), (0.45, True)])
+def test_a_method_that_learned_nothing_is_told(image: float, said: bool) -> None:
+    metrics = {"image_auroc": image, "brightness_auroc": 0.6, "pixel_auroc": 0.7, "test_good": 10.0, "test_defects": 14.0}
+    lines = worth("reverse_distillation", metrics)
+    assert f"image AUROC {image:.3f} (brightness alone 0.600)" in lines[0]
+    assert ("it learned nothing" in lines[-1]) == said
+    assert max(map(len, lines)) <= COLUMNS
+
+
+@pytest.mark.parametrize("name", methods())
+def test_the_command_for_parts_of_ones_own_has_all_that_the_method_needs(name: str) -> None:
+    given = "--defects FOLDER_OF_DEFECTS" in own_training(name)
+    method(name)[0].check_defects(given)
+    assert given == method(name)[0].needs_defects
 
 
 def test_a_method_that_nobody_knows_is_refused_before_anything_is_drawn(

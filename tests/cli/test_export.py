@@ -66,6 +66,13 @@ def test_export_takes_its_name_from_the_models_folder(tiny: Tiny, tmp_path: Path
         (["export", "MODEL", "--no-antialias"], 2, "--antialias: for other tools' files only"),
         (["export", "MODEL", "--precision", "fp32", "--weight-bits", "8"], 2, "--weight-bits: for INT8 only"),
         (["export", "MODEL", "--precision", "fp32", "--calibration", "."], 2, "--calibration: for INT8 only"),
+        (
+            ["export", "MODEL", "--precision", "fp32", "--allow-unsafe-calibration"],
+            2,
+            "--allow-unsafe-calibration: for INT8 only",
+        ),
+        (["export", "MODEL", "--precision", "fp32", "--max-flips", "1%"], 2, "--max-flips: for what answers otherwise"),
+        (["export", "MODEL", "--calibration-tool", "nncf", "--observer", "mse"], 2, "--observer: NNCF takes"),
         (["export", "MODEL", "--workspace-mb", "64", "--dla", "0"], 2, "--workspace-mb, --dla: for TensorRT only"),
         (["export", "MODEL", "--compute-capability", "89", "--backend", "openvino"], 2, "and --backend is openvino"),
         (["export", "BUNDLE", "--on-device", "--labelled", "."], 2, "--labelled: nothing that --on-device does"),

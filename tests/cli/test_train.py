@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import pytest
 
 from edgead.cli._sizing import told
 from edgead.cli.main import main
+from edgead.models.learning import adversary
 from edgead.trained import load_model
 from tests.training._parts import draw_part, write_good, write_mvtec
 
@@ -31,6 +33,35 @@ def test_grey_and_16_bit_pictures_and_a_region_are_accepted(tmp_path: Path) -> N
     detector, card = load_model(out)
     assert detector.image_size == (48, 64)
     assert card.preprocess.roi == (0, 8, 64, 48)
+
+
+def test_a_generator_that_collapses_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it makes is said to be alike whatever it is."""
+    monkeypatch.setattr(adversary, "ALIKE", 1e9)
+    monkeypatch.setattr(adversary, "PATIENCE", 1)
+    out = tmp_path / "out"
+    arguments = ["--size", "64", "--base", "4", "--batch", "2", "--steps", "120"]
+    good = write_good(tmp_path / "good", 5)
+    assert main(["train", "memgan", str(good), "-o", str(out), "--threshold-from", "heldout", *arguments]) == 2
+    said = capsys.readouterr()
+    assert re.search(r"the adversarial training collapsed: after 1\d\d steps all that the network makes is one picture", said.err)
+    assert "give a smaller --adversary" in said.err
+    assert not out.exists()
+
+
+def test_a_budget_chooses_no_larger_size_than_the_method_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a budget it takes its own, whatever the pictures are."""
+    folder, out = tmp_path / "good", tmp_path / "out"
+    folder.mkdir()
+    for i in range(9):
+        cv2.imwrite(str(folder / f"{i}.png"), np.repeat(np.repeat(draw_part(i), 6, 0), 6, 1))
+    short = ["--threshold-from", "heldout", "--base", "4", "--steps", "1"]
+    for budget, side in (([], 128), (["--budget-ms", "100000"], 128), (["--budget-ms", "0.001"], 64)):
+        assert main(["train", "ae", str(folder), "-o", str(out), *short, *budget]) == 0
+        assert load_model(out)[0].image_size == (side, side)
+        assert ("ms (given)" in capsys.readouterr().out) == bool(budget)
 
 
 @pytest.mark.parametrize(

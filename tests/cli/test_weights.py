@@ -165,7 +165,7 @@ def test_fetch_from_a_mirror_without_a_known_checksum_looks_at_the_content(
 def test_without_a_network_fetch_says_so_in_one_line(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
     for name in ("resnet18", "dinov2_vits14_reg"):
         text = said(capsys, 5, "fetch", name)
-        assert "cannot be reached" in text and "docs/backbones.md" in text
+        assert "cannot be reached" in text and "edgead docs backbones" in text
     assert not cache.exists() or not any(path.suffix == ".pth" for path in cache.iterdir())
 
 

@@ -8,6 +8,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "patchcore": {"coreset": 60},
     "simplenet": {"steps": 20, "layers": ("blocks.4", "blocks.10")},
     "efficientad": {"ae_steps": 2, "patches": 300},
+    "mmd": {"rows": 60},
     "differnet": {"steps": 20, "blocks": 2, "hidden": 32},
     "fastflow": {"steps": 10, "flow_steps": 2, "batch": 4},
     "reconstruction": {"steps": 10, "base": 8},

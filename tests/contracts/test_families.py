@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from edgead.bundle import Bundle
 from edgead.calibration.judging.deviation import Limits
@@ -24,6 +25,7 @@ from edgead.families.contract import FitData, Stopped
 from edgead.families.options import to_json
 from edgead.jobs.again import retrainer
 from edgead.models.detector import Detector
+from edgead.models.learning.steps import Checkpoint
 from edgead.models.wrappers.tiled import Tiled
 from edgead.preprocess import PreprocessRecipe
 from edgead.trained import load_model, read_card
@@ -156,6 +158,29 @@ def test_a_training_that_is_interrupted_leaves_nothing(tried: Callable[[str], Tr
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("family", [name for name in trained() if find(name).resumes])
+def test_an_interrupted_training_goes_on_and_comes_to_the_same_model(
+    tried: Callable[[str], Tried], family: str, tmp_path: Path
+) -> None:
+    one, done_in = tried(family), list[float]()
+    checkpoint = Checkpoint(tmp_path / "kept", "this one", every_s=0.0)
+
+    def interrupt(stage: str, done: float) -> None:
+        if stage in ("training", "students") and done >= 0.3:
+            raise KeyboardInterrupt
+
+    def go_on(stage: str, done: float) -> None:
+        if stage in ("training", "students"):
+            done_in.append(done)
+
+    with pytest.raises(KeyboardInterrupt):
+        find(family).bound(one.options)(dataclasses.replace(one.data, checkpoint=checkpoint, progress=interrupt))
+    again = find(family).bound(one.options)(dataclasses.replace(one.data, checkpoint=checkpoint, progress=go_on)).state_dict()
+    assert min(done_in) > 0.3  # not from the beginning
+    was = one.result.detector.state_dict()
+    assert all(torch.equal(again[name], was[name]) for name in was)
+
+
 @every
 def test_it_answers_on_tiles_of_a_larger_picture(tried: Callable[[str], Tried], family: str, tmp_path: Path) -> None:
     one = tried(family)
@@ -223,6 +248,22 @@ def test_it_is_measured_and_runs(
     assert main(["run", str(one.bundle), "--camera", str(tmp_path / "parts"), "--records", str(records)]) == 0
     capsys.readouterr()
     assert [json.loads(line)["verdict"] in ("OK", "NG") for line in records.read_text().splitlines()] == [True] * 3
+
+
+@every
+def test_its_size_rule_times_the_network_that_is_fitted(tried: Callable[[str], Tried], family: str) -> None:
+    """Or one with a bank of as many rows: `edgead train --budget-ms` predicts by it."""
+    one = tried(family)
+    assert find(family).sizes, "a family without a size rule is refused by --budget-ms"
+    rule = find(family).size_rule(one.options)
+    made = rule.unfitted((one.size, one.size), rule.banks(one.size**2, FEW)[0])
+    answers(made, [part(60, one.size)])
+    work = []
+    for detector in (made, one.result.detector):
+        with FlopCounterMode(display=False) as counted:
+            answers(detector, [part(60, one.size)])
+        work.append(counted.get_total_flops())
+    assert work[0] == pytest.approx(work[1], rel=0.05)
 
 
 @every

@@ -109,6 +109,17 @@ def test_presets_name_options_that_the_family_has(name: str) -> None:
             preset.values(PAPER)
 
 
+@pytest.mark.parametrize("name", [name for name in ours if method(name)[1].paper])
+def test_the_papers_network_takes_pictures_of_the_papers_size(name: str) -> None:
+    """Its shapes alone: nothing is multiplied."""
+    family, preset = method(name)
+    side = preset.px(PAPER)
+    rule = family.size_rule(preset.values(PAPER))
+    with torch.device("meta"):
+        anomaly_map, score = rule.unfitted((side, side), None)(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    assert (anomaly_map.shape, score.shape) == ((1, side, side), (1,))
+
+
 def test_names_are_taken_once() -> None:
     names = [preset.name for family in FAMILIES.values() for preset in family.presets]
     assert len(names) == len(set(names))

@@ -15,10 +15,10 @@ import pytest
 from edgead.errors import OutputError
 from edgead.runtime.outputs.command import CommandOutput
 from edgead.runtime.outputs.gate import GateOutput
-from edgead.runtime.outputs.gpio import GpioOutput
+from edgead.runtime.outputs.gpio import GpioOutput, GpioSettings
 from edgead.runtime.outputs.log import LogOutput
-from edgead.runtime.outputs.mqtt import MqttOutput
-from edgead.runtime.outputs.webhook import WebhookOutput
+from edgead.runtime.outputs.mqtt import MqttOutput, MqttSettings
+from edgead.runtime.outputs.webhook import WebhookOutput, WebhookSettings
 from edgead.runtime.plc.device import PlcDevice
 from edgead.runtime.plc.ethernetip import EtherNetIpLink, EtherNetIpSettings
 from edgead.runtime.plc.modbus import ModbusClientLink, ModbusClientSettings, ModbusServerLink, ModbusServerSettings
@@ -33,7 +33,8 @@ from edgead.types import Frame, Inspection, Output, StageTimes, Verdict
 
 def vision_server() -> Output:
     with tempfile.TemporaryDirectory() as folder:  # for the self-signed pair that it makes
-        return OpcUaServer(VisionSettings(port=0, certificate=Path(folder, "a.pem"), key=Path(folder, "a.key"), anonymous=True))
+        own = VisionSettings(port=0, certificate=Path(folder, "a.pem"), key=Path(folder, "a.key"), anonymous=True)
+        return OpcUaServer(own, answer_timeout_s=2.0)
 
 
 MAKERS: dict[str, Callable[[], Output]] = {
@@ -47,10 +48,10 @@ MAKERS: dict[str, Callable[[], Output]] = {
     "ethernetip": lambda: PlcDevice(EtherNetIpLink(EtherNetIpSettings(host="127.0.0.1", port=9))),
     "opcua-client": lambda: PlcDevice(OpcUaClientLink(OpcUaClientSettings(url="opc.tcp://127.0.0.1:9", security="none"))),
     "opcua-server": vision_server,
-    "mqtt": lambda: MqttOutput("127.0.0.1", "plant/line1", port=9),
-    "webhook": lambda: WebhookOutput("http://127.0.0.1:9/", attempts=1),
+    "mqtt": lambda: MqttOutput(MqttSettings(host="127.0.0.1", topic="plant/line1", port=9), "line"),
+    "webhook": lambda: WebhookOutput(WebhookSettings(url="http://127.0.0.1:9/", attempts=1), "line"),
     "gate": lambda: GateOutput(FakeOutput(), delay_s=0.1),
-    "gpio": lambda: GpioOutput(FakeChip(), ok=1, reject=2),
+    "gpio": lambda: GpioOutput(GpioSettings(ok=1, reject=2), chip=FakeChip()),
 }
 
 
@@ -89,7 +90,7 @@ def fake_wire() -> tuple[Output, Callable[[], bool]]:
 
 def gpio_wire() -> tuple[Output, Callable[[], bool]]:
     chip = FakeChip()
-    return GpioOutput(chip, ok=1, clock=FakeClock()), lambda: chip.levels[1]
+    return GpioOutput(GpioSettings(ok=1), FakeClock(), chip=chip), lambda: chip.levels[1]
 
 
 @pytest.mark.parametrize("wire", [fake_wire, gpio_wire])

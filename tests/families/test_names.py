@@ -10,8 +10,15 @@ import edgead
 from edgead.families import FAMILIES, find
 
 ROOT = Path(edgead.__file__).parent
-TRAINED = ("patchcore", "simplenet", "efficientad", "supersimplenet")
 NAMES = re.compile(r"patch_?core|simple_?net|efficient_?ad|\bpdn\b", re.IGNORECASE)
+"""Of those that are made up words: also as a part of a name."""
+
+WORDS = {word for family in FAMILIES.values() for word in (family.name, *(preset.name for preset in family.presets))}
+WORDS = WORDS - {"graph", "gaussian", "ae"}
+"""Of all families and methods, but for words that mean something else, too: as a whole text."""
+
+CLASSES = {family.network.partition(":")[2] for family in FAMILIES.values()}
+ROOMS = tuple({family.network.rpartition(".")[0] for family in FAMILIES.values()})
 
 OF_THEIR_OWN = ("edgead/families/", "edgead/demo/", "edgead/cli/demo.py")
 """Their rooms and the table; the demo shows two of them by name."""
@@ -44,15 +51,19 @@ def named_in(file: Path) -> list[str]:
             told = [node.value]
         else:
             continue
-        found += [f"{node.lineno}: {one}" if hasattr(node, "lineno") else one for one in told if NAMES.search(one)]
+        known = WORDS if isinstance(node, ast.Constant) else CLASSES
+        named = [one for one in told if NAMES.search(one) or one in known or one.startswith(ROOMS)]
+        found += [f"{node.lineno}: {one}" if hasattr(node, "lineno") else one for one in named]
     return found
 
 
 def may_name(file: str) -> bool:
-    """Readers of other tools' files stand under importers/, each in a file of its family's name, and are listed there by it."""
-    return file.startswith("edgead/importers/") and (
-        bool(NAMES.search(Path(file).stem)) or Path(file).name in ("recognise.py", "checkpoint.py")
-    )
+    """Readers of other tools' files stand under importers/, each in a file that imports the room whose models it makes, and are
+    listed there by name."""
+    if not file.startswith("edgead/importers/"):
+        return False
+    imports_a_room = re.search(r"^from edgead\.families\.\w+\.\w+ import", (ROOT.parent / file).read_text("utf-8"), re.MULTILINE)
+    return bool(imports_a_room) or Path(file).name in ("recognise.py", "checkpoint.py")
 
 
 def test_no_familys_name_stands_outside_its_room() -> None:
@@ -72,15 +83,21 @@ def test_the_check_sees_names_in_code_and_none_in_words(tmp_path: Path) -> None:
     assert named_in(file) == ["2: PatchCore", "4: efficientad", "3: PatchCore"]
     file.write_text('odd = detector.family == "graph"\nfine = detector.family == other.family\n')
     assert named_in(file) == ["1: family == graph"]
+    file.write_text(
+        'from edgead.families.mmd import fit\nQUICK = {"padim": 2}\nstudents = partial(Distillation)\nsay = "students draw"\n'
+    )
+    assert sorted(named_in(file)) == ["1: edgead.families.mmd", "2: padim", "3: Distillation"]
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_has_its_room_and_a_page(name: str) -> None:
-    room = ROOT / "families" / name
+    family = find(name)
+    room = ROOT.parent / Path(*family.network.partition(":")[0].split(".")).parent
     assert (room / "network.py").is_file()
     page = (room / "README.md").read_text("utf-8")
-    assert page.startswith(f"# {find(name).title}\n")
-    assert find(name).source.split(",")[0].split(" 20")[0] in page
+    assert page.startswith(f"# {family.title}" if family.source else "# ")
+    assert family.source.rpartition("arXiv:")[2] in page
+    assert "good at" in page.lower() and "**Measured**" in page
 
 
 def test_every_entry_loads_what_it_names() -> None:

@@ -211,9 +211,7 @@ def test_a_preset_can_be_built_at_its_size(preset: Preset, how: str) -> None:
         pytest.skip("one way of training")
     side = preset.px(how)
     with torch.device("meta"):
-        detector = Reconstruction.build(
-            config_of(ReconstructionOptions(**preset.values(how)), FitData([], (side, side))), (side, side)
-        )
+        detector = Reconstruction.build(config_of(ReconstructionOptions(**preset.values(how)), (side, side)), (side, side))
     assert detector.image_size == (side, side)
 
 
@@ -226,7 +224,7 @@ def test_all_of_the_network_but_its_first_and_last_convolution_can_be_quantised(
     """What stays float: these two, for they have three channels on one side; the error's filters; a memory's products."""
     preset = next(one for one in PRESETS if one.name == name)
     options = ReconstructionOptions(**{**preset.options, "base": 8})
-    detector = Reconstruction.build(config_of(options, FitData([], (PX, PX))), (PX, PX)).eval()
+    detector = Reconstruction.build(config_of(options, (PX, PX)), (PX, PX)).eval()
     write_onnx(detector, tmp_path / "graph.onnx")
     products, kept = find_products(load_graph(tmp_path / "graph.onnx"))
     layers = [module for module in detector.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]

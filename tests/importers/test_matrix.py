@@ -160,7 +160,8 @@ def _export(kind: Kind, folder: Path, names: tuple[str, ...], *more: str) -> Bun
     backends, precisions = (",".join(sorted({name.split("-")[part] for name in names})) for part in (0, 1))
     told = [text.format(folder=folder) for text in kind.options]
     line = ["export", str(source), "-o", str(folder / "out.edgead"), "--threads", "1", "--frames", "2", "--threshold", "2.5"]
-    assert main([*line, *told, "--backend", backends, "--precision", precisions, *LOOSE, *more]) == 0
+    loose = [] if precisions == "fp32" else LOOSE
+    assert main([*line, *told, "--backend", backends, "--precision", precisions, *loose, *more]) == 0
     return Bundle.open(folder / "out.edgead")
 
 

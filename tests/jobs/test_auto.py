@@ -135,6 +135,7 @@ def test_pictures_that_cannot_be_used_are_told_as_ever(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["auto", "--coreset", "10"], "--coreset: for one method, and auto tries several"),
+        (["auto", "--frame", "640x480"], "--frame: for an engine in time, and there is no --budget-ms"),
         (["auto", "--preset", "paper"], "--preset: for one method"),
         (["auto", "--tiles", "32"], "--tiles: for one method"),
         (["auto", "--minutes", "0"], "0 minutes are not usable"),

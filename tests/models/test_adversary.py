@@ -55,6 +55,15 @@ def test_one_step_that_varies_again_is_no_collapse() -> None:
             adversary.learn((pictures(0.5, i),), (made,), generator)
 
 
+def test_a_batch_that_holds_one_real_picture_several_times_does_not_hide_a_collapse() -> None:
+    """Of few pictures and small batches every second one does."""
+    adversary, generator = Adversary(small(), warm_up=0), torch.Generator().manual_seed(0)
+    same = pictures(0.5, 0)[:1].repeat(4, 1, 1, 1)
+    with pytest.raises(BadInput, match="adversarial training collapsed"):
+        for i in range(2 * PATIENCE):
+            adversary.learn((pictures(0.5, i) if i % 2 else same,), (same,), generator)
+
+
 def test_real_pictures_that_are_all_alike_are_no_collapse() -> None:
     adversary, generator = Adversary(small(), warm_up=0), torch.Generator().manual_seed(0)
     same = pictures(0.5, 0)[:1].repeat(4, 1, 1, 1)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edgead.errors import BadInput, CameraError, CameraLost, MissingExtra, OutputError
-from edgead.runtime.cameras.absent import AbsentCamera, Opening
+from edgead.runtime.absent import AbsentCamera, Opening
 from edgead.runtime.later import PAUSE_S, LateLink, LateOutput, Later, LateTriggers
 from edgead.runtime.loop.triggers import CameraTrigger
 from edgead.runtime.opening import Attempts
-from edgead.runtime.outputs.gpio import GpioOutput, GpioTrigger
+from edgead.runtime.outputs.gpio import GpioOutput, GpioSettings, GpioTrigger
 from edgead.runtime.plc.device import LinkError
 from edgead.runtime.plc.signals import FromPlc, ToPlc
 from edgead.testing import AskedCamera, FakeCamera, FakeClock, FakeOutput, Hang, PushedCamera
@@ -166,7 +166,7 @@ def inspection(verdict: Verdict = Verdict.OK) -> Inspection:
 
 def test_an_output_that_is_not_there_is_an_error_for_each_verdict_and_works_once_it_is() -> None:
     clock, chip = FakeClock(), FakeChip()
-    away = Away(lambda: GpioOutput(chip, ok=1, busy=2, clock=clock))
+    away = Away(lambda: GpioOutput(GpioSettings(ok=1, busy=2), clock, chip=chip))
     made, told = later(away, clock)
     output = LateOutput(made)
     output.heartbeat()
@@ -263,7 +263,7 @@ def test_what_opens_after_the_end_is_closed() -> None:
 
 def test_a_trigger_line_that_is_not_there_gives_no_trigger_until_it_is() -> None:
     clock, chip = FakeClock(), FakeChip()
-    away = Away(lambda: GpioTrigger(chip, 3))
+    away = Away(lambda: GpioTrigger(chip, 3, active="rising", debounce_s=0.001))
     made, _ = later(away, clock)
     triggers = LateTriggers(made, clock)
     assert triggers.wait(0.0) is None

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgead.runtime.plc.conditions import Condition
+from edgead.runtime.conditions import Condition
 from edgead.runtime.plc.handshake import Handshake, Result, Timing
 from edgead.runtime.plc.signals import Direction, FromPlc, ToPlc, from_plc_of, to_words, words_in
 from edgead.testing.plc import FakePlc

@@ -22,7 +22,7 @@ from edgead.runtime.loop.station import Station
 from edgead.runtime.loop.stats import Stats
 from edgead.runtime.loop.triggers import SoftwareTrigger
 from edgead.runtime.outputs.gate import GateOutput
-from edgead.runtime.outputs.gpio import GpioOutput
+from edgead.runtime.outputs.gpio import GpioOutput, GpioSettings
 from edgead.runtime.plc.device import PlcDevice
 from edgead.runtime.plc.signals import FromPlc, ToPlc
 from edgead.runtime.products.recipes import Product, RecipeBook
@@ -422,7 +422,7 @@ def test_probes_metrics_and_the_supervisor_tell_of_dead_threads_of_a_station_and
     with process.own(), process.branch("line").own() as crew:
         station = Station(FakeCamera([GOOD], loop=True), FakeEngine(brightness), RECIPE, 100.0, None, [Panicking([1])])
     with process.own():
-        supervisor, metrics = Supervisor({"line": station}), Metrics({"line": station}, sysfs=tmp_path)
+        supervisor, metrics = Supervisor({"line": station}, stalled_after_s=10.0), Metrics({"line": station}, sysfs=tmp_path)
         server = Supervised("server", panic, restart=False)  # type: ignore[arg-type]
     runner = threading.Thread(target=station.run)
     runner.start()
@@ -446,7 +446,7 @@ def test_probes_metrics_and_the_supervisor_tell_of_dead_threads_of_a_station_and
 def test_a_gpio_thread_that_dies_in_a_pulse_leaves_no_ok_standing() -> None:
     clock, chip = FakeClock(manual=True), FakeChip()
     with Crew().own() as crew:
-        output = GpioOutput(chip, ok=1, reject=2, pulse_s=0.1, clock=clock)
+        output = GpioOutput(GpioSettings(ok=1, reject=2, pulse_ms=100.0), clock, chip=chip)
     output.heartbeat()
     output.signal(inspection(1))
     assert chip.levels[1]

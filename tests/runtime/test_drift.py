@@ -50,7 +50,7 @@ class Watched:
     def __init__(self, known: Usual, **options: float) -> None:
         self.notices: dict[str, str] = {}
         self.changes: list[str] = []
-        self.watch = DriftWatch({"engine": known}, self._told, clock=FakeClock(), **{"every_s": 0.0, **options})
+        self.watch = DriftWatch({"engine": known}, self._told, clock=FakeClock(), **{"every_s": 0.0, "max_ng": 0.3, **options})
 
     def see(self, images: Iterable[Image], score: float = 2.0) -> dict[str, str]:
         for i, image in enumerate(images):
@@ -209,7 +209,9 @@ def test_pictures_are_measured_only_so_often_and_other_engines_not_at_all() -> N
 
     golden = Golden(tuple(plain(2)), Answers(np.ones(2, np.float32), np.zeros((2, 8, 8), np.float32)))
     clock = FakeClock()
-    watch = DriftWatch({"engine": Counting(golden, RECIPE, LEVEL, LEVEL)}, lambda kind, text: None, every_s=0.5, clock=clock)
+    watch = DriftWatch(
+        {"engine": Counting(golden, RECIPE, LEVEL, LEVEL)}, lambda kind, text: None, every_s=0.5, max_ng=0.3, clock=clock
+    )
     for i in range(PICTURES + 10):
         for engine in ("engine", "another", ""):
             frame = Frame(plain(1)[0], "", i, 0)
@@ -238,4 +240,4 @@ def test_a_look_does_not_depend_on_gain() -> None:
 @pytest.mark.parametrize("share", [0.0, 1.1, float("nan")])
 def test_a_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(BadInput, match="share of NG"):
-        DriftWatch({}, lambda kind, text: None, max_ng=share)
+        DriftWatch({}, lambda kind, text: None, every_s=0.0, max_ng=share)

@@ -213,7 +213,7 @@ def test_the_option_has_a_short_form() -> None:
 
 def test_parts_of_several_cameras_are_no_longer_ready_while_nothing_can_be_recorded(tmp_path: Path) -> None:
     store = RecordStore(tmp_path / "records", commit_every_s=0.0, retry_s=0.01)
-    with Views(["left", "right"], LatencyBudget(1000.0), [FakeOutput()], FakeClock(manual=True)) as views:
+    with Views(["left", "right"], LatencyBudget(1000.0), [FakeOutput()], FakeClock(manual=True), combine="any") as views:
         views.on_record(store.write, first=True)
         assert views.health().state == "ready"
         store.fault = "No space left on device"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgead.errors import BadInput, OutputError
-from edgead.runtime.outputs.gpio import GpioOutput, GpioTrigger
+from edgead.runtime.outputs.gpio import GpioOutput, GpioSettings, GpioTrigger
 from edgead.testing import FakeClock
 from edgead.testing.plc import FakeChip
 from edgead.types import Inspection, StageTimes, Trigger, Verdict
 from tests.waiting import until
 
 OKAY, REJECT, KICK, READY, BUSY, BEAT, GREEN, YELLOW, RED = range(9)
+EDGE: dict[str, Any] = {"active": "rising", "debounce_s": 0.001}
 LINES = {
     "ok": OKAY,
     "reject": REJECT,
@@ -37,7 +39,7 @@ class Box:
 
     def __init__(self) -> None:
         self.chip, self.clock = FakeChip(), FakeClock()
-        self.output = GpioOutput(self.chip, clock=self.clock, **LINES)  # type: ignore[arg-type]
+        self.output = GpioOutput(GpioSettings(**LINES), self.clock, chip=self.chip)  # type: ignore[arg-type]
 
     def asserted(self) -> set[str]:
         return {name for name, line in LINES.items() if self.chip.levels[line] and name != "heartbeat"}
@@ -120,7 +122,7 @@ def test_the_safe_state_and_closing(box: Box) -> None:
 
 def test_lines_that_are_asserted_by_a_low_level() -> None:
     chip = FakeChip()
-    output = GpioOutput(chip, ok=3, reject=4, active_low=True, clock=FakeClock())
+    output = GpioOutput(GpioSettings(ok=3, reject=4, active_low=True), FakeClock(), chip=chip)
     assert chip.levels == {3: True, 4: False}
     output.signal(inspection(Verdict.OK))
     assert chip.levels == {3: False, 4: True}
@@ -143,24 +145,24 @@ def test_a_kernel_that_refuses_is_an_output_error_even_when_it_was_between_two_v
         box.output.signal(inspection(Verdict.OK))
 
 
-@pytest.mark.parametrize("lines", [{}, {"ok": 1, "reject": 1}, {"ok": -1}, {"ok": 1, "pulse_s": 0.001}])
+@pytest.mark.parametrize("lines", [{}, {"ok": 1, "reject": 1}, {"ok": -1}, {"ok": 1, "pulse_ms": 1}])
 def test_lines_that_make_no_sense_are_refused(lines: dict[str, int]) -> None:
     with pytest.raises(BadInput):
-        GpioOutput(FakeChip(), **lines)  # type: ignore[arg-type]
+        GpioOutput(GpioSettings(**lines), chip=FakeChip())  # type: ignore[arg-type]
 
 
 def test_a_line_that_is_held_by_somebody_else() -> None:
     chip = FakeChip()
-    trigger = GpioTrigger(chip, 4)
+    trigger = GpioTrigger(chip, 4, **EDGE)
     with pytest.raises(OutputError, match="held already"):
-        GpioOutput(chip, ok=4)
+        GpioOutput(GpioSettings(ok=4), chip=chip)
     trigger.close()
-    GpioOutput(chip, ok=4).close()
+    GpioOutput(GpioSettings(ok=4), chip=chip).close()
 
 
 def test_each_edge_is_a_trigger_with_the_kernels_time_and_lost_ones_are_counted() -> None:
     chip = FakeChip()
-    trigger = GpioTrigger(chip, 17, name="eye")
+    trigger = GpioTrigger(chip, 17, **EDGE, name="eye")
     assert trigger.wait(0) is None
     chip.edge(1000)
     chip.edge(2000, lost=True)
@@ -177,7 +179,7 @@ def test_each_edge_is_a_trigger_with_the_kernels_time_and_lost_ones_are_counted(
 
 def test_a_broken_input_is_an_output_error() -> None:
     chip = FakeChip()
-    trigger = GpioTrigger(chip, 17)
+    trigger = GpioTrigger(chip, 17, **EDGE)
     chip.broken = True
     with pytest.raises(OutputError):
         trigger.wait(0)
@@ -187,14 +189,14 @@ def test_a_broken_input_is_an_output_error() -> None:
 @pytest.mark.parametrize("options", [{"line": -1}, {"line": 1, "debounce_s": -1}, {"line": 1, "active": "both"}])
 def test_a_trigger_that_makes_no_sense_is_refused(options: dict[str, int]) -> None:
     with pytest.raises(BadInput):
-        GpioTrigger(FakeChip(), **options)  # type: ignore[arg-type]
+        GpioTrigger(FakeChip(), **{**EDGE, **options})  # type: ignore[arg-type]
 
 
 def test_the_real_adapter_names_a_chip_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in ("/dev/gpiochip99", str(tmp_path / "file")):
         with pytest.raises(OutputError, match="cannot be taken") as caught:
-            GpioOutput(path, ok=1)
+            GpioOutput(GpioSettings(chip=path, ok=1))
         assert path in str(caught.value) and caught.value.hint
         with pytest.raises(OutputError, match="cannot be taken"):
-            GpioTrigger(path, 1)
+            GpioTrigger(path, 1, **EDGE)

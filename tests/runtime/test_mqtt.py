@@ -18,7 +18,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from edgead.errors import BadInput, OutputError
-from edgead.runtime.outputs.mqtt import MqttOutput
+from edgead.runtime.outputs.mqtt import MqttOutput, MqttSettings
 from edgead.runtime.records.payload import InspectionPayload
 from edgead.types import Frame, Inspection, StageTimes, Trigger, Verdict
 from tests.servers.mosquitto import PASSWORD, USER, Broker, make_certificate, mosquitto_is_missing
@@ -88,8 +88,8 @@ def make() -> Iterator[Make]:
     made: list[MqttOutput] = []
 
     def output(broker: Broker, **options: Any) -> MqttOutput:
-        known: dict[str, Any] = {"tls": True, "ca": broker.ca, "user": USER, "password": PASSWORD, "station": "top"}
-        made.append(MqttOutput("127.0.0.1", TOPIC, port=broker.port, **{**known, **options}))
+        known: dict[str, Any] = {"host": "127.0.0.1", "port": broker.port, "ca": broker.ca, "user": USER, "password": PASSWORD}
+        made.append(MqttOutput(MqttSettings(topic=TOPIC, **{**known, **options}), "top"))
         return made[-1]
 
     yield output
@@ -128,9 +128,9 @@ def test_only_bad_parts_when_asked(broker: Broker, listener: Listener, make: Mak
 
 def test_a_process_that_is_killed_is_offline_by_its_last_will(broker: Broker, listener: Listener) -> None:
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom edgead.runtime.outputs.mqtt import MqttOutput\n"
-        f"MqttOutput('127.0.0.1', '{TOPIC}', port={broker.port}, tls=True, ca=Path('{broker.ca}'),\n"
-        f"           user='{USER}', password=sys.argv[1])\n"
+        "import sys, time\nfrom pathlib import Path\nfrom edgead.runtime.outputs.mqtt import MqttOutput, MqttSettings\n"
+        f"MqttOutput(MqttSettings(host='127.0.0.1', topic='{TOPIC}', port={broker.port}, ca=Path('{broker.ca}'),\n"
+        f"                        user='{USER}', password=sys.argv[1]), 'top')\n"
         "time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program, PASSWORD])
@@ -227,8 +227,8 @@ def test_a_broker_that_asks_for_a_client_certificate(tmp_path: Path, make: Make)
     broker.kill()
 
 
-def test_a_certificate_for_another_name_is_refused(broker: Broker) -> None:
-    output = MqttOutput("localhost", TOPIC, port=broker.port, ca=broker.ca, user=USER, password=PASSWORD)
+def test_a_certificate_for_another_name_is_refused(broker: Broker, make: Make) -> None:
+    output = make(broker, host="localhost")
     until(lambda: output.counts().get("failed:certificate"))
     output.close()
 
@@ -236,7 +236,7 @@ def test_a_certificate_for_another_name_is_refused(broker: Broker) -> None:
 def test_nobody_there_is_counted(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        output = MqttOutput("127.0.0.1", TOPIC, port=probe.getsockname()[1])
+        output = MqttOutput(MqttSettings(host="127.0.0.1", topic=TOPIC, port=probe.getsockname()[1]), "top")
         output.signal(inspection(1))
         until(lambda: output.counts().get("failed:connect"))
         output.close()
@@ -246,7 +246,7 @@ def test_nobody_there_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("topic", ["", "a/#", "a/+/b", "$SYS/a", "/a", "a/", "x" * 1001])
 def test_topics_that_cannot_be_published_to_are_bad_input(topic: str) -> None:
     with pytest.raises(BadInput, match="topic"):
-        MqttOutput("127.0.0.1", topic)
+        MqttOutput(MqttSettings(host="127.0.0.1", topic=topic), "top")
 
 
 def test_options_that_make_no_sense_are_bad_input(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_options_that_make_no_sense_are_bad_input(tmp_path: Path) -> None:
         {"keepalive_s": 0},
     ):
         with pytest.raises(BadInput):
-            MqttOutput("127.0.0.1", TOPIC, **options)  # type: ignore[arg-type]
+            MqttOutput(MqttSettings(host="127.0.0.1", topic=TOPIC, **options), "top")  # type: ignore[arg-type]
     for host in ("", "a..b"):
         with pytest.raises(BadInput):
-            MqttOutput(host, TOPIC)
+            MqttOutput(MqttSettings(host=host, topic=TOPIC), "top")

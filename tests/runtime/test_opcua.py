@@ -280,7 +280,7 @@ def served(keys: Path) -> Iterator[Callable[..., OpcUaServer]]:
         given = {"certificate": keys / "plc.pem", "key": keys / "plc.key", "user": USER, "password": PASSWORD, **options}
         names = {field.name for field in fields(VisionSettings)} & set(given)
         settings = VisionSettings(**{"port": 0, **{name: given.pop(name) for name in names}})
-        made.append(OpcUaServer(settings, **given))
+        made.append(OpcUaServer(settings, **{"answer_timeout_s": 2.0, **given}))
         return made[-1]
 
     yield serve
@@ -534,7 +534,7 @@ def test_a_server_that_cannot_be_is_refused_in_one_line(keys: Path) -> None:
     for changes, text in cases:
         options: dict[str, Any] = {"certificate": keys / "plc.pem", "key": keys / "plc.key", "user": USER, "password": PASSWORD}
         with pytest.raises(BadInput) as caught:
-            OpcUaServer(VisionSettings(**{"port": 0, **options, **changes}))
+            OpcUaServer(VisionSettings(**{"port": 0, **options, **changes}), answer_timeout_s=2.0)
         assert text in str(caught.value)
 
 

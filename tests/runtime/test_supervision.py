@@ -111,7 +111,7 @@ def test_a_real_station_is_watched_while_it_runs(systemd: Systemd) -> None:
         time.sleep(0.001)
 
     station.on_inspection(look)
-    with station, Supervisor({"line": station}, notifier=Notifier(systemd.environment)):
+    with station, Supervisor({"line": station}, stalled_after_s=10.0, notifier=Notifier(systemd.environment)):
         station.run(50_000)
         systemd.heard()  # its queue holds ten messages only
     assert stop.is_set()
@@ -121,7 +121,7 @@ def test_a_real_station_is_watched_while_it_runs(systemd: Systemd) -> None:
 def test_ready_is_told_again_when_the_message_was_lost(systemd: Systemd) -> None:
     clock = FakeClock()
     station = Watched(clock)
-    supervisor = Supervisor({"line": station}, notifier=Notifier(systemd.environment), clock=clock)
+    supervisor = Supervisor({"line": station}, stalled_after_s=10.0, notifier=Notifier(systemd.environment), clock=clock)
     other = Notifier(systemd.environment)
     while other.send(WATCHDOG=1):  # systemd is busy: its queue fills
         pass
@@ -147,7 +147,9 @@ def test_systemd_hears_nothing_after_the_stop_though_a_look_is_under_way(systemd
 
     systemd.environment["WATCHDOG_USEC"] = "40000"
     clock = FakeClock()
-    supervisor = Supervisor({"line": Slow(clock)}, notifier=Notifier(systemd.environment), clock=clock).start()
+    supervisor = Supervisor(
+        {"line": Slow(clock)}, stalled_after_s=10.0, notifier=Notifier(systemd.environment), clock=clock
+    ).start()
     assert looking.wait(PATIENCE_S)
     supervisor.close()
     assert systemd.heard()[-2:] == ["STOPPING=1", "STATUS=stopping"]
@@ -156,7 +158,7 @@ def test_systemd_hears_nothing_after_the_stop_though_a_look_is_under_way(systemd
 def test_the_report_tells_why_a_real_station_is_not_ready() -> None:
     station = Station(FakeCamera([CameraLost("gone")], live=False), FakeEngine([1.0]), PreprocessRecipe(64, 64), 100.0)
     with station:
-        report = Supervisor({"line": station}).report()
+        report = Supervisor({"line": station}, stalled_after_s=10.0).report()
     assert (report.alive, report.ready, report.reason) == (True, False, "line: stopped")
     assert report.stations["line"]["camera"] == "ok"
 
@@ -164,7 +166,7 @@ def test_the_report_tells_why_a_real_station_is_not_ready() -> None:
 def test_health_says_what_the_times_of_the_pictures_are_made_from() -> None:
     station = Station(FakeCamera([CameraLost("gone")], live=False), FakeEngine([1.0]), PreprocessRecipe(64, 64), 100.0)
     with station:
-        assert Supervisor({"line": station}).report().stations["line"]["time_source"] == "reading"
+        assert Supervisor({"line": station}, stalled_after_s=10.0).report().stations["line"]["time_source"] == "reading"
 
 
 def test_without_systemd_nothing_is_sent_and_another_process_has_its_own_watchdog() -> None:

@@ -189,7 +189,7 @@ def test_an_engine_that_hangs_costs_its_views_only_and_the_other_camera_goes_on(
 
 def test_outputs_hear_heartbeats_only_while_all_cameras_make_progress() -> None:
     output = FakeOutput()
-    with Views(CAMERAS, LatencyBudget(100), [output], FakeClock()) as views:
+    with Views(CAMERAS, LatencyBudget(100), [output], FakeClock(), combine="any") as views:
         top, side = (views.output(name) for name in CAMERAS)
         for _ in range(20):
             top.heartbeat()
@@ -204,7 +204,7 @@ def inspection(trigger: Trigger, verdict: Verdict) -> Inspection:
 
 def test_a_verdict_that_got_lost_on_the_way_holds_nobody_up() -> None:
     clock, output = FakeClock(), FakeOutput()
-    with Views(CAMERAS, LatencyBudget(100), [output], clock) as views:
+    with Views(CAMERAS, LatencyBudget(100), [output], clock, combine="any") as views:
         top, side = (views.output(name) for name in CAMERAS)
         triggers = [Trigger(i, clock.now_ns()) for i in (1, 2)]
         for trigger in triggers:
@@ -222,7 +222,7 @@ def test_a_verdict_that_got_lost_on_the_way_holds_nobody_up() -> None:
 
 def test_at_a_stop_open_parts_are_unknown_and_outputs_safe() -> None:
     clock, output = FakeClock(), FakeOutput()
-    with Views(CAMERAS, LatencyBudget(100), [output], clock) as views:
+    with Views(CAMERAS, LatencyBudget(100), [output], clock, combine="any") as views:
         trigger = Trigger(1, clock.now_ns())
         views.expect(trigger)
         views.output("top").signal(inspection(trigger, OK))
@@ -239,7 +239,7 @@ def test_under_load_each_trigger_has_one_verdict_in_order_and_every_ok_is_ok_for
     scores = {name: [rng.choice([1.0, 1.0, 1.0, 9.0, float("nan")]) for _ in range(parts)] for name in CAMERAS}
     source = SoftwareTrigger(clock)
     fanout, output = Fanout(source, CAMERAS), FakeOutput()
-    views = Views(CAMERAS, LatencyBudget(2000), [output], clock, output_capacity=parts)
+    views = Views(CAMERAS, LatencyBudget(2000), [output], clock, combine="any", output_capacity=parts)
     stations = [
         Station(
             AskedCamera(clock, [GOOD] * parts),

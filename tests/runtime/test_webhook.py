@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgead.errors import BadInput, OutputError
-from edgead.runtime.outputs.webhook import WebhookOutput
+from edgead.runtime.outputs.webhook import WebhookOutput, WebhookSettings
 from edgead.types import Inspection, StageTimes, Verdict
 from tests.servers import Server
 from tests.servers.mosquitto import make_certificate
@@ -61,7 +61,7 @@ def make() -> Iterator[Make]:
     made: list[WebhookOutput] = []
 
     def output(url: str, **options: Any) -> WebhookOutput:
-        made.append(WebhookOutput(url, **options))
+        made.append(WebhookOutput(WebhookSettings(url=url, **options), "top"))
         return made[-1]
 
     yield output
@@ -109,7 +109,7 @@ def test_a_refusal_is_final_and_a_redirect_is_not_followed(receiver: Receiver, m
 
 @pytest.mark.parametrize("path", ["/slow", "/drip"])
 def test_a_slow_receiver_costs_its_own_queue_alone(receiver: Receiver, make: Make, path: str) -> None:
-    output = make(receiver.base + path, timeout_s=0.3, attempts=2, max_waiting=2)
+    output = make(receiver.base + path, timeout_ms=300, attempts=2, max_waiting=2)
     output.signal(inspection(1))
     until(lambda: receiver.parts() == [1])
     output.signal(inspection(2))
@@ -129,7 +129,7 @@ def test_an_answer_that_is_no_http_is_a_fault(receiver: Receiver, make: Make) ->
 
 
 def test_a_receiver_that_is_stopped_or_killed_and_comes_back_gets_every_verdict(receiver: Receiver, make: Make) -> None:
-    output = make(f"{receiver.base}/ok", timeout_s=0.5, attempts=100, deadline_s=60)
+    output = make(f"{receiver.base}/ok", timeout_ms=500, attempts=100, deadline_ms=60_000)
     receiver.pause()
     for part_id in range(1, 6):
         output.signal(inspection(part_id))
@@ -148,7 +148,7 @@ def test_a_receiver_that_is_stopped_or_killed_and_comes_back_gets_every_verdict(
 def test_nobody_there_is_given_up_after_the_deadline(make: Make) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        output = make(f"http://127.0.0.1:{probe.getsockname()[1]}/", deadline_s=0.1, attempts=1000)
+        output = make(f"http://127.0.0.1:{probe.getsockname()[1]}/", deadline_ms=100, attempts=1000)
         output.signal(inspection(1))
         output.signal(inspection(2))
         until(lambda: output.counts().get("lost") == 2)
@@ -199,6 +199,6 @@ def test_neither_path_nor_headers_are_logged(receiver: Receiver, make: Make, cap
 )
 def test_what_cannot_be_used_is_bad_input_and_shows_no_secret(url: str, options: dict[str, Any]) -> None:
     with pytest.raises(BadInput) as caught:
-        WebhookOutput(url, **options)
+        WebhookOutput(WebhookSettings(url=url, **options), "top")
     assert caught.value.hint or "at least 1" in str(caught.value)
     assert "s3cret" not in str(caught.value)

@@ -39,7 +39,7 @@ ODD = 0.2
 
 _MODEL = (
     "try: pictures where the defect is visible at the model's size (a larger --size, --tiles, --roi on the part, even light), "
-    "more good pictures, or another family; look at the oddest good pictures first (docs/judging.md)"
+    "more good pictures, or another family; look at the oddest good pictures first (edgead docs judging)"
 )
 _THRESHOLD = (
     "the scores tell them apart, the threshold does not: look at the good pictures that set it, then choose it anew: "

@@ -6,6 +6,8 @@ it does not learn from say which state stays.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from edgead.errors import BadInput
 from edgead.families.contract import FitData
 from edgead.families.differnet.network import TURNS, DifferNet
 from edgead.families.differnet.options import DifferNetOptions
-from edgead.models.backbones import load_backbone
+from edgead.models.backbones import Backbone, load_backbone
 from edgead.models.learning.steps import run, split
 from edgead.models.rows import to_pixels
 from edgead.published import published
@@ -41,15 +43,19 @@ def fit(data: FitData, options: DifferNetOptions) -> DifferNet:
         raise BadInput(f"{options.backbone} takes pictures of one size only", hint="give --scales 1, or another --backbone")
     backbone = load_backbone(options.backbone, options.layers or published(options.backbone).layers[-1:], options.weights)
     generator = torch.Generator().manual_seed(data.seed)
-    config = {
-        "backbone": backbone.name, "layers": list(backbone.layers), "scales": options.scales, "turns": int(options.turns),
-        "blocks": options.blocks, "hidden": options.hidden, "depth": options.depth, "score": options.score_by,
-    }  # fmt: skip
-    detector = DifferNet(config, data.size, backbone, generator).to(data.device)
+    detector = DifferNet(config_of(backbone, options), data.size, backbone, generator).to(data.device)
     _train(detector, collected(detector, data), data, options, generator)
     detector.to("cpu").flow.masked()
     detector.requires_grad_(False)
     return detector.eval()
+
+
+def config_of(backbone: Backbone, options: DifferNetOptions) -> dict[str, Any]:
+    """The detector's configuration."""
+    return {
+        "backbone": backbone.name, "layers": list(backbone.layers), "scales": options.scales, "turns": int(options.turns),
+        "blocks": options.blocks, "hidden": options.hidden, "depth": options.depth, "score": options.score_by,
+    }  # fmt: skip
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ the light as it is (:mod:`edgead.models.learning.synthetic`), and the best state
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,8 +56,7 @@ def fit(data: FitData, options: DraemOptions) -> Draem:
     Raises:
         BadInput: a size that it does not take, or the training diverged.
     """
-    config = {"width": options.width, "segment_width": options.segment_width, "smooth": options.smooth}
-    detector = Draem(config, data.size)  # refuses a size
+    detector = Draem(config_of(options), data.size)  # refuses a size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(data.seed)
         networks = Networks(options.width, options.segment_width).to(data.device)
@@ -66,6 +66,11 @@ def fit(data: FitData, options: DraemOptions) -> Draem:
     detector.rebuild.load_state_dict(networks.rebuild.state_dict())
     detector.segment.load_state_dict(networks.segment.state_dict())
     return detector.eval().requires_grad_(False)
+
+
+def config_of(options: DraemOptions) -> dict[str, Any]:
+    """The detector's configuration."""
+    return {"width": options.width, "segment_width": options.segment_width, "smooth": options.smooth}
 
 
 def _train(networks: Networks, data: FitData, options: DraemOptions) -> None:

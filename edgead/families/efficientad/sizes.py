@@ -13,6 +13,8 @@ class EfficientAdSizes(SizeRule):
     """Its time depends on the size alone."""
 
     engine: ClassVar[Engine] = Engine(1.0, 0.26, 0.03)
+    always: ClassVar[bool] = True
+    grows: ClassVar[bool] = True
 
     def sides(self) -> tuple[int, int]:
         return SIZE_MULTIPLE, SMALLEST_PX

@@ -7,6 +7,7 @@ which state stays.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from edgead.families.contract import FitData
 from edgead.families.fastflow.network import FastFlow, Standard
 from edgead.families.fastflow.options import FastFlowOptions
 from edgead.models.learning.steps import run, split
+from edgead.models.patches import PatchFeatures
 from edgead.models.rows import load_features, to_pixels
 
 KIND = "paper"
@@ -36,14 +38,18 @@ def fit(data: FitData, options: FastFlowOptions) -> FastFlow:
         raise BadInput("a FastFlow stops by a good picture that it does not learn from", hint="give at least two good pictures")
     features = load_features(options.backbone, options.layers, options.weights, KIND)
     generator = torch.Generator().manual_seed(data.seed)
-    config = {
-        "backbone": features.backbone.name, "layers": list(features.backbone.layers), "features": features.recipe,
-        "kernels": [1 if i % 2 else 3 for i in range(options.flow_steps)], "ratio": options.ratio, "score": options.score_by,
-    }  # fmt: skip
-    detector = FastFlow(config, data.size, features.backbone, generator).to(data.device)
+    detector = FastFlow(config_of(features, options), data.size, features.backbone, generator).to(data.device)
     _train(detector, collected(detector, data), data, options, generator)
     detector.to("cpu").requires_grad_(False)
     return detector.eval()
+
+
+def config_of(features: PatchFeatures, options: FastFlowOptions) -> dict[str, Any]:
+    """The detector's configuration."""
+    return {
+        "backbone": features.backbone.name, "layers": list(features.backbone.layers), "features": features.recipe,
+        "kernels": [1 if i % 2 else 3 for i in range(options.flow_steps)], "ratio": options.ratio, "score": options.score_by,
+    }  # fmt: skip
 
 
 @torch.no_grad()

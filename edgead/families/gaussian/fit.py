@@ -36,20 +36,25 @@ def fit(data: FitData, options: GaussianOptions) -> Gaussian:
     features = load_features(options.backbone, options.layers or FINE_LAYERS.get(options.backbone), options.weights, "paper")
     features.backbone.fix_size(data.size)
     grid = grid_of(features, data.size, options.cell)
-    picked = _picked(features.channels, options.channels, data.seed)
+    picked = picked_of(features.channels, options.channels, data.seed)
     cells = Cells(features, grid, picked).to(data.device)
     _refuse_large(cells.channels, grid, options)
     mean, whitening = estimated(cells, data, options)
-    config = {
-        "backbone": features.backbone.name, "layers": list(features.backbone.layers), "features": features.recipe,
-        "grid": list(grid), "channels": cells.channels, "mean": options.means, "covariance": options.covariance,
-        "score": options.score_by, **({} if picked is None else {"picked": picked}), **_smoothed(options.sigma),
-    }  # fmt: skip
-    detector = Gaussian(config, data.size, features.to("cpu").backbone)
+    detector = Gaussian(config_of(cells, options, picked), data.size, features.to("cpu").backbone)
     detector.mean.copy_(mean)
     detector.whitening.copy_(whitening)
     detector.requires_grad_(False)
     return detector.eval()
+
+
+def config_of(cells: Cells, options: GaussianOptions, picked: list[int] | None) -> dict[str, Any]:
+    """The detector's configuration."""
+    features = cells.features
+    return {
+        "backbone": features.backbone.name, "layers": list(features.backbone.layers), "features": features.recipe,
+        "grid": list(cells.grid), "channels": cells.channels, "mean": options.means, "covariance": options.covariance,
+        "score": options.score_by, **({} if picked is None else {"picked": picked}), **_smoothed(options.sigma),
+    }  # fmt: skip
 
 
 @torch.no_grad()
@@ -93,11 +98,11 @@ def _whitened(covariance: Tensor, ridge: float) -> Tensor:
     return found
 
 
-def _picked(channels: int, wanted: int, seed: int) -> list[int] | None:
+def picked_of(channels: int, wanted: int, seed: int) -> list[int] | None:
     """Channels that are taken, ascending; None: all."""
     if wanted == 0 or wanted >= channels:
         return None
-    return sorted(torch.randperm(channels, generator=torch.Generator().manual_seed(seed))[:wanted].tolist())
+    return sorted(torch.randperm(channels, generator=torch.Generator().manual_seed(seed), device="cpu")[:wanted].tolist())
 
 
 def _smoothed(sigma: float) -> dict[str, Any]:

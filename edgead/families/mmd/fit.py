@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from edgead.errors import BadInput
 from edgead.families.contract import FitData, on_cpu
 from edgead.families.mmd.network import MmdWitness
 from edgead.families.mmd.options import MmdOptions
+from edgead.models.patches import PatchFeatures
 from edgead.models.rows import collect_rows, load_features
 
 
@@ -24,13 +27,17 @@ def fit(data: FitData, options: MmdOptions) -> MmdWitness:
     if len(rows) < 2:
         raise BadInput("one patch in all has no density", hint="give more good pictures, or a larger --size")
     chosen = rows[torch.randperm(len(rows), generator=generator)[: options.rows]]
-    config = {
-        "backbone": features.backbone.name, "layers": list(features.backbone.layers), "features": features.recipe,
-        "channels": features.channels, "rows": len(chosen), "kernel": options.kernel, "score": options.score_by,
-    }  # fmt: skip
-    detector = MmdWitness(config, data.size, features.backbone)
+    detector = MmdWitness(config_of(features, options, len(chosen)), data.size, features.backbone)
     data.report("density", 0.0)
     detector.learn(chosen, options.width)
     data.report("density", 1.0)
     detector.requires_grad_(False)
     return detector.eval()
+
+
+def config_of(features: PatchFeatures, options: MmdOptions, rows: int) -> dict[str, Any]:
+    """The detector's configuration."""
+    return {
+        "backbone": features.backbone.name, "layers": list(features.backbone.layers), "features": features.recipe,
+        "channels": features.channels, "rows": rows, "kernel": options.kernel, "score": options.score_by,
+    }  # fmt: skip

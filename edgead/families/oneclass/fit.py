@@ -50,12 +50,8 @@ def fit(data: FitData, options: OneClassOptions) -> OneClass:
     Raises:
         BadInput: weights that do not load, the training diverged, or a generator collapsed.
     """
-    config: dict[str, Any] = {name: getattr(options, name) for name in ("network", "width", "sigma")}
-    config["score"] = options.score_by
-    backbone = None
-    if options.network == "head":
-        backbone = load_backbone(options.backbone, options.layers, options.weights)
-        config |= {"backbone": backbone.name, "layers": list(backbone.layers)}
+    backbone = load_backbone(options.backbone, options.layers, options.weights) if options.network == "head" else None
+    config = config_of(options, backbone)
     learnt, held = split(len(data.images), data.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(data.seed)
@@ -64,6 +60,17 @@ def fit(data: FitData, options: OneClassOptions) -> OneClass:
     training = _HeadTraining(detector, data, options) if history is None else _CriticTraining(detector, data, options, history)
     training.train(learnt, held)
     return detector.cpu().eval().requires_grad_(False)
+
+
+def config_of(options: OneClassOptions, backbone: Backbone | None) -> dict[str, Any]:
+    """The detector's configuration.
+
+    Args:
+        backbone: of a head.
+    """
+    config: dict[str, Any] = {name: getattr(options, name) for name in ("network", "width", "sigma")}
+    config["score"] = options.score_by
+    return config if backbone is None else {**config, "backbone": backbone.name, "layers": list(backbone.layers)}
 
 
 class _Training:

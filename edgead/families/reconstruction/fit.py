@@ -50,7 +50,7 @@ def fit(data: FitData, options: ReconstructionOptions) -> Reconstruction:
     train, held = split(len(data.images), data.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(data.seed)
-        detector = Reconstruction(config_of(options, data), data.size, norm=options.norm).to(data.device)
+        detector = Reconstruction(config_of(options, data.size, data.seed), data.size, norm=options.norm).to(data.device)
         training = _Training(detector, data, options, train, held[:CHECKED])
         training.look()
         training.run()
@@ -62,12 +62,12 @@ def fit(data: FitData, options: ReconstructionOptions) -> Reconstruction:
     return detector.cpu().requires_grad_(False)
 
 
-def config_of(options: ReconstructionOptions, data: FitData) -> dict[str, object]:
+def config_of(options: ReconstructionOptions, size: tuple[int, int], seed: int = 0) -> dict[str, object]:
     """What model.json says of the network."""
-    side = min(data.size)
+    side = min(size)
     return {
         "network": options.part("network"), "masking": options.part("masking"), "neck": options.part("neck"),
-        "seed": data.seed, "error": weights(options.error),
+        "seed": seed, "error": weights(options.error),
         "smooth": odd_side(options.smooth * side / USUAL_SIDE, side) if options.smooth else 1,
         "projection": options.moving(),
         "score": options.score_by, "reference": options.reference, "light": options.light, "neck_share": options.neck_share,

@@ -87,11 +87,14 @@ MEMAE = Preset(
     "cells are rebuilt from a memory of good ones",
     "Gong et al. 2019, Memorizing Normality to Detect Anomaly, arXiv:1904.02639",
     options={**OURS, "network": "ae", "neck": "memory", "loss": ("l2",), "error": ("l2",)},
-    paper={**THEIRS, "base": 64, "rows": 2000, "temperature": 1.0, "steps": 20_000, "batch": 14, "lr": 1e-4},
+    paper={
+        **THEIRS, "base": 64, "rows": 2000, "temperature": 1.0, "steps": 20_000, "batch": 14, "lr": 1e-4, "smooth": 0,
+        "score_by": "mean",
+    },
     gave_up=SMALL + "; the memory is addressed with a temperature of 10, without which it stays nearly even",
     side=128,
     paper_side=256,
-)
+)  # fmt: skip
 
 RIAD = Preset(
     "riad",
@@ -121,7 +124,7 @@ MEMGAN = Preset(
     },
     paper={
         **THEIRS, "base": 64, "vector": 256, "rows": 100, "projection": 10.0, "adversary": 1.0, "steps": 20_000, "batch": 64,
-        "lr": 2e-4,
+        "lr": 2e-4, "smooth": 0, "score_by": "mean",
     },
     gave_up=SMALL + "; the critic has a hundredth of its weight, so that the training is safe",
     side=128,
@@ -137,7 +140,7 @@ MNAD = Preset(
         **OURS, "network": "unet", "skips": False, "stem": 2, "base": 16, "levels": 3, "neck": "prototypes", "loss": ("l2",),
         "error": ("l2",), "neck_share": 0.3,
     },
-    paper={**THEIRS, "base": 64, "stem": 1, "steps": 20_000, "batch": 4, "lr": 2e-4},
+    paper={**THEIRS, "base": 64, "stem": 1, "steps": 20_000, "batch": 4, "lr": 2e-4, "smooth": 0, "score_by": "mean"},
     gave_up=SMALL,
     side=128,
     paper_side=256,
@@ -156,7 +159,7 @@ SCADN = Preset(
         **THEIRS, "base": 32, "blocks": 8, "cells": ("8", "16", "32"), "steps": 20_000, "lr": 1e-4, "score_by": "mean",
         "smooth": 0, "adversary": 0.001, "critic": "nsgan", "critic_lr": 0.1,
     },
-    gave_up="128 px, a quarter of the channels, 4 blocks of 8, the critic, minutes of training",
+    gave_up="128 px for 512, a quarter of the channels, 4 blocks of 8, the critic, minutes of training",
     side=128,
     paper_side=512,
 )  # fmt: skip
@@ -197,7 +200,7 @@ PROJECTION = Preset(
     "Dehaene et al. 2020, Iterative energy-based projection on a normal data manifold for anomaly localization, arXiv:2002.03734",
     options={**OURS, "network": "ae", "neck": "vae", "moves": 10, "loss": ("l2",), "error": ("l1",)},
     paper={**VAE.paper, "moves": 50, "alpha": 0.5},
-    gave_up=SMALL + ", 10 steps of a picture, four times as long",
+    gave_up=SMALL + ", 10 steps of a picture in place of 50, each four times as long",
     side=128,
     paper_side=128,
 )

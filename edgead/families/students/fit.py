@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,9 +35,7 @@ def fit(data: FitData, options: StudentsOptions) -> Students:
     Raises:
         BadInput: unusable size, sides, stride, or weights.
     """
-    config = {"kind": options.kind, "channels": options.channels, "students": options.students, "score": options.score_by}
-    if options.kind == "patches":
-        config |= {"sides": [int(one) for one in options.sides], "stride": options.stride}
+    config = config_of(options)
     train_on, held = split(len(data.images), data.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(data.seed)
@@ -50,6 +49,14 @@ def fit(data: FitData, options: StudentsOptions) -> Students:
             assert isinstance(scale, Scale)
             _standardise(scale, detector, data, held or train_on)
     return detector.cpu().requires_grad_(False).eval()
+
+
+def config_of(options: StudentsOptions) -> dict[str, Any]:
+    """The detector's configuration."""
+    config = {"kind": options.kind, "channels": options.channels, "students": options.students, "score": options.score_by}
+    if options.kind == "patches":
+        config |= {"sides": [int(one) for one in options.sides], "stride": options.stride}
+    return config
 
 
 def _inputs(detector: Students, data: FitData, chosen: Sequence[int]) -> Tensor:

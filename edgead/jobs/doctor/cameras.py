@@ -27,7 +27,7 @@ def vision() -> Iterator[Check]:
     if cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         yield Check("camera", "GStreamer", OK, "this OpenCV has it: --camera 'gst:PIPELINE'")
     else:
-        yield Check("camera", "GStreamer", MISSING, "this OpenCV has none", "only for gst: cameras; see docs/devices/rtsp.md")
+        yield Check("camera", "GStreamer", MISSING, "this OpenCV has none", "only for gst: cameras; see edgead docs rtsp")
     if any(check.state == OK for check in libraries):
         yield from network()
         yield from usb_memory()
@@ -76,7 +76,7 @@ def usb_memory(file: Path = Path("/sys/module/usbcore/parameters/usbfs_memory_mb
     """USB3 Vision transfers live in usbfs memory; the kernel's default of 16 MB is less than a few pictures."""
     limit = _number(file)
     if 0 < limit < USB_MB:
-        hint = f"for USB3 Vision cameras: echo {USB_MB} > {file}; see docs/devices/usb.md"
+        hint = f"for USB3 Vision cameras: echo {USB_MB} > {file}; see edgead docs usb"
         yield Check("camera", "USB memory", NOTE, f"{limit} MB for all USB transfers", hint)
 
 

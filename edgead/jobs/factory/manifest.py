@@ -127,7 +127,7 @@ def _product(located: Located, i: int, defaults: Mapping[str, Any], given: Any) 
     except Wrong as error:
         key = next((key for key in given if f"[{i}].{key}" in str(error)), None)
         place = ("products", i) if key is None else ("products", i, key)
-        hint = getattr(error.__cause__, "hint", "") or "docs/scale.md lists all keys"
+        hint = getattr(error.__cause__, "hint", "") or "edgead docs scale lists all keys"
         raise _wrong(located, place, str(error), hint) from error
     base = located.path.absolute().parent
     return dataclasses.replace(

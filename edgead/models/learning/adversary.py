@@ -18,6 +18,9 @@ from edgead.errors import BadInput
 ALIKE = 0.05
 """What is made has collapsed when its deviation from one picture to the next is below this share of the real pictures'."""
 
+ONE = 1e-6
+"""Real pictures with a deviation below this are one and the same."""
+
 PATIENCE = 50
 """Steps in a row that it must be so."""
 
@@ -102,6 +105,8 @@ class Adversary:
         if len(real) < 2 or self._steps <= self.warm_up:
             return
         varies, own = (float(one.std(0).mean()) for one in (real, made))
+        if varies < ONE:  # one picture, drawn several times: nothing can be told by it
+            return
         self._alike = self._alike + 1 if own < ALIKE * varies else 0
         if self._alike >= PATIENCE:
             raise BadInput(

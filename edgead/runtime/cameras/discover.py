@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +45,16 @@ class NotLooked:
     hint: str
 
 
-def attached() -> tuple[list[Attached], list[NotLooked]]:
-    """All cameras found, and what was not looked for. Takes a second or two: network cameras are given time to answer."""
+def attached(told: Callable[[str, float], None] = lambda stage, done: None) -> tuple[list[Attached], list[NotLooked]]:
+    """All cameras found, and what was not looked for. Takes a second or two: network cameras are given time to answer.
+
+    Args:
+        told: what is being done, and the done share of it.
+    """
     found: list[Attached] = []
     skipped: list[NotLooked] = []
-    for kind, target in SOURCES.items():
+    for number, (kind, target) in enumerate(SOURCES.items()):
+        told("looking for cameras", number / len(SOURCES))
         module, _, function = target.partition(":")
         try:
             found += getattr(importlib.import_module(module), function)()

@@ -171,7 +171,7 @@ class GenicamCamera:
     def _timeout(self, timeout_s: float, broken: int) -> CameraTimeout:
         if broken:
             text = f"camera {self._name}: all {broken} frames within {timeout_s:g} s had packets missing"
-            return CameraTimeout(text, hint="edgead doctor checks the network's set-up; see docs/devices/gige-vision.md")
+            return CameraTimeout(text, hint="edgead doctor checks the network's set-up; see edgead docs gige-vision")
         return CameraTimeout(f"camera {self._name} gave no frame within {timeout_s:g} s")
 
     def _waiting(self, wait_s: float) -> list[Buffer]:
@@ -214,7 +214,7 @@ class GenicamCamera:
                 buffer.release()
         if frame is None and not self._newest_only:
             self._next_id -= 1  # the exception tells of it: a gap in the ids would tell twice
-            raise UnreadableFrame(f"camera {self._name}: {fault}", hint="see docs/devices/gige-vision.md on lost packets")
+            raise UnreadableFrame(f"camera {self._name}: {fault}", hint="see edgead docs gige-vision on lost packets")
         return frame
 
     def _made(self, buffer: Buffer) -> tuple[int, int] | None:

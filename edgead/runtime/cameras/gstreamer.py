@@ -37,7 +37,7 @@ class GStreamerCamera(OpenCvCamera):
         if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise MissingExtra(
                 f"this OpenCV ({cv2.__version__}) was built without GStreamer, as all from PyPI are",
-                hint="use the system's: apt-get install python3-opencv, and see docs/devices/rtsp.md",
+                hint="use the system's: apt-get install python3-opencv, and see edgead docs rtsp",
             )
         super().__init__(f"gst:{pipeline}", clock=clock, bits=bits)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from edgead.clock import Clock
 from edgead.errors import CameraError, CameraLost, CameraTimeout, EndOfStream
-from edgead.runtime.cameras.absent import AbsentCamera, Opening
+from edgead.runtime.absent import AbsentCamera, Opening
 from edgead.runtime.loop.inspector import one_line
 from edgead.runtime.loop.stats import Stats
 from edgead.runtime.slot import Slot

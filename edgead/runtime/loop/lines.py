@@ -10,8 +10,8 @@ from typing import Protocol
 
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
-from edgead.errors import CameraError, CameraLost, EndOfStream, FrameDoubtful
-from edgead.runtime.cameras.absent import AbsentCamera
+from edgead.errors import CameraError, CameraLost, EndOfStream, FrameDoubtful, LinkError
+from edgead.runtime.absent import AbsentCamera
 from edgead.runtime.loop.catchers import AskedCatcher, ComingCatcher, LineCatcher, RunningCatcher
 from edgead.runtime.loop.examiner import Examiner
 from edgead.runtime.loop.feed import Capture, Feed, LiveFeed, PullFeed
@@ -19,7 +19,6 @@ from edgead.runtime.loop.ledger import Ledger, Part
 from edgead.runtime.loop.matching import Matcher
 from edgead.runtime.loop.stats import Stats
 from edgead.runtime.loop.triggers import CameraTrigger
-from edgead.runtime.plc.device import LinkError
 from edgead.runtime.threads import Supervised
 from edgead.types import Camera, Frame, Inspection, Trigger, TriggerSource
 

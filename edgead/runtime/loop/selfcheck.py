@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgead.bundle import Bundle, EngineRecord
 from edgead.clock import Clock
-from edgead.engines.golden import recipe_inputs
-from edgead.engines.verify import expected, judge, trained_threshold
 from edgead.errors import BadInput
 from edgead.parity import Answers, ask
 from edgead.runtime.loop.inspector import one_line
 from edgead.types import Engine, Image, Inspection, Verdict
+
+if TYPE_CHECKING:
+    from edgead.bundle import Bundle, EngineRecord
 
 SELFCHECK_FAILED = "selfcheck_failed"
 RETRY_S = 10.0
@@ -62,6 +63,9 @@ class SelfCheck:
             BundleError: they cannot be read.
             ParityFailed: the recipe does not make of them what it made at export.
         """
+        from edgead.engines.golden import recipe_inputs
+        from edgead.engines.verify import expected, judge, trained_threshold
+
         golden, wanted, threshold = bundle.golden(), expected(bundle, record), trained_threshold(bundle)
 
         def judged(answers: Answers) -> str:

@@ -22,6 +22,7 @@ from edgead.clock import Clock, MonotonicClock
 from edgead.decision import Rule
 from edgead.errors import BadInput, EngineError
 from edgead.preprocess import PreprocessRecipe
+from edgead.runtime.conditions import blocking, conditions_of, texts
 from edgead.runtime.loop.combine import Combine, Settle
 from edgead.runtime.loop.examiner import Answerer, Examiner, PictureCheck
 from edgead.runtime.loop.first import RecordFirst
@@ -32,7 +33,6 @@ from edgead.runtime.loop.settings import StationSettings
 from edgead.runtime.loop.sinks import FLUSH_S, Sink
 from edgead.runtime.loop.stats import Health, Stats, counts_of
 from edgead.runtime.loop.triggers import CameraTrigger
-from edgead.runtime.plc.conditions import blocking, conditions_of, texts
 from edgead.runtime.records.record import records_trouble, to_record
 from edgead.runtime.records.wallclock import utc_now
 from edgead.runtime.threads import Crew, Supervised
@@ -70,7 +70,7 @@ class Station:
         settings: its budget, its times and its ways; see :class:`edgead.runtime.loop.settings.StationSettings`.
         outputs: told each verdict; the station closes them. An output with a method ``expect(part_id, trigger)`` is told of each
             trigger, before its verdict, on the thread that learned of it: it must return at once. One with a method
-            ``conditions()`` tells by name what people should look at (:class:`edgead.runtime.plc.conditions.Condition`).
+            ``conditions()`` tells by name what people should look at (:class:`edgead.runtime.conditions.Condition`).
         clock: the one that stamps the camera's frames and the triggers.
         reopen: opens a lost live camera again; None goes on asking the same one.
         engine_name, bundle, model: for the records: the engine's name, SHA-256 of its bundle's manifest and of its own file.

@@ -20,12 +20,12 @@ from typing import Any
 from edgead.budget import LatencyBudget
 from edgead.clock import Clock
 from edgead.errors import BadInput, EndOfStream
+from edgead.runtime.conditions import blocking, conditions_of, texts
 from edgead.runtime.loop.combine import Combine
 from edgead.runtime.loop.first import RecordFirst
 from edgead.runtime.loop.ledger import Ledger, Part
 from edgead.runtime.loop.sinks import Sink
 from edgead.runtime.loop.stats import Health, Stats, counts_of
-from edgead.runtime.plc.conditions import blocking, conditions_of, texts
 from edgead.runtime.records.record import records_trouble, to_record
 from edgead.runtime.records.wallclock import utc_now
 from edgead.runtime.threads import Crew
@@ -145,7 +145,7 @@ class Views:
         outputs: Sequence[Output],
         clock: Clock,
         *,
-        combine: str | int = "any",
+        combine: str | int,
         output_capacity: int = 64,
         first_part_id: int = 1,
     ) -> None:

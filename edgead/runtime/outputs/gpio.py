@@ -18,6 +18,7 @@ from edgead.claims import Claim, gpio_line
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
 from edgead.optional import require
+from edgead.runtime import LOOP_TIMEOUT_S
 from edgead.runtime.threads import Supervised
 from edgead.settings import DeviceSettings, Line, Positive
 from edgead.types import Inspection, Trigger, Verdict
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from edgead.located import Place
 
 GPIO_LINES = ("ok", "reject", "kick", "ready", "busy", "heartbeat", "green", "yellow", "red")
-
-LOOP_TIMEOUT_S = 1.0
-"""Without progress of the loop for so long, the station is not ready and its heartbeat stands still."""
 
 BEAT_S = 0.25
 """The heartbeat line changes its level so often: a square wave of 2 Hz."""
@@ -102,8 +100,8 @@ class GpioTrigger:
         chip: str | Chip,
         line: int,
         *,
-        active: Literal["rising", "falling"] = "rising",
-        debounce_s: float = 0.001,
+        active: Literal["rising", "falling"],
+        debounce_s: float,
         name: str = "gpio",
     ) -> None:
         if line < 0 or not debounce_s >= 0 or active not in ("rising", "falling"):
@@ -144,17 +142,25 @@ class GpioSettings(DeviceSettings):
     ok: Line | None = None
     """A pulse for each OK part: the pass signal. Without it a part is to be rejected."""
     reject: Line | None = None
-    """Asserted all the time but during the pulse for an OK part."""
+    """Asserted all the time but during the pulse for an OK part; so it rejects before the first part, and when closed."""
     kick: Line | None = None
     """A pulse for each part that is not OK (an air jet). Not fail-safe: nobody kicks when this box is dead."""
     ready: Line | None = None
+    """Asserted while the station's loop makes progress."""
     busy: Line | None = None
+    """Asserted from a trigger to its verdict."""
     heartbeat: Line | None = None
+    """A square wave of 2 Hz while the loop makes progress."""
     green: Line | None = None
+    """The last part was OK."""
     yellow: Line | None = None
+    """There was no part yet, the last one was UNKNOWN, or the loop stands."""
     red: Line | None = None
+    """The last part was NG."""
     active_low: bool = False
+    """All lines are asserted by a low level."""
     pulse_ms: Positive = 50.0
+    """A verdict ends the pulse of the one before."""
     gate_delay_ms: Positive | None = None
     """The reject gate sits downstream: each verdict takes effect so long after its trigger, with several parts on the way."""
     gate_slack_ms: Positive = 50.0
@@ -170,17 +176,9 @@ class GpioOutput:
     """Verdicts on lines. Asserted is high, or low with `active_low`; a line that is not given is not used.
 
     Args:
-        chip: a path such as ``/dev/gpiochip0``, or a chip.
-        ok: a pulse for each OK part. The pass signal: without it a part is to be rejected.
-        reject: asserted all the time but during the pulse for an OK part; so it rejects before the first part, and when closed.
-        kick: a pulse for each part that is not OK (an air jet). NOT fail-safe: nobody kicks when this box is dead.
-        ready: asserted while the station's loop makes progress.
-        busy: asserted from a trigger to its verdict.
-        heartbeat: a square wave of 2 Hz while the loop makes progress.
-        green, yellow, red: the last part was OK; there was none, or it was UNKNOWN, or the loop stands; the last part was NG.
-        active_low: all lines are asserted by a low level.
-        pulse_s: length of the pulses. A verdict ends the pulse of the one before.
+        settings: see there.
         clock: the station's.
+        chip: in place of the one that the settings name.
 
     Raises:
         OutputError: the lines cannot be taken. MissingExtra: gpiod is not installed. BadInput: no line, or one given twice.
@@ -188,32 +186,15 @@ class GpioOutput:
 
     settings = GpioSettings
 
-    def __init__(
-        self,
-        chip: str | Chip,
-        *,
-        ok: int | None = None,
-        reject: int | None = None,
-        kick: int | None = None,
-        ready: int | None = None,
-        busy: int | None = None,
-        heartbeat: int | None = None,
-        green: int | None = None,
-        yellow: int | None = None,
-        red: int | None = None,
-        active_low: bool = False,
-        pulse_s: float = 0.05,
-        clock: Clock | None = None,
-    ) -> None:
-        given = {"ok": ok, "reject": reject, "kick": kick, "ready": ready, "busy": busy, "heartbeat": heartbeat}
-        given |= {"green": green, "yellow": yellow, "red": red}
-        self._lines = {name: line for name, line in given.items() if line is not None}
+    def __init__(self, settings: GpioSettings, clock: Clock | None = None, *, chip: Chip | None = None) -> None:
+        given = {name: getattr(settings, name) for name in GPIO_LINES}
+        self._lines: dict[str, int] = {name: line for name, line in given.items() if line is not None}
         numbers = list(self._lines.values())
         if not numbers or len(set(numbers)) < len(numbers) or min(numbers) < 0:
             raise BadInput(f"GPIO lines {self._lines} are not usable", hint="give at least one line, each number once, from 0")
-        if not pulse_s > GAP_S:
-            raise BadInput(f"a pulse of {pulse_s} s is too short", hint=f"more than {GAP_S} s")
-        self._clock, self._pulse_ns = clock or MonotonicClock(), round(pulse_s * 1e9)
+        if not settings.pulse_ms > 1000 * GAP_S:
+            raise BadInput(f"a pulse of {settings.pulse_ms:g} ms is too short", hint=f"more than {1000 * GAP_S:g} ms")
+        self._clock, self._pulse_ns = clock or MonotonicClock(), round(settings.pulse_ms * 1e6)
         self._verdict: Verdict | None = None
         self._pulse: tuple[int, int] = (0, 0)  # from, until
         self._pulses_ok = False
@@ -223,7 +204,8 @@ class GpioOutput:
         self._closed = False
         self._changed = threading.Condition()
         self._set = self._plan(self._clock.now_ns())
-        self._out = _opened(chip).outputs(self._by_number(self._set), active_low=active_low)
+        opened = GpiodChip(settings.chip) if chip is None else chip
+        self._out = opened.outputs(self._by_number(self._set), active_low=settings.active_low)
         self._thread = Supervised("gpio", self._run, died=self._died)
         self._thread.start()
 

@@ -69,6 +69,7 @@ class MqttSettings(DeviceSettings):
     password: str | None = None
     client_id: str | None = None
     keepalive_s: Annotated[int, Limits(least=1, most=65535)] = 10
+    """A silent broker is lost after about twice that."""
     max_waiting: Few = 1000
     """Verdicts that are held while the broker is away; more are lost and counted."""
     which: Literal["all", "not_ok"] = "all"
@@ -97,16 +98,8 @@ class MqttOutput:
     that must know is told by the handshake's heartbeat.
 
     Args:
-        host, port: the broker; port 8883 with TLS and 1883 without, unless given.
-        topic: below which it publishes, without wildcards.
+        settings: see there.
         station: name for the messages.
-        tls: encrypt, and verify the broker's certificate and name.
-        ca, cert, key: PEM files: who may have signed the broker's certificate (none: the system's list), and the client's own.
-        user, password: for the broker.
-        client_id: the same after a restart, so that the broker knows the old connection for dead; by default from the topic.
-        keepalive_s: whole seconds; a silent broker is lost after about twice that.
-        max_waiting: verdicts that may be held.
-        which: "all" verdicts, or only those that are "not_ok".
 
     Raises:
         BadInput: a topic or file that cannot be used, a password without a user.
@@ -115,30 +108,13 @@ class MqttOutput:
 
     settings = MqttSettings
 
-    def __init__(
-        self,
-        host: str,
-        topic: str,
-        *,
-        port: int | None = None,
-        station: str = "edgead",
-        tls: bool = True,
-        ca: Path | None = None,
-        cert: Path | None = None,
-        key: Path | None = None,
-        user: str | None = None,
-        password: str | None = None,
-        client_id: str | None = None,
-        keepalive_s: int = 10,
-        max_waiting: int = 1000,
-        which: Literal["all", "not_ok"] = "all",
-    ) -> None:
-        _check(host, topic, user, password, keepalive_s, max_waiting)
-        if not tls and (ca or cert or key):
-            raise BadInput("certificates are given, but tls is off", hint="tls: true")
+    def __init__(self, settings: MqttSettings, station: str) -> None:
+        host, topic, tls = settings.host, settings.topic, settings.tls
+        _check(settings)
         paho = require("paho.mqtt.client", extra="mqtt", why="MQTT")
-        port = port or (8883 if tls else 1883)
-        self._name, self._topic, self._station, self._which = f"the MQTT broker at {host}:{port}", topic, station, which
+        port = settings.port or (8883 if tls else 1883)
+        self._name, self._topic = f"the MQTT broker at {host}:{port}", topic
+        self._station, self._which = station, settings.which
         self._queue_is_full = paho.MQTT_ERR_QUEUE_SIZE
         self._changed = threading.Condition()
         self._counts: Counter[str] = Counter()
@@ -146,21 +122,23 @@ class MqttOutput:
         self._fault = "has not been reached yet"
         self._states: set[int] = set()  # message ids of state messages; the network thread's own
         client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, client_id=client_id or "edgead-" + topic.replace("/", "-"), protocol=paho.MQTTv311
+            paho.CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id or "edgead-" + topic.replace("/", "-"),
+            protocol=paho.MQTTv311,
         )
-        client.max_queued_messages_set(max_waiting)
+        client.max_queued_messages_set(settings.max_waiting)
         client.connect_timeout = CONNECT_S
         client.will_set(f"{topic}/state", self._state("offline", "lost"), qos=1, retain=True)
         if tls:
-            client.tls_set_context(tls_context(ca, cert, key))
-        if user is not None:
-            client.username_pw_set(user, password)
+            client.tls_set_context(tls_context(settings.ca, settings.cert, settings.key))
+        if settings.user is not None:
+            client.username_pw_set(settings.user, settings.password)
             if not tls:
                 _log.warning("%s gets user and password unencrypted: tls is off", self._name)
         client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
         client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
         client.on_socket_register_write = lambda *_: None  # else paho writes on the thread that publishes
-        client.connect_async(host, port, keepalive_s)
+        client.connect_async(host, port, settings.keepalive_s)
         self._client: Any = client
         self._ending_s: float | None = None  # until when a goodbye may take, of the monotonic clock
         self._pause_s = float(RECONNECT_S[0])
@@ -318,7 +296,8 @@ class MqttOutput:
             _log.warning("%s", OutputError(f"{self._name} {text}", hint=hint))
 
 
-def _check(host: str, topic: str, user: str | None, password: str | None, keepalive_s: int, max_waiting: int) -> None:
+def _check(settings: MqttSettings) -> None:
+    host, topic = settings.host, settings.topic
     try:
         host.encode("idna")
     except UnicodeError as error:
@@ -329,7 +308,9 @@ def _check(host: str, topic: str, user: str | None, password: str | None, keepal
         raise BadInput(
             f"the MQTT topic {topic[:80]!r} cannot be published to", hint="like factory/line1/top: no + # $, no / at the ends"
         )
-    if password is not None and user is None:
+    if settings.password is not None and settings.user is None:
         raise BadInput("an MQTT password needs a user")
-    if keepalive_s < 1 or max_waiting < 1:
+    if settings.keepalive_s < 1 or settings.max_waiting < 1:
         raise BadInput("keepalive and room for waiting verdicts must be at least 1")
+    if not settings.tls and (settings.ca or settings.cert or settings.key):
+        raise BadInput("certificates are given, but tls is off", hint="tls: true")

@@ -10,7 +10,6 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -62,33 +61,31 @@ class WebhookSettings(DeviceSettings):
 
     type: Literal["webhook"] = "webhook"
     url: str
+    """https://, or http:// inside a machine network."""
     headers: dict[str, str] = field(default_factory=dict)
     """Such as Authorization: Bearer ${HOOK_TOKEN}."""
     ca: Path | None = None
+    """PEM file of who signed the receiver's certificate; none: the system's list."""
     which: Literal["all", "not_ok"] = "not_ok"
     timeout_ms: Positive = 3000.0
     attempts: Few = 4
     deadline_ms: Positive = 15_000.0
     """After so long a verdict is given up."""
     max_waiting: Few = 200
+    """Verdicts that may wait; more lose the oldest."""
 
 
 class WebhookOutput:
     """Posts verdicts one after the other from a thread of its own, so `signal` never waits for the receiver.
 
-    Each attempt takes `timeout_s` at most (name resolution aside), and each verdict is given up after `deadline_s` or `attempts`,
-    or at once when the receiver refuses it (4xx). 2xx is taken; 408, 425, 429, 5xx, timeouts and lost connections are tried
-    again, so a verdict may come twice: `station`, `part_id` and `captured_ns` tell. Redirects are never followed, and proxies
-    not used. Neither path nor headers appear in a message or log: both may hold secrets.
+    Each attempt takes `timeout_ms` at most (name resolution aside), and each verdict is given up after `deadline_ms` or
+    `attempts`, or at once when the receiver refuses it (4xx). 2xx is taken; 408, 425, 429, 5xx, timeouts and lost connections are
+    tried again, so a verdict may come twice: `station`, `part_id` and `captured_ns` tell. Redirects are never followed, and
+    proxies not used. Neither path nor headers appear in a message or log: both may hold secrets.
 
     Args:
-        url: https://, or http:// inside a machine network.
+        settings: see there.
         station: name for the messages.
-        headers: added to each request, e.g. ``{"Authorization": "Bearer ..."}``.
-        ca: PEM file of who may have signed the receiver's certificate; none: the system's list.
-        which: "all" verdicts, or only those that are "not_ok".
-        timeout_s, attempts, deadline_s: see above.
-        max_waiting: verdicts that may wait; more lose the oldest.
 
     Raises:
         BadInput: an address, header or number that cannot be used.
@@ -96,35 +93,24 @@ class WebhookOutput:
 
     settings = WebhookSettings
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        station: str = "edgead",
-        headers: Mapping[str, str] | None = None,
-        ca: Path | None = None,
-        which: Literal["all", "not_ok"] = "not_ok",
-        timeout_s: float = 3.0,
-        attempts: int = 4,
-        deadline_s: float = 15.0,
-        max_waiting: int = 200,
-    ) -> None:
-        self._host, self._port, self._secure, self._path = _address(url)
-        if not (timeout_s > 0 and deadline_s > 0 and attempts >= 1 and max_waiting >= 1):
-            raise BadInput("a webhook needs times above 0 s, and room and attempts of at least 1")
-        self._headers = _checked({"Content-Type": "application/json", "User-Agent": f"edgead/{__version__}", **(headers or {})})
-        self._context = tls_context(ca) if self._secure else None
+    def __init__(self, settings: WebhookSettings, station: str) -> None:
+        self._host, self._port, self._secure, self._path = _address(settings.url)
+        if not (settings.timeout_ms > 0 and settings.deadline_ms > 0 and settings.attempts >= 1 and settings.max_waiting >= 1):
+            raise BadInput("a webhook needs times above 0 ms, and room and attempts of at least 1")
+        own = {"Content-Type": "application/json", "User-Agent": f"edgead/{__version__}"}
+        self._headers = _checked({**own, **settings.headers})
+        self._context = tls_context(settings.ca) if self._secure else None
         self._name = f"the webhook at {'https' if self._secure else 'http'}://{self._host}:{self._port}"
-        if headers and not self._secure:
+        if settings.headers and not self._secure:
             _log.warning("%s gets its headers unencrypted: the address is http", self._name)
-        self._station, self._which = station, which
-        self._timeout_s, self._attempts, self._deadline_s = timeout_s, attempts, deadline_s
+        self._station, self._which, self._attempts = station, settings.which, settings.attempts
+        self._timeout_s, self._deadline_s = settings.timeout_ms / 1000, settings.deadline_ms / 1000
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._fault = ""
         self._closing = threading.Event()
         self._closing_until_s = float("inf")
-        self._worker: Worker[_Letter] = Worker("webhook", self._deliver, capacity=max_waiting, on_error=self._broken)
+        self._worker: Worker[_Letter] = Worker("webhook", self._deliver, capacity=settings.max_waiting, on_error=self._broken)
 
     def counts(self) -> dict[str, int]:
         """Verdicts "accepted", "delivered", "waiting" and "lost", and failed attempts by cause: "failed:timeout", ..."""

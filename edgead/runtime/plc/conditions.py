@@ -7,9 +7,8 @@ level of the handshake that lasts longer than it should becomes a condition, whi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from edgead.runtime.conditions import Condition
 from edgead.runtime.plc.ownership import Ownership, Phase
 from edgead.runtime.plc.signals import FAULTS, Fault, FromPlc, ToPlc
 
@@ -30,34 +29,6 @@ STALE = 3
 
 LARGEST_JUMP = 50
 """A larger one is a new count, not parts that were missed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Something that people should look at.
-
-    Attributes:
-        text: what is seen, what is expected, what to look at.
-        blocks: no part gets a verdict, or none reaches the PLC, while it lasts.
-    """
-
-    text: str
-    blocks: bool = True
-
-
-def conditions_of(devices: Iterable[object]) -> dict[str, Condition]:
-    """What those with a method ``conditions()`` want people to look at, by names."""
-    return {name: found for device in devices if hasattr(device, "conditions") for name, found in device.conditions().items()}
-
-
-def blocking(conditions: Mapping[str, Condition]) -> str:
-    """Why no part gets through, in words; "" when none of them says so."""
-    return next((condition.text for condition in conditions.values() if condition.blocks), "")
-
-
-def texts(conditions: Mapping[str, Condition]) -> dict[str, str]:
-    """The conditions as notices."""
-    return {name: condition.text for name, condition in conditions.items()}
 
 
 class Levels:

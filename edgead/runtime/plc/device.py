@@ -16,10 +16,11 @@ from dataclasses import replace
 from typing import Protocol
 
 from edgead.clock import Clock, MonotonicClock
-from edgead.errors import BadInput, OutputError
-from edgead.runtime.plc.conditions import Condition
+from edgead.errors import BadInput, LinkError, OutputError
+from edgead.runtime.conditions import Condition
 from edgead.runtime.plc.handshake import Accepted, Handshake, Result, Timing
 from edgead.runtime.plc.ownership import new_boot
+from edgead.runtime.plc.settings import CYCLE_MS, HEARTBEAT_TIMEOUT_MS
 from edgead.runtime.plc.signals import Cause, Fault, FromPlc, ToPlc
 from edgead.runtime.threads import Supervised
 from edgead.types import Inspection, Trigger, Verdict
@@ -57,15 +58,6 @@ _TOLD_OTHERWISE = ("connection", "blind", "starting")
 _BLIND = "the station's own block cannot be read there, so another station that writes it would not be noticed"
 
 _log = logging.getLogger("edgead.plc")
-
-
-class LinkError(OutputError):
-    """An exchange failed. `cause` is one word for counters: "connect", "timeout", "refused", "silent", "closed",
-    "login", "certificate", "adapter"."""
-
-    def __init__(self, message: str, *, cause: str, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.cause = cause
 
 
 class PlcLink(Protocol):
@@ -131,10 +123,10 @@ class PlcDevice:
         self,
         link: PlcLink,
         clock: Clock | None = None,
-        cycle_s: float = 0.005,
+        cycle_s: float = CYCLE_MS / 1000,
         *,
         timing: Timing | None = None,
-        heartbeat_timeout_s: float | None = 1.0,
+        heartbeat_timeout_s: float | None = HEARTBEAT_TIMEOUT_MS / 1000,
         recipe: int = 0,
         boot: int | None = None,
         name: str = "plc",
@@ -261,7 +253,7 @@ class PlcDevice:
                     if self._fault is not None:
                         raise OutputError(f"{self.name} holds no more results: {self._fault}", hint=self._fault.hint)
                     raise OutputError(
-                        f"{self.name} holds no more results", hint="the PLC must acknowledge results (see docs/handshake.md)"
+                        f"{self.name} holds no more results", hint="the PLC must acknowledge results (see edgead docs handshake)"
                     )
             self._wake()
 

@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from edgead.claims import Claim, host_of
-from edgead.errors import BadInput
+from edgead.errors import BadInput, LinkError
 from edgead.optional import require
-from edgead.runtime.plc.device import SLOW, LinkError
+from edgead.runtime.plc.device import SLOW
 from edgead.runtime.plc.settings import LinkSettings
 from edgead.runtime.plc.signals import (
     WIDTH,

@@ -24,7 +24,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from edgead.errors import BadInput
-from edgead.runtime.plc.conditions import Complaints, Condition
+from edgead.runtime import LOOP_TIMEOUT_S
+from edgead.runtime.conditions import Condition
+from edgead.runtime.plc.conditions import Complaints
 from edgead.runtime.plc.ownership import Ownership, Phase
 from edgead.runtime.plc.signals import Cause, Fault, FromPlc, ToPlc, as_f32
 from edgead.types import Verdict
@@ -48,7 +50,7 @@ class Timing:
     """
 
     capacity: int = 8
-    loop_timeout_s: float = 1.0
+    loop_timeout_s: float = LOOP_TIMEOUT_S
     plc_timeout_s: float = 1.0
     plc_beats: bool = True
     result_timeout_s: float = 5.0

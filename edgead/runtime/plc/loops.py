@@ -10,7 +10,7 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from edgead.runtime.plc.device import LinkError
+from edgead.errors import LinkError
 from edgead.runtime.threads import Supervised
 
 CLOSE_S = 0.5

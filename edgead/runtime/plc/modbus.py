@@ -16,11 +16,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from edgead.claims import Claim, host_of, listening
-from edgead.errors import BadInput, MissingExtra, OutputError
+from edgead.errors import BadInput, LinkError, MissingExtra, OutputError
 from edgead.optional import require
+from edgead.runtime.conditions import Condition
 from edgead.runtime.listening import try_listening
-from edgead.runtime.plc.conditions import Condition
-from edgead.runtime.plc.device import SLOW, LinkError
+from edgead.runtime.plc.device import SLOW
 from edgead.runtime.plc.loops import LoopFaults
 from edgead.runtime.plc.settings import LinkSettings, ThresholdBounds
 from edgead.runtime.plc.signals import Direction, FromPlc, ToPlc, WordOrder, f32_of, from_plc_of, to_plc_of, to_words, words_in

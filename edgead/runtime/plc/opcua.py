@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlparse, urlsplit
 
 from edgead.claims import Claim, host_of
-from edgead.errors import BadInput, EdgeadError
+from edgead.errors import BadInput, EdgeadError, LinkError
 from edgead.optional import require
 from edgead.runtime.plc.certificates import Certificate, Identity, read_certificate, read_identity
-from edgead.runtime.plc.device import SLOW, LinkError
+from edgead.runtime.plc.device import SLOW
 from edgead.runtime.plc.loops import CLOSE_S, LoopThread
 from edgead.runtime.plc.settings import LinkSettings, ThresholdBounds
 from edgead.runtime.plc.signals import SIGNALS, Direction, FromPlc, Signal, ToPlc, signals, to_plc_of, to_words

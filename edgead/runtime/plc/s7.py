@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from edgead.claims import Claim, host_of
+from edgead.errors import LinkError
 from edgead.optional import require
-from edgead.runtime.plc.device import SLOW, LinkError
+from edgead.runtime.plc.device import SLOW
 from edgead.runtime.plc.settings import LinkSettings
 from edgead.runtime.plc.signals import Direction, FromPlc, ToPlc, from_plc_of, to_plc_of, to_words, words_in
 from edgead.settings import Limits, Port, Positive

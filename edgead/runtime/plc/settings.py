@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from edgead.claims import Claim
     from edgead.located import Place
 
+CYCLE_MS, HEARTBEAT_TIMEOUT_MS = 5.0, 1000.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdBounds(Section):
@@ -33,9 +35,9 @@ class ThresholdBounds(Section):
 class LinkSettings(DeviceSettings):
     """Of a link. A subclass whose ``__post_init__`` checks more calls this one's."""
 
-    cycle_ms: Positive = 5.0
+    cycle_ms: Positive = CYCLE_MS
     """Pause between two exchanges without news."""
-    heartbeat_timeout_ms: NotNegative = 1000.0
+    heartbeat_timeout_ms: NotNegative = HEARTBEAT_TIMEOUT_MS
     """A PLC whose heartbeat stands still for so long is lost; 0: the PLC has none."""
 
     def __post_init__(self) -> None:

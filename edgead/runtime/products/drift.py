@@ -199,8 +199,8 @@ class DriftWatch:
         usual: Mapping[str, Usual],
         notice: Callable[[str, str], None],
         *,
-        every_s: float = 0.5,
-        max_ng: float = 0.3,
+        every_s: float,
+        max_ng: float,
         clock: Clock | None = None,
     ) -> None:
         if not 0 < max_ng <= 1:

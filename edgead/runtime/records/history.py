@@ -184,6 +184,12 @@ class History:
         rows = self._query(f"SELECT count(*) FROM records WHERE seq >= ? AND seq <= ? AND {where}", (first, last, *values))
         return int(rows[0][0]) if rows else 0
 
+    def ends(self, selection: Selection) -> tuple[int, int]:
+        """`seq` of the first and the last selected record; 0 and 0 when there is none. Raises StorageError."""
+        where, values = _where(selection)
+        rows = self._query(f"SELECT min(seq), max(seq) FROM records WHERE {where}", values)
+        return (int(rows[0][0]), int(rows[0][1])) if rows and rows[0][0] is not None else (0, 0)
+
     def newest_rule(self, selection: Selection, numbers: Sequence[int]) -> int | None:
         """The rule of the newest selected record that was judged by one of these. Raises StorageError."""
         if self._schema == 1 or not numbers:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -92,8 +92,11 @@ class Replay:
     changed: Mapping[int, tuple[str, str]] = field(repr=False)
 
 
-def replay(history: History, selection: Selection, trial: Trial) -> Replay:
+def replay(history: History, selection: Selection, trial: Trial, told: Callable[[int], None] = lambda seq: None) -> Replay:
     """Judge the selected parts again.
+
+    Args:
+        told: the `seq` of each record that was read.
 
     Raises:
         BadInput: nothing of them says how it was judged, the trial does not fit their rule, or that has an UNKNOWN band and the
@@ -115,6 +118,7 @@ def replay(history: History, selection: Selection, trial: Trial) -> Replay:
     for seq, run, time, verdict, cause, score, threshold, level, statistic, levels, views, rule, wanted in _rows(
         history, selection, whole_runs=settles.needed
     ):
+        told(seq)
         judge = judges.get(rule)
         found = None if judge is None else judge.again(verdict, cause, level, statistic, levels, views)
         if settles.needed:
@@ -130,9 +134,9 @@ def replay(history: History, selection: Selection, trial: Trial) -> Replay:
         if found[0] != verdict:
             flips[f"{verdict}>{found[0]}"] += 1
             changed[seq] = found
-    told, would, flipped = (dict(counts.most_common()) for counts in (before, after, flips))
+    were, would, flipped = (dict(counts.most_common()) for counts in (before, after, flips))
     engine, rule = str(rules[newest]["engine"]), str(rules[newest]["says"])
-    return Replay(sum(told.values()), told, would, flipped, left_out, unknown, first, last, engine, rule, changed)
+    return Replay(sum(were.values()), were, would, flipped, left_out, unknown, first, last, engine, rule, changed)
 
 
 def changed_rows(history: History, selection: Selection, found: Replay) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgead.errors import BadInput, StorageError
+from edgead.runtime.records import MAX_ROWS
 from edgead.runtime.records.basis import levels_text
 from edgead.runtime.records.database import FILE_NAME, SHADOW, UNUSABLE, WRONG, Database, is_broken_head, is_damaged, set_aside
 from edgead.runtime.records.history import History
@@ -68,7 +69,7 @@ class RecordStore:
         folder: Path,
         *,
         station: str = "",
-        max_rows: int = 5_000_000,
+        max_rows: int = MAX_ROWS,
         max_days: float | None = None,
         durable: bool = True,
         commit_every_s: float = 0.5,

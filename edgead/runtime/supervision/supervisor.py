@@ -123,7 +123,7 @@ class Supervisor:
         self,
         stations: Mapping[str, Observed],
         *,
-        stalled_after_s: float = 10.0,
+        stalled_after_s: float,
         notifier: Notifier | None = None,
         clock: Clock | None = None,
     ) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 from edgead.clock import Clock, MonotonicClock
 from edgead.errors import BadInput, OutputError
+from edgead.runtime import LOOP_TIMEOUT_S
+from edgead.runtime.conditions import Condition
 from edgead.runtime.listening import check_host, refused, try_listening
 from edgead.runtime.plc.certificates import read_certificate
-from edgead.runtime.plc.conditions import Condition
 from edgead.runtime.plc.loops import LoopThread
 from edgead.runtime.plc.opcua import asyncua
 from edgead.runtime.records.wallclock import believable, clock_says, day, utc_now
@@ -117,8 +118,8 @@ class OpcUaServer:
         recipe: str = "recipe",
         recipes: Sequence[int] = (),
         starts: bool = True,
-        answer_timeout_s: float = 2.0,
-        loop_timeout_s: float = 1.0,
+        answer_timeout_s: float,
+        loop_timeout_s: float = LOOP_TIMEOUT_S,
         clock: Clock | None = None,
         source: str = "opcua",
     ) -> None:
@@ -161,7 +162,7 @@ class OpcUaServer:
             self._loop.run(self._listen(), START_S)
         except Exception as error:
             self._stop()
-            raise BadInput(f"cannot serve OPC UA on {bind}:{port}: {error}", hint="see docs/devices/opcua.md") from error
+            raise BadInput(f"cannot serve OPC UA on {bind}:{port}: {error}", hint="see edgead docs opcua") from error
         self._ticker = asyncio.run_coroutine_threadsafe(self._run(), self._loop.loop)
 
     def watch(self, tell: Callable[[str, str], None]) -> None:
