@@ -194,11 +194,21 @@ def _manifest_bytes(file: Path) -> bytes:
         return disk.read_file(file, MAX_BYTES)
     except FileNotFoundError as error:
         found = "it has no manifest.json" if file.parent.is_dir() else "it does not exist"
-        raise BundleError(f"{file.parent} is not a bundle: {found}", hint="make one with: edgead export MODEL_DIR") from error
+        raise BundleError(f"{file.parent} is not a bundle: {found}", hint=_others(file.parent)) from error
     except NotADirectoryError as error:
         raise BundleError(f"{file.parent} is not a bundle: it is a file", hint="give the folder NAME.edgead") from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{file} cannot be read: {_reason(error)}", hint="copy or export the bundle again") from error
+
+
+def _others(path: Path) -> str:
+    """What may have been meant by a path at which there is no bundle."""
+    try:
+        near = sorted(found.name for found in path.parent.glob("*.edgead") if found != path)
+    except OSError:
+        near = []
+    there = f"there is {', '.join(near[:3])}{', ...' if len(near) > 3 else ''} beside it; or " if near else ""
+    return f"{there}make one with: edgead export MODEL_DIR"
 
 
 def _reason(error: Exception) -> str:

@@ -30,5 +30,12 @@ def test_the_sdist_takes_along_whatever_git_knows() -> None:
     assert sorted({file.split("/")[0] for file in listed} - named) == []
 
 
+def test_an_address_that_the_package_tells_leads_somewhere() -> None:
+    """None is told until there is one (docs/licences.md)."""
+    urls = re.findall(r"https?://[^\s\"']+", (ROOT / "pyproject.toml").read_text("utf-8").partition("[project.urls]")[2])
+    assert not [url for url in urls if re.search(r"example\.|localhost|TODO|your|placeholder", url, re.I)]
+    assert urls or "[project.urls]` of pyproject.toml" in (ROOT / "docs/licences.md").read_text("utf-8")
+
+
 def test_the_readme_stays_what_one_reads() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 150, "details belong in docs/"

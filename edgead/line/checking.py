@@ -51,8 +51,10 @@ def check_file(file: Path) -> Checked:
     from edgead.decision import Rule
     from edgead.engines import check_device
     from edgead.engines.proof import check_reach
+    from edgead.errors import BadInput, MissingExtra
     from edgead.line.links import check_addresses
     from edgead.oci import kept
+    from edgead.runtime.cameras import check_address
     from edgead.signing import read_trusted
 
     config = read_station(file)
@@ -61,6 +63,10 @@ def check_file(file: Path) -> Checked:
     warnings: list[str] = []
     bundles: list[CheckedBundle] = []
     for camera in config.cameras:
+        try:
+            check_address(camera.address)
+        except (BadInput, MissingExtra) as error:  # it may be right on the box
+            warnings.append(f"camera {camera.name}: {error}; here `edgead run` would end at once")
         wanted = [(path, camera.engine, sha256) for path, sha256 in camera.bundles]
         fallback = (camera.fallback_bundle, camera.fallback_engine, camera.fallback_sha256)
         for path, engine, sha256 in (*wanted, fallback):

@@ -85,6 +85,7 @@ def test_a_box_gets_all_of_it_checked_and_without_an_index_and_keeps_what_was_th
     target = tmp_path / "edgead"
     target.mkdir()
     (target / "old").touch()
+    (target / "pyvenv.cfg").touch()
     done = run(house / "install.sh", "--no-service", target)
     assert done.returncode == 0, done.stderr
     assert "asked doctor" in done.stdout and f"edgead is in {target}" in done.stdout
@@ -93,6 +94,15 @@ def test_a_box_gets_all_of_it_checked_and_without_an_index_and_keeps_what_was_th
     lines = (house / "requirements.txt").read_text().splitlines()
     assert [line.split(" --hash=sha256:")[0] for line in lines] == ["edgead[station]==1.0", "needed==1.0"]
     assert (house / "systemd/edgead.service").is_file()
+
+
+@pytest.mark.parametrize("whose", ["edgead", "edgead.before"])
+def test_a_folder_that_is_no_installation_is_neither_moved_nor_removed(house: Path, tmp_path: Path, whose: str) -> None:
+    (tmp_path / whose).mkdir()
+    (tmp_path / whose / "thesis.txt").touch()
+    done = run(house / "install.sh", "--no-service", tmp_path / "edgead")
+    assert done.returncode == 2 and f"{tmp_path / whose} is something else" in done.stderr
+    assert [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*")] == [whose, f"{whose}/thesis.txt"]
 
 
 @pytest.mark.parametrize(
@@ -131,9 +141,10 @@ def test_what_does_not_work_there_leaves_what_was_there(house: Path, scripts: Pa
     target = tmp_path / "edgead"
     target.mkdir()
     (target / "old").touch()
+    (target / "pyvenv.cfg").touch()
     done = run(tmp_path / "box/install.sh", "--no-service", target)
     assert done.returncode == 2 and f"nothing has changed: {target}" in done.stderr
-    assert [file.name for file in target.iterdir()] == ["old"] and not (tmp_path / "edgead.before").exists()
+    assert (target / "old").exists() and not (target / "bin").exists() and not (tmp_path / "edgead.before").exists()
 
 
 def test_another_python_machine_or_an_older_system_is_refused_in_a_line(house: Path, tmp_path: Path) -> None:

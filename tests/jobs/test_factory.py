@@ -110,6 +110,17 @@ def test_what_nothing_changed_of_is_left_and_what_changed_is_made_again(
     assert asked == ["bolt train"] * 2
 
 
+def test_a_product_whose_bundle_was_damaged_is_made_again(
+    plant: Path, run: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (only := plant / "only.yaml").write_text(MANIFEST[: MANIFEST.index("  - {name: gone")])
+    engine = next((plant / "out/bolt/bolt.edgead").rglob("*.onnx"))
+    engine.write_bytes(engine.read_bytes()[:-1])
+    assert main(["factory", str(only), "-o", str(plant / "out")]) == 0
+    assert "1 made, 0 unchanged" in capsys.readouterr().out
+    assert Bundle.open(plant / "out/bolt/bolt.edgead").digest
+
+
 def test_the_page_has_every_product_failures_first_names_escaped_and_no_script(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     products = (

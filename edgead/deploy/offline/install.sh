@@ -36,7 +36,12 @@ libc=$("$python" -c 'import os; print(os.confstr("CS_GNU_LIBC_VERSION").split()[
 [ "$(printf '%s\n%s\n' "$glibc" "$libc" | sort -V | head -n 1)" = "$glibc" ] ||
     die "this is for glibc $glibc or newer, and the box has $libc" "EDGEAD_GLIBC=$libc ./wheelhouse.sh ..."
 
+# Nobody's folder but an installation of edgead's is moved, or removed.
 before=$target.before
+for folder in "$target" "$before"; do
+    [ ! -e "$folder" ] || [ -f "$folder/pyvenv.cfg" ] || [ -z "$(ls -A "$folder" 2>/dev/null || printf there)" ] ||
+        die "$folder is something else than an installation of edgead" "choose a TARGET that is not there yet, or move this one away"
+done
 restore() {
     code=$?
     trap - EXIT

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgead import machine
+from edgead.bundle import Bundle
 from edgead.disk import hold, write_file
 from edgead.errors import BadInput, EdgeadError, EngineError, StorageError
 from edgead.jobs.export import need_packages
@@ -21,6 +22,7 @@ from edgead.jobs.factory.noted import Notes
 from edgead.jobs.factory.page import write_page
 from edgead.jobs.factory.step import EXPORT, TRAIN, Step, digest, run_step
 from edgead.jobs.progress import Progress, Ticking, silent
+from edgead.trained import read_card
 from edgead.words import one_line
 
 Say = Callable[[str], None]
@@ -125,13 +127,23 @@ class _Books:
         except ValueError:  # written by nobody of us: made anew
             return
         if isinstance(left, dict) and left.get("digest") == self.digest and not anew:
-            steps, there = list(left["steps"]), {TRAIN: self.folder / "model/model.json", EXPORT: self.bundle / "manifest.json"}
-            self.steps = [step for step in steps if there[step].is_file()]
+            self.steps = [step for step in left["steps"] if self._is_whole(step)]
             self.facts = dict(left["facts"])
 
     @property
     def bundle(self) -> Path:
         return self.folder / f"{self.product.name}.edgead"
+
+    def _is_whole(self, step: str) -> bool:
+        """Whether what the step made is there and can be opened; a bundle file by file, as its manifest says."""
+        try:
+            if step == TRAIN:
+                read_card(self.folder / "model")
+            else:
+                Bundle.open(self.bundle)
+        except EdgeadError:
+            return False
+        return True
 
     def note(self, step: str, answer: Mapping[str, Any]) -> None:
         """A step has ended. Raises StorageError."""
