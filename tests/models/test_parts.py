@@ -185,6 +185,17 @@ def test_a_memory_gives_back_rows_and_nothing_else() -> None:
         assert bool(torch.isfinite(memory(torch.zeros_like(odd))).all())
 
 
+def test_a_last_bit_brings_no_remembered_row_and_leaves_none_out() -> None:
+    torch.manual_seed(0)
+    memory = Memory(8, (1, 1), 100, rows=5, temperature=1.0)
+    code = torch.randn(1, 8, 1, 1)
+    with torch.no_grad():
+        before = (memory.temperature * memory.cosines(code)).softmax(1)
+        memory.threshold = float(before[0, 2, 0])  # a row on the edge
+        for noise in (1e-5, -1e-5):
+            assert float((memory(code * (1.0 + noise * torch.arange(8.0).view(1, 8, 1, 1))) - memory(code)).abs().max()) < 1e-3
+
+
 def test_a_vae_draws_in_training_only_and_is_paid_for_what_it_says() -> None:
     torch.manual_seed(0)
     neck, code = Vae(4, (2, 2), 100, vector=6), torch.randn(3, 4, 2, 2)
