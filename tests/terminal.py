@@ -18,7 +18,8 @@ class Terminal:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self._here, there = pty.openpty()
-        command = [sys.executable, "-m", "edgead.cli.main", *arguments]
+        heeds = ("env", "--default-signal=INT")  # tests that a shell started by `... &` would have it ignored
+        command = [*heeds, sys.executable, "-m", "edgead.cli.main", *arguments]
         env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
         self.process = subprocess.Popen(
             command, cwd=folder, env=env, stdin=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True

@@ -181,9 +181,11 @@ def _own_words(readme: Path) -> list[str]:
     text = re.sub(r"^## ", "#### ", text, flags=re.MULTILINE)
 
     def moved(found: re.Match[str]) -> str:
-        return f"]({os.path.relpath(readme.parent / found[1], REPOSITORY / 'docs')})"
+        there = (readme.parent / found[1]).resolve()
+        page = "" if there == REPOSITORY / "docs/methods.md" else os.path.relpath(there, REPOSITORY / "docs")
+        return f"]({page}{found[2]})"
 
-    return re.sub(r"\]\((?!https?:|#)([^)#]+)\)", moved, text).strip().splitlines()
+    return re.sub(r"\]\((?!https?:|#)([^)#]+)(#[^)]*|)\)", moved, text).strip().splitlines()
 
 
 def _told(preset: Preset) -> str:

@@ -278,7 +278,8 @@ def _request(
         refuse_import_options(model)
     if precision and "int8" not in precision:
         without = imported_without_pictures(model) or foreign
-        refuse(*OF_INT8, "allow_unsafe_calibration", *(() if without else ("calibration",)),
+        unsafe = () if asked["budget_ms"] is not None else ("allow_unsafe_calibration",)  # a search judges by these pictures
+        refuse(*OF_INT8, *unsafe, *(() if without else ("calibration",)),
                why=f"for INT8 only, and --precision is {','.join(precision)}", hint="leave it out, or add int8")  # fmt: skip
     if asked["calibration_tool"] == "nncf":
         refuse("observer", why="NNCF takes the smallest and the largest value", hint="leave it out, or --calibration-tool")
