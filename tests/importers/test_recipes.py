@@ -80,7 +80,8 @@ def test_the_recipe_works(
     monkeypatch.chdir(tmp_path)
     extra = ""
     if line.startswith("export"):
-        extra = " --threads 1" + ("" if "--precision fp32" in line else " --max-flips 1") + (" --backend onnxruntime" if kind != "anomalib-ir" else "")
+        extra = " --threads 1" + (" --backend onnxruntime" if kind != "anomalib-ir" else "")
+        extra += "" if "--precision fp32" in line else " --max-flips 1"
     code, out, err = _run(line + extra, capsys)
     assert code == 0, err
     assert "found" in out
