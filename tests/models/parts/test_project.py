@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.models.parts.convnets import Autoencoder, Bergmann
+from edgead.models.parts.convnets import LEAK, Autoencoder, Bergmann
 from edgead.models.parts.necks import Neck, Vae
-from edgead.models.parts.project import PULL, Projection, flipped, subpixel
+from edgead.models.parts.project import PULL, Projection, _leaky, flipped, subpixel
 from tests.models.parts._engines import in_engines
 
 SIZE = (32, 48)
@@ -53,6 +53,14 @@ class Moved(nn.Module):
         moved = (x - x0).abs()
         left = moved - PULL * torch.log1p(moved / PULL)  # whose slope is the smooth sign
         return (x - self.rebuilt(x)).square().sum() + self.projection.keep * left.sum()
+
+
+def test_a_last_bit_turns_no_slope() -> None:
+    """Engines and torch differ in it; a unit that switched by it would send the moves elsewhere."""
+    p, g = torch.tensor([1e-7, -1e-7]), torch.ones(2)
+    slopes = _leaky(g, p)
+    assert float((slopes[0] - slopes[1]).abs()) < 1e-3
+    torch.testing.assert_close(_leaky(g, torch.tensor([0.1, -0.1])), torch.tensor([1.0, LEAK]))
 
 
 @pytest.mark.parametrize("kind", ["ae", "vae", "bergmann"])
