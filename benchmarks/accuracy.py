@@ -3,10 +3,10 @@
     python -m benchmarks.accuracy --json benchmarks/results/accuracy.json --gallery /tmp/gallery
     python -m benchmarks.accuracy --sets elpv --models patchcore --seeds 0,1
 
-Every run is the whole training of `edgead train` on up to 80 good pictures without labels, its threshold included; up to 80 other
-good pictures and 80 defects judge it: image AUROC, pixel AUROC and PRO where there are masks, false rejects and misses at that
-threshold. "before" trains as commit 60f266f did. Both see the same pictures, so their difference is taken seed by seed. Seeds
-share pictures: an interval tells what the draw and the training leave open, not what another factory would see.
+Every run is the whole training of `edgead train` on up to 80 (or --train) good pictures without labels, its threshold included;
+up to 80 other good pictures and 80 defects judge it: image AUROC, pixel AUROC and PRO where there are masks, false rejects and
+misses at that threshold. "before" trains as commit 60f266f did. Both see the same pictures, so their difference is taken seed by
+seed. Seeds share pictures: an interval tells what the draw and the training leave open, not what another factory would see.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Run:
     defects: int
 
 
-def measure(choice: str, model: str, name: str, seed: int, size: int) -> tuple[Run, list[Shown]]:
-    """Train one model on a draw and take its figures; and what it said of each test picture."""
-    files, entries = drawn(name, seed)
+def measure(choice: str, model: str, name: str, seed: int, size: int, count: int) -> tuple[Run, list[Shown]]:
+    """Train one model on a draw of so many good pictures and take its figures; and what it said of each test picture."""
+    files, entries = drawn(name, seed, count)
     given = CHOICES[choice]
     options = given.get(model, {})
     with tempfile.TemporaryDirectory() as scratch:
@@ -111,11 +111,11 @@ def measure(choice: str, model: str, name: str, seed: int, size: int) -> tuple[R
     return run, shown
 
 
-def drawn(name: str, seed: int) -> tuple[list[Path], list[Entry]]:
-    """The files of one seed; defects in equal numbers of each kind."""
+def drawn(name: str, seed: int, count: int = TRAIN) -> tuple[list[Path], list[Entry]]:
+    """The files of one seed; defects in equal numbers of each kind. A larger `count` adds to the same pictures."""
     found = SETS[name]
     kinds = {kind for _, kind, _ in found.find()[1]} - {"good"}
-    return found.files(seed, Sizes(TRAIN, GOOD, DEFECTS // len(kinds)))
+    return found.files(seed, Sizes(count, GOOD, DEFECTS // len(kinds)))
 
 
 def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -146,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--choices", default="before,after", help=f"of {', '.join(CHOICES)}")
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--size", type=int, default=256, help="model input size in pixels (default 256)")
+    parser.add_argument("--train", type=int, default=TRAIN, help=f"good pictures to train on, at most (default {TRAIN})")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write results here, after every run; runs that are there are kept"
     )
@@ -164,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_all(args: argparse.Namespace) -> tuple[list[Run], dict[str, str]]:
     began, seeds = time.monotonic(), [int(seed) for seed in args.seeds.split(",")]
-    runs, skipped = _read(args.json, args.size), {}
+    runs, skipped = _read(args.json, args.size, args.train), {}
     for model in args.models.split(","):
         for seed in seeds:
             for name in args.sets.split(","):
@@ -176,7 +177,7 @@ def _run_all(args: argparse.Namespace) -> tuple[list[Run], dict[str, str]]:
                         skipped[f"{name} {model} seed {seed} {choice}"] = f"{args.max_minutes:g} minutes are over"
                         continue
                     try:
-                        run, shown[choice] = measure(choice, model, name, seed, args.size)
+                        run, shown[choice] = measure(choice, model, name, seed, args.size, args.train)
                     except FileNotFoundError as reason:
                         skipped[name] = str(reason)
                         break
@@ -189,12 +190,12 @@ def _run_all(args: argparse.Namespace) -> tuple[list[Run], dict[str, str]]:
     return runs, skipped
 
 
-def _read(file: Path | None, size: int) -> list[Run]:
+def _read(file: Path | None, size: int, count: int) -> list[Run]:
     if file is None or not file.is_file():
         return []
     content = json.loads(file.read_text("utf-8"))
-    if content.get("size") != size:
-        raise SystemExit(f"{file} holds runs of size {content.get('size')}: give another --json")
+    if (content.get("size"), content.get("pictures", TRAIN)) != (size, count):
+        raise SystemExit(f"{file} holds runs of another --size or --train: give another --json")
     return [Run(**run) for run in content["runs"]]
 
 
@@ -203,7 +204,8 @@ def _write(args: argparse.Namespace, runs: list[Run], skipped: Mapping[str, str]
         return
     args.json.parent.mkdir(parents=True, exist_ok=True)
     content = {
-        "benchmark": "accuracy", "machine": facts(), "size": args.size, "choices": CHOICES, "skipped": skipped,
+        "benchmark": "accuracy", "machine": facts(), "size": args.size, "pictures": args.train, "choices": CHOICES,
+        "skipped": skipped,
         "summary": summarise(runs), "runs": [asdict(run) for run in runs],
     }  # fmt: skip
     args.json.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")

@@ -31,7 +31,7 @@ DISTURBED = 0.15
 """Standard deviation of what is added to a hidden layer's weights, relative to their own."""
 
 PICTURES, PATCHES, HELD_OUT, RIDGE = 64, 256, 8, 0.01
-"""Pictures and patches of each that the last layer is fitted on, pictures for the quantiles, and the default ridge."""
+"""Pictures and patches of each that the last layer is fitted on, pictures for the quantiles, and its ridge."""
 
 
 @torch.no_grad()

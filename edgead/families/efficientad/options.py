@@ -29,7 +29,7 @@ class EfficientAdOptions(Options):
     )
     lr: float = option(2e-3, "peak learning rate of Muon", metavar="X", above=0, rare=True)
     ridge: float = option(
-        0.01, "of the fitted start, as a share of the mean variance of the hidden activations", metavar="X", above=0, rare=True
+        0.1, "of the fitted start, as a share of the mean variance of the hidden activations", metavar="X", above=0, rare=True
     )
     patches: int = option(20_000, "good patches that the fitted start sees", metavar="N", least=1, rare=True)
     bf16: bool | None = option(
