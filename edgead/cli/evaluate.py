@@ -8,7 +8,7 @@ The answers, a row for each picture and bundle, can be written as tables (--csv,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from edgead.cli._verb import argument, option, verb
 from edgead.errors import BadInput
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from edgead.jobs.evaluate import Evaluation
 
 NAMED = 10
@@ -86,9 +88,6 @@ def _write_html(file: Path, text: str) -> None:
 
 
 def _show(found: Evaluation) -> None:
-    from rich import box
-    from rich.table import Column, Table
-
     from edgead.cli._console import console
     from edgead.jobs.evaluate import table
     from edgead.layout import listed
@@ -97,13 +96,9 @@ def _show(found: Evaluation) -> None:
         console().print(text, markup=False, soft_wrap=True)
 
     titles, cells = table(found)
-    shown = Table(
-        *(Column(t, justify="left" if t == "bundle" else "right", overflow="fold") for t in titles),
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for row in cells:
-        shown.add_row(*row)
+    shown, room = _table(titles, cells), console()
+    if room.measure(shown, options=room.options.update(max_width=1000)).maximum > room.width:  # rather than broken words
+        shown = _table(("", *(row[0] for row in cells)), [*zip(titles, *cells, strict=True)][1:])
     line(f"{found.pictures} pictures in {found.folder}" + (f" ({found.labels})" if found.labels else ", without labels"))
     console().print(shown)
     for one in found.bundles:
@@ -114,6 +109,16 @@ def _show(found: Evaluation) -> None:
         _named(line, mistake, found)
     if len(found.bundles) > 1:
         line(f"they differ on {len(found.differ)} pictures" + (f": {listed(found.differ, NAMED)}" if found.differ else ""))
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    from rich import box, table
+
+    columns = (table.Column(title, justify="right" if i else "left", overflow="fold") for i, title in enumerate(titles))
+    shown = table.Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        shown.add_row(*row)
+    return shown
 
 
 def _named(line: Callable[[str], None], mistake: str, found: Evaluation) -> None:

@@ -90,6 +90,16 @@ def test_a_person_reads_which_pictures_are_wrong(
     assert "they differ on 3 pictures" in shown and "good: good (4); defects: scratch (3)" in shown
 
 
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_no_word_of_the_table_is_broken(
+    columns: str, folder: Path, bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["evaluate", *map(str, bundles), str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("defects UNKNOWN", "strict.edgead ", "1 of 4 (", "AUROC", "p50 ms"))
+
+
 def test_tables_have_a_row_a_picture_and_bundle(folder: Path, bundles: tuple[Path, Path], tmp_path: Path) -> None:
     files = tmp_path / "a.csv", tmp_path / "a.parquet"
     assert main(["evaluate", *map(str, bundles), str(folder), "--csv", str(files[0]), "--parquet", str(files[1])]) == 0
