@@ -108,6 +108,8 @@ WAYS: Mapping[str, Way] = {
     "own 0.5, mirrored, 2": replace(D, own=0.5, turns=2),
     "own 0.5, place 0.3": replace(D, own=0.5, place=0.3),
     "own 0.5, place 1": replace(D, own=0.5, place=1.0),
+    "own 0.5, Lite1": replace(D, own=0.5, backbone="efficientnet_lite1", layers=(0, 1)),
+    "own 0.5, Lite2": replace(D, own=0.5, backbone="efficientnet_lite2", layers=(0, 1)),
     "1 x 1 cells, bank 3 %": replace(D, pools=(1, 1), share=0.03),
     "1 x 1 cells, border 1": replace(D, pools=(1, 1), border=1.0),
     "1 x 1 cells, place 0.3": replace(D, pools=(1, 1), place=0.3),
