@@ -27,7 +27,6 @@ from benchmarks._sets import SETS, Sizes
 from benchmarks._spread import cell, spread
 from edgead.families.patchcore.coreset import greedy_coreset, project
 from edgead.families.patchcore.network import PatchCore
-from edgead.families.patchcore.options import MIN_ROWS
 from edgead.machine import facts
 from edgead.models.backbones import load_backbone
 from edgead.models.patches import FEATURES, PatchFeatures
@@ -37,7 +36,7 @@ from edgead.training.dataset import Labelled, Mask, load_labelled
 from edgead.training.metrics import auroc
 from edgead.types import Image
 
-SIZE, SHARE, NEIGHBOURS, PLANTED, STRENGTH = 256, 0.01, 9, 20, 45.0
+SIZE, SHARE, MIN_ROWS, NEIGHBOURS, PLANTED, STRENGTH = 256, 0.01, 512, 9, 20, 45.0
 ALL = 1 << 20
 VARIANTS: Mapping[str, tuple[str, dict[str, Any], int]] = {
     "as the cells are": ("paper", {}, 64),

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from benchmarks._sets import SETS, Entry, Sizes
 from benchmarks._spread import cell, spread
+from edgead.families.patchcore.bank import principal_axes
 from edgead.families.patchcore.coreset import greedy_coreset, nearest_rows
-from edgead.families.patchcore.options import MIN_ROWS
 from edgead.machine import facts
 from edgead.models.backbones import load_backbone
 from edgead.models.rows import to_pixels
@@ -57,6 +57,8 @@ class Way:
         border: weight of the outermost cells.
         turns: mirrored and turned copies in training: 1, 2 (left and right), 4 (and up and down), 8 (and transposed).
         share: of the patches of the pictures themselves (not of their copies) that make the bank.
+        least: rows of the bank, whatever the share.
+        dims: principal dimensions of the bank in which distances are taken; 0: all.
         place: weight of a patch's place, of the features' root mean square.
         scale: of channels: "" (none), "each" (divided by its spread), "whiten", "cosine" (each layer's length is 1).
         shrink: of "whiten": share of the mean variance that is added to each direction's.
@@ -72,6 +74,8 @@ class Way:
     border: float = 0.8
     turns: int = 1
     share: float = 0.01
+    least: int = 512
+    dims: int = 0
     place: float = 0.0
     scale: str = ""
     shrink: float = 0.1
@@ -110,6 +114,10 @@ WAYS: Mapping[str, Way] = {
     "own 0.5, place 1": replace(D, own=0.5, place=1.0),
     "own 0.5, Lite1": replace(D, own=0.5, backbone="efficientnet_lite1", layers=(0, 1)),
     "own 0.5, Lite2": replace(D, own=0.5, backbone="efficientnet_lite2", layers=(0, 1)),
+    "own 0.5, 1,536 rows": replace(D, own=0.5, least=1536),
+    "own 0.5, 2,048 rows": replace(D, own=0.5, least=2048),
+    "own 0.5, 2,048 rows of 64": replace(D, own=0.5, least=2048, dims=64),
+    "own 0.5, 4,096 rows of 32": replace(D, own=0.5, least=4096, dims=32),
     "1 x 1 cells, bank 3 %": replace(D, pools=(1, 1), share=0.03),
     "1 x 1 cells, border 1": replace(D, pools=(1, 1), border=1.0),
     "1 x 1 cells, place 0.3": replace(D, pools=(1, 1), place=0.3),
@@ -234,19 +242,23 @@ def measure(way: Way, draw: Draw) -> dict[str, float]:
     began = time.process_time()
     generator = torch.Generator().manual_seed(draw.seed)
     turns = [patches(way, draw.layers(way.backbone, "train", turn))[0] for turn in range(way.turns)]
-    count = max(MIN_ROWS, round(way.share * turns[0].shape[0] * turns[0].shape[1]))
+    count = max(way.least, round(way.share * turns[0].shape[0] * turns[0].shape[1]))
     scale = scaler(way, torch.cat([t.flatten(0, 1) for t in turns]))
     train = scale(torch.cat(turns))
     unit = float(train.square().sum(2).mean().sqrt())
     rows = placed(way, train, unit).flatten(0, 1)
     chosen = greedy_coreset(rows, count, int(torch.randint(len(rows), (1,), generator=generator)))
     bank = rows[chosen]
+    test = placed(way, scale(patches(way, draw.layers(way.backbone, "test"))[0]), unit)
+    if way.dims:
+        centre = bank.mean(0)
+        axes = principal_axes(bank - centre, way.dims).T
+        rows, bank, test = ((points - centre) @ axes for points in (rows, bank, test))
     bias = bank.square().sum(1)
     if way.spread:
         own, place = torch.cat([_nearest(c, bank, bias) for c in torch.split(rows, 8192)], 1)
         total = torch.zeros(len(bank)).index_add_(0, place.long(), own)
         bias = bias - way.spread * total / torch.zeros(len(bank)).index_add_(0, place.long(), torch.ones(len(rows))).clamp(min=1)
-    test = placed(way, scale(patches(way, draw.layers(way.backbone, "test"))[0]), unit)
     neighbours = nearest_rows(bank, NEIGHBOURS)
     told: dict[str, list[float]] = {}
     for one in test:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgead.errors import BadInput
 from edgead.models.backbones import Backbone, build_backbone
 from edgead.models.detector import Detector
-from edgead.models.separable import smooth_upsample
+from edgead.models.separable import bilinear, smooth_upsample
 
 
 class PatchFeatures(nn.Module):
@@ -312,7 +312,7 @@ class PatchDetector(Detector):
 
 def to_model_size(patch_map: Tensor, image_size: Sequence[int]) -> Tensor:
     """Bilinear map at the model's input size: N x h x w -> N x H x W."""
-    return _resize(patch_map.unsqueeze(1), (image_size[0], image_size[1])).squeeze(1)
+    return bilinear(patch_map, image_size)
 
 
 def _mean_of_cells(f: Tensor) -> Tensor:

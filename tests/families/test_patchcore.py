@@ -21,8 +21,12 @@ def features() -> PatchFeatures:
 
 @pytest.fixture(scope="module")
 def pixels() -> torch.Tensor:
+    return noise(SIZE)
+
+
+def noise(size: tuple[int, int]) -> torch.Tensor:
     rng = np.random.default_rng(0)
-    return to_pixels([rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(3)])
+    return to_pixels([rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(3)])
 
 
 def bank_of(features: PatchFeatures, pixels: torch.Tensor, rows: int = 40) -> torch.Tensor:
@@ -39,18 +43,20 @@ def paper_score(patches: np.ndarray, bank: np.ndarray, b: int) -> float:
     return float((1 - np.exp(s_star) / np.exp(np.linalg.norm(patches[worst] - bank[around], axis=1)).sum()) * s_star)
 
 
-def test_map_and_score_are_those_of_the_paper(features: PatchFeatures, pixels: torch.Tensor) -> None:
+@pytest.mark.parametrize("size", [SIZE, (136, 176)])  # 8 x 12 and 17 x 22 patches: more than are compared at once
+def test_map_and_score_are_those_of_the_paper(features: PatchFeatures, size: tuple[int, int]) -> None:
+    pixels = noise(size)
     bank = bank_of(features, pixels[:1])
-    detector = PatchCore.from_bank(features, bank, 9, SIZE)
+    detector = PatchCore.from_bank(features, bank, 9, size)
     anomaly_map, score = detector.detect(pixels[1:])
-    patches = features(pixels[1:]).double()  # 2 x C x 8 x 12
-    assert anomaly_map.shape == (2, *SIZE)
+    patches = features(pixels[1:]).double()
+    assert anomaly_map.shape == (2, *size)
     assert score.shape == (2,)
     for i in range(2):
         rows = patches[i].flatten(1).T
         assert float(score[i]) == pytest.approx(paper_score(rows.numpy(), bank.double().numpy(), 9), rel=1e-4)
         distance = torch.cdist(rows, bank.double()).amin(1).view(1, 1, *patches.shape[2:])
-        wanted = F.interpolate(distance, SIZE, mode="bilinear", align_corners=False)[0, 0]
+        wanted = F.interpolate(distance, size, mode="bilinear", align_corners=False)[0, 0]
         torch.testing.assert_close(anomaly_map[i].double(), wanted, rtol=1e-4, atol=1e-3)
 
 
@@ -70,8 +76,10 @@ def test_huge_distances_do_not_overflow_the_reweighting(features: PatchFeatures,
 def test_a_picture_from_the_bank_scores_next_to_nothing(features: PatchFeatures, pixels: torch.Tensor) -> None:
     bank = bank_of(features, pixels[:1], rows=10_000)
     detector = PatchCore.from_bank(features, bank, 9, SIZE)
-    known, unknown = detector.detect(pixels[:2])[0].amax((1, 2))
+    anomaly_map, score = detector.detect(pixels[:2])
+    known, unknown = anomaly_map.amax((1, 2))
     assert float(known) < 0.05 * float(unknown)
+    assert float(score[0]) < 1e-4 * float(score[1])
 
 
 def test_more_neighbours_than_rows_are_as_many_as_there_are(features: PatchFeatures, pixels: torch.Tensor) -> None:

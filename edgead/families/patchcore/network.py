@@ -16,6 +16,10 @@ from edgead.families.patchcore.rows import store_rows
 from edgead.models.backbones import Backbone
 from edgead.models.patches import LinearFeatures, PatchDetector, PatchFeatures, ToModelSize, build_features
 
+_CELLS = 256
+"""Patches that are compared with the bank at once: their distances to all rows stay in the processor's cache until the smallest
+is taken. OpenVINO took 5 % less time at 256 px, a fifth less at 448 px (INT8, 1,536 rows)."""
+
 _FLOOR = 0.01
 """Smallest distance told, as a share of the bank's radius: below it float32 cancellation would speak, not the patch."""
 
@@ -35,8 +39,7 @@ class PatchCore(PatchDetector):
     ``nested``: the rows are in the order of a greedy coreset, so the first ones are the smaller coreset; ``features`` (see
     :func:`edgead.models.patches.build_features`). For imported models also ``normalize``, ``map`` (see
     :mod:`edgead.models.patches`) and ``squared``: k, which tells the mean of the k smallest squared distances in place of the
-    distance, as the authors' code does, and ``refine``: the distance to the nearest row is computed again by subtraction, which
-    is exact near zero, in place of a floor.
+    distance, as the authors' code does.
 
     A compressed one (:mod:`edgead.families.patchcore.rewrites`) also has ``dims`` D: patches and rows are projected to D
     dimensions, each layer at its own resolution; and ``bank``: how rows are stored in the exported graph
@@ -132,32 +135,32 @@ class PatchCore(PatchDetector):
         n, p, _ = patches.shape
         if "dims" not in self.config:  # else the projection did it
             patches = patches - self.centre
-        norms, products = patches.square().sum(2), self.product(patches.flatten(0, 1))  # N x P, N P x R
+        nearest = torch.cat([self._nearest(part) for part in torch.split(patches.flatten(0, 1), _CELLS)])  # N P
+        squared = torch.maximum(patches.square().sum(2) + nearest.view(n, p), self.floor)
         if "squared" in self.config:
-            k = int(self.config["squared"])
-            nearest = (products.amin(1) if k == 1 else products.topk(k, 1, largest=False).values.mean(1)).view(n, p)
-            squared = torch.maximum(norms + nearest, self.floor)
             return squared, self._worst(squared)
-        if self.config.get("refine"):
-            rows = self._rows(products.argmin(1)).view(n, p, -1)
-            squared = (patches - rows).square().sum(2)
-        else:
-            squared = norms + products.amin(1).view(n, p)
-        distance = torch.maximum(squared, self.floor).sqrt()
+        distance = squared.sqrt()
         return distance, self._score(patches, distance)
+
+    def _nearest(self, patches: Tensor) -> Tensor:
+        """Squared distances to the nearest row, less the patches' squared lengths: float32 P x C -> P."""
+        products: Tensor = self.product(patches)
+        k = int(self.config.get("squared", 1))
+        return products.amin(1) if k == 1 else products.topk(k, 1, largest=False).values.mean(1)
 
     def _score(self, patches: Tensor, distance: Tensor) -> Tensor:
         """Equations 6 and 7: s = (1 - exp(s*) / sum over N_b(m*) of exp(||p* - m||)) s*, the worst patch being p*, its nearest
-        row m*. The exponentials are taken after subtracting the largest exponent."""
+        row m*. The exponentials are taken after subtracting the largest exponent. s* is computed by subtraction, which is exact
+        near zero and never INT8."""
         if int(self.config["neighbours"]) <= 1:
             return self._worst(distance)
-        largest, place = distance.max(1)  # N
+        place = distance.argmax(1)  # N
         worst = patches.gather(1, place.view(-1, 1, 1).expand(-1, 1, patches.shape[2]))  # N x 1 x C
         nearest = self.product(worst.flatten(0, 1)).argmin(1)  # N
         around = self._rows(self._neighbours(nearest))  # N x b x C
         to_neighbours = (worst - around).square().sum(2).sqrt()  # N x b, m* first
         weight = 1.0 - to_neighbours.softmax(1)[:, 0]
-        return weight * largest
+        return weight * to_neighbours[:, 0]
 
     def _worst(self, distance: Tensor) -> Tensor:
         """The largest of each picture's distances N x P, or the mean of the ``top`` share of them: N."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from edgead.families.options import option
 from edgead.families.patches import PatchOptions
 
-MIN_ROWS = 512
-"""A coreset given as a share is not made smaller than this: with few images it costs nothing and accuracy much."""
+MIN_ROWS = 1536
+"""A coreset given as a share is not made smaller than this (512 before 30 November 2026): of few pictures, 1 % is too few rows to
+know them by (docs/decisions/0042-rows.md). A number of rows is taken as it is."""
 
 PROJECTED = 192
 """Dimensions after projection; rows that have no more are taken as they are, as those of the EfficientNet-Lite backbones are. 64

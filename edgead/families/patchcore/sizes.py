@@ -35,7 +35,8 @@ class PatchCoreSizes(PatchSizes):
             cells = self.features(torch.zeros(1, 3, side, side)).shape[2:].numel() * pictures
         scale = 1.0 if area > USUAL_PX**2 and not own else area / USUAL_PX**2
         rows = min(coreset_rows(self.options.coreset, round(cells * scale)), round(cells * area / USUAL_PX**2))
-        return [rows] if own or area <= USUAL_PX**2 else [*dict.fromkeys((rows, min(rows, FEW_ROWS)))]
+        return [rows] if own else [*dict.fromkeys((rows, min(rows, FEW_ROWS)))]
 
     def chosen(self, rows: int | None, area: int) -> dict[str, Any]:
-        return {"coreset": rows} if area > USUAL_PX**2 and "coreset" not in self.given else {}
+        usual = area <= USUAL_PX**2 and rows != FEW_ROWS
+        return {} if usual or "coreset" in self.given else {"coreset": rows}

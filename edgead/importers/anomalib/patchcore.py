@@ -36,7 +36,7 @@ def build(
     if name in TIMM_LITE:
         name, layers = from_timm_lite(name, layers)
     backbone = backbone_with(name, layers, weights)
-    extra = {"features": {"kind": "zero_border"}, "map": SMOOTH, "refine": True, **normalization(followed, backbone)}
+    extra = {"features": {"kind": "zero_border"}, "map": SMOOTH, **normalization(followed, backbone)}
     features = build_features({"backbone": name, "layers": list(layers), **extra}, backbone)
     if features.channels != bank.shape[1]:
         raise BadInput(
@@ -49,7 +49,7 @@ def build(
         raise BadInput(f"the file tells num_neighbors {shown(neighbours)}, not a number from 1 up", hint="it is damaged")
     if value_of(hyper.get("precision", "float32")) not in ("float32", None):
         assumptions.append("trained in half precision; computed in float32")
-    detector = PatchCore.from_bank(features, bank, neighbours, followed.size, extra, floor=0.0)
+    detector = PatchCore.from_bank(features, bank, neighbours, followed.size, extra)
     return detector, f"Patchcore, {name} {'+'.join(layers)}, {len(bank)} rows, {px(followed.size)}"
 
 
