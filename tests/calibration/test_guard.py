@@ -311,6 +311,23 @@ def test_a_loss_of_auroc_that_the_pictures_cannot_tell_from_none_is_tolerated_an
     assert Limits(max_auroc_drop=0.0).broken(found, yard.pairs)  # who tolerates nothing gets no benefit of a doubt
 
 
+def test_a_threshold_in_a_gap_of_crowded_scores_is_doubted() -> None:
+    """Of these parts, among which the threshold was chosen, no label flips; of others some will, and about so many are told."""
+    rng = np.random.default_rng(0)
+    scores, shift = rng.uniform(0, 1, 70), rng.normal(0, 0.06, 70)
+    shift[np.abs(scores - 0.5) < np.abs(shift)] = 0.0
+    yard = dataclasses.replace(_scores(list(scores), defects=35), threshold=0.5, own_threshold=lambda _: 0.5)
+    found = yard.measure(_answers(list(scores + shift)))
+    others = rng.uniform(0, 1, 100_000)
+    flipped = float(((others >= 0.5) != (others + rng.normal(0, 0.06, 100_000) >= 0.5)).mean())
+    assert found.label_flips == 0
+    assert 0.5 * flipped < found.flips_expected < 1.5 * flipped
+    assert Limits().broken(found, 0) == ()
+    assert any(f"about {100 * found.flips_expected:.1f} % may" in word for word in Limits().doubts(found, 0))
+    nearer = yard.measure(_answers(list(scores + shift / 50)))
+    assert not [word for word in Limits().doubts(nearer, 0) if "labels" in word]
+
+
 def test_the_standard_error_is_that_of_the_paired_difference() -> None:
     """Over many sets of parts, the change of AUROC varies as the error of a single set says, and far less than either AUROC."""
     rng = np.random.default_rng(0)

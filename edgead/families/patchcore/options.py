@@ -35,7 +35,8 @@ class PatchCoreOptions(PatchOptions):
     (:data:`edgead.families.patchcore.fit.TOKEN_SCORE`)."""
 
     coreset: float | int = option(
-        0.01, "up to 1.0: share of all patches that is kept; a whole number: rows", metavar="SHARE|ROWS", above=0, check=_usable,
+        0.01, f"up to 1.0: share of all patches that is kept, {MIN_ROWS} at least; a whole number: rows",
+        metavar="SHARE|ROWS", above=0, check=_usable,
         wrong="a coreset of {} is not usable", hint="give a share such as 0.01, or a whole number of rows", parse=_parse,
     )  # fmt: skip
     neighbours: int = option(
