@@ -6,6 +6,7 @@ Beside one busy loop for each core (and whatever else the machine does), the sam
 turns: as torch and ONNX Runtime do by themselves (threads that wait spin), as edgead has it (they sleep: `edgead/__init__.py`,
 and `patient` sessions), and on one thread. Told: seconds by the clock and of CPU, medians of the rounds, and a checksum of the
 answer, which has to be the same however threads wait. Torch's answers depend on their number, so that is not chosen by the load.
+numpy has one thread as edgead has it: OpenBLAS's cannot be told to sleep.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 from edgead import machine
 
-JOBS = ("coreset", "features", "simplenet", "literal")
+JOBS = ("coreset", "features", "simplenet", "literal", "resize")
 WAYS = ("spinning", "edgead", "one thread")
 
 
@@ -60,7 +61,7 @@ def _row(job: str, way: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _child(job: str, way: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.threads", "--child", job, way]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "OPENBLAS_"))}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
@@ -79,8 +80,10 @@ def _busy(count: int) -> Iterator[None]:
 
 def _measure(job: str, way: str) -> dict[str, Any]:
     if way == "spinning":
-        os.environ.pop("OMP_WAIT_POLICY", None)  # before torch is loaded, below
-    work = {"coreset": _coreset, "features": _features, "simplenet": _simplenet, "literal": _literal}[job](way)
+        for name in ("OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS"):
+            os.environ.pop(name, None)  # before torch and numpy are loaded, below
+    made = {"coreset": _coreset, "features": _features, "simplenet": _simplenet, "literal": _literal, "resize": _resize}
+    work = made[job](way)
     began, before = time.perf_counter(), time.process_time()
     answer = work()
     return {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - before, "answer": answer}
@@ -146,6 +149,18 @@ def _literal(way: str) -> Any:
         session = open_session(model, threads=threads, literal=True)
     picture = rng.normal(size=(1, 32, 64, 64)).astype(np.float32)
     return lambda: f"{max(float(session.run(None, {'x0': picture})[0].astype(np.float64).std()) for _ in range(40)):.6g}"
+
+
+def _resize(way: str) -> Any:
+    """20 pictures of 789 x 600 px brought to 256 x 256 as imports do."""
+    import numpy as np
+
+    from edgead.preprocess import PreprocessRecipe
+
+    recipe = PreprocessRecipe(256, 256, resize="antialias")
+    picture = np.random.default_rng(0).integers(0, 256, (789, 600, 3), dtype=np.uint8)
+    recipe.apply(picture)
+    return lambda: str(sum(int(recipe.apply(picture).sum()) for _ in range(20)))
 
 
 def _pictures(count: int) -> Any:
