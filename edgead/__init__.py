@@ -12,7 +12,7 @@ import typing as _typing
 # It is read as torch is loaded.
 _os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # So do the threads of OpenBLAS, which numpy brings along, and nothing stops them: beside other work the resize of an imported
-# model took hundreds of milliseconds where one thread takes 5. It is read as numpy is loaded.
+# model took 78 ms where one thread takes 5. It is read as numpy is loaded.
 _os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 __version__ = "0.1.0"

@@ -55,8 +55,8 @@ def resize_matrix(before: int, after: int, mode: str = "bilinear", antialias: bo
 def bilinear(x: Tensor, size: Sequence[int]) -> Tensor:
     """N x h x w -> N x H x W: torch's bilinear resize (half-pixel centres), up to float rounding, as :class:`Separable`.
 
-    OpenVINO's own operator takes 0.8 to 1.4 ms for 32 x 32 cells -> 256 x 256 px, a tenth to a fifth of a PatchCore in INT8, the
-    two products a tenth of that.
+    OpenVINO's own operator takes 0.8 to 1.4 ms for 32 x 32 cells -> 256 x 256 px, an eighth of a PatchCore in INT8, the two
+    products a tenth of that.
     """
     rows, columns = (
         torch.tensor(_two_taps(before, after), dtype=x.dtype, device=x.device)
