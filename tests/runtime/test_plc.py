@@ -133,6 +133,7 @@ def test_when_nothing_more_can_be_held_the_station_is_told(running: Start) -> No
     plc = FakePlc(free_running=True)
     plc.acknowledging = False
     device = running(FakePlcLink(plc), timing=Timing(capacity=2))
+    until(lambda: device.connected)  # else the PLC that was not reached yet is to blame
     device.signal(inspection(NG, None, part_id=1))
     device.signal(inspection(NG, None, part_id=2))
     with pytest.raises(OutputError, match="holds no more") as caught:
