@@ -78,10 +78,8 @@ def command(
     for skipped in report.skipped:
         console().print(f"left out: {skipped.bundle} {skipped.engine}: {skipped.why}", markup=False)
     width, height = report.settings.frame or (0, 0)
-    console().print(
-        f"{report.results[0].samples} parts per engine of {width} x {height} px, threads: {threads or 'default'}; "
-        f"{report.machine['cpu']}, {report.machine['cores']} cores"
-    )
+    console().print(f"{report.results[0].samples} parts per engine of {width} x {height} px, threads: {threads or 'default'}")
+    console().print(f"{report.machine['cpu']}, {report.machine['cores']} cores", markup=False)  # some names alone are a line
     return 0
 
 
