@@ -82,6 +82,15 @@ def test_a_picture_from_the_bank_scores_next_to_nothing(features: PatchFeatures,
     assert float(score[0]) < 1e-4 * float(score[1])
 
 
+def test_models_imported_without_a_floor_have_that_of_the_others(features: PatchFeatures, pixels: torch.Tensor) -> None:
+    """Else rounding speaks where a patch is in the bank, and an engine is off by more than its export allows."""
+    bank = bank_of(features, pixels[:1], rows=10_000)
+    wanted = PatchCore.from_bank(features, bank, 9, SIZE).detect(pixels)
+    earlier = PatchCore.from_bank(features, bank, 9, SIZE, {"refine": True}, floor=0.0).detect(pixels)
+    for mine, other in zip(earlier, wanted, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
 def test_more_neighbours_than_rows_are_as_many_as_there_are(features: PatchFeatures, pixels: torch.Tensor) -> None:
     detector = PatchCore.from_bank(features, bank_of(features, pixels[:1], rows=3), 9, SIZE)
     assert detector.config["neighbours"] == 3

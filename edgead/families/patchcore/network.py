@@ -137,7 +137,10 @@ class PatchCore(PatchDetector):
         if "dims" not in self.config:  # else the projection did it
             patches = patches - self.centre
         nearest = torch.cat([self._nearest(part) for part in torch.split(patches.flatten(0, 1), _CELLS)])  # N P
-        squared = torch.maximum(patches.square().sum(2) + nearest.view(n, p), self.floor)
+        floor = self.floor
+        if self.config.get("refine"):  # imported before 30 November 2026, without one
+            floor = _FLOOR**2 * self.product.bias.mean()
+        squared = torch.maximum(patches.square().sum(2) + nearest.view(n, p), floor)
         if "squared" in self.config:
             return squared, self._worst(squared)
         distance = squared.sqrt()
